@@ -1,0 +1,64 @@
+"""promptprobe turns a request for a picture into the prompt and seed that draw it best.
+
+The public names load at first use, so that `import promptprobe` and `promptprobe --help` stay
+quick: torch, diffusers and transformers are imported by the first call that needs them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from promptprobe.agent.optimize import aoptimize_prompt, optimize_prompt
+    from promptprobe.agent.result import OptimizationResult
+    from promptprobe.tools.records import (
+        BUDGETS,
+        Budget,
+        Candidate,
+        Generation,
+        Prediction,
+        Score,
+        Spend,
+        Trial,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BUDGETS",
+    "Budget",
+    "Candidate",
+    "Generation",
+    "OptimizationResult",
+    "Prediction",
+    "Score",
+    "Spend",
+    "Trial",
+    "__version__",
+    "aoptimize_prompt",
+    "optimize_prompt",
+]
+
+_HOMES = {
+    "aoptimize_prompt": "promptprobe.agent.optimize",
+    "optimize_prompt": "promptprobe.agent.optimize",
+    "OptimizationResult": "promptprobe.agent.result",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public name from the module where it lives (PEP 562).
+
+    Raises:
+        AttributeError: the package has no such public name.
+    """
+    if name not in __all__:
+        raise AttributeError(f"module 'promptprobe' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES.get(name, "promptprobe.tools.records")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
