@@ -1,0 +1,127 @@
+"""The records that cross from tools to agent: frozen, validated, JSON in and out. No tensor, no image.
+
+One set of models serves Python, the CLI, MCP and tool schemas. Bounds are part of the schema, because
+briefs and prompts come from anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+MAX_TEXT = 4000
+MAX_SEED = 2**53 - 1
+
+
+def _without_controls(text: str) -> str:
+    found = sorted({c for c in text if (ord(c) < 32 and c not in "\t\n\r") or ord(c) == 127})
+    if found:
+        raise ValueError(f"expected text, got control characters {found[:3]}: is this binary data?")
+    return text
+
+
+Text = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TEXT),
+    AfterValidator(_without_controls),
+]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Unit = Annotated[float, Field(ge=0, le=1)]
+
+
+class Record(BaseModel):
+    """Frozen, strict about unknown fields, content-addressed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    def key(self) -> str:
+        """Sixteen hex digits of the content."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+class Generation(Record):
+    """How images are made; None means the model's own default."""
+
+    steps: int = Field(25, ge=1, le=1000, description="denoising steps of a full render")
+    guidance: float | None = Field(None, ge=0, le=100, description="classifier-free guidance scale")
+    height: int | None = Field(None, ge=8, le=8192, description="pixels")
+    width: int | None = Field(None, ge=8, le=8192, description="pixels")
+    negative_prompt: str | None = Field(None, max_length=MAX_TEXT)
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    device: str | None = Field(None, description='"cpu", "cuda", "cuda:1", "mps"')
+
+
+class Budget(Record):
+    """How much may be tried. A round probes prompts x seeds and renders the best few."""
+
+    rounds: int = Field(ge=1, le=100)
+    prompts: int = Field(ge=1, le=64, description="prompts probed a round, the brief included")
+    seeds: int = Field(ge=1, le=256, description="seeds probed per prompt and round")
+    renders: int = Field(ge=1, le=256, description="candidates rendered in full a round")
+
+
+BUDGETS: dict[str, Budget] = {
+    "light": Budget(rounds=2, prompts=4, seeds=4, renders=3),
+    "medium": Budget(rounds=3, prompts=6, seeds=6, renders=5),
+    "heavy": Budget(rounds=5, prompts=8, seeds=12, renders=10),
+}
+
+
+class Candidate(Record):
+    """A (prompt, seed) pair."""
+
+    prompt: Text
+    seed: Seed
+
+
+class Word(Record):
+    """What the early steps say about one word of the prompt."""
+
+    word: str
+    focus: Unit = Field(description="0: attention spread evenly, 1: settled on one place")
+
+
+class Prediction(Record):
+    """The view of a candidate after a few denoising steps."""
+
+    score: float = Field(description="predicted score of the finished image")
+    low: float | None = Field(None, description="lower end of the 90% interval")
+    high: float | None = None
+    basis: Literal["probe", "preview"] = Field(
+        description="a trained probe, or the x0 preview judged by the scorer: uncalibrated"
+    )
+    explanation: str = ""
+    words: tuple[Word, ...] = ()
+
+
+class Score(Record):
+    """A judge's view of a finished image. Unscored (value None) is never zero: `reason` says why."""
+
+    value: float | None = None
+    correct: bool | None = Field(None, description="whether nothing is missing; None: cannot tell")
+    explanation: str = ""
+    reason: str = Field("", description="why there is no value")
+
+
+class Trial(Record):
+    """A candidate with its prediction and, where it was rendered, its image and score."""
+
+    candidate: Candidate
+    round: int = Field(ge=0, description="0: the brief itself with the first seed")
+    prediction: Prediction | None = None
+    latents: Path | None = Field(None, description="state after the probed steps, to continue from")
+    image: Path | None = None
+    score: Score | None = None
+    judge: Score | None = Field(None, description="a second judge, which never selects")
+
+
+class Spend(Record):
+    """What a run has cost so far."""
+
+    nfe: int = Field(0, description="denoiser evaluations, two a step under guidance")
+    seconds: float = 0.0
+    llm_calls: int = 0

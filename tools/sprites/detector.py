@@ -1,0 +1,97 @@
+"""Finds the objects of a Sprites picture: a small dense network, one answer a 4 x 4 pixel cell.
+
+Centres as in CenterNet (Zhou et al. 2019, arXiv 1904.07850): a heat map a noun, with the colour
+and the offset of the centre beside it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.functional import max_pool2d, relu
+
+from promptprobe.tools.sprites import WEIGHTS
+from promptprobe.tools.sprites.draw import Placed
+from promptprobe.tools.sprites.world import COLOURS, NOUNS
+
+CELL = 4
+THRESHOLD = 0.4
+APART = 9.0
+"""Pixels: of two centres closer than this, the surer one stands."""
+
+
+class Residual(nn.Module):
+    def __init__(self, channels: int, dilation: int = 1) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm = nn.GroupNorm(8, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(relu(self.first(self.norm(x))))
+
+
+class Detector(nn.Module):
+    """Pixels in [-1, 1] to logits: nouns, colours and the centre's offset, per cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 32, 5, stride=2, padding=2),
+            Residual(32),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1),
+            Residual(64),
+            Residual(64, 2),
+            Residual(64, 2),
+            Residual(64),
+            nn.GroupNorm(8, 64),
+            nn.ReLU(),
+        )
+        self.head = nn.Conv2d(64, len(NOUNS) + len(COLOURS) + 2, 1)
+        nn.init.constant_(self.head.bias[: len(NOUNS)], -4.0)  # most cells are empty
+
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits [batch, noun, row, col], [batch, colour, row, col], offsets [batch, 2, row, col]."""
+        nouns, colours, offsets = self.head(self.body(images)).split(
+            (len(NOUNS), len(COLOURS), 2), dim=1
+        )
+        return nouns, colours, offsets
+
+
+@cache
+def load_detector(path: Path = WEIGHTS / "detector.safetensors") -> Detector:
+    model = Detector()
+    model.load_state_dict(load_file(path))
+    return model.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def find(model: Detector, images: np.ndarray) -> list[list[Placed]]:
+    """The objects in each of the images, uint8 [n, 64, 64, 3]; sizes are not estimated (0)."""
+    pixels = rearrange(torch.from_numpy(images.copy()), "n h w c -> n c h w").float() / 127.5 - 1
+    nouns, colours, offsets = model(pixels)
+    chance = nouns.sigmoid()
+    peak, noun = chance.max(1)
+    local = max_pool2d(peak[:, None], 3, stride=1, padding=1)[:, 0]
+    colour = colours.argmax(1)
+    found = []
+    for i in range(len(images)):
+        cells = torch.nonzero((peak[i] == local[i]) & (peak[i] > THRESHOLD)).tolist()
+        cells.sort(key=lambda cell: -peak[i, cell[0], cell[1]].item())
+        kept: list[Placed] = []
+        for row, col in cells:
+            x, y = ((torch.tensor([col, row]) + offsets[i, :, row, col]) * CELL).tolist()
+            if all(max(abs(x - item.x), abs(y - item.y)) >= APART for item in kept):
+                name = list(COLOURS)[int(colour[i, row, col])]
+                kept.append(Placed(NOUNS[int(noun[i, row, col])], name, x, y, 0.0))
+        found.append(kept)
+    return found

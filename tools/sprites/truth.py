@@ -1,0 +1,64 @@
+"""What is in a picture against what the scene asks for: a score, correct or not, and words.
+
+Every judge of this world ends here; they differ in how they find things.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from promptprobe.tools.records import Score
+from promptprobe.tools.sprites.draw import Placed
+from promptprobe.tools.sprites.world import Scene, Thing
+
+CLEARLY = 4.0
+"""Pixels between two centres before one is left of, or above, the other."""
+
+
+def compare(scene: Scene, found: Sequence[Placed]) -> Score:
+    """Share of the scene's requirements that hold, and which do not.
+
+    A thing requires its noun (all of its count, and for one noun alone no more than it), each of
+    them in its colour; a relation is one more requirement. Other objects in the picture do not
+    matter, as in GenEval. `correct` means that every requirement holds.
+    """
+    met: list[float] = []
+    words: list[str] = []
+    for thing in scene.things:
+        number, coloured, fault = _thing(thing, found)
+        met += [number] if thing.colour is None else [number, coloured]
+        words += fault
+    if scene.relation:
+        holds = _relation(scene, found)
+        met.append(float(holds))
+        words += [] if holds else [f"not so: {scene.key}"]
+    value = sum(met) / len(met)
+    return Score(value=value, correct=value == 1.0, explanation="; ".join(words) or "all there")
+
+
+def _thing(thing: Thing, found: Sequence[Placed]) -> tuple[float, float, list[str]]:
+    """How much of the number and of the colour is right, in [0, 1], and what is wrong."""
+    same = [item for item in found if item.noun == thing.noun]
+    right = [item for item in same if thing.colour in (None, item.colour)]
+    number = max(0.0, 1 - abs(len(same) - thing.count) / thing.count)
+    if thing.count == 1:  # one more of it is no fault: nobody asked for "only one"
+        number = float(bool(same))
+    coloured = min(len(right), thing.count) / thing.count
+    if not same:
+        return number, coloured, [f"missing: {thing}"]
+    faults = [f"{len(same)} of {thing}"] if number < 1 else []
+    if coloured < 1 and len(right) < len(same):
+        wrong = next(item for item in same if item not in right)
+        faults.append(f"the {thing.noun} is {wrong.colour}, not {thing.colour}")
+    return number, coloured, faults
+
+
+def _relation(scene: Scene, found: Sequence[Placed]) -> bool:
+    """Whether some pair of the two things, in their colours where they have one, stands so."""
+    first, second = (
+        [item for item in found if item.noun == thing.noun and thing.colour in (None, item.colour)]
+        for thing in scene.things
+    )
+    if scene.relation == "left of":
+        return any(b.x - a.x >= CLEARLY for a in first for b in second)
+    return any(b.y - a.y >= CLEARLY for a in first for b in second)
