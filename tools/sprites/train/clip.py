@@ -1,0 +1,160 @@
+"""Trains a small CLIP of this world, and says what it can tell apart.
+
+Contrastive as in CLIP (Radford et al. 2021), with minimally swapped captions as hard negatives
+(NegCLIP, Yuksekgonul et al. 2023): without them such a model reads captions as bags of words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+from promptprobe.tools.sprites.draw import draw
+from promptprobe.tools.sprites.language import word
+from promptprobe.tools.sprites.train.data import sample_scenes, to_model
+from promptprobe.tools.sprites.train.diffusion import tokenize
+from promptprobe.tools.sprites.train.loop import fit
+from promptprobe.tools.sprites.train.tokenizer import build_tokenizer
+from promptprobe.tools.sprites.world import COLOURS, COUNTS, KINDS, NOUNS, Scene, scenes
+
+BATCH = 48
+WIDTH = 128
+
+
+def build(tokenizer: CLIPTokenizer) -> CLIPModel:
+    tower = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 4 * WIDTH,
+        "num_attention_heads": 4,
+        "projection_dim": WIDTH,
+    }
+    end = tokenizer.eos_token_id
+    text = {
+        **tower, "vocab_size": len(tokenizer), "num_hidden_layers": 3, "max_position_embeddings": 32,
+        "bos_token_id": end - 1, "eos_token_id": end, "pad_token_id": end,
+    }  # fmt: skip
+    vision = {**tower, "num_hidden_layers": 5, "image_size": 64, "patch_size": 8}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH))
+
+
+def swaps(scene: Scene, rng: np.random.Generator) -> dict[str, Scene]:
+    """Scenes that differ from this one in one way, by the name of the way."""
+
+    def other(options: list, current: object) -> object:
+        return rng.choice([option for option in options if option != current])
+
+    first, *rest = scene.things
+    swapped = {}
+    swapped["noun"] = replace(
+        scene,
+        things=(replace(first, noun=str(other([n for n in NOUNS if all(n != t.noun for t in scene.things)], None))), *rest),
+    )  # fmt: skip
+    if first.colour:
+        used = [thing.colour for thing in scene.things]
+        free = [colour for colour in COLOURS if colour not in used]
+        swapped["colour"] = replace(
+            scene, things=(replace(first, colour=str(rng.choice(free))), *rest)
+        )
+    if rest and first.colour and rest[0].colour:
+        swapped["binding"] = replace(
+            scene,
+            things=(replace(first, colour=rest[0].colour), replace(rest[0], colour=first.colour)),
+        )
+    if first.count > 1:
+        count = int(other(list(COUNTS), first.count))
+        swapped["count"] = replace(scene, things=(replace(first, count=count),))
+    if scene.relation:
+        swapped["relation"] = replace(scene, things=scene.things[::-1])
+    return swapped
+
+
+def examples(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str, str]]:
+    """A caption and its swapped versions in the same wording."""
+    wording = int(rng.integers(2**52))
+    true = word(scene, np.random.default_rng(wording))
+    return true, {
+        name: word(changed, np.random.default_rng(wording))
+        for name, changed in swaps(scene, rng).items()
+    }
+
+
+def loss(tokenizer: CLIPTokenizer, model: nn.Module, step: int) -> Tensor:
+    """Images against all captions of the batch and their own two swapped captions."""
+    rng = np.random.default_rng([step, 13])
+    chosen = sample_scenes(rng, BATCH)
+    images = np.stack([draw(scene, int(rng.integers(2**52)))[0] for scene in chosen])
+    texts, wrong = [], []
+    for scene in chosen:
+        true, changed = examples(scene, rng)
+        texts.append(true)
+        names = list(changed)
+        hardest = [name for name in names if name != "noun"] or names
+        wrong += [changed[rng.choice(hardest)], changed[rng.choice(names)]]
+    seen, read = embed(model, tokenizer, to_model(torch.from_numpy(images)), texts + wrong)
+    true, false = read[:BATCH], rearrange(read[BATCH:], "(b k) d -> b k d", k=2)
+    scale = model.logit_scale.exp()
+    within = torch.cat([scale * seen @ true.T, scale * torch.einsum("bd,bkd->bk", seen, false)], 1)
+    labels = torch.arange(BATCH)
+    return cross_entropy(within, labels) + cross_entropy(scale * true @ seen.T, labels)
+
+
+def embed(
+    model: nn.Module, tokenizer: CLIPTokenizer, images: Tensor, texts: list[str]
+) -> tuple[Tensor, Tensor]:
+    """Unit vectors of images and texts."""
+    vision = model.vision_model(pixel_values=images).pooler_output
+    text = model.text_model(input_ids=tokenize(tokenizer, texts)).pooler_output
+    return (
+        normalize(model.visual_projection(vision).float(), dim=-1),
+        normalize(model.text_projection(text).float(), dim=-1),
+    )
+
+
+@torch.no_grad()
+def tells_apart(model: CLIPModel, tokenizer: CLIPTokenizer, number: int) -> dict[str, float]:
+    """Share of held-out pictures whose true caption beats the swapped one, by kind of swap."""
+    rng = np.random.default_rng(17)
+    wins: dict[str, list[bool]] = {}
+    pool = [scene for kind in KINDS for scene in scenes(kind) if scene.split == "test"]
+    for _ in range(number):
+        scene = pool[rng.integers(len(pool))]
+        true, changed = examples(scene, rng)
+        image = to_model(torch.from_numpy(draw(scene, int(rng.integers(2**52)))[0][None]))
+        seen, read = embed(model, tokenizer, image, [true, *changed.values()])
+        value = (seen @ read.T)[0]
+        for name, score in zip(changed, value[1:], strict=True):
+            wins.setdefault(name, []).append(bool(value[0] > score))
+    return {name: round(float(np.mean(won)), 4) for name, won in wins.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=2500)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    model = fit(
+        build(tokenizer), partial(loss, tokenizer), steps=options.steps, lr=1e-3, out=options.out,
+        decay=0.3, ema=0.995,
+    )  # fmt: skip
+    assert isinstance(model, CLIPModel)
+    model.save_pretrained(options.out / "clip")
+    tokenizer.save_pretrained(options.out / "clip")
+    figures = tells_apart(model, tokenizer, 600)
+    (options.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

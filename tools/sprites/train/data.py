@@ -1,0 +1,47 @@
+"""Batches for training: scenes of the train split, drawn afresh; pure in (step, size)."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from promptprobe.tools.sprites.draw import Placed, draw
+from promptprobe.tools.sprites.world import Kind, Scene, scenes
+
+MIX: dict[Kind, float] = {
+    "one object": 0.12,
+    "colours": 0.2,
+    "two objects": 0.13,
+    "attribute binding": 0.2,
+    "position": 0.2,
+    "counting": 0.15,
+}
+
+
+@cache
+def train_scenes(kind: Kind) -> list[Scene]:
+    return [scene for scene in scenes(kind) if scene.split == "train"]
+
+
+def sample_scenes(rng: np.random.Generator, size: int) -> list[Scene]:
+    """Scenes of the train split, kinds in the proportions of `MIX`."""
+    kinds = rng.choice(list(MIX), size, p=list(MIX.values()))
+    pools = [train_scenes(kind) for kind in kinds]
+    return [pool[rng.integers(len(pool))] for pool in pools]
+
+
+def batch(step: int, size: int) -> tuple[Tensor, list[list[Placed]], list[Scene]]:
+    """Images [size, 3, 64, 64] in [-1, 1], the truth about each, and the scenes they show."""
+    rng = np.random.default_rng([step, size])
+    chosen = sample_scenes(rng, size)
+    drawn = [draw(scene, int(rng.integers(2**52))) for scene in chosen]
+    images = torch.from_numpy(np.stack([image for image, _ in drawn]))
+    return to_model(images), [placed for _, placed in drawn], chosen
+
+
+def to_model(images: Tensor) -> Tensor:
+    """uint8 [n, 64, 64, 3] -> float [n, 3, 64, 64] in [-1, 1]."""
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
