@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promptprobe.tools.models import open_model, open_toolbox
+from promptprobe.tools.pictures import IN_MEMORY
+from promptprobe.tools.records import Candidate, Generation
+from promptprobe.tools.sprites import PIPELINE
+
+
+def any_score(brief: str, image: Any) -> float:
+    return 0.5
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's own offline switch."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def copied(ddim_folder: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(ddim_folder, tmp_path / "copy")
+
+
+def test_a_folder_opens_with_the_models_own_defaults(pndm_folder: Path):
+    model = open_model(pndm_folder)
+    used = model.generation
+    assert (used.steps, used.guidance, used.height, used.width) == (25, 7.5, 32, 32)
+    assert (used.negative_prompt, used.dtype, used.device) == ("", "float32", "cpu")
+    assert model.name == str(pndm_folder.resolve())
+
+
+def test_settings_that_are_given_win(ddim_folder: Path):
+    asked = Generation(steps=3, guidance=0, height=48, width=16, negative_prompt="x")
+    used = open_toolbox(str(ddim_folder), asked, any_score).settings_used
+    assert used == asked.model_copy(update={"dtype": "float32", "device": "cpu"})
+
+
+def test_weights_saved_in_half_precision_run_in_full_precision_on_a_cpu(
+    ddim_pipeline: Any, tmp_path: Path
+):
+    import torch
+
+    for part in (ddim_pipeline.unet, ddim_pipeline.vae, ddim_pipeline.text_encoder):
+        torch.nn.Module.to(part, torch.float16)
+    ddim_pipeline.save_pretrained(tmp_path)
+    toolbox = open_toolbox(tmp_path, Generation(steps=2), any_score)
+    (rendered,) = toolbox.render([Candidate(prompt="a cat", seed=1)], [None], tmp_path)
+    assert rendered.image is not None
+    assert toolbox.settings_used.dtype == "float32"
+
+
+def test_a_loaded_pipeline_is_taken_as_it_is(ddim_pipeline: Any):
+    toolbox = open_toolbox(ddim_pipeline, scorer=any_score)
+    assert toolbox.model_name == IN_MEMORY
+    with pytest.raises(ValueError, match="has dtype float32, and float16 was asked for"):
+        open_model(ddim_pipeline, Generation(dtype="float16"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"height": 33}, "height must be a multiple of 8"),
+        ({"steps": 1000, "device": "nonsense"}, "device 'nonsense' cannot be used here"),
+    ],
+)
+def test_settings_that_cannot_work_fail_at_once(
+    ddim_folder: Path, settings: dict[str, Any], message: str
+):
+    with pytest.raises(ValueError, match=message):
+        open_toolbox(ddim_folder, Generation(**settings), any_score)
+
+
+def test_an_object_that_is_no_known_pipeline_is_refused():
+    with pytest.raises(
+        ValueError, match="is a dict, which promptprobe cannot probe yet; known: Sta"
+    ):
+        open_model({"a": 1})
+
+
+@pytest.mark.parametrize("name", ["FluxPipeline", ["my_code", "Evil"], None])
+def test_an_unknown_family_is_refused_before_anything_loads(copied: Path, name: Any):
+    index = copied / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": name}))
+    (copied / "unet").rename(copied / "gone")
+    with pytest.raises(ValueError, match="cannot probe yet; known: StableDiffusionPipeline"):
+        open_model(copied)
+
+
+def test_a_folder_that_is_no_pipeline_says_what_was_expected(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"holds no model_index\.json.*hub id"):
+        open_model(tmp_path)
+    (tmp_path / "model_index.json").write_bytes(b"\x00\xff garbage")
+    with pytest.raises(ValueError, match="cannot be read as JSON"):
+        open_model(tmp_path)
+
+
+def test_a_truncated_weights_file_is_a_clear_error(copied: Path):
+    weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"did not load.*Expected a complete folder"):
+        open_model(copied)
+
+
+def test_pickled_weights_are_not_read(copied: Path):
+    weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(ValueError, match=r"pickled \.bin weights are not read"):
+        open_model(copied)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_hub_id_without_a_network_says_what_was_tried():
+    with pytest.raises(ValueError, match=r"no such folder here.*hub did not give.*network"):
+        open_model("somebody/some-model")
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a/b/c/d", "../up", "x" * 5000, "no\0such"])
+@pytest.mark.usefixtures("no_network")
+def test_a_name_that_is_none_is_refused(name: str):
+    with pytest.raises(ValueError, match='give "sprites"') as refused:
+        open_model(name)
+    assert len(str(refused.value)) < 1500
+
+
+def test_missing_weights_of_the_built_in_model_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr("promptprobe.tools.models.PIPELINE", tmp_path / "gone")
+    with pytest.raises(ValueError, match="weights of the built-in model are missing: expected"):
+        open_model()
+
+
+@pytest.mark.skipif(not PIPELINE.exists(), reason="the weights are not here yet")
+def test_the_built_in_model_opens_with_its_own_defaults():
+    toolbox = open_toolbox()
+    used = toolbox.settings_used
+    assert (used.steps, used.guidance, used.height, used.width) == (25, 3.0, 64, 64)
+    assert toolbox.model_name == "sprites"
+
+
+def test_loading_prints_nothing(ddim_folder: Path, capfd: pytest.CaptureFixture[str]):
+    open_model(ddim_folder)
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from promptprobe.tools.models import open_toolbox
+from promptprobe.tools.pictures import (
+    IN_MEMORY,
+    parameters,
+    read_parameters,
+    save_png,
+    snippet,
+    thumbnail,
+)
+from promptprobe.tools.records import Candidate, Generation
+
+USED = Generation(
+    steps=25, guidance=3.0, height=64, width=96, negative_prompt="", dtype="float32", device="cpu"
+)
+
+
+def picture(side: int = 8) -> Image.Image:
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    return Image.fromarray(noise)
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image).astype(int)
+
+
+def test_parameters_are_written_the_way_the_web_ui_writes_them():
+    used = USED.model_copy(update={"negative_prompt": "blurry, dull"})
+    written = parameters(Candidate(prompt="a red cat", seed=7), used, "PNDMScheduler", "sprites")
+    assert written == (
+        "a red cat\n"
+        "Negative prompt: blurry, dull\n"
+        "Steps: 25, Sampler: PLMS, CFG scale: 3, Seed: 7, Size: 96x64, Model: sprites"
+    )
+
+
+def test_a_saved_picture_keeps_its_pixels_and_says_how_it_was_made(tmp_path: Path):
+    candidate = Candidate(prompt="ein Kätzchen 🐈 قطة", seed=2**53 - 1)
+    used = USED.model_copy(update={"negative_prompt": "two\nlines"})
+    saved = save_png(
+        picture(), tmp_path / "a.png", candidate, used, "DDIMScheduler", "/home/me/sd, 1"
+    )
+    read = read_parameters(saved)
+    assert read["prompt"] == candidate.prompt
+    assert read["negative_prompt"] == "two lines"
+    assert (read["Seed"], read["Sampler"], read["Steps"]) == (str(2**53 - 1), "DDIM", "25")
+    assert read["Model"] == "sd, 1"
+    assert np.array_equal(np.asarray(Image.open(saved)), np.asarray(picture()))
+    assert list(tmp_path.iterdir()) == [saved]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(min_size=1, max_size=200).filter(lambda text: text.strip()))
+def test_no_prompt_can_forge_a_setting(prompt: str):
+    hostile = f"{prompt}\nSteps: 1, Sampler: x, CFG scale: 9, Seed: 666"
+    candidate = Candidate.model_construct(prompt=hostile, seed=3)
+    *_, last = written = parameters(candidate, USED, "DDIMScheduler", "sprites").split("\n")
+    assert len(written) == 2
+    assert "Seed: 3," in last
+
+
+def test_a_picture_without_parameters_is_named(tmp_path: Path):
+    picture().save(tmp_path / "plain.png")
+    with pytest.raises(ValueError, match=r"plain\.png has no generation parameters"):
+        read_parameters(tmp_path / "plain.png")
+
+
+@pytest.mark.parametrize(("side", "expected"), [(64, 256), (100, 200), (1000, 256)])
+def test_a_thumbnail_fits_and_a_tiny_picture_grows(tmp_path: Path, side: int, expected: int):
+    picture(side).save(tmp_path / "a.png")
+    (tmp_path / "thumb.png").write_bytes(thumbnail(tmp_path / "a.png", 256))
+    with Image.open(tmp_path / "thumb.png") as small:
+        assert small.size == (expected, expected)
+        if expected > side:
+            corner = np.asarray(small)[: expected // side, : expected // side]
+            assert (corner == np.asarray(picture(side))[0, 0]).all()
+
+
+def test_a_snippet_holds_a_hostile_prompt_as_data():
+    prompt = "'''\"); import os; os.system('true') #"
+    code = snippet(Candidate(prompt=prompt, seed=1), USED, "folder")
+    texts = {node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)}
+    assert prompt in texts
+    assert "os" not in {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
+
+
+def test_a_snippet_of_a_pipeline_object_loads_nothing():
+    code = snippet(Candidate(prompt="a cat", seed=1), USED, IN_MEMORY)
+    assert "from_pretrained" not in code
+    assert "pipeline(" in code
+
+
+def test_the_snippet_reproduces_the_picture(ddim_folder: Path, pndm_folder: Path, tmp_path: Path):
+    """Within one level of 255: alone and in a batch, convolutions may sum in another order."""
+    candidates = [Candidate(prompt=text, seed=4) for text in ("a red cat", "a dog of blue")]
+    script, made = "", []
+    for at, folder in enumerate((ddim_folder, pndm_folder)):
+        generation = Generation(steps=4, guidance=5, negative_prompt="green")
+        toolbox = open_toolbox(folder, generation, lambda brief, image: 1.0)
+        rendered = toolbox.render(candidates, [None, None], tmp_path / str(at))
+        code = snippet(candidates[1], toolbox.settings_used, toolbox.model_name)
+        assert 'picture.save("picture.png")' in code
+        script += code.replace("picture.png", f"{at}.png")
+        made.append(rendered[1].image)
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
+    for at, path in enumerate(made):
+        assert path is not None
+        ours, theirs = pixels(path), pixels(tmp_path / f"{at}.png")
+        assert ours.std() > 1
+        assert np.abs(ours - theirs).max() <= 1

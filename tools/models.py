@@ -1,0 +1,241 @@
+"""From what the user calls a model to one that can be probed: built-in, folder, hub id or object.
+
+Weights are read as safetensors only, and no code that comes with a model is run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from promptprobe.tools.pictures import IN_MEMORY
+from promptprobe.tools.quiet import quiet_loading
+from promptprobe.tools.records import Generation
+from promptprobe.tools.scorers import DEFAULT_CLIP, open_scorer, open_second_judge
+from promptprobe.tools.sprites import PIPELINE, PROBE
+
+if TYPE_CHECKING:
+    from promptprobe.probe.family import Family
+    from promptprobe.tools.toolbox import Toolbox
+
+SPRITES = "sprites"
+DEFAULTS = Generation()
+GUIDANCE = {SPRITES: 3.0}
+DEFAULT_GUIDANCE = 7.5
+"""Guidance of `StableDiffusionPipeline.__call__`."""
+HELP = (
+    'give "sprites" (the built-in model), a folder in diffusers\' format, or the Hugging Face '
+    "hub id of a Stable Diffusion 1.x or 2.x pipeline"
+)
+
+
+def _stable_diffusion(pipeline: Any) -> Family:
+    from promptprobe.probe.stable_diffusion import StableDiffusion
+
+    return StableDiffusion(pipeline)
+
+
+FAMILIES: dict[str, Callable[[Any], Family]] = {"StableDiffusionPipeline": _stable_diffusion}
+"""By the pipeline's class name, which is what `model_index.json` calls `_class_name`."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded pipeline, the family that it belongs to, and its settings without a gap."""
+
+    name: str
+    """"sprites", the folder, the hub id, or `IN_MEMORY`."""
+    family: Family
+    generation: Generation
+    """The model's own defaults filled in."""
+
+    @property
+    def is_sprites(self) -> bool:
+        return self.name == SPRITES
+
+
+def open_toolbox(
+    model: str | Path | Any = SPRITES,
+    generation: Generation = DEFAULTS,
+    scorer: str | Callable[..., Any] | None = None,
+) -> Toolbox:
+    """The agent's tools for a model.
+
+    Args:
+        model: "sprites", a local folder, a hub id, or a loaded pipeline.
+        generation: how images are made; what is None takes the model's own default.
+        scorer: who judges; None takes "sprites" for Sprites and a CLIP model for others.
+
+    Raises:
+        ValueError: unknown or unloadable model or scorer, or settings that it cannot work with.
+    """
+    from promptprobe.tools.toolbox import Toolbox
+
+    opened = open_model(model, generation)
+    device = opened.generation.device or "cpu"
+    return Toolbox(
+        opened,
+        open_scorer(scorer or (SPRITES if opened.is_sprites else DEFAULT_CLIP), device),
+        open_second_judge(opened.is_sprites),
+        PROBE if opened.is_sprites else None,
+    )
+
+
+def open_model(spec: str | Path | Any = SPRITES, generation: Generation = DEFAULTS) -> Model:
+    """Load a model and fill in its defaults. Raises ValueError, see `open_toolbox`."""
+    if isinstance(spec, (str, Path)):
+        name, source = _located(str(spec))
+        _checked_family(_class_name(source), source)
+        device, dtype = _placement(generation)
+        pipeline = _load(source, device, dtype)
+    else:
+        name, pipeline = IN_MEMORY, spec
+        _checked_family(type(spec).__name__, f"the model that was passed, {type(spec).__name__},")
+        device, dtype = _placement_of(pipeline, generation)
+    pipeline.set_progress_bar_config(disable=True)
+    try:
+        family = FAMILIES[type(pipeline).__name__](pipeline)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} cannot be probed: {error}") from error
+    return Model(name, family, _filled(generation, name, family, device, dtype))
+
+
+# -- finding and loading -----------------------------------------------------------------------
+
+
+def _located(spec: str) -> tuple[str, str]:
+    """The model's name, and the folder or hub id to load."""
+    if not spec.strip():
+        raise ValueError(f"the model's name is empty; {HELP}")
+    if spec == SPRITES:
+        if not (PIPELINE / "model_index.json").is_file():
+            raise ValueError(
+                f"the weights of the built-in model are missing: expected a diffusers folder at "
+                f"{PIPELINE}. Install promptprobe from a wheel, or train them (tools/sprites/train)"
+            )
+        return SPRITES, str(PIPELINE)
+    if _is_folder(spec):
+        return str(Path(spec).resolve()), str(Path(spec).resolve())
+    return spec, spec
+
+
+def _is_folder(spec: str) -> bool:
+    try:
+        return Path(spec).is_dir()
+    except OSError:  # too long for a path
+        return False
+
+
+def _class_name(source: str) -> str:
+    """The pipeline's class as `model_index.json` says, from the folder or the hub."""
+    if _is_folder(source):
+        path = Path(source) / "model_index.json"
+        if not path.is_file():
+            raise ValueError(f"{source} holds no model_index.json: no diffusers folder; {HELP}")
+    else:
+        path = _from_hub(source)
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+    return str(index.get("_class_name")) if isinstance(index, dict) else str(type(index))
+
+
+def _from_hub(repository: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        with quiet_loading():
+            return Path(hf_hub_download(repository, "model_index.json"))
+    except HFValidationError as error:
+        raise ValueError(
+            f"unknown model {repository[:200]!r}: no such folder, and no hub id; {HELP}"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise ValueError(
+            f"unknown model {repository[:200]!r}: no such folder here, and the Hugging Face hub "
+            f"did not give its model_index.json ({type(error).__name__}: {str(error)[:200]}). "
+            f"Check the spelling and the network, log in if the model is gated, or {HELP}"
+        ) from error
+
+
+def _checked_family(class_name: str, source: str) -> None:
+    if class_name not in FAMILIES:
+        raise ValueError(
+            f"{source} is a {class_name[:80]}, which promptprobe cannot probe yet; "
+            f"known: {', '.join(FAMILIES)}"
+        )
+
+
+def _load(source: str, device: str, dtype: str) -> Any:
+    import torch
+
+    try:
+        with quiet_loading():
+            from diffusers import DiffusionPipeline
+
+            pipeline = DiffusionPipeline.from_pretrained(source, use_safetensors=True)
+    except Exception as error:  # a broken folder fails in as many ways as it has files
+        raise ValueError(
+            f"the model {source} did not load: {type(error).__name__}: {str(error)[:400]}. "
+            "Expected a complete folder in diffusers' format with weights as .safetensors "
+            "(pickled .bin weights are not read)"
+        ) from error
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module) and part.dtype != getattr(torch, dtype):
+            # Not through diffusers' own `to`, which warns of modules that do not exist.
+            torch.nn.Module.to(part, getattr(torch, dtype))
+    return pipeline.to(device)
+
+
+# -- settings ----------------------------------------------------------------------------------
+
+
+def _placement(generation: Generation) -> tuple[str, str]:
+    """Device and dtype: a GPU in half precision where there is one, else the CPU in full."""
+    import torch
+
+    device = generation.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"device {device!r} cannot be used here ({str(error).splitlines()[0][:200]}); "
+            'leave it out, or use "cpu"'
+        ) from error
+    return device, generation.dtype or ("float16" if device.startswith("cuda") else "float32")
+
+
+def _placement_of(pipeline: Any, generation: Generation) -> tuple[str, str]:
+    """A pipeline that was passed stays where and as it is: it is not ours to move."""
+    device, dtype = str(pipeline.device), str(pipeline.unet.dtype).removeprefix("torch.")
+    for name, asked, given in (
+        ("device", generation.device, device),
+        ("dtype", generation.dtype, dtype),
+    ):
+        if asked and asked != given:
+            raise ValueError(
+                f"the pipeline that was passed has {name} {given}, and {asked} was asked for; "
+                f"move it first (pipeline.to), or leave {name} out"
+            )
+    return device, dtype
+
+
+def _filled(
+    generation: Generation, name: str, family: Family, device: str, dtype: str
+) -> Generation:
+    height, width = family.default_size
+    default = GUIDANCE.get(name, DEFAULT_GUIDANCE)
+    return Generation(
+        steps=generation.steps,
+        guidance=default if generation.guidance is None else generation.guidance,
+        height=generation.height or height,
+        width=generation.width or width,
+        negative_prompt=generation.negative_prompt or "",
+        dtype=dtype,
+        device=device,
+    )

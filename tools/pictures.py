@@ -1,0 +1,160 @@
+"""Finished pictures as files: they say how they were made, and how to make them again.
+
+The parameters are written the way the diffusion community's viewers read them (the PNG text chunk
+`parameters` of AUTOMATIC1111's web UI), so that a picture dropped there shows prompt and seed.
+Needs Pillow only: the doors use this module, and they start quickly.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from promptprobe.tools.records import Candidate, Generation
+
+SAMPLERS = {
+    "DDIMScheduler": "DDIM",
+    "PNDMScheduler": "PLMS",
+    "EulerDiscreteScheduler": "Euler",
+    "EulerAncestralDiscreteScheduler": "Euler a",
+    "DPMSolverMultistepScheduler": "DPM++ 2M",
+    "HeunDiscreteScheduler": "Heun",
+    "LMSDiscreteScheduler": "LMS",
+    "UniPCMultistepScheduler": "UniPC",
+}
+"""The viewers' names of diffusers' schedulers; another one goes by its class name."""
+IN_MEMORY = "pipeline object"
+"""The name of a model that was handed over in Python: no file says all of what it is."""
+NEGATIVE = "Negative prompt:"
+SETTING = re.compile(r'\s*([\w ]+):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
+
+
+def save_png(
+    image: Image.Image,
+    path: Path,
+    candidate: Candidate,
+    generation: Generation,
+    sampler: str,
+    model: str,
+) -> Path:
+    """Write a picture with its parameters; the file appears whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written; the message names it.
+    """
+    info = PngInfo()
+    info.add_text("parameters", parameters(candidate, generation, sampler, model))
+    partial = path.with_suffix(".part")
+    image.save(partial, format="PNG", pnginfo=info)
+    partial.replace(path)
+    return path
+
+
+def parameters(candidate: Candidate, generation: Generation, sampler: str, model: str) -> str:
+    """Prompt, negative prompt and settings as the viewers read them.
+
+    A line break has a meaning there, so every run of white space in a text becomes one space. To
+    the image model it is the same: its tokenizer reads white space so.
+    """
+    settings = {
+        "Steps": str(generation.steps),
+        "Sampler": SAMPLERS.get(sampler, sampler.removesuffix("Scheduler")),
+        "CFG scale": f"{generation.guidance:g}" if generation.guidance is not None else None,
+        "Seed": str(candidate.seed),
+        "Size": f"{generation.width}x{generation.height}" if generation.width else None,
+        "Model": Path(model).name,  # no path of a home folder in a picture that is shared
+    }
+    lines = [_one_line(candidate.prompt)]
+    if generation.negative_prompt:
+        lines.append(f"{NEGATIVE} {_one_line(generation.negative_prompt)}")
+    lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items() if value))
+    return "\n".join(lines)
+
+
+def read_parameters(path: Path) -> dict[str, str]:
+    """What a viewer would read: "prompt", "negative_prompt" and each setting by its name.
+
+    Raises:
+        ValueError: the picture carries no parameters.
+    """
+    with Image.open(path) as image:
+        text = image.info.get("parameters")
+    if not isinstance(text, str):
+        raise ValueError(f"{path} has no generation parameters; expected a PNG by promptprobe")
+    *lines, last = text.split("\n")
+    negative = [line.removeprefix(NEGATIVE).strip() for line in lines[1:]]
+    found = {"prompt": lines[0], "negative_prompt": " ".join(negative)}
+    for key, value in SETTING.findall(last):
+        found[key] = json.loads(value) if value.startswith('"') else value
+    return found
+
+
+def thumbnail(path: Path, side: int = 256) -> bytes:
+    """The picture as a PNG no larger than `side` pixels; a tiny one is enlarged, unblurred."""
+    with Image.open(path) as opened:
+        image = opened.convert("RGB")
+    scale = side // max(image.size)
+    if scale > 1:
+        size = (image.width * scale, image.height * scale)
+        image = image.resize(size, Image.Resampling.NEAREST)
+    image.thumbnail((side, side))
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def snippet(candidate: Candidate, generation: Generation, model: str) -> str:
+    """Plain-diffusers Python that makes this picture again, as `picture.png`.
+
+    Args:
+        candidate: what to draw.
+        generation: the settings used, the model's defaults filled in (`Tools.settings_used`).
+        model: "sprites", a folder or a hub id (`Tools.model_name`).
+    """
+    lines = [
+        "import torch",
+        *_loading(generation, model),
+        "picture = pipeline(",
+        f"    {candidate.prompt!r},",
+        f"    negative_prompt={generation.negative_prompt or None!r},",
+        f"    num_inference_steps={generation.steps},",
+        f"    guidance_scale={generation.guidance},",
+        f"    height={generation.height},",
+        f"    width={generation.width},",
+        f'    generator=torch.Generator("cpu").manual_seed({candidate.seed}),',
+        ").images[0]",
+        'picture.save("picture.png")',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _loading(generation: Generation, model: str) -> list[str]:
+    """The lines that bring the pipeline."""
+    if model == IN_MEMORY:
+        return ["", "# `pipeline` is the object that you passed as the model."]
+    if model == "sprites":
+        from promptprobe.tools.sprites import PIPELINE
+
+        model = str(PIPELINE)
+    return [
+        "from diffusers import DiffusionPipeline",
+        "",
+        f"pipeline = DiffusionPipeline.from_pretrained({model!r}, use_safetensors=True)",
+        f"pipeline.to({generation.device or 'cpu'!r}, torch.{generation.dtype or 'float32'})",
+    ]
+
+
+def _one_line(text: str) -> str:
+    """White space and control characters as single spaces; a half of a surrogate pair as "?"."""
+    printable = re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)
+    return " ".join(printable.encode("utf-8", "replace").decode().split())
+
+
+def _quoted(value: str) -> str:
+    """Values that hold a separator are quoted as JSON, as the web UI does."""
+    return json.dumps(value) if re.search(r'[,:"\n]', value) else value

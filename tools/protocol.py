@@ -1,0 +1,74 @@
+"""What the agent may ask of its tools: candidates in, records out, files named by path.
+
+The agent knows only this file, so the loop needs no torch: not to import, not to be tested.
+Every method may block for long; the loop calls them in a thread, one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import Field
+
+from promptprobe.tools.records import Candidate, Generation, Prediction, Record, Score
+
+
+class Probed(Record):
+    """What the first steps of a candidate foretell, and the state to continue from."""
+
+    prediction: Prediction | None = Field(description="None: not judged early; `reason` says why")
+    reason: str = Field("", description="why there is no prediction")
+    latents: Path = Field(description="state after the probed steps")
+    nfe: int = Field(ge=0, description="denoiser evaluations this took")
+    cut: tuple[str, ...] = Field((), description="words beyond the text encoder's token limit")
+
+
+class Rendered(Record):
+    """A finished image, or why there is none to score."""
+
+    image: Path | None
+    reason: str = Field("", description="not empty: the image must not be scored, and why")
+    nfe: int = Field(ge=0, description="denoiser evaluations this took, the probe's apart")
+
+
+class Tools(Protocol):
+    """The agent's hands. Lists come back in the order of what was given."""
+
+    @property
+    def model_name(self) -> str:
+        """How the model is called in reports: "sprites", a folder, a hub id."""
+
+    @property
+    def settings_used(self) -> Generation:
+        """The generation settings with the model's defaults filled in."""
+
+    @property
+    def probe_steps(self) -> int:
+        """Denoising steps that a probe takes, of `settings_used.steps`."""
+
+    @property
+    def nfe_per_render(self) -> int:
+        """Denoiser evaluations of an image from noise to end."""
+
+    def probe(self, brief: str, candidates: Sequence[Candidate], folder: Path) -> list[Probed]:
+        """Run the first steps of each candidate and predict its score; latents go to `folder`."""
+
+    def render(
+        self, candidates: Sequence[Candidate], latents: Sequence[Path | None], folder: Path
+    ) -> list[Rendered]:
+        """Finish each candidate from its latents (None: from noise) as a PNG in `folder`."""
+
+    def score(self, brief: str, images: Sequence[Path]) -> list[Score]:
+        """Judge finished images against the brief; a failure is a reason, never a zero."""
+
+    def judge(self, brief: str, images: Sequence[Path]) -> list[Score]:
+        """The same by a second judge that never selects; a reason where there is none."""
+
+    def check_brief(self, brief: str) -> list[str]:
+        """Warnings about a brief, such as unknown words.
+
+        Raises:
+            ValueError: when the model can draw nothing of it.
+        """

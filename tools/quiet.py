@@ -1,0 +1,35 @@
+"""Loading without noise: a library's progress bars would break into the display of a run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+CHATTER = (
+    "transformers.utils.import_utils",  # Pillow is used for want of torchvision: as we wish
+    "diffusers.configuration_utils",  # a config holds a field that its class ignores
+    "diffusers.pipelines.pipeline_utils",  # an AutoencoderTiny where a pipeline names another
+)
+"""Loggers whose warnings concern nobody here; one on missing weights is not among them."""
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Switch off the loading bars of diffusers and transformers, and restore them after.
+
+    Import what loads inside, too: some of the noise is made by imports.
+    """
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    with ExitStack() as restored:
+        for bars in (diffusers.utils.logging, transformers.utils.logging):
+            if bars.is_progress_bar_enabled():
+                bars.disable_progress_bar()
+                restored.callback(bars.enable_progress_bar)
+        for name in CHATTER:
+            logger = logging.getLogger(name)
+            restored.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
+        yield

@@ -1,0 +1,265 @@
+"""The agent's hands, for real: probe, render and score on a loaded model.
+
+Tensors end here: what goes in and out are records and paths. A candidate's numbers do not depend
+on the batch it sits in, and a survivor continues from its own latents, so that the steps of the
+probe are never paid twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from promptprobe.probe.card import Probe, ProbeError
+from promptprobe.probe.family import Settings, State, StateError
+from promptprobe.probe.trace import record_trace
+from promptprobe.tools.batches import Batches
+from promptprobe.tools.models import Model
+from promptprobe.tools.pictures import save_png
+from promptprobe.tools.predictions import NOT_FINITE, fitting_probe, foretell
+from promptprobe.tools.protocol import Probed, Rendered
+from promptprobe.tools.records import Candidate, Generation, Score
+from promptprobe.tools.scorers import Scorer
+from promptprobe.tools.sprites.language import read
+from promptprobe.tools.sprites.world import COLOURS, NOUNS
+
+PIXELS_AT_ONCE = {"cpu": 2**19, "cuda": 2**22}
+"""Pixels of the images in a first batch. A CPU gets few: there, too many kill the process."""
+MOST_AT_ONCE = 32
+PROBED_SHARE = 5
+"""One step in so many is probed."""
+SHOWN_WORDS = 12
+BLACKED_OUT = "the model's safety checker blacked this image out"
+
+Job = tuple[Candidate, Path | None]
+log = logging.getLogger(__name__)
+
+
+class Toolbox:
+    """`Tools` on one model with one scorer; tools/protocol.py describes the verbs.
+
+    Args:
+        model: from `open_model`.
+        scorer: judges previews and finished images.
+        second_judge: grades what was selected, and never selects.
+        probe: folder of a trained probe for this model, if there is one. A probe that is broken
+            or was made for other settings is refused: `notes` says why, and previews step in.
+
+    Raises:
+        ValueError: steps or size that the model cannot work with.
+    """
+
+    def __init__(
+        self, model: Model, scorer: Scorer, second_judge: Scorer, probe: Path | None = None
+    ) -> None:
+        self._model, self._family = model, model.family
+        self._scorer, self._second_judge = scorer, second_judge
+        self._settings = _settings(model.generation)
+        self._family.draw_noise([0], self._settings)  # impossible settings fail now, not later
+        self._device = str(model.generation.device)
+        at_once = PIXELS_AT_ONCE["cuda" if self._device.startswith("cuda") else "cpu"]
+        image = self._settings.height * self._settings.width
+        self._batches = Batches(max(1, min(MOST_AT_ONCE, at_once // image)))
+        self.notes: list[str] = []
+        """What the user should know about this model and its probe, whatever the brief."""
+        self._probe = self._open_probe(probe) if probe else None
+
+    @property
+    def model_name(self) -> str:
+        return self._model.name
+
+    @property
+    def settings_used(self) -> Generation:
+        return self._model.generation
+
+    @property
+    def probe_steps(self) -> int:
+        return max(1, round(self._settings.steps / PROBED_SHARE))
+
+    @property
+    def nfe_per_render(self) -> int:
+        return self._nfe(0, self._settings.steps)
+
+    # -- the verbs -------------------------------------------------------------------------
+
+    def probe(self, brief: str, candidates: Sequence[Candidate], folder: Path) -> list[Probed]:
+        """Run the first steps of each candidate and predict its score; latents go to `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return self._batches.map(lambda batch: self._probed(brief, batch, folder), candidates)
+
+    def render(
+        self, candidates: Sequence[Candidate], latents: Sequence[Path | None], folder: Path
+    ) -> list[Rendered]:
+        """Finish each candidate from its latents (None: from noise) as a PNG in `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        jobs: list[Job] = list(zip(candidates, latents, strict=True))
+        rendered: dict[int, Rendered] = {}
+        # A batch stands at one step, so those that start and those that continue go apart.
+        for continues in (False, True):
+            places = [at for at, (_, path) in enumerate(jobs) if (path is not None) == continues]
+            done = self._batches.map(
+                lambda batch: self._rendered(batch, folder), [jobs[at] for at in places]
+            )
+            rendered |= zip(places, done, strict=True)
+        return [rendered[at] for at in range(len(jobs))]
+
+    def score(self, brief: str, images: Sequence[Path]) -> list[Score]:
+        """Judge finished images against the brief; a failure is a reason, never a zero."""
+        return _judged(self._scorer, brief, images)
+
+    def judge(self, brief: str, images: Sequence[Path]) -> list[Score]:
+        """The same by a second judge that never selects; a reason where there is none."""
+        return _judged(self._second_judge, brief, images)
+
+    def check_brief(self, brief: str) -> list[str]:
+        """Warnings: about the model and its probe, words unknown to Sprites, words cut off.
+
+        Raises:
+            ValueError: Sprites can draw nothing of it; the message says what it knows.
+        """
+        warnings = list(self.notes)
+        if self._model.is_sprites:
+            warnings += _read_by_sprites(brief)
+        cut = self._cut([brief])[brief]
+        if cut:
+            warnings.append(
+                f"the brief is longer than the model's text encoder reads; cut off: {_listed(cut)}"
+            )
+        return warnings
+
+    # -- how they work ---------------------------------------------------------------------
+
+    def _open_probe(self, folder: Path) -> Probe | None:
+        try:
+            return fitting_probe(
+                folder, self._family, self._settings, self.probe_steps, self._scorer, self._device
+            )
+        except ProbeError as error:
+            self.notes.append(
+                f"no probe fits: {error}. Candidates are judged by previews instead, uncalibrated"
+            )
+            return None
+
+    def _probed(self, brief: str, batch: Sequence[Candidate], folder: Path) -> list[Probed]:
+        prompts = [candidate.prompt for candidate in batch]
+        seeds = [candidate.seed for candidate in batch]
+        trace, state = record_trace(self._family, prompts, seeds, self._settings, self.probe_steps)
+        paths = [folder / f"{candidate.key}.safetensors" for candidate in batch]
+        self._family.save_state(state, self._settings, paths)
+        foretold = foretell(self._probe, self._family, self._scorer, brief, trace)
+        cut, nfe = self._cut(prompts), self._nfe(0, self.probe_steps)
+        return [
+            Probed(
+                prediction=view.prediction,
+                reason=view.reason,
+                latents=path,
+                nfe=nfe,
+                cut=cut[prompt],
+            )
+            for view, path, prompt in zip(foretold, paths, prompts, strict=True)
+        ]
+
+    def _rendered(self, batch: Sequence[Job], folder: Path) -> list[Rendered]:
+        try:
+            start = self._start(batch)
+        except StateError as error:
+            if len(batch) > 1:
+                return [found for job in batch for found in self._rendered([job], folder)]
+            log.warning("%s; the image is rendered from the start instead", error)
+            return self._rendered([(batch[0][0], None)], folder)
+        conditioning = self._family.encode([job.prompt for job, _ in batch], self._settings)
+        end = self._family.denoise(start, conditioning, self._settings, self._settings.steps)
+        finite = torch.isfinite(end.latents).flatten(1).all(1)
+        latents = torch.where(finite[:, None, None, None], end.latents, 0)
+        images, flagged = self._family.decode_checked(latents)
+        nfe = self._nfe(start.step, self._settings.steps)
+        rendered = []
+        for (job, _), pixels, flag, fine in zip(
+            batch, images, flagged, finite.tolist(), strict=True
+        ):
+            if not fine:
+                rendered.append(Rendered(image=None, reason=NOT_FINITE, nfe=nfe))
+                continue
+            path = self._save(pixels, job, folder)
+            rendered.append(Rendered(image=path, reason=BLACKED_OUT if flag else "", nfe=nfe))
+        return rendered
+
+    def _start(self, batch: Sequence[Job]) -> State:
+        """Where a batch begins: at noise, or at its saved latents. StateError if unfit."""
+        paths = [path for _, path in batch if path is not None]
+        if paths:
+            return self._family.load_state(paths, self._settings)
+        return self._family.draw_noise([job.seed for job, _ in batch], self._settings)
+
+    def _save(self, pixels: np.ndarray, candidate: Candidate, folder: Path) -> Path:
+        return save_png(
+            Image.fromarray(pixels),
+            folder / f"{candidate.key}.png",
+            candidate,
+            self.settings_used,
+            self._family.scheduler_name,
+            self.model_name,
+        )
+
+    def _cut(self, prompts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Per prompt, the words beyond the text encoder's token limit."""
+        unique = list(dict.fromkeys(prompts))
+        return dict(zip(unique, self._family.encode(unique, self._settings).cut, strict=True))
+
+    def _nfe(self, first: int, until: int) -> int:
+        return self._family.nfe(self._settings, first, until)
+
+
+def _settings(generation: Generation) -> Settings:
+    """The tensors' side of the settings. Raises ValueError where a default is not filled in."""
+    if generation.guidance is None or generation.height is None or generation.width is None:
+        raise ValueError(f"expected the model's defaults to be filled in, got {generation!r}")
+    return Settings(
+        steps=generation.steps,
+        guidance=generation.guidance,
+        height=generation.height,
+        width=generation.width,
+        negative_prompt=generation.negative_prompt or "",
+    )
+
+
+def _judged(judge: Scorer, brief: str, paths: Sequence[Path]) -> list[Score]:
+    """Scores in order; an image that cannot be read is unscored, the others are not."""
+    scores: dict[int, Score] = {}
+    images: dict[int, Image.Image] = {}
+    for at, path in enumerate(paths):
+        try:
+            with Image.open(path) as opened:
+                images[at] = opened.convert("RGB")
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            scores[at] = Score(reason=f"the image {path} cannot be read: {error}")
+    scores |= zip(images, judge(brief, list(images.values())), strict=True)
+    return [scores[at] for at in range(len(paths))]
+
+
+def _read_by_sprites(brief: str) -> list[str]:
+    """Words of a brief that Sprites was never taught."""
+    known = f"Sprites knows the nouns {', '.join(NOUNS)} and the colours {', '.join(COLOURS)}"
+    reading = read(brief)
+    if reading.scene is None:
+        raise ValueError(
+            f"Sprites, the built-in miniature model, cannot draw {brief[:200]!r}: "
+            f"{reading.problem}. {known} (and synonyms such as kitty or scarlet), one or two "
+            "things, counts up to four, left of, right of, above and below. For anything else, "
+            "pass another model"
+        )
+    if not reading.unknown:
+        return []
+    unknown = _listed(reading.unknown)
+    return [f"Sprites, the built-in miniature model, does not know {unknown}; {known}"]
+
+
+def _listed(words: Sequence[str]) -> str:
+    shown = ", ".join(word[:40] for word in words[:SHOWN_WORDS])
+    more = len(words) - SHOWN_WORDS
+    return f"{shown} and {more} more" if more > 0 else shown
