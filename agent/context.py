@@ -1,0 +1,76 @@
+"""What a run has in its hands: settings, tools, proposer, ledger, clock, and somebody who listens.
+
+It does not change while the graph runs, and it is never checkpointed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from promptprobe.agent.endpoint import Reply
+from promptprobe.agent.events import OnEvent, Warned
+from promptprobe.agent.ledger import Ledger, ReplyLine, WarningLine
+from promptprobe.agent.policy import seeds_of
+from promptprobe.agent.proposers import Proposer
+from promptprobe.agent.run_folder import RunSettings
+from promptprobe.tools.protocol import Tools
+from promptprobe.tools.records import Candidate, Spend, Trial
+
+
+@dataclass
+class Context:
+    """What a run has in its hands."""
+
+    settings: RunSettings
+    tools: Tools
+    proposer: Proposer
+    ledger: Ledger
+    on_event: OnEvent | None = None
+    began: float = field(default_factory=time.monotonic)
+    before: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.before = self.ledger.spent.seconds
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of this run, those before an interruption included."""
+        return self.before + time.monotonic() - self.began
+
+    @property
+    def spent(self) -> Spend:
+        return self.ledger.spent.model_copy(update={"seconds": self.seconds})
+
+    def emit(self, kind: type[BaseModel], **content: Any) -> None:
+        if self.on_event:
+            self.on_event(kind(spent=self.spent, **content))  # type: ignore[arg-type]
+
+    def warn(self, message: str) -> None:
+        """Say it once a run."""
+        if message not in self.ledger.warnings:
+            self.ledger.write([WarningLine(at=self.seconds, message=message)])
+            self.emit(Warned, message=message)
+
+    async def recall(self, question: str, ask: Callable[[], Awaitable[Reply]]) -> Reply:
+        """The reply to a question: from the ledger, or asked now and written down before use."""
+        line = self.ledger.reply(question)
+        if line is None:
+            reply = await ask()
+            line = ReplyLine(
+                at=self.seconds, question=question, text=reply.text, problem=reply.problem
+            )
+            self.ledger.write([line])
+        return Reply(line.text, line.problem)
+
+    def candidates(self, prompts: Sequence[str], round: int) -> list[Candidate]:
+        """A round's, prompt by prompt."""
+        seeds = seeds_of(self.settings.seed, round, self.settings.budget.seeds)
+        return [Candidate(prompt=prompt, seed=seed) for prompt in prompts for seed in seeds]
+
+    def trials(self, candidates: Sequence[Candidate]) -> tuple[Trial, ...]:
+        return tuple(map(self.ledger.trial, candidates))

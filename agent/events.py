@@ -1,0 +1,132 @@
+"""What a run tells while it works: typed events, each with the spend so far.
+
+A door shows them, an MCP server turns them into progress; the loop knows neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from promptprobe.tools.records import Budget, Candidate, Record, Spend, Trial
+
+StopReason = Literal["target reached", "budget spent", "no improvement", "cancelled"]
+Decision = Literal["rewrite", "reseed", "stop"]
+
+
+class Refusal(Record):
+    """A proposed prompt that never reaches the probe."""
+
+    prompt: str
+    reason: str
+
+
+class RunStarted(Record):
+    kind: Literal["run started"] = "run started"
+    spent: Spend
+    brief: str
+    model: str
+    budget: Budget
+    source: str = Field(description="where rewrites come from, said plainly")
+    run_dir: Path
+    resumed: bool = False
+
+
+class RoundStarted(Record):
+    kind: Literal["round started"] = "round started"
+    spent: Spend
+    round: int = Field(description="0: the brief itself with the first seed")
+    of: int = Field(description="rounds that the budget allows, round 0 apart")
+
+
+class PromptsProposed(Record):
+    kind: Literal["prompts proposed"] = "prompts proposed"
+    spent: Spend
+    round: int
+    prompts: tuple[str, ...] = Field(description="prompts of this round, the brief first")
+    accepted: tuple[str, ...] = Field((), description="those that are new rewrites")
+    refused: tuple[Refusal, ...] = ()
+
+
+class CandidatesProbed(Record):
+    """After each batch of the probe."""
+
+    kind: Literal["candidates probed"] = "candidates probed"
+    spent: Spend
+    round: int
+    trials: tuple[Trial, ...] = Field(description="those of this batch")
+    done: int
+    of: int
+
+
+class CandidatesSelected(Record):
+    kind: Literal["candidates selected"] = "candidates selected"
+    spent: Spend
+    round: int
+    candidates: tuple[Candidate, ...]
+    explored: tuple[Candidate, ...] = Field((), description="those picked at random")
+
+
+class CandidatesRendered(Record):
+    """After each batch of renders."""
+
+    kind: Literal["candidates rendered"] = "candidates rendered"
+    spent: Spend
+    round: int
+    trials: tuple[Trial, ...]
+    done: int
+    of: int
+
+
+class CandidatesScored(Record):
+    kind: Literal["candidates scored"] = "candidates scored"
+    spent: Spend
+    round: int
+    trials: tuple[Trial, ...]
+
+
+class RoundEnded(Record):
+    kind: Literal["round ended"] = "round ended"
+    spent: Spend
+    round: int
+    best: Trial
+    decision: Decision
+    audit: float | None = Field(
+        None, description="mean distance of prediction from score over this round's renders"
+    )
+
+
+class Warned(Record):
+    """Something is not as asked for, and the run goes on."""
+
+    kind: Literal["warning"] = "warning"
+    spent: Spend
+    message: str
+
+
+class Finished(Record):
+    kind: Literal["finished"] = "finished"
+    spent: Spend
+    stop_reason: StopReason
+    best: Trial | None = Field(description="None: cancelled before anything was rendered")
+    initial: Trial | None
+    run_dir: Path
+
+
+Event = Annotated[
+    RunStarted
+    | RoundStarted
+    | PromptsProposed
+    | CandidatesProbed
+    | CandidatesSelected
+    | CandidatesRendered
+    | CandidatesScored
+    | RoundEnded
+    | Warned
+    | Finished,
+    Field(discriminator="kind"),
+]
+OnEvent = Callable[[Event], object]

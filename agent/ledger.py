@@ -1,0 +1,216 @@
+"""trials.jsonl: what a run has paid for, written before it is used.
+
+One JSON line per LLM reply and per stage of a candidate, flushed to the disk (fsync) before anybody
+reads it back, keyed by content. Nodes look here first, so a killed run repeats at most what was in
+flight. Paths are kept relative to the run folder, which may therefore be moved. Not for two
+processes at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from promptprobe.agent.events import StopReason
+from promptprobe.tools.protocol import Probed, Rendered
+from promptprobe.tools.records import Candidate, Record, Score, Spend, Trial
+
+FILE = "trials.jsonl"
+
+
+class Line(Record):
+    """What every line says."""
+
+    at: float = Field(0.0, description="seconds that the run had taken when this was written")
+
+
+class ReplyLine(Line):
+    kind: Literal["reply"] = "reply"
+    question: str = Field(description="key of what was asked")
+    text: str | None = Field(description="None: no usable reply")
+    problem: str = Field("", description="why there is none")
+
+
+class ProbedLine(Line):
+    kind: Literal["probed"] = "probed"
+    round: int
+    candidate: Candidate
+    probed: Probed
+
+
+class RenderedLine(Line):
+    kind: Literal["rendered"] = "rendered"
+    candidate: Candidate
+    rendered: Rendered
+
+
+class ScoredLine(Line):
+    kind: Literal["scored"] = "scored"
+    candidate: Candidate
+    score: Score
+    judge: Score | None
+
+
+class WarningLine(Line):
+    kind: Literal["warning"] = "warning"
+    message: str
+
+
+class FinishedLine(Line):
+    kind: Literal["finished"] = "finished"
+    stop_reason: StopReason
+
+
+AnyLine = Annotated[
+    ReplyLine | ProbedLine | RenderedLine | ScoredLine | WarningLine | FinishedLine,
+    Field(discriminator="kind"),
+]
+_LINES: TypeAdapter[AnyLine] = TypeAdapter(AnyLine)
+
+
+class Ledger:
+    """The lines of one run folder, on the disk and by key in memory."""
+
+    def __init__(self, run_dir: Path) -> None:
+        """Read what is there; a last line that was cut off while being written is dropped.
+
+        Raises:
+            ValueError: a line before the last is damaged.
+        """
+        self.run_dir = run_dir
+        self.path = run_dir / FILE
+        self.lines: list[AnyLine] = []
+        self._index: dict[tuple[str, str], AnyLine] = {}
+        data = self.path.read_bytes() if self.path.exists() else b""
+        whole = data[: data.rfind(b"\n") + 1]
+        for number, text in enumerate(whole.split(b"\n")[:-1], 1):
+            self._remember(self._read(number, text))
+        if len(whole) < len(data):
+            os.truncate(self.path, len(whole))
+
+    def write(self, lines: Sequence[AnyLine]) -> None:
+        """Append lines in one write and wait until they are on the disk."""
+        if not lines:
+            return
+        text = "".join(_dump(line, self.run_dir) + "\n" for line in lines)
+        with self.path.open("ab") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        for line in lines:
+            self._remember(line)
+
+    # -- look-ups ------------------------------------------------------------------------------
+
+    def reply(self, question: str) -> ReplyLine | None:
+        return self._find("reply", question)
+
+    def probed(self, candidate: Candidate) -> Probed | None:
+        line = self._find("probed", candidate.key)
+        return line.probed if line else None
+
+    def rendered(self, candidate: Candidate) -> Rendered | None:
+        """What was rendered; None too where the image is no longer there."""
+        line = self._find("rendered", candidate.key)
+        lost = line and line.rendered.image and not line.rendered.image.exists()
+        return line.rendered if line and not lost else None
+
+    def scored(self, candidate: Candidate) -> ScoredLine | None:
+        return self._find("scored", candidate.key)
+
+    def trial(self, candidate: Candidate) -> Trial:
+        """All that is known of a probed candidate."""
+        probed: ProbedLine = self._index["probed", candidate.key]  # type: ignore[assignment]
+        rendered, scored = self.rendered(candidate), self.scored(candidate)
+        latents = probed.probed.latents
+        return Trial(
+            candidate=candidate,
+            round=probed.round,
+            prediction=probed.probed.prediction,
+            latents=latents if latents.exists() else None,
+            image=rendered.image if rendered else None,
+            score=scored.score if scored else None,
+            judge=scored.judge if scored else None,
+        )
+
+    def trials(self, before: int | None = None) -> tuple[Trial, ...]:
+        """Every probed candidate in order; with `before`, only of earlier rounds."""
+        lines = [line for line in self._index.values() if isinstance(line, ProbedLine)]
+        return tuple(
+            self.trial(line.candidate) for line in lines if before is None or line.round < before
+        )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(line.message for line in self.lines if isinstance(line, WarningLine))
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why the run ended; None: it has not."""
+        ends = [line.stop_reason for line in self.lines if isinstance(line, FinishedLine)]
+        return ends[-1] if ends else None
+
+    @property
+    def spent(self) -> Spend:
+        """The sum of all lines: a batch that a kill repeated counts as often as it was recorded."""
+        nfe = sum(line.probed.nfe for line in self.lines if isinstance(line, ProbedLine))
+        nfe += sum(line.rendered.nfe for line in self.lines if isinstance(line, RenderedLine))
+        calls = sum(isinstance(line, ReplyLine) for line in self.lines)
+        seconds = max((line.at for line in self.lines), default=0.0)
+        return Spend(nfe=nfe, seconds=seconds, llm_calls=calls)
+
+    # -- lines ---------------------------------------------------------------------------------
+
+    def _find(self, kind: str, key: str) -> Any:
+        return self._index.get((kind, key))
+
+    def _remember(self, line: AnyLine) -> None:
+        self.lines.append(line)
+        self._index[line.kind, _key(line)] = line
+
+    def _read(self, number: int, text: bytes) -> AnyLine:
+        try:
+            return _absolute(_LINES.validate_json(text), self.run_dir)
+        except ValidationError as error:
+            raise ValueError(
+                f"line {number} of {self.path} is damaged: expected one JSON record of this "
+                f"version of promptprobe, got {text[:80]!r}. Restore the file, or start a new run. "
+                f"({error})"
+            ) from error
+
+
+def _key(line: AnyLine) -> str:
+    match line:
+        case ReplyLine():
+            return line.question
+        case ProbedLine() | RenderedLine() | ScoredLine():
+            return line.candidate.key
+        case _:
+            return line.key
+
+
+def _dump(line: AnyLine, run_dir: Path) -> str:
+    return _with_paths(line, lambda path: _relative(path, run_dir)).model_dump_json()
+
+
+def _absolute(line: AnyLine, run_dir: Path) -> AnyLine:
+    return _with_paths(line, lambda path: run_dir / path)
+
+
+def _relative(path: Path, run_dir: Path) -> Path:
+    return path.relative_to(run_dir) if path.is_relative_to(run_dir) else path
+
+
+def _with_paths(line: AnyLine, change: Any) -> AnyLine:
+    """The same line with its one path changed."""
+    if isinstance(line, ProbedLine):
+        moved = line.probed.model_copy(update={"latents": change(line.probed.latents)})
+        return line.model_copy(update={"probed": moved})
+    if isinstance(line, RenderedLine) and line.rendered.image is not None:
+        image = line.rendered.model_copy(update={"image": change(line.rendered.image)})
+        return line.model_copy(update={"rendered": image})
+    return line

@@ -1,0 +1,133 @@
+"""What a run came to: the best and the initial trial, all others, its cost and why it ended."""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from promptprobe.agent.events import StopReason
+from promptprobe.agent.ledger import Ledger
+from promptprobe.agent.policy import best_of
+from promptprobe.agent.run_folder import RunSettings, read
+from promptprobe.tools.records import Generation, Record, Score, Spend, Trial
+
+__all__ = ["OptimizationResult", "StopReason", "read_result"]
+
+
+class OptimizationResult(Record):
+    """The outcome of `optimize_prompt`."""
+
+    brief: str
+    best: Trial = Field(description="the initial trial where no other scored higher")
+    initial: Trial = Field(description="the brief itself with the first seed")
+    trials: tuple[Trial, ...] = Field(description="every candidate probed, in order")
+    spent: Spend
+    stop_reason: StopReason
+    warnings: tuple[str, ...] = Field((), description="what was not as asked for")
+    run_dir: Path
+    model: str
+    generation: Generation = Field(description="the settings used, defaults filled in")
+
+    def top(self, n: int) -> tuple[Trial, ...]:
+        """The n best of what was rendered: by score, the earlier first where scores are equal."""
+        left = [trial for trial in self.trials if trial.image is not None]
+        found: list[Trial] = []
+        while left and len(found) < n:
+            best = best_of(left)
+            assert best is not None, "everything left is rendered"
+            found.append(best)
+            left.remove(best)
+        return tuple(found)
+
+    def snippet(self) -> str:
+        """Plain-diffusers Python that makes the best picture again."""
+        from promptprobe.tools.pictures import snippet
+
+        return snippet(self.best.candidate, self.generation, self.model)
+
+    def summary(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        return {
+            "brief": self.brief,
+            "best": _row(self.best),
+            "initial": _row(self.initial),
+            "spent": self.spent.model_dump(mode="json"),
+            "stop_reason": self.stop_reason,
+            "run_dir": str(self.run_dir),
+            "warnings": list(self.warnings),
+            "trials": [{"round": trial.round, **_row(trial)} for trial in self.trials],
+        }
+
+    def _repr_html_(self) -> str:
+        """Initial beside best, for a notebook. All text is escaped: a brief may hold anything."""
+        pictures = "".join(
+            _figure(name, trial) for name, trial in (("initial", self.initial), ("best", self.best))
+        )
+        spent = (
+            f"{self.spent.nfe} NFE, {self.spent.seconds:.1f} s, {self.spent.llm_calls} LLM calls"
+        )
+        return (
+            f"<div><p><b>{escape(self.brief)}</b></p>"
+            f"<div style='display:flex;gap:1em'>{pictures}</div>"
+            f"<p>{escape(self.stop_reason)}; {spent}; {escape(str(self.run_dir))}</p></div>"
+        )
+
+
+def read_result(run_dir: Path, ledger: Ledger | None = None) -> OptimizationResult:
+    """The result of a run from its folder; an unfinished run counts as cancelled.
+
+    Raises:
+        ValueError: this is no run folder, it is damaged, or nothing has been rendered in it.
+    """
+    run_dir = run_dir.resolve()
+    settings: RunSettings = read(run_dir)
+    ledger = ledger or Ledger(run_dir)
+    trials = ledger.trials()
+    best = best_of(trials)
+    if best is None:
+        reasons = "; ".join(ledger.warnings) or "it ended before its first picture"
+        raise ValueError(f"nothing was rendered in {run_dir}: {reasons}")
+    return OptimizationResult(
+        brief=settings.brief,
+        best=best,
+        initial=trials[0],
+        trials=trials,
+        spent=ledger.spent,
+        stop_reason=ledger.stop_reason or "cancelled",
+        warnings=ledger.warnings,
+        run_dir=run_dir,
+        model=settings.model,
+        generation=settings.generation,
+    )
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    return {
+        "prompt": trial.candidate.prompt,
+        "seed": trial.candidate.seed,
+        "score": _value(trial.score),
+        "judge_score": _value(trial.judge),
+        "predicted": trial.prediction.score if trial.prediction else None,
+        "image": str(trial.image) if trial.image else None,
+    }
+
+
+def _value(score: Score | None) -> float | None:
+    return score.value if score else None
+
+
+def _figure(name: str, trial: Trial) -> str:
+    from promptprobe.tools.pictures import thumbnail
+
+    value = _value(trial.score)
+    score = "unscored" if value is None else f"score {value:.2f}"
+    picture = ""
+    if trial.image and trial.image.exists():
+        data = base64.b64encode(thumbnail(trial.image, 256)).decode()
+        picture = f"<img src='data:image/png;base64,{data}' alt='{escape(trial.candidate.prompt)}'>"
+    caption = f"{name}: {trial.candidate.prompt} (seed {trial.candidate.seed}, {score})"
+    return f"<figure>{picture}<figcaption>{escape(caption)}</figcaption></figure>"

@@ -1,0 +1,98 @@
+"""A run's folder: `runs/<id>/` with run.json, which says what the run was asked to do.
+
+run.json is written once, before anything is spent; resuming reads it, not the caller's wishes.
+"""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from promptprobe.tools.records import Budget, Generation, Record, Seed, Text
+
+FILE, CHECKPOINT, IMAGES, LATENTS = "run.json", "checkpoint.sqlite", "images", "latents"
+PACKAGES = ("promptprobe", "torch", "diffusers", "transformers", "langgraph", "openai")
+
+
+class RunSettings(Record):
+    """What a run was asked to do."""
+
+    brief: Text
+    model: str = Field(description="sprites, a folder, a hub id; or the class of an object")
+    generation: Generation = Field(description="the model's defaults filled in")
+    scorer: str | None = Field(None, description="None: the model's own")
+    llm: str | None = None
+    prompts: tuple[Text, ...] | None = Field(None, description="the caller's own rewrites")
+    rewrite: bool = True
+    keep: tuple[str, ...] = Field((), description="text that every prompt holds verbatim")
+    budget: Budget
+    seed: Seed = 0
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+def check_folder(out: Path) -> None:
+    """Make the folder of runs and write something there.
+
+    Raises:
+        OSError: it cannot be made or written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"out must be a folder that can be written, got {str(out)!r}: {error}. "
+            "Give another with out=..., or change its permissions."
+        ) from error
+
+
+def create(out: Path, settings: RunSettings) -> Path:
+    """A new folder with its run.json."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    for number in range(1000):
+        run_dir = out / f"{stamp}-{settings.key[:6]}{f'-{number}' if number else ''}"
+        try:
+            run_dir.mkdir()
+        except FileExistsError:
+            continue
+        (run_dir / IMAGES).mkdir()
+        temporary = run_dir / f"{FILE}.part"
+        temporary.write_text(settings.model_dump_json(indent=2), encoding="utf-8")
+        temporary.replace(run_dir / FILE)
+        return run_dir
+    raise FileExistsError(f"{out} already holds 1000 runs of this second; give another out=...")
+
+
+def read(run_dir: Path) -> RunSettings:
+    """What the run in this folder was asked to do.
+
+    Raises:
+        ValueError: this is no run folder, or its run.json is damaged.
+    """
+    path = run_dir / FILE
+    try:
+        return RunSettings.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"expected the folder of a run, with {FILE} in it, got {str(run_dir)!r}. "
+            "Give the run_dir that a run printed."
+        ) from error
+    except ValidationError as error:
+        raise ValueError(f"{path} is damaged or of another version: {error}") from error
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that decide what an image looks like."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

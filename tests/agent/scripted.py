@@ -1,0 +1,121 @@
+"""Deterministic tools without a model: scores come from hashing, pictures are a few pixels.
+
+A real implementation of `Tools` that keeps a log of all it did, one line a candidate, so that a
+test can count what a killed run repeats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from promptprobe.agent import run_folder
+from promptprobe.agent.proposers import LexiconProposer
+from promptprobe.agent.run_folder import RunSettings
+from promptprobe.agent.runner import run_loop
+from promptprobe.tools.protocol import Probed, Rendered
+from promptprobe.tools.records import BUDGETS, Candidate, Generation, Prediction, Score, Word
+
+
+def luck(*words: object) -> float:
+    digest = hashlib.sha256("|".join(map(str, words)).encode()).digest()
+    return int.from_bytes(digest[:4]) / 2**32
+
+
+@dataclass
+class ScriptedTools:
+    """Scores are a hash of prompt and seed; a prediction is the score, somewhat blurred."""
+
+    log: Path
+    correct_above: float = 2.0
+    """A score above this is correct; never, by default."""
+    scorer_fails: bool = False
+    cut: tuple[str, ...] = ()
+    die_after: int | None = None
+    """Kill the own process (SIGKILL) once so many candidates were probed or rendered."""
+    model_name: str = "scripted"
+    settings_used: Generation = field(default_factory=lambda: Generation(guidance=3.0))
+    probe_steps: int = 5
+    nfe_per_render: int = 50
+
+    def probe(self, brief: str, candidates: Sequence[Candidate], folder: Path) -> list[Probed]:
+        return [self._probe(candidate, folder) for candidate in candidates]
+
+    def _probe(self, candidate: Candidate, folder: Path) -> Probed:
+        self._note("probe", candidate)
+        latents = folder / f"{candidate.key}.txt"
+        latents.write_text(candidate.key)
+        blur = 0.2 * luck("blur", candidate.key)
+        focus = Word(word="cat", focus=luck("focus", candidate.key))
+        score = self._score(candidate) + blur
+        prediction = Prediction(score=score, basis="preview", words=(focus,))
+        return Probed(prediction=prediction, latents=latents, nfe=10, cut=self.cut)
+
+    def render(
+        self, candidates: Sequence[Candidate], latents: Sequence[Path | None], folder: Path
+    ) -> list[Rendered]:
+        return [self._render(c, p, folder) for c, p in zip(candidates, latents, strict=True)]
+
+    def _render(self, candidate: Candidate, latents: Path | None, folder: Path) -> Rendered:
+        self._note("render", candidate)
+        if latents is not None:
+            assert latents.read_text() == candidate.key
+        path = folder / f"{candidate.key}.png"
+        value = int(self._score(candidate) * 65535)
+        Image.new("RGB", (2, 2), (value // 256, value % 256, 0)).save(path)
+        return Rendered(image=path, nfe=40 if latents else 50)
+
+    def score(self, brief: str, images: Sequence[Path]) -> list[Score]:
+        if self.scorer_fails:
+            return [Score(reason="the scorer is out of order") for _ in images]
+        return [self._read(path) for path in images]
+
+    def judge(self, brief: str, images: Sequence[Path]) -> list[Score]:
+        return [Score(value=self._read(path).value, explanation="judged") for path in images]
+
+    def check_brief(self, brief: str) -> list[str]:
+        return []
+
+    def _read(self, path: Path) -> Score:
+        with Image.open(path) as image:
+            red, green, _ = image.getpixel((0, 0))  # type: ignore[misc]
+        value = (red * 256 + green) / 65535
+        return Score(value=value, correct=value > self.correct_above, explanation="looked at")
+
+    def _score(self, candidate: Candidate) -> float:
+        return luck("score", candidate.prompt, candidate.seed)
+
+    def _note(self, verb: str, candidate: Candidate) -> None:
+        with self.log.open("a") as log:
+            log.write(f"{verb} {candidate.key}\n")
+        if self.die_after is not None and len(self.log.read_text().splitlines()) >= self.die_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def start(out: Path, budget: str = "light", **settings: object) -> Path:
+    """A run folder for the scripted model."""
+    wanted: dict[str, object] = {
+        "brief": "a scarlet kitty next to a navy automobile",
+        "model": "scripted",
+        "generation": Generation(guidance=3.0),
+        "budget": BUDGETS[budget],
+    }
+    return run_folder.create(out, RunSettings.model_validate(wanted | settings))
+
+
+def main(run_dir: str, log: str, die_after: str) -> None:
+    """Go on with a run in this process, until it is killed."""
+    tools = ScriptedTools(Path(log), die_after=int(die_after))
+    asyncio.run(run_loop(Path(run_dir), tools, LexiconProposer()))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

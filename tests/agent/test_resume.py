@@ -1,0 +1,182 @@
+"""A killed run goes on and pays for nothing twice but what was in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promptprobe.agent.graph import PROBE_BATCH
+from promptprobe.agent.proposers import LexiconProposer
+from promptprobe.agent.result import OptimizationResult, read_result
+from promptprobe.agent.runner import run_loop
+from tests.agent import scripted
+from tests.agent.scripted import ScriptedTools, start
+
+WORK = 33 + 7
+"""What an uninterrupted light run does: probes and renders."""
+
+
+def finish(run_dir: Path, log: Path, events: list[Any] | None = None) -> OptimizationResult:
+    listen = events.append if events is not None else None
+    return asyncio.run(run_loop(run_dir, ScriptedTools(log), LexiconProposer(), listen))
+
+
+def content(result: OptimizationResult) -> object:
+    """All but time and place."""
+    hidden: dict[str, Any] = {"run_dir": True, "spent": {"seconds"}, "warnings": True}
+    trials = [t.model_dump(exclude={"image"}) for t in result.trials]
+    rest = result.model_dump(exclude=hidden | {"trials": True, "best": True, "initial": True})
+    return trials, rest, result.best.candidate, result.initial.candidate
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> OptimizationResult:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return finish(start(folder), folder / "log")
+
+
+@pytest.mark.parametrize("die_after", [1, 10, 19, 33])
+def test_a_run_killed_anywhere_goes_on_to_the_same_result(
+    die_after: int, tmp_path: Path, uninterrupted: OptimizationResult
+) -> None:
+    run_dir, log = start(tmp_path), tmp_path / "log"
+    killed = subprocess.run(
+        [sys.executable, scripted.__file__, str(run_dir), str(log), str(die_after)], check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert len(log.read_text().splitlines()) == die_after
+    events: list[Any] = []
+    result = finish(run_dir, log, events)
+    assert content(result) == content(uninterrupted)
+    assert events[0].resumed == (die_after > 1)
+    done = Counter(log.read_text().splitlines())
+    assert sum(done.values()) - len(done) <= PROBE_BATCH  # the batch in flight
+    assert len(done) == WORK
+    assert max(done.values()) <= 2
+
+
+def test_a_finished_run_costs_nothing_to_resume(tmp_path: Path) -> None:
+    run_dir = start(tmp_path)
+    first = finish(run_dir, tmp_path / "log")
+    again = finish(run_dir, tmp_path / "other log")
+    assert again == first
+    assert not (tmp_path / "other log").exists()
+
+
+def test_the_ledger_wins_over_a_lost_damaged_or_advanced_checkpoint(
+    tmp_path: Path, uninterrupted: OptimizationResult
+) -> None:
+    for name in ("lost", "damaged", "advanced"):
+        (tmp_path / name).mkdir()
+        run_dir = start(tmp_path / name)
+        finish(run_dir, tmp_path / name / "log")
+        ledger, checkpoint = run_dir / "trials.jsonl", run_dir / "checkpoint.sqlite"
+        lines = ledger.read_bytes().splitlines(keepends=True)
+        ledger.write_bytes(b"".join(lines[:20]) + lines[20][:30])  # its last line is cut off
+        if name == "lost":
+            checkpoint.unlink()
+        if name == "damaged":
+            checkpoint.write_bytes(b"no database" * 1000)
+        result = finish(run_dir, tmp_path / name / "log")
+        tried = [(trial.candidate, trial.score) for trial in result.trials]
+        assert tried == [(trial.candidate, trial.score) for trial in uninterrupted.trials]
+        assert ("damaged" in " ".join(result.warnings)) == (name == "damaged")
+
+
+def test_a_run_folder_may_be_moved(tmp_path: Path, uninterrupted: OptimizationResult) -> None:
+    run_dir = start(tmp_path)
+    finish(run_dir, tmp_path / "log")
+    moved = run_dir.rename(tmp_path / "elsewhere")
+    result = read_result(moved)
+    assert content(result) == content(uninterrupted)
+    assert result.best.image is not None
+    assert result.best.image.is_relative_to(moved)
+    assert result.best.image.is_file()
+
+
+def test_a_lost_image_is_rendered_again(tmp_path: Path) -> None:
+    run_dir, log = start(tmp_path), tmp_path / "log"
+    finish(run_dir, log)
+    ledger = run_dir / "trials.jsonl"
+    kept = [line for line in ledger.read_text().splitlines() if '"finished"' not in line]
+    ledger.write_text("\n".join(kept) + "\n")
+    (run_dir / "checkpoint.sqlite").unlink()
+    lost = read_result(run_dir).initial
+    assert lost.image is not None
+    lost.image.unlink()
+    result = finish(run_dir, log)
+    assert result.initial.image is not None
+    assert result.initial.image.is_file()
+    assert Counter(log.read_text().splitlines())[f"render {lost.candidate.key}"] == 2
+
+
+def test_a_cancelled_run_is_kept_and_told(
+    tmp_path: Path, uninterrupted: OptimizationResult
+) -> None:
+    run_dir, log = start(tmp_path), tmp_path / "log"
+    events: list[Any] = []
+
+    async def cancelled() -> None:
+        def watch(event: Any) -> None:
+            events.append(event)
+            if event.kind == "candidates selected" and event.round == 1:
+                task.cancel()
+
+        task = asyncio.create_task(run_loop(run_dir, ScriptedTools(log), LexiconProposer(), watch))
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(cancelled())
+    assert (events[-1].kind, events[-1].stop_reason) == ("finished", "cancelled")
+    assert events[-1].initial is not None
+    assert read_result(run_dir).stop_reason == "cancelled"
+    assert content(finish(run_dir, log)) == content(uninterrupted)
+
+
+def test_ctrl_c_ends_in_keyboard_interrupt_and_keeps_the_run(
+    tmp_path: Path, uninterrupted: OptimizationResult
+) -> None:
+    run_dir, log = start(tmp_path), tmp_path / "log"
+
+    def interrupt(event: Any) -> None:
+        if event.kind == "candidates probed" and event.round == 1:
+            assert threading.current_thread() is threading.main_thread()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(run_loop(run_dir, ScriptedTools(log), LexiconProposer(), interrupt))
+    assert content(finish(run_dir, log)) == content(uninterrupted)
+
+
+def test_a_checkpoint_brings_nothing_to_life_but_our_records(tmp_path: Path) -> None:
+    run_dir = start(tmp_path)
+    finish(run_dir, tmp_path / "log")
+    with sqlite3.connect(run_dir / "checkpoint.sqlite") as database:
+        blobs = [row[0] for row in database.execute("select checkpoint from checkpoints")]
+    database.close()
+    assert blobs
+    ours = {b"promptprobe.tools.records", b"promptprobe.agent.events"}
+    named = {name for blob in blobs for name in ours if name in blob}
+    assert named
+    assert not any(b"ScriptedTools" in blob or b"torch" in blob for blob in blobs)
+
+
+def test_a_foreign_class_in_a_checkpoint_stays_data() -> None:
+    import ormsgpack
+    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+    from promptprobe.agent.graph import SERIALIZED
+
+    evil = ormsgpack.packb(ormsgpack.Ext(0, ormsgpack.packb(("os", "getenv", "HOME"))))
+    serializer = JsonPlusSerializer(allowed_msgpack_modules=SERIALIZED)
+    assert serializer.loads_typed(("msgpack", evil)) == "HOME"
