@@ -1,0 +1,90 @@
+"""What a remote agent gets back: small records, so that an answer never floods its context.
+
+Everything else (all trials, full-size pictures) is named by path in the run folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from promptprobe.agent.result import OptimizationResult, StopReason
+from promptprobe.tools.records import Candidate, Prediction, Record, Spend, Trial
+
+MAX_TRIALS = 8
+
+
+class TrialReply(Record):
+    """A rendered candidate: what was foretold, how it turned out, and what is wrong with it."""
+
+    prompt: str
+    seed: int
+    predicted: float | None = Field(description="score foretold after the first steps")
+    score: float | None = Field(description="of the finished image; null: see explanation")
+    judge_score: float | None = Field(description="by a second judge, which never selects")
+    explanation: str = Field(description="what the scorer saw, or why there is no score")
+    image: Path | None
+
+    @classmethod
+    def of(cls, trial: Trial) -> TrialReply:
+        """The reply for a trial."""
+        score = trial.score
+        return cls(
+            prompt=trial.candidate.prompt,
+            seed=trial.candidate.seed,
+            predicted=trial.prediction.score if trial.prediction else None,
+            score=score.value if score else None,
+            judge_score=trial.judge.value if trial.judge else None,
+            explanation=(score.explanation or score.reason) if score else "",
+            image=trial.image,
+        )
+
+
+class OptimizeReply(Record):
+    """The outcome of a run. `trials` are the best rendered ones: learn from their explanations."""
+
+    brief: str
+    best: TrialReply
+    initial: TrialReply = Field(description="the brief itself with the first seed")
+    spent: Spend
+    stop_reason: StopReason
+    trials: tuple[TrialReply, ...] = Field(description=f"the best {MAX_TRIALS} that were rendered")
+    warnings: tuple[str, ...]
+    run_dir: Path
+    contact_sheet: Path
+
+    @classmethod
+    def of(cls, result: OptimizationResult, sheet: Path) -> OptimizeReply:
+        """The reply for a finished run."""
+        return cls(
+            brief=result.brief,
+            best=TrialReply.of(result.best),
+            initial=TrialReply.of(result.initial),
+            spent=result.spent,
+            stop_reason=result.stop_reason,
+            trials=tuple(map(TrialReply.of, result.top(MAX_TRIALS))),
+            warnings=tuple(result.warnings),
+            run_dir=result.run_dir,
+            contact_sheet=sheet,
+        )
+
+
+class Probing(Record):
+    """One candidate after its first steps."""
+
+    candidate: Candidate
+    prediction: Prediction | None = Field(description="null: not judged early, see `reason`")
+    reason: str = ""
+    cut: tuple[str, ...] = Field((), description="words beyond the model's token limit: not read")
+
+
+class ProbeReply(Record):
+    """Predictions, best first; no picture was rendered."""
+
+    brief: str
+    predictions: tuple[Probing, ...]
+    steps: int = Field(description="denoising steps looked at")
+    of: int = Field(description="denoising steps of a full render")
+    spent: Spend
+    warnings: tuple[str, ...]
