@@ -1,0 +1,61 @@
+"""What an eval runs on: a model, its two judges, and its probe where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promptprobe.tools.records import Score
+
+Images = NDArray[np.uint8]
+Judge = Callable[[str, Images], list[Score]]
+"""A brief and images [n, height, width, 3] to one score an image."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything above is data; evals take it from here and open nothing themselves."""
+
+    name: str
+    family: Any
+    """A `probe.family.Family`."""
+    settings: Any
+    """Its `Settings`."""
+    score: Judge
+    """The scorer, which selects."""
+    judge: Judge
+    """The second judge, which never selects."""
+    probe: Any = None
+    """A `probe.card.Probe` that was checked against the model, or None where none is shipped."""
+
+    @property
+    def nfe(self) -> int:
+        """Denoiser evaluations of a full render."""
+        return int(self.family.nfe(self.settings, 0, self.settings.steps))
+
+
+def open_bench() -> Bench:
+    """Sprites at its default settings. ValueError: weights missing, or a probe of another model."""
+    from promptprobe.probe.card import check, facts_of, load_probe
+    from promptprobe.probe.family import Settings
+    from promptprobe.tools.models import open_model
+    from promptprobe.tools.sprites import PROBE
+    from promptprobe.tools.sprites.scorer import score_images
+    from promptprobe.tools.sprites.segments import judge_images
+
+    model = open_model("sprites")
+    used = model.generation
+    assert used.guidance is not None  # open_model fills every setting in
+    assert used.height
+    assert used.width
+    settings = Settings(
+        used.steps, used.guidance, used.height, used.width, used.negative_prompt or ""
+    )
+    probe = load_probe(PROBE) if PROBE.is_dir() else None
+    if probe:
+        check(probe.card, facts_of(model.family, settings, probe.card.ranges.k))
+    return Bench(model.name, model.family, settings, score_images, judge_images, probe)

@@ -1,0 +1,208 @@
+"""Does a look at the first steps foretell the finished image, and what is that worth in headroom?
+
+Data: held-out scenes in natural wordings, all seeds of each. Callable: one pass that looks after
+k steps and goes on to the end, one pass of k coarse steps. Scorer: the sprites scorer; the target
+is its score of the finished image. A smaller validation pass fits what needs fitting.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from promptprobe.evals.bench import Bench, Images
+from promptprobe.evals.rivals import (
+    Cost,
+    Method,
+    curve,
+    fit_prompt_only,
+    leave_seed_out,
+    naive_curve,
+)
+from promptprobe.evals.sampling import (
+    Brief,
+    grade,
+    grid,
+    held_out,
+    in_batches,
+    keep_x0,
+    sample,
+    values,
+)
+from promptprobe.evals.statistics import Floats, mean, pairwise, pooled, share, within
+from promptprobe.tools.sprites.world import Split
+
+VALIDATION_SEEDS = 2
+NO_PROBE = "none is shipped: the figures are those of the x0 preview, graded by the scorer"
+
+
+def evaluate(bench: Bench, prompts: int, seeds: int, split: Split = "test") -> dict[str, Any]:
+    """The whole report, on `prompts` scenes of a split with `seeds` (at least 2) each."""
+    step = bench.probe.card.ranges.k if bench.probe else max(1, round(bench.settings.steps / 5))
+    briefs = held_out(prompts, split)
+    looked = look(bench, grid(briefs, seeds), step)
+    begun = time.perf_counter()
+    scores = values(grade(bench.score, briefs, looked.finals))
+    looked.seconds["score"] = (time.perf_counter() - begun) / scores.size
+    methods = guess(bench, briefs, scores.shape[1], looked, step)
+    median, methods["prompt-only"] = validation(bench, prompts, briefs, methods["random"])
+    threshold = bench.probe.card.median if bench.probe else median
+    name = "probe" if bench.probe else f"x0 preview at step {step}"
+    return {
+        "eval": "fidelity",
+        "model": bench.name,
+        "split": f"{split} scenes, natural wordings",
+        "predictor": name,
+        "probe": "shipped" if bench.probe else NO_PROBE,
+        "n_prompts": prompts,
+        "n_seeds": seeds,
+        "step": step,
+        "of": bench.settings.steps,
+        **report(name, methods, scores, threshold),
+        "calibration": calibration(bench, looked.predictions, scores),
+        "positives": f"score >= {threshold:g}, the median "
+        + ("of training, frozen in the probe's card" if bench.probe else "of the validation split"),
+        "seconds_per_image": {part: round(spent, 4) for part, spent in looked.seconds.items()},
+    }
+
+
+@dataclass(frozen=True)
+class Looked:
+    """One pass over all candidates: looked at after k steps, then finished."""
+
+    finals: Images
+    previews: dict[int, Images]
+    predictions: list[Any]
+    """The probe's, empty where there is none."""
+    seconds: dict[str, float]
+    """Per image, by part."""
+
+
+def look(bench: Bench, pairs: Sequence[tuple[str, int]], step: int) -> Looked:
+    """Every candidate for `step` steps, its prediction, then on to the end from its own latents."""
+    from promptprobe.probe.trace import record_trace
+
+    family, settings = bench.family, bench.settings
+    later = min(2 * step, settings.steps)
+    finals: list[Images] = []
+    previews: dict[int, list[Images]] = {step: [], later: []}
+    predictions: list[Any] = []
+    spent: dict[str, float] = defaultdict(float)
+    for chunk in in_batches(pairs, "looked at and finished"):
+        prompts, seeds = [prompt for prompt, _ in chunk], [seed for _, seed in chunk]
+        kept: dict[int, Any] = {}
+        with timed(spent, "look"):
+            trace, state = record_trace(family, prompts, seeds, settings, step)
+        with timed(spent, "predict"):
+            predictions += bench.probe.predict(trace) if bench.probe else []
+        with timed(spent, "decode"):
+            previews[step].append(family.decode(trace.x0))
+        with timed(spent, "finish"):
+            text = family.encode(prompts, settings)
+            state = family.denoise(state, text, settings, settings.steps, keep_x0([later], kept))
+            finals.append(family.decode(state.latents))
+        if later > step:
+            previews[later].append(family.decode(kept[later]))
+    seconds = {part: total / len(pairs) for part, total in spent.items()}
+    joined = {at: np.concatenate(images) for at, images in previews.items()}
+    return Looked(np.concatenate(finals), joined, predictions, seconds)
+
+
+@contextmanager
+def timed(spent: dict[str, float], part: str) -> Iterator[None]:
+    """Add the seconds of a block to a part."""
+    begun = time.perf_counter()
+    yield
+    spent[part] += time.perf_counter() - begun
+
+
+def guess(
+    bench: Bench, briefs: Sequence[Brief], seeds: int, looked: Looked, step: int
+) -> dict[str, Method]:
+    """Every way to guess the scores that looks at something, and the random one."""
+    family, settings, spent = bench.family, bench.settings, looked.seconds
+    steps, coarse = settings.steps, replace(settings, steps=step)
+    rough = sample(bench, grid(briefs, seeds), label=f"{step} coarse steps", steps=step)
+    spent["coarse"] = rough.seconds / len(rough.images)
+    full = Cost(bench.nfe, spent["look"] + spent["finish"] + spent["score"])
+    per_step = spent["finish"] / max(1, steps - step)
+    judged = Cost(0, spent["decode"] + spent["score"])
+    methods = {}
+    if bench.probe:
+        predicted = np.array([p.score for p in looked.predictions]).reshape(len(briefs), seeds)
+        first = Cost(family.nfe(settings, 0, step), spent["look"] + spent["predict"])
+        rest = Cost(family.nfe(settings, step, steps), spent["finish"] + spent["score"])
+        methods["probe"] = Method(predicted, first, rest)
+    for at, images in looked.previews.items():
+        seen = Cost(family.nfe(settings, 0, at), spent["look"] + (at - step) * per_step) + judged
+        rest = Cost(family.nfe(settings, at, steps), (steps - at) * per_step + spent["score"])
+        graded = values(grade(bench.score, briefs, images))
+        methods[f"x0 preview at step {at}"] = Method(graded, seen, rest)
+    seen = Cost(family.nfe(coarse, 0, step), spent["coarse"] + spent["score"])
+    graded = values(grade(bench.score, briefs, rough.images))
+    methods[f"coarse render in {step} steps"] = Method(graded, seen, full)
+    dice = np.random.default_rng(0).random(graded.shape)
+    methods["random"] = Method(dice, Cost(0, 0), full)
+    return methods
+
+
+def validation(
+    bench: Bench, prompts: int, briefs: Sequence[Brief], free: Method
+) -> tuple[float, Method]:
+    """From validation scenes: the median score, and a predictor that sees the prompt only."""
+    known = held_out(prompts, "validation")
+    drawn = sample(bench, grid(known, VALIDATION_SEEDS), label="validation")
+    scores = values(grade(bench.score, known, drawn.images))
+    predicted = fit_prompt_only(known, scores)(briefs)
+    table = np.repeat(predicted[:, None], free.guesses.shape[1], axis=1)
+    return float(np.median(scores)), replace(free, guesses=table)
+
+
+def report(
+    name: str, methods: dict[str, Method], scores: Floats, threshold: float
+) -> dict[str, Any]:
+    """The figures of the method `name`, and those of all others as baselines."""
+    full, best = methods["random"].finish, methods[name].guesses
+    tables = {
+        key: {
+            "within": within(method.guesses, scores),
+            "pooled": pooled(method.guesses, scores, threshold),
+            "headroom": curve(method, scores, full),
+        }
+        for key, method in methods.items()
+    }
+    for key in tables.keys() - {name}:
+        others = methods[key].guesses
+        tables[key]["predictor_minus_this"] = pairwise(best, scores, others).json()
+    oracle = pooled(leave_seed_out(scores), scores, threshold)
+    return {
+        **tables.pop(name),
+        "baselines": {
+            **tables,
+            "prompt mean of the other seeds (oracle)": {"pooled": oracle},
+            "naive best-of-n": {"headroom": naive_curve(scores, full)},
+        },
+        "mean_headroom": mean(scores.max(1) - scores.mean(1)).json(),
+        "prompts_without_headroom": share((np.ptp(scores, axis=1) == 0).astype(float)).json(),
+    }
+
+
+def calibration(bench: Bench, predictions: Sequence[Any], scores: Floats) -> dict[str, Any] | None:
+    """How often the probe's interval holds the score, together with its mean width."""
+    if bench.probe is None:
+        return None
+    low, high = (
+        np.array([getattr(p, end) for p in predictions]).reshape(scores.shape)
+        for end in ("low", "high")
+    )
+    return {
+        "nominal": bench.probe.card.coverage,
+        "coverage": mean(((low <= scores) & (scores <= high)).mean(1)).json(),
+        "mean_width": mean((high - low).mean(1)).json(),
+    }

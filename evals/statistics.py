@@ -1,0 +1,250 @@
+"""How every figure is computed from tables of scores: see shared protocol, "Metrics".
+
+Tables are float64 [prompt, seed]. Rows are scenes: intervals are 95% percentile intervals of a
+bootstrap over rows, and a comparison resamples both sides together, so it is paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import comb
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
+RESAMPLES = 1000
+TIE_BREAKS = 64
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95% interval; None where the data cannot say."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    def json(self) -> dict[str, float | None]:
+        """Rounded to what an interval of this size can carry."""
+        return {"value": _tidy(self.value), "low": _tidy(self.low), "high": _tidy(self.high)}
+
+    def __str__(self) -> str:
+        show = ["?" if x is None else f"{x:.3f}" for x in (self.value, self.low, self.high)]
+        return f"{show[0]} [{show[1]}, {show[2]}]"
+
+
+def _tidy(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def bootstrap(statistic: Callable[[Rows], Floats], rows: int) -> Estimate:
+    """A statistic of all rows, with the interval from resampled rows.
+
+    Args:
+        statistic: row numbers [resample, row] to values [resample]; nan where there is none (no
+            untied pair, one class), and then the resample is left out.
+        rows: how many there are; fewer than two have no interval.
+    """
+    value = float(statistic(np.arange(rows)[None])[0])
+    if not np.isfinite(value):
+        return Estimate(None, None, None)
+    if rows < 2:
+        return Estimate(value, None, None)
+    draws = statistic(np.random.default_rng(0).integers(0, rows, (RESAMPLES, rows)))
+    low, high = np.nanpercentile(draws, (2.5, 97.5))
+    return Estimate(value, float(low), float(high))
+
+
+def mean(values: Floats) -> Estimate:
+    """Mean of one value a row; nan means that the row has none."""
+    return ratio(np.nan_to_num(values), np.isfinite(values).astype(float))
+
+
+def share(hits: Floats) -> Estimate:
+    """Mean over rows of each row's share of hits, in [0, 1].
+
+    Where every row says the same and the bootstrap has no width, the interval is the exact
+    (Clopper-Pearson) one of a binomial with rows as trials.
+    """
+    found = mean(hits)
+    if len(hits) and found.value in (0.0, 1.0):
+        exact = stats.binomtest(round(found.value * len(hits)), len(hits)).proportion_ci()
+        return Estimate(found.value, float(exact.low), float(exact.high))
+    return found
+
+
+def ratio(parts: Floats, whole: Floats) -> Estimate:
+    """Sum of `parts` over sum of `whole`, one of each a row: never a mean of ratios."""
+
+    def of(rows: Rows) -> Floats:
+        total = whole[rows].sum(1)
+        return np.where(total > 0, parts[rows].sum(1) / np.where(total > 0, total, 1), np.nan)
+
+    return bootstrap(of, len(whole))
+
+
+# -- within a prompt ---------------------------------------------------------------------------
+
+
+def pair_credit(predictions: Floats, scores: Floats) -> tuple[Floats, Floats]:
+    """Per prompt: pairs guessed right (a tied guess half), and pairs whose scores differ."""
+    first, second = np.triu_indices(scores.shape[1], 1)
+    actual = np.sign(scores[:, first] - scores[:, second])
+    guess = np.sign(predictions[:, first] - predictions[:, second])
+    right = np.where(actual == 0, 0.0, (1 + actual * guess) / 2)
+    return right.sum(1), (actual != 0).sum(1).astype(float)
+
+
+def pairwise(predictions: Floats, scores: Floats, other: Floats | None = None) -> Estimate:
+    """Accuracy over pairs of seeds of one prompt whose scores differ; minus `other`'s, paired."""
+    right, untied = pair_credit(predictions, scores)
+    return ratio(right if other is None else right - pair_credit(other, scores)[0], untied)
+
+
+def rank_correlations(predictions: Floats, scores: Floats) -> Floats:
+    """Spearman of each prompt's seeds, [prompt]: nan if all scores tie, 0 for a constant guess."""
+    guessed, actual = (stats.rankdata(table, axis=1) for table in (predictions, scores))
+    guessed, actual = (x - x.mean(1, keepdims=True) for x in (guessed, actual))
+    spread = np.sqrt((guessed**2).sum(1) * (actual**2).sum(1))
+    rho = (guessed * actual).sum(1) / np.where(spread > 0, spread, 1)
+    return np.where((actual**2).sum(1) > 0, rho, np.nan)
+
+
+def rank_ceilings(scores: Floats) -> Floats:
+    """The best Spearman that a guess without ties can reach against tied scores, [prompt]."""
+    return rank_correlations(stats.rankdata(scores, method="ordinal", axis=1).astype(float), scores)
+
+
+def within(predictions: Floats, scores: Floats) -> dict[str, Any]:
+    """Pairwise accuracy, Spearman beside its ceiling, and how many prompts were constant."""
+    return {
+        "pairwise": pairwise(predictions, scores).json(),
+        "srcc": mean(rank_correlations(predictions, scores)).json(),
+        "srcc_ceiling": mean(rank_ceilings(scores)).json(),
+        "excluded": int((np.ptp(scores, axis=1) == 0).sum()),
+    }
+
+
+# -- pooled ------------------------------------------------------------------------------------
+
+
+def auc(predictions: Floats, positive: NDArray[np.bool_]) -> float:
+    """Chance that a positive is ranked above a negative, ties half; nan with one class only."""
+    positives, negatives = int(positive.sum()), int((~positive).sum())
+    if not positives or not negatives:
+        return float("nan")
+    ranks = stats.rankdata(predictions)[positive].sum()
+    return float((ranks - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def pearson(a: Floats, b: Floats) -> float:
+    """Correlation of two vectors; nan where either is constant."""
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def spearman(a: Floats, b: Floats) -> float:
+    """Rank correlation of two vectors; nan where either is constant."""
+    return pearson(stats.rankdata(a), stats.rankdata(b))
+
+
+def over_all(
+    metric: Callable[[Floats, Floats], float], predictions: Floats, scores: Floats
+) -> Estimate:
+    """A metric of two vectors over all prompts and seeds together, resampled by prompt."""
+
+    def of(resamples: Rows) -> Floats:
+        return np.array([metric(predictions[r].ravel(), scores[r].ravel()) for r in resamples])
+
+    return bootstrap(of, len(scores))
+
+
+def pooled(predictions: Floats, scores: Floats, threshold: float) -> dict[str, Any]:
+    """PCC, Spearman and AUC over everything; positives score at or above `threshold`."""
+
+    def separates(guess: Floats, actual: Floats) -> float:
+        return auc(guess, actual >= threshold)
+
+    metrics = {"pcc": pearson, "srcc": spearman, "auc": separates}
+    return {name: over_all(of, predictions, scores).json() for name, of in metrics.items()}
+
+
+# -- selection ---------------------------------------------------------------------------------
+
+
+def headroom(selected: Floats, scores: Floats, other: Floats | None = None) -> Estimate:
+    """Share of best-of-all headroom recovered, sum(selected - mean) / sum(best - mean).
+
+    With another rule's choices: minus the share that it recovers, paired.
+    """
+    mean_score = scores.mean(1)
+    return ratio(selected - (mean_score if other is None else other), scores.max(1) - mean_score)
+
+
+def best_of_kept(predictions: Floats, scores: Floats, keep: int) -> Floats:
+    """Best score among the `keep` seeds guessed best, [prompt]; ties broken at random, averaged."""
+    rng = np.random.default_rng(0)
+    found = np.zeros(len(scores))
+    for _ in range(TIE_BREAKS):
+        order = np.lexsort((rng.random(scores.shape), -predictions))
+        found += np.take_along_axis(scores, order[:, :keep], 1).max(1)
+    return found / TIE_BREAKS
+
+
+def best_of_n(selector: Floats, n: float, value: Floats | None = None) -> Floats:
+    """Expected `value` of the seed that `selector` ranks best among n drawn from the row, [prompt].
+
+    Exact over all subsets (n drawn without replacement), ties of the selector shared equally,
+    linear between whole n. `value` is the selector itself unless another judge grades.
+    """
+    seeds = selector.shape[1]
+    if not 1 <= n <= seeds:
+        raise ValueError(f"n is {n:g}; the table has {seeds} seeds, so n is 1 to {seeds}")
+    if (whole := int(n)) != n:
+        low, high = best_of_n(selector, whole, value), best_of_n(selector, whole + 1, value)
+        return low + (n - whole) * (high - low)
+    chance = np.array([comb(rank, whole - 1) for rank in range(seeds)]) / comb(seeds, whole)
+    value = selector if value is None else value
+    return np.array([_by_rank(*row) @ chance for row in zip(selector, value, strict=True)])
+
+
+def _by_rank(selector: Floats, value: Floats) -> Floats:
+    """Values in ascending order of the selector; tied places share their mean value."""
+    _, group = np.unique(selector, return_inverse=True)
+    means = np.bincount(group, value) / np.bincount(group)
+    return means[np.sort(group)]
+
+
+def best_until_right(
+    selector: Floats, right: Floats, renders: float, value: Floats
+) -> tuple[Floats, float]:
+    """Expected `value` of the best seed so far when rendering stops at the first right one.
+
+    Seeds come in random order, at most m a row; m is the (fractional) one at which a row takes
+    `renders` on average, or all seeds where that is still cheaper.
+
+    Returns:
+        The values, [prompt], and the renders that a row takes on average.
+    """
+    rows, seeds = selector.shape
+    rng = np.random.default_rng(0)
+    worth, taken = np.zeros((rows, seeds)), np.zeros((rows, seeds))
+    for _ in range(TIE_BREAKS):
+        order = rng.permuted(np.tile(np.arange(seeds), (rows, 1)), axis=1)
+        seen, hit, worths = (np.take_along_axis(x, order, 1) for x in (selector, right, value))
+        record = np.maximum.accumulate(seen, 1)
+        fresh = np.hstack([np.ones((rows, 1), bool), record[:, 1:] > record[:, :-1]])
+        best = np.maximum.accumulate(np.where(fresh, np.arange(seeds), 0), 1)
+        worth += np.take_along_axis(worths, best, 1) / TIE_BREAKS
+        going = np.hstack([np.ones((rows, 1)), 1 - np.maximum.accumulate(hit, 1)[:, :-1]])
+        taken += going.cumsum(1) / TIE_BREAKS
+    most = np.arange(1, seeds + 1)
+    limit = np.interp(renders, taken.mean(0), most)
+    values = np.array([np.interp(limit, most, row) for row in worth])
+    return values, float(np.interp(limit, most, taken.mean(0)))

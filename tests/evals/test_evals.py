@@ -1,0 +1,137 @@
+"""The three evals from end to end on a tiny random pipeline: real images, judged by brightness."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from promptprobe.evals import cli, fidelity, gain, model
+from promptprobe.evals.bench import Bench
+from promptprobe.evals.sampling import sample
+from promptprobe.tools.records import Candidate, Score
+
+
+def brightness(channel):
+    """A judge whose scores differ between images: one colour channel's mean, scaled up."""
+
+    def judge(brief, images):
+        values = (images[..., channel].mean((1, 2)) / 255 * 997 % 1).tolist()
+        return [Score(value=value, correct=value > 0.5) for value in values]
+
+    return judge
+
+
+@pytest.fixture
+def bench(ddim_pipeline):
+    from promptprobe.probe.family import Settings
+    from promptprobe.probe.stable_diffusion import StableDiffusion
+
+    settings = Settings(4, 3.0, 32, 32)
+    return Bench("tiny", StableDiffusion(ddim_pipeline), settings, brightness(0), brightness(1))
+
+
+def test_eval_model_reports_kinds_spread_phrasing_and_previews(bench):
+    report = json.loads(json.dumps(model.evaluate(bench, 12, 4)))
+    assert report["correct"]["all"]["scenes"] == 12
+    assert set(report["correct"]) > {"one object", "counting", "position"}
+    assert 0 < report["spread"]["best_of_4_minus_mean"]["value"] < 1
+    assert report["phrasing"]["scenes"] == 3
+    low, high = (report["phrasing"]["best_minus_worst"][end] for end in ("low", "high"))
+    assert low < high
+    assert report["preview"]["50.0%"]["step"] == 2
+    assert list(cli.lines(report))
+
+
+def test_eval_fidelity_reports_everything_that_the_protocol_asks_for(bench):
+    report = json.loads(json.dumps(fidelity.evaluate(bench, 8, 4)))
+    assert {"pairwise", "srcc", "srcc_ceiling", "excluded"} == set(report["within"])
+    assert {"pcc", "srcc", "auc"} == set(report["pooled"])
+    assert (report["step"], report["of"], report["n_prompts"], report["n_seeds"]) == (1, 4, 8, 4)
+    assert "none is shipped" in report["probe"]
+    # Four looks of 1 step and one finish of 3, two evaluations a step.
+    assert report["headroom"][0]["nfe"] == 4 * 2 + 6
+    assert report["headroom"][-1]["recovered"]["value"] == 1
+    baselines = report["baselines"]
+    assert baselines["prompt-only"]["within"]["pairwise"]["value"] == 0.5
+    assert baselines["naive best-of-n"]["headroom"][-1]["recovered"]["value"] == 1
+    assert {"random", "coarse render in 1 steps"} < set(baselines)
+    assert list(cli.lines(report))
+
+
+def test_a_shipped_probe_is_what_fidelity_measures_with_its_interval_and_median(bench):
+    import torch
+
+    from promptprobe.probe.card import Card, Probe, facts_of
+    from promptprobe.probe.network import Network, Shape
+    from promptprobe.probe.trace import record_trace
+
+    trace, _ = record_trace(bench.family, ["a cat"], [0], bench.settings, 2)
+    shape = Shape(
+        layers=trace.maps.shape[2], channels=trace.x0.shape[1], dim=trace.embeddings.shape[2]
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Network(shape).eval()
+    card = Card(
+        model="tiny", ranges=facts_of(bench.family, bench.settings, 2), shape=shape,
+        weights_sha256="0" * 64, target="brightness", candidates=0, prompts=0, median=0.25,
+        margin=1.0, figures={},
+    )  # fmt: skip
+    report = fidelity.evaluate(replace(bench, probe=Probe(network, card)), 4, 2)
+    assert (report["predictor"], report["probe"], report["step"]) == ("probe", "shipped", 2)
+    assert report["calibration"]["coverage"]["value"] == 1
+    assert report["calibration"]["mean_width"]["value"] == 1
+    assert "0.25, the median of training" in report["positives"]
+    assert {"x0 preview at step 2", "coarse render in 2 steps"} < set(report["baselines"])
+
+
+def test_a_look_that_goes_on_ends_with_the_same_images_as_one_pass(bench):
+    pairs = [("a red cat", 1), ("a blue car", 2)]
+    looked = fidelity.look(bench, pairs, 1)
+    at_once = sample(bench, pairs, [1])
+    np.testing.assert_array_equal(looked.finals, at_once.images)
+    np.testing.assert_array_equal(looked.previews[1], at_once.previews[1])
+
+
+def test_eval_gain_keeps_prompt_seed_and_returned_image_apart(bench):
+    def best_of_two(brief: str, seed: int, out: Path) -> SimpleNamespace:
+        """An optimizer that draws the brief with two seeds and returns the brighter image."""
+        drawn = sample(bench, [(brief, seed), (brief, seed + 1)]).images
+        trials = []
+        for at, pixels in enumerate(drawn):
+            Image.fromarray(pixels).save(out / f"{at}.png")
+            candidate = Candidate(prompt=brief, seed=seed + at)
+            trials.append(SimpleNamespace(candidate=candidate, image=out / f"{at}.png"))
+        best = int(np.argmax([score.value for score in bench.score(brief, drawn)]))
+        spent = SimpleNamespace(nfe=64, seconds=0.1)
+        return SimpleNamespace(
+            initial=trials[0], best=trials[best], spent=spent, stop_reason="budget spent"
+        )
+
+    report = json.loads(json.dumps(gain.evaluate(bench, 6, 4, best_of_two)))
+    score = report["score"]
+    assert report["renders_at_equal"]["nfe"] == report["most_naive_renders"] == 8
+    assert report["prompt_changed"]["value"] == 0
+    assert score["prompt_gain"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert score["seed_gain"] == score["returned_gain"]
+    assert "best-of-n at equal nfe" in score["returned_minus"]
+    shares = report["against_first_image"]
+    assert sum(shares[part]["value"] for part in ("worse", "better", "tied")) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("argv", [[], ["nothing"], ["model", "--seeds", "1"], ["gain", "--x"]])
+def test_bad_usage_exits_with_two_and_says_why(argv, capsys):
+    assert cli.main(argv) == 2
+    assert "usage: promptprobe eval" in capsys.readouterr().err
+
+
+def test_more_prompts_than_scenes_is_an_error_that_names_both(bench, monkeypatch, capsys):
+    monkeypatch.setattr("promptprobe.evals.bench.open_bench", lambda: bench)
+    assert cli.main(["fidelity", "--prompts", "99999"]) == 1
+    assert "99999 prompts asked of split test; it has" in capsys.readouterr().err
