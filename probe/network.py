@@ -1,0 +1,187 @@
+"""The probe's network: from a trace to the score that the finished image will get.
+
+Aggregated attention statistics rank the seeds of one prompt no better than chance, so the maps
+stay spatial and word by word. One shared CNN looks at each word's maps, with the predicted x0
+latents and the guidance gap beside them, told by the word's embedding what to look for (FiLM,
+Perez et al. 2018). Words are pooled with the spatial axes kept, and residual down-blocks, as in
+Diffusion Probe (arXiv 2602.23783), end in one score. The step is fixed by the probe's card.
+
+Always true: the order of the words and the padding of the batch change nothing.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, reduce, repeat
+from jaxtyping import Bool, Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from promptprobe.probe.trace import GRID, Trace
+
+FLOOR = 1e-3
+"""Added to attention before its logarithm: smaller differences are no signal."""
+DROPOUT = 0.1
+
+Planes = Float[Tensor, "n channel row col"]
+
+
+class Shape(BaseModel):
+    """What decides the size of every weight."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layers: int = Field(ge=1, le=512, description="maps per word")
+    channels: int = Field(ge=1, le=64, description="channels of the latents")
+    dim: int = Field(ge=1, le=8192, description="of the text encoder's output")
+    width: int = Field(24, ge=8, le=64, multiple_of=8, description="channels of the word CNN")
+
+
+class Output(NamedTuple):
+    """What the network says of a batch."""
+
+    logit: Float[Tensor, " batch"]
+    """The score is its sigmoid."""
+    low: Float[Tensor, " batch"]
+    """5% quantile of the score, not yet calibrated."""
+    high: Float[Tensor, " batch"]
+    """95% quantile."""
+
+
+class Block(nn.Module):
+    """Residual block: norm, FiLM, convolution, twice; `stride` 2 halves rows and columns."""
+
+    def __init__(self, inner: int, outer: int, stride: int, context: int) -> None:
+        super().__init__()
+        self.norm_in, self.norm_out = nn.GroupNorm(8, inner), nn.GroupNorm(8, outer)
+        self.conv_in = nn.Conv2d(inner, outer, 3, stride, 1)
+        self.conv_out = nn.Conv2d(outer, outer, 3, 1, 1)
+        self.film = nn.Linear(context, 2 * outer)
+        self.skip = nn.Conv2d(inner, outer, 1, bias=False) if inner != outer else nn.Identity()
+        self.stride = stride
+        nn.init.zeros_(self.conv_out.weight)
+
+    def forward(
+        self, x: Planes, context: Float[Tensor, "n context"]
+    ) -> Float[Tensor, "n outer rows cols"]:
+        scale, shift = rearrange(self.film(context), "n (two c) -> two n c 1 1", two=2)
+        y = self.conv_in(F.silu(self.norm_in(x)))
+        y = self.conv_out(F.silu(self.norm_out(y) * (1 + scale) + shift))
+        same = F.avg_pool2d(x, self.stride) if self.stride > 1 else x
+        return y + self.skip(same)
+
+
+class Network(nn.Module):
+    """Trace in, `Output` out; under a million weights for any `Shape` of width 24."""
+
+    map_mean: Tensor
+    map_std: Tensor
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        width, context, wide = shape.width, 4 * shape.width, 4 * shape.width
+        self.shape = shape
+        self.register_buffer("map_mean", torch.zeros(shape.layers))
+        self.register_buffer("map_std", torch.ones(shape.layers))
+        self.register_buffer("latent_mean", torch.zeros(2 * shape.channels))
+        self.register_buffer("latent_std", torch.ones(2 * shape.channels))
+        self.word = nn.Sequential(nn.LayerNorm(shape.dim), nn.Linear(shape.dim, context))
+        self.prompt = nn.Linear(2 * context, context)
+        self.stem = nn.Conv2d(shape.layers + 2 * shape.channels + 2, width, 3, 1, 1)
+        self.per_word = nn.ModuleList(
+            [Block(width, width, 1, context), Block(width, 2 * width, 2, context)]
+        )
+        self.join = nn.Conv2d(4 * width + 2 * shape.channels, wide, 1)
+        self.pooled = nn.ModuleList(Block(wide, wide, stride, context) for stride in (1, 2, 2))
+        self.norm = nn.GroupNorm(8, wide)
+        self.score = _head(2 * wide, wide, 1)
+        self.spread = _head(2 * wide, wide, 2)
+
+    def forward(self, trace: Trace) -> Output:
+        """Predict a batch, in float32.
+
+        ValueError: the trace has another number of layers, latent channels or embedding values.
+        """
+        _check(trace, self.shape)
+        mask = trace.mask
+        companions = self.companions(trace)
+        words = self.word(trace.embeddings[mask])
+        context = F.silu(self.prompt(_pool(words, mask)))
+        owner = mask.nonzero()[:, 0]
+        told = F.silu(words + context[owner])
+
+        x = self.stem(torch.cat([self.maps(trace.maps[mask]), companions[owner]], 1))
+        for block in self.per_word:
+            x = block(x, told)
+        small = F.adaptive_avg_pool2d(companions[:, :-2], x.shape[-1])
+        x = self.join(torch.cat([_pool(x, mask), small], 1))
+        for block in self.pooled:
+            x = block(x, context)
+        x = F.silu(self.norm(x))
+        features = torch.cat([reduce(x, "b c h w -> b c", how) for how in ("mean", "max")], -1)
+        return self.read(features)
+
+    def read(self, features: Float[Tensor, "batch feature"]) -> Output:
+        """The interval learns from the score's features and bends neither them nor the score."""
+        logit = self.score(features)[:, 0]
+        below, above = F.softplus(self.spread(features.detach())).unbind(-1)
+        middle = logit.detach()
+        return Output(logit, torch.sigmoid(middle - below), torch.sigmoid(middle + above))
+
+    def maps(self, maps: Float[Tensor, "n layer row col"]) -> Planes:
+        """Attention as standardized logarithms."""
+        mean, std = (rearrange(x, "l -> l 1 1") for x in (self.map_mean, self.map_std))
+        return ((maps.float() + FLOOR).log() - mean) / std
+
+    def companions(self, trace: Trace) -> Float[Tensor, "batch channel row col"]:
+        """x0 and gap, standardized, on the maps' grid; then where each cell is, as two planes."""
+        latents = torch.cat([trace.x0, trace.gap], 1).float()
+        mean, std = (rearrange(x, "c -> c 1 1") for x in (self.latent_mean, self.latent_std))
+        planes = F.adaptive_avg_pool2d((latents - mean) / std, GRID)
+        ramp = torch.linspace(-1, 1, GRID, device=planes.device)
+        rows = repeat(ramp, "h -> b 1 h w", b=len(planes), w=GRID)
+        return torch.cat([planes, rows, rearrange(rows, "b c h w -> b c w h")], 1)
+
+    @torch.no_grad()
+    def standardize(self, trace: Trace) -> None:
+        """Take means and deviations from a sample of the training traces."""
+        logs = (trace.maps[trace.mask].float() + FLOOR).log()
+        latents = torch.cat([trace.x0, trace.gap], 1).float()
+        for name, planes in (("map", logs), ("latent", latents)):
+            getattr(self, f"{name}_mean").copy_(planes.mean((0, 2, 3)))
+            getattr(self, f"{name}_std").copy_(planes.std((0, 2, 3)).clamp_min(1e-4))
+
+
+def _head(inner: int, hidden: int, outer: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inner, hidden), nn.SiLU(), nn.Dropout(DROPOUT), nn.Linear(hidden, outer)
+    )
+
+
+def _pool(
+    words: Float[Tensor, "n channel *place"], mask: Bool[Tensor, "batch word"]
+) -> Float[Tensor, "batch two_channels *place"]:
+    """Mean, then maximum, over each candidate's words; zeros where a prompt has none."""
+    padded = words.new_zeros(*mask.shape, *words.shape[1:])
+    padded[mask] = words
+    real = mask.reshape(*mask.shape, *[1] * (words.dim() - 1))
+    mean = padded.sum(1) / real.sum(1).clamp_min(1)
+    highest = padded.masked_fill(~real, -torch.inf).amax(1).masked_fill(~real.any(1), 0.0)
+    return torch.cat([mean, highest], 1)
+
+
+def _check(trace: Trace, shape: Shape) -> None:
+    for what, expected, got in (
+        ("attention maps a word", shape.layers, trace.maps.shape[2]),
+        ("values an embedding", shape.dim, trace.embeddings.shape[-1]),
+        ("x0 latent channels", shape.channels, trace.x0.shape[1]),
+        ("guidance gap channels", shape.channels, trace.gap.shape[1]),
+        ("rows a map", GRID, trace.maps.shape[-2]),
+    ):
+        if expected != got:
+            raise ValueError(f"this probe reads {expected} {what}, and the trace has {got}")

@@ -1,0 +1,238 @@
+"""The family of Stable Diffusion 1.x and 2.x: one UNet with cross-attention, one CLIP text encoder.
+
+A full render through these verbs equals `StableDiffusionPipeline.__call__` bit for bit in fp32,
+given the same CPU generators. The user's pipeline is never changed: the scheduler is copied per
+batch. The unconditional half comes first. As in the official pipeline, latents are divided by the
+VAE's scaling factor and no shift is applied.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.utils.torch_utils import randn_tensor
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from promptprobe.probe import states
+from promptprobe.probe.capture import self_check
+from promptprobe.probe.family import Conditioning, Images, Latents, Observe, Settings, State
+from promptprobe.probe.schedulers import check_scheduler, evaluations, fresh, predict_x0
+from promptprobe.probe.words import find_words
+
+TRIED = (16, 24)
+"""Rows and columns of the latents of the self-check: more than a grid, and not square."""
+
+
+class StableDiffusion:
+    """The verbs of `Family` for a loaded pipeline.
+
+    Raises TypeError or ValueError, saying what was expected, for a pipeline that is none of this
+    family, and CaptureError where its attention cannot be read.
+    """
+
+    def __init__(self, pipeline: Any) -> None:
+        _check_pipeline(pipeline)
+        self.pipeline: StableDiffusionPipeline = pipeline
+        self_check(self.layers(), self._try, TRIED)
+
+    @property
+    def scheduler_name(self) -> str:
+        return type(self.pipeline.scheduler).__name__
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        size = self.pipeline.unet.config.sample_size
+        rows, cols = (size, size) if isinstance(size, int) else size
+        return rows * self.pipeline.vae_scale_factor, cols * self.pipeline.vae_scale_factor
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.pipeline._execution_device
+        return device
+
+    def layers(self) -> Mapping[str, nn.Module]:
+        return {
+            name: module
+            for name, module in self.pipeline.unet.named_modules()
+            if getattr(module, "is_cross_attention", False)
+        }
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
+        pipeline = self.pipeline
+        if not prompts:
+            raise ValueError("no prompts given: expected at least one")
+        guided = settings.guidance > 1
+        negative = [settings.negative_prompt] * len(prompts) if guided else None
+        conditional, unconditional = pipeline.encode_prompt(
+            list(prompts), self.device, 1, guided, negative
+        )
+        rows = torch.cat([unconditional, conditional]) if guided else conditional
+        texts = pipeline.maybe_convert_prompt(list(prompts), pipeline.tokenizer)
+        found = [find_words(pipeline.tokenizer, text) for text in texts]
+        return Conditioning(
+            rows, tuple(words for words, _ in found), tuple(cut for _, cut in found)
+        )
+
+    def draw_noise(self, seeds: Sequence[int], settings: Settings) -> State:
+        scheduler = fresh(self.pipeline.scheduler, settings.steps, self.device)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        shape = (len(seeds), *self._latent_shape(settings))
+        dtype = self.pipeline.text_encoder.dtype
+        noise = randn_tensor(shape, generator=generators, device=self.device, dtype=dtype)
+        return State(noise * scheduler.init_noise_sigma, 0, scheduler, tuple(generators))
+
+    @torch.no_grad()
+    def denoise(
+        self,
+        state: State,
+        conditioning: Conditioning,
+        settings: Settings,
+        until: int,
+        observe: Observe | None = None,
+    ) -> State:
+        if not state.step <= until <= settings.steps:
+            raise ValueError(
+                f"expected a step from {state.step} (the state's) to {settings.steps}, got {until}"
+            )
+        if len(state.latents) != len(conditioning.words):
+            raise ValueError(
+                f"{len(state.latents)} candidates, but prompts for {len(conditioning.words)}"
+            )
+        scheduler = copy.deepcopy(state.scheduler)
+        generators = [generator.clone_state() for generator in state.generators]
+        extra = _step_arguments(scheduler, generators)
+        counts = evaluations(scheduler, settings.steps)
+        latents = state.latents
+        for step in range(state.step, until):
+            for index in range(sum(counts[:step]), sum(counts[: step + 1])):
+                timestep = scheduler.timesteps[index]
+                scaled, prediction, gap = self._predict(
+                    scheduler, latents, timestep, conditioning, settings.guidance
+                )
+                latents = scheduler.step(prediction, timestep, latents, **extra, return_dict=False)[
+                    0
+                ]
+            if observe is not None:
+                x0 = predict_x0(scheduler, index, timestep, scaled, prediction)
+                observe(step, x0, torch.zeros_like(x0) if gap is None else gap)
+        return State(latents, until, scheduler, tuple(generators))
+
+    @torch.no_grad()
+    def decode(self, latents: Latents) -> Images:
+        return self._pixels(self._decode(latents), [True] * len(latents))
+
+    @torch.no_grad()
+    def decode_checked(self, latents: Latents) -> tuple[Images, tuple[bool, ...]]:
+        pipeline = self.pipeline
+        image, flagged = pipeline.run_safety_checker(
+            self._decode(latents), self.device, pipeline.text_encoder.dtype
+        )
+        flags = tuple(map(bool, flagged)) if flagged is not None else (False,) * len(latents)
+        return self._pixels(image, [not flag for flag in flags]), flags
+
+    def nfe(self, settings: Settings, first: int, until: int) -> int:
+        scheduler = fresh(self.pipeline.scheduler, settings.steps, torch.device("cpu"))
+        made = sum(evaluations(scheduler, settings.steps)[first:until])
+        return 2 * made if settings.guidance > 1 else made
+
+    def save_state(self, state: State, settings: Settings, paths: Sequence[Path]) -> None:
+        states.save(state, settings, paths)
+
+    def load_state(self, paths: Sequence[Path], settings: Settings) -> State:
+        scheduler = fresh(self.pipeline.scheduler, settings.steps, self.device)
+        return states.load(paths, settings, scheduler, self._latent_shape(settings), self.device)
+
+    def _predict(
+        self,
+        scheduler: Any,
+        latents: Latents,
+        timestep: Tensor,
+        conditioning: Conditioning,
+        guidance: float,
+    ) -> tuple[Latents, Latents, Latents | None]:
+        """The scaled input, the (guided) prediction, and the guidance gap if there is guidance."""
+        guided = guidance > 1
+        doubled = torch.cat([latents] * 2) if guided else latents
+        scaled = scheduler.scale_model_input(doubled, timestep)
+        prediction = self._unet(scaled, timestep, conditioning.embeddings)
+        if not guided:
+            return scaled, prediction, None
+        unconditional, conditional = prediction.chunk(2)
+        gap = conditional - unconditional
+        return scaled[len(latents) :], unconditional + guidance * gap, gap
+
+    def _unet(
+        self, latents: Latents, timestep: Tensor, embeddings: Float[Tensor, "sample token dim"]
+    ) -> Latents:
+        prediction: Tensor = self.pipeline.unet(
+            latents, timestep, encoder_hidden_states=embeddings, return_dict=False
+        )[0]
+        return prediction
+
+    @torch.no_grad()
+    def _try(self) -> None:
+        """One small forward pass of random input, for the self-check."""
+        unet = self.pipeline.unet
+        generator = torch.Generator().manual_seed(0)
+        latents = torch.randn(1, unet.config.in_channels, *TRIED, generator=generator)
+        text = torch.randn(1, 7, unet.config.cross_attention_dim, generator=generator)
+        placed = {"device": self.device, "dtype": unet.dtype}
+        self._unet(latents.to(**placed), torch.tensor(500, device=self.device), text.to(**placed))
+
+    def _latent_shape(self, settings: Settings) -> tuple[int, int, int]:
+        scale = self.pipeline.vae_scale_factor
+        for name, pixels in (("height", settings.height), ("width", settings.width)):
+            if pixels < 8 or pixels % 8:
+                raise ValueError(f"{name} must be a multiple of 8 pixels, got {pixels}")
+        channels: int = self.pipeline.unet.config.in_channels
+        return channels, settings.height // scale, settings.width // scale
+
+    def _decode(self, latents: Latents) -> Float[Tensor, "batch 3 height width"]:
+        vae = self.pipeline.vae
+        scaled = latents.to(vae.dtype) / vae.config.scaling_factor  # a trace keeps x0 in float32
+        image: Tensor = vae.decode(scaled, return_dict=False)[0]
+        return image
+
+    def _pixels(
+        self, image: Float[Tensor, "batch 3 height width"], denormalize: list[bool]
+    ) -> Images:
+        pixels = self.pipeline.image_processor.postprocess(
+            image, output_type="np", do_denormalize=denormalize
+        )
+        return (pixels * 255).round().astype("uint8")
+
+
+def _step_arguments(scheduler: Any, generators: list[torch.Generator]) -> dict[str, Any]:
+    """As in the official pipeline: eta and generators where `step` takes them."""
+    accepted = inspect.signature(scheduler.step).parameters
+    extra = {"eta": 0.0, "generator": generators}
+    return {name: value for name, value in extra.items() if name in accepted}
+
+
+def _check_pipeline(pipeline: Any) -> None:
+    if not isinstance(pipeline, StableDiffusionPipeline):
+        raise TypeError(
+            f"expected a StableDiffusionPipeline (Stable Diffusion 1.x or 2.x), "
+            f"got {type(pipeline).__name__}: this kind of model is not known yet"
+        )
+    check_scheduler(pipeline.scheduler)
+    unet, vae = pipeline.unet.config, pipeline.vae.config
+    if unet.in_channels != vae.latent_channels:
+        raise ValueError(
+            f"the UNet takes {unet.in_channels} channels and the VAE gives {vae.latent_channels}: "
+            f"expected a plain text-to-image model (inpainting and editing ones are not known)"
+        )
+    for name in ("time_cond_proj_dim", "encoder_hid_dim_type", "addition_embed_type"):
+        if getattr(unet, name, None) is not None:
+            raise ValueError(
+                f"the UNet has {name} = {getattr(unet, name)!r}: expected None, as in "
+                f"Stable Diffusion 1.x and 2.x (no IP-Adapter, no distilled guidance)"
+            )

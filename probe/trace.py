@@ -1,0 +1,145 @@
+"""A trace: what the first few steps of a batch of candidates showed, reduced and word by word.
+
+Maps are reduced as the steps go, so memory does not grow with them. A candidate's trace does not
+depend on the batch it sat in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from promptprobe.probe.capture import Capture
+from promptprobe.probe.family import Conditioning, Family, Latents, Settings, State
+from promptprobe.probe.statistics import Maps, focus
+
+GRID = 16
+"""Rows and columns of every map, whatever the layer's resolution."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Float32, on the pipeline's device. `word` is padded to the longest prompt; see `mask`."""
+
+    maps: Maps
+    """Attention paid to each content word (summed over its tokens), mean over heads, conditional
+    half, each softmax row over all keys. Layers: the last probed step, then the mean of the
+    earlier ones (the last step again where there is none), so twice the attention layers."""
+    mask: Bool[Tensor, "batch word"]
+    """True where there is a word."""
+    embeddings: Float[Tensor, "batch word dim"]
+    """The text encoder's output for each word, mean over its tokens."""
+    x0: Float[Tensor, "batch channel height width"]
+    """Predicted x0 latents at the last probed step."""
+    gap: Float[Tensor, "batch channel height width"]
+    """Conditional minus unconditional prediction there; zeros without guidance."""
+    words: tuple[tuple[str, ...], ...]
+    """The content words of each candidate's prompt."""
+    layers: tuple[str, ...]
+    """Names along the layer axis: "last/NAME" ..., "earlier/NAME" ..."""
+
+    @property
+    def last(self) -> Maps:
+        """The maps of the last probed step alone."""
+        return self.maps[:, :, : len(self.layers) // 2]
+
+
+def record_trace(
+    family: Family, prompts: Sequence[str], seeds: Sequence[int], settings: Settings, k: int
+) -> tuple[Trace, State]:
+    """Run the first k steps of each (prompt, seed) and record what they show.
+
+    The state continues with `family.denoise`. Raises CaptureError where attention cannot be read.
+    """
+    if not 1 <= k <= settings.steps:
+        raise ValueError(f"expected from 1 to {settings.steps} steps to probe, got {k}")
+    if len(prompts) != len(seeds):
+        raise ValueError(f"{len(prompts)} prompts, but {len(seeds)} seeds: expected pairs")
+    conditioning = family.encode(prompts, settings)
+    shares = _word_shares(conditioning)
+    start = family.draw_noise(seeds, settings)
+    rows, cols = start.latents.shape[-2:]
+    layers = family.layers()
+    maps: list[Maps] = []
+    companions: list[Latents] = []
+    with Capture(layers, batch=len(prompts), size=(rows, cols)) as capture:
+
+        def observe(step: int, x0: Tensor, gap: Tensor) -> None:
+            seen = _word_maps(list(capture.take().values()), shares)
+            companions[:] = x0.float(), gap.float()
+            # Two maps are kept: the last step's, and the sum of those before it.
+            maps[:] = [seen, sum(maps[1:], maps[0])] if maps else [seen]
+
+        state = family.denoise(start, conditioning, settings, k, observe)
+    earlier = maps[1] / (k - 1) if k > 1 else maps[0]
+    trace = Trace(
+        maps=torch.cat([maps[0], earlier], 2),
+        mask=shares.sum(-1) > 0,
+        embeddings=_word_embeddings(conditioning, shares),
+        x0=companions[0],
+        gap=companions[1],
+        words=tuple(tuple(span.word for span in spans) for spans in conditioning.words),
+        layers=tuple(f"{when}/{name}" for when in ("last", "earlier") for name in layers),
+    )
+    return trace, state
+
+
+def word_focus(trace: Trace) -> Float[Tensor, "batch word"]:
+    """How settled each word is, 0 .. 1: focus of its mean map over the last step's layers."""
+    return focus(trace.last.mean(2, keepdim=True))[:, :, 0]
+
+
+def join(traces: Sequence[Trace]) -> Trace:
+    """One trace of several batches of the same model, padded to the longest prompt."""
+    if not traces:
+        raise ValueError("no traces given: expected at least one")
+    layers = {trace.layers for trace in traces}
+    if len(layers) > 1:
+        raise ValueError(f"expected traces of the same layers, got {sorted(layers)}")
+    most = max(trace.mask.shape[1] for trace in traces)
+    pads = [most - trace.mask.shape[1] for trace in traces]
+    padded = list(zip(traces, pads, strict=True))
+    return Trace(
+        maps=torch.cat([F.pad(trace.maps, (0, 0) * 3 + (0, pad)) for trace, pad in padded]),
+        mask=torch.cat([F.pad(trace.mask, (0, pad)) for trace, pad in padded]),
+        embeddings=torch.cat([F.pad(trace.embeddings, (0, 0, 0, pad)) for trace, pad in padded]),
+        x0=torch.cat([trace.x0 for trace in traces]),
+        gap=torch.cat([trace.gap for trace in traces]),
+        words=tuple(words for trace in traces for words in trace.words),
+        layers=traces[0].layers,
+    )
+
+
+def _word_shares(conditioning: Conditioning) -> Float[Tensor, "batch word token"]:
+    """1 where a token belongs to a word; at least one (empty) word, so that no axis vanishes."""
+    embeddings = conditioning.conditional
+    most = max(1, *(len(spans) for spans in conditioning.words))
+    shares = torch.zeros(len(conditioning.words), most, embeddings.shape[1])
+    for row, spans in enumerate(conditioning.words):
+        for place, span in enumerate(spans):
+            shares[row, place, list(span.tokens)] = 1
+    return shares.to(embeddings.device)
+
+
+def _word_maps(layers: list[Tensor], shares: Float[Tensor, "batch word token"]) -> Maps:
+    """Every layer's maps [batch, row, col, key] of the words, brought to one grid."""
+    grids = []
+    for maps in layers:
+        words = torch.einsum("brck,bwk->bwrc", maps, shares)
+        if words.shape[-2:] != (GRID, GRID):
+            words = F.interpolate(words, (GRID, GRID), mode="bilinear", align_corners=False)
+        grids.append(words)
+    return rearrange(grids, "layer b w row col -> b w layer row col")
+
+
+def _word_embeddings(
+    conditioning: Conditioning, shares: Float[Tensor, "batch word token"]
+) -> Float[Tensor, "batch word dim"]:
+    pieces = shares.sum(-1, keepdim=True).clamp_min(1)
+    return torch.einsum("bwk,bkd->bwd", shares / pieces, conditioning.conditional.float())

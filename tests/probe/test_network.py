@@ -1,0 +1,116 @@
+"""The network: what must not matter to it, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from promptprobe.probe.network import Network, Shape
+from promptprobe.probe.trace import Trace
+
+SHAPE = Shape(layers=4, channels=4, dim=16, width=8)
+
+
+def a_trace(counts: list[int], *, size: int = 16) -> Trace:
+    """Random traces of candidates with so many words each."""
+    torch.manual_seed(0)
+    batch, most = len(counts), max(counts)
+    mask = torch.arange(most) < torch.tensor(counts)[:, None]
+    return Trace(
+        maps=torch.rand(batch, most, 4, 16, 16),
+        mask=mask,
+        embeddings=torch.randn(batch, most, 16),
+        x0=torch.randn(batch, 4, size, size),
+        gap=torch.randn(batch, 4, size, size),
+        words=tuple(("word",) * count for count in counts),
+        layers=("last/a", "last/b", "earlier/a", "earlier/b"),
+    )
+
+
+@pytest.fixture
+def network() -> Network:
+    torch.manual_seed(1)
+    made = Network(SHAPE).eval()
+    for parameter in made.parameters():  # away from its start, where blocks are the identity
+        torch.nn.init.normal_(parameter, std=0.2)
+    return made
+
+
+def test_the_order_of_the_words_changes_nothing(network: Network) -> None:
+    trace = a_trace([3, 3])
+    turned = replace(trace, maps=trace.maps.flip(1), embeddings=trace.embeddings.flip(1))
+    torch.testing.assert_close(network(turned).logit, network(trace).logit)
+
+
+def test_padding_changes_nothing_whatever_it_holds(network: Network) -> None:
+    trace = a_trace([2, 2])
+    padded = replace(
+        trace,
+        maps=torch.cat([trace.maps, torch.full((2, 3, 4, 16, 16), 9.0)], 1),
+        embeddings=torch.cat([trace.embeddings, torch.full((2, 3, 16), 9.0)], 1),
+        mask=torch.cat([trace.mask, torch.zeros(2, 3, dtype=torch.bool)], 1),
+    )
+    for plain, other in zip(network(trace), network(padded), strict=True):
+        torch.testing.assert_close(plain, other)
+
+
+def test_a_candidate_is_judged_alike_alone_and_in_a_batch(network: Network) -> None:
+    trace = a_trace([1, 4, 2])
+    alone = replace(
+        trace,
+        **{name: getattr(trace, name)[2:] for name in ("maps", "mask", "embeddings", "x0", "gap")},
+        words=trace.words[2:],
+    )
+    torch.testing.assert_close(network(alone).logit[0], network(trace).logit[2])
+
+
+@pytest.mark.parametrize("name", ["maps", "embeddings", "x0", "gap"])
+def test_every_part_of_the_trace_matters(network: Network, name: str) -> None:
+    trace = a_trace([2])
+    changed = replace(trace, **{name: getattr(trace, name).flip(-1)})
+    assert (network(trace).logit - network(changed).logit).abs() > 1e-4
+
+
+def test_where_a_word_looks_matters_not_only_how_much(network: Network) -> None:
+    trace = a_trace([2])
+    moved = replace(trace, maps=trace.maps.roll(8, -1))
+    assert (network(trace).logit - network(moved).logit).abs() > 1e-4
+
+
+def test_a_prompt_without_words_is_judged_by_its_latents(network: Network) -> None:
+    trace = a_trace([2, 2])
+    wordless = replace(trace, mask=torch.tensor([[True, True], [False, False]]))
+    assert network(wordless).logit.isfinite().all()
+
+
+def test_latents_of_any_size_are_brought_to_the_grid(network: Network) -> None:
+    assert network(a_trace([2], size=64)).logit.isfinite().all()
+
+
+def test_the_raw_interval_lies_around_the_score(network: Network) -> None:
+    output = network(a_trace([2, 3]))
+    score = torch.sigmoid(output.logit)
+    assert (output.low < score).all()
+    assert (output.high > score).all()
+
+
+@pytest.mark.parametrize(("layers", "dim"), [(14, 128), (32, 768), (32, 1024)])
+def test_it_has_less_than_a_million_weights(layers: int, dim: int) -> None:
+    made = Network(Shape(layers=layers, channels=4, dim=dim))
+    assert sum(parameter.numel() for parameter in made.parameters()) < 1_000_000
+
+
+def test_a_trace_of_another_model_is_refused_with_both_numbers() -> None:
+    other = Network(Shape(layers=6, channels=4, dim=16, width=8))
+    with pytest.raises(ValueError, match="reads 6 attention maps a word, and the trace has 4"):
+        other(a_trace([2]))
+
+
+def test_standardizing_makes_the_inputs_comparable() -> None:
+    network, trace = Network(SHAPE), a_trace([2, 3, 1])
+    network.standardize(trace)
+    maps = network.maps(trace.maps[trace.mask])
+    assert maps.mean((0, 2, 3)).abs().max() < 1e-3
+    assert (maps.std((0, 2, 3)) - 1).abs().max() < 1e-2

@@ -1,0 +1,126 @@
+"""Predicted x0 and cost, held to what diffusers' schedulers say themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    LMSDiscreteScheduler,
+    PNDMScheduler,
+    UniPCMultistepScheduler,
+)
+from torch import Tensor
+
+from promptprobe.probe.schedulers import check_scheduler, evaluations, fresh, predict_x0
+from tests.probe.pipelines import SCHEDULERS, old_numpy_calls
+
+CPU = torch.device("cpu")
+STEPS = 6
+PLACE = 2
+NOISE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+}
+
+
+def make(kind: Any, **options: Any) -> Any:
+    clip = {"clip_sample": False} if kind in (DDIMScheduler, DDPMScheduler) else {}
+    return kind(**NOISE, **clip, **options)
+
+
+def latents(seed: int) -> Tensor:
+    return torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+@old_numpy_calls
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        DDIMScheduler,
+        DDPMScheduler,
+        EulerDiscreteScheduler,
+        EulerAncestralDiscreteScheduler,
+        LMSDiscreteScheduler,
+    ],
+)
+def test_x0_is_the_schedulers_own_original_sample(kind: Any, prediction: str) -> None:
+    scheduler = fresh(make(kind, prediction_type=prediction), STEPS, CPU)
+    sample = latents(0) * scheduler.init_noise_sigma
+    for place in range(PLACE + 1):
+        timestep = scheduler.timesteps[place]
+        scaled = scheduler.scale_model_input(sample, timestep)
+        output = latents(place + 1)
+        found = predict_x0(scheduler, place, timestep, scaled, output)
+        step = scheduler.step(output, timestep, sample)
+        assert torch.allclose(found, step.pred_original_sample, rtol=1e-4, atol=1e-3)
+        sample = step.prev_sample
+
+
+@old_numpy_calls
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("kind", [DPMSolverMultistepScheduler, UniPCMultistepScheduler])
+def test_x0_is_what_a_multistep_solver_keeps(kind: Any, prediction: str) -> None:
+    scheduler = fresh(make(kind, prediction_type=prediction), STEPS, CPU)
+    sample = latents(0)
+    for place in range(PLACE + 1):
+        timestep, output = scheduler.timesteps[place], latents(place + 1)
+        found = predict_x0(scheduler, place, timestep, sample, output)
+        following = scheduler.step(output, timestep, sample).prev_sample
+        assert torch.allclose(found, scheduler.model_outputs[-1], rtol=1e-4, atol=1e-3)
+        sample = following
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_x0_of_pndm_is_ddims_at_the_same_timestep(prediction: str) -> None:
+    pndm = fresh(make(PNDMScheduler, skip_prk_steps=True, prediction_type=prediction), STEPS, CPU)
+    ddim = fresh(make(DDIMScheduler, prediction_type=prediction), STEPS, CPU)
+    for place, timestep in enumerate(pndm.timesteps):
+        found = predict_x0(pndm, place, timestep, latents(0), latents(1))
+        expected = ddim.step(latents(1), timestep, latents(0)).pred_original_sample
+        assert torch.allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@old_numpy_calls
+@pytest.mark.parametrize("steps", [1, 4, 25, 50])
+@pytest.mark.parametrize("kind", SCHEDULERS)
+def test_evaluations_add_up_to_the_schedulers_own_timesteps(kind: Any, steps: int) -> None:
+    options = {"skip_prk_steps": True} if kind is PNDMScheduler else {}
+    scheduler = fresh(make(kind, **options), steps, CPU)
+    counts = evaluations(scheduler, steps)
+    assert len(counts) == steps
+    assert sum(counts) == len(scheduler.timesteps)
+    extra = kind is PNDMScheduler and steps > 1
+    assert counts[0] == 1 + extra
+
+
+def test_runge_kutta_steps_take_four_evaluations_each() -> None:
+    counts = evaluations(fresh(make(PNDMScheduler), 10, CPU), 10)
+    assert counts == [4, 4, 4, 1, 1, 1, 1, 1, 1, 1]
+
+
+def test_a_scheduler_that_makes_another_number_of_steps_is_refused() -> None:
+    scheduler = fresh(make(PNDMScheduler), 4, CPU)
+    scheduler.timesteps = scheduler.timesteps[:-1]
+    with pytest.raises(ValueError, match="PNDMScheduler makes 12 evaluations of 4 steps"):
+        evaluations(scheduler, 4)
+
+
+def test_flow_schedulers_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler cannot be stopped"):
+        check_scheduler(FlowMatchEulerDiscreteScheduler())
+
+
+def test_a_prediction_type_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ValueError, match="has prediction_type 'flow_prediction'"):
+        check_scheduler(make(DPMSolverMultistepScheduler, prediction_type="flow_prediction"))
