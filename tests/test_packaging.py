@@ -77,7 +77,9 @@ def environment(wheel: Path) -> Path:
     """
     folder = ROOT / ".build/environment"
     python, stamp = folder / "bin/python", folder / "dependencies"
-    install = [python, "-m", "pip", "--disable-pip-version-check", "install", "-c", CONSTRAINTS]
+    install: list[str | Path] = [
+        python, "-m", "pip", "--disable-pip-version-check", "install", "-c", CONSTRAINTS
+    ]  # fmt: skip
     key = hashlib.sha256(CONSTRAINTS.read_bytes() + (ROOT / "pyproject.toml").read_bytes())
     if stamp.exists() and stamp.read_text() == key.hexdigest():
         call([*install, "--no-deps", "--force-reinstall", wheel], folder)
@@ -157,7 +159,7 @@ def test_the_installed_package_comes_from_the_wheel_alone(
 def test_the_wheel_does_the_main_job_in_an_empty_environment(
     environment: Path, tmp_path: Path
 ) -> None:
-    command = [environment / "bin/promptprobe", "optimize", BRIEF, "--json"]
+    command: list[str | Path] = [environment / "bin/promptprobe", "optimize", BRIEF, "--json"]
     result = json.loads(call(command, tmp_path, HF_HUB_OFFLINE="1"))
     assert result["brief"] == BRIEF
     assert result["stop_reason"]

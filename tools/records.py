@@ -1,7 +1,7 @@
-"""The records that cross from tools to agent: frozen, validated, JSON in and out. No tensor, no image.
+"""The records that cross from tools to agent: frozen, validated, JSON in and out.
 
-One set of models serves Python, the CLI, MCP and tool schemas. Bounds are part of the schema, because
-briefs and prompts come from anywhere.
+No tensor and no image is among them. One set of models serves Python, the CLI, MCP and tool
+schemas. Bounds are part of the schema, because briefs and prompts come from anywhere.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Prediction(Record):
 
 
 class Score(Record):
-    """A judge's view of a finished image. Unscored (value None) is never zero: `reason` says why."""
+    """A judge's view of a finished image. Unscored (no value) is not zero: `reason` says why."""
 
     value: float | None = None
     correct: bool | None = Field(None, description="whether nothing is missing; None: cannot tell")

@@ -55,12 +55,13 @@ class Detector(nn.Module):
             nn.ReLU(),
         )
         self.head = nn.Conv2d(64, len(NOUNS) + len(COLOURS) + 2, 1)
+        assert self.head.bias is not None
         nn.init.constant_(self.head.bias[: len(NOUNS)], -4.0)  # most cells are empty
 
     def forward(
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits [batch, noun, row, col], [batch, colour, row, col], offsets [batch, 2, row, col]."""
+        """Logits of nouns and of colours, offsets: [batch, noun | colour | 2, row, col]."""
         nouns, colours, offsets = self.head(self.body(images)).split(
             (len(NOUNS), len(COLOURS), 2), dim=1
         )

@@ -18,7 +18,11 @@ from promptprobe.tools.sprites.world import COLOURS, NOUNS, Scene
 SIZE = 64
 GROUND = (243, 242, 238)
 SILHOUETTES = Path(__file__).with_name("silhouettes.png")
-SIZES = {1: (26, 33), 2: (24, 30), 3: (21, 26), 4: (20, 25)}
+OBJECT = 24
+"""Pixels, the longer side of every object."""
+GRID = 4
+"""Pixels between the places where an object may stand: one cell of the latents. Free places and
+sizes give a silhouette hundreds of appearances, too many to learn in two hours of CPU."""
 
 
 @dataclass(frozen=True)
@@ -40,30 +44,28 @@ def draw(scene: Scene, seed: int) -> tuple[np.ndarray, list[Placed]]:
 
 
 def place(scene: Scene, rng: np.random.Generator) -> list[Placed]:
-    """Positions for a scene's objects: apart from one another and inside the canvas."""
+    """Positions for a scene's objects: on the grid, apart from one another, inside the canvas."""
     nouns = [(thing.noun, thing.colour) for thing in scene.things for _ in range(thing.count)]
-    low, high = SIZES[len(nouns)]
-    sizes = rng.integers(low, high, len(nouns))
-    low_corner = np.zeros((len(nouns), 2))
-    room = SIZE if len(nouns) < 3 else SIZE / 2
+    corner, room = np.zeros((len(nouns), 2), int), SIZE
     if len(nouns) > 2:  # a quarter of the canvas each
         quarters = rng.permutation(4)[: len(nouns)]
-        low_corner = np.stack([quarters % 2, quarters // 2], -1) * room
+        corner, room = np.stack([quarters % 2, quarters // 2], -1) * SIZE // 2, SIZE // 2
     while True:
-        centres = low_corner + rng.uniform(sizes / 2, room - sizes / 2, (2, len(nouns))).T
-        if _apart(centres, sizes) and _related(centres, scene):
+        steps = rng.integers(0, (room - OBJECT) // GRID + 1, (len(nouns), 2))
+        centres = corner + steps * GRID + OBJECT / 2
+        if _apart(centres) and _related(centres, scene):
             break
     free = list(COLOURS)
     return [
-        Placed(noun, colour or free[rng.integers(len(free))], float(x), float(y), float(size))
-        for (noun, colour), (x, y), size in zip(nouns, centres, sizes, strict=True)
+        Placed(noun, colour or free[rng.integers(len(free))], float(x), float(y), OBJECT)
+        for (noun, colour), (x, y) in zip(nouns, centres, strict=True)
     ]
 
 
-def _apart(centres: np.ndarray, sizes: np.ndarray) -> bool:
-    """No two bounding boxes come closer than a pixel."""
-    gap = np.abs(centres[:, None] - centres[None]).max(-1) - (sizes[:, None] + sizes[None]) / 2
-    return bool((gap + 1e3 * np.eye(len(sizes)) >= 1).all())
+def _apart(centres: np.ndarray) -> bool:
+    """No two bounding boxes come closer than one step of the grid."""
+    gap = np.abs(centres[:, None] - centres[None]).max(-1) - OBJECT
+    return bool((gap + SIZE * np.eye(len(centres)) >= GRID).all())
 
 
 def _related(centres: np.ndarray, scene: Scene) -> bool:

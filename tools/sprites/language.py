@@ -1,7 +1,7 @@
 """The language of the Sprites world: scenes to wordings, wordings back to scenes.
 
-Plain wordings are common; synonyms, other word orders, casual and ornate ones are rarer, so that the
-image model knows them less well and phrasing matters, as it does in real models.
+Plain wordings are common; synonyms, other word orders, casual and ornate ones are rarer, so that
+the image model knows them less well and phrasing matters, as it does in real models.
 """
 
 from __future__ import annotations
@@ -70,8 +70,13 @@ TOGETHER: dict[Style, tuple[str, ...]] = {
 # {0} is left of, or above, {1}.
 RELATED: dict[Relation, dict[Style, tuple[str, ...]]] = {
     "left of": {
-        "plain": ("{0} left of {1}", "{0} to the left of {1}", "{1} right of {0}", "{1} to the right of {0}"),
-        "casual": ("{0} on the left of {1}", "{1} with {0} on its left", "{0} with {1} on its right"),
+        "plain": (
+            "{0} left of {1}", "{0} to the left of {1}",
+            "{1} right of {0}", "{1} to the right of {0}",
+        ),
+        "casual": (
+            "{0} on the left of {1}", "{1} with {0} on its left", "{0} with {1} on its right",
+        ),
         "ornate": ("{0} situated to the left of {1}", "{1} placed to the right of {0}"),
     },
     "above": {
@@ -98,12 +103,13 @@ PHRASES: dict[str, Says] = {
     "accompanied by": ("and", None), "in the company of": ("and", None),
     "together with": ("and", None), "next to": ("and", None), "beside": ("and", None),
     "alongside": ("and", None), "plus": ("and", None), "with": ("and", None), "and": ("and", None),
-    "that is": ("after", None), "that are": ("after", None), "in": ("after", None), "colored": ("filler", None),
-    "coloured": ("filler", None),
+    "that is": ("after", None), "that are": ("after", None), "in": ("after", None),
+    "colored": ("filler", None), "coloured": ("filler", None),
 }  # fmt: skip
 FILLER = frozenset(
-    "a an the of just please can you draw gimme i want show me photo picture image beautiful rendering"
-    " behold upon on pale ground masterful depiction serene finely drawn lovely illustration that"
+    "a an the of just please can you draw gimme i want show me photo picture image beautiful"
+    " rendering behold upon on pale ground masterful depiction serene finely drawn lovely"
+    " illustration that"
     " portrays is are there one single exactly only".split()
 )
 NEGATIONS = frozenset("no not without never none except instead".split())
@@ -139,11 +145,13 @@ def word(scene: Scene, rng: np.random.Generator, style: Style | None = None) -> 
 
 
 def noun_phrase(thing: Thing, rng: np.random.Generator, style: Style = "plain") -> str:
-    """"a red cat", "three kitties", "a cat that is scarlet"."""
+    """ "a red cat", "three kitties", "a cat that is scarlet"."""
     noun = _common_or_rare(NOUN_WORDS[thing.noun], rng)
     colour = _common_or_rare(COLOUR_WORDS[thing.colour], rng) if thing.colour else ""
     if thing.count > 1:
-        count = COUNT_WORDS[thing.count][0 if style == "plain" else rng.integers(len(COUNT_WORDS[thing.count]))]
+        count = COUNT_WORDS[thing.count][
+            0 if style == "plain" else rng.integers(len(COUNT_WORDS[thing.count]))
+        ]
         return " ".join(filter(None, [count, colour, plural(noun)]))
     if colour and style != "plain" and rng.random() < 0.4:
         return f"{_article(noun)} {noun} {_pick(('that is', 'in'), rng)} {colour}"
@@ -162,7 +170,7 @@ def _article(words: str) -> str:
 
 
 def _pick(options: Sequence[str], rng: np.random.Generator) -> str:
-    return options[rng.integers(len(options))]
+    return options[int(rng.integers(len(options)))]
 
 
 def _common_or_rare(words: tuple[str, ...], rng: np.random.Generator) -> str:
@@ -175,8 +183,8 @@ def _common_or_rare(words: tuple[str, ...], rng: np.random.Generator) -> str:
 @cache
 def lexicon() -> dict[str, Says]:
     """Every word or fixed phrase of the language and what it says."""
-    words: dict[str, Says] = {word: ("filler", None) for word in FILLER}
-    words |= {word: ("negation", None) for word in NEGATIONS}
+    words: dict[str, Says] = dict.fromkeys(FILLER, ("filler", None))
+    words |= dict.fromkeys(NEGATIONS, ("negation", None))
     words |= {"oak tree": ("noun", ("tree", 1)), "crescent moon": ("noun", ("moon", 1))}
     for noun, names in NOUN_WORDS.items():
         for name in names:
@@ -213,7 +221,7 @@ def read(text: str) -> Reading:
 
 
 def _scene(found: list[tuple[str, Says]]) -> Scene:
-    """Left to right: counts and colours wait for their noun; "a cat in red" colours the last one."""
+    """Left to right: counts and colours wait for their noun; "in red" colours the last one."""
     things: list[Thing] = []
     relation: tuple[Relation, bool] | None = None
     count, colour, after = 1, None, False

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptprobe.tools.sprites.language import STYLES, read, word
-from promptprobe.tools.sprites.world import KINDS, Scene, Thing, scenes
+from promptprobe.tools.sprites.language import STYLES, Style, read, word
+from promptprobe.tools.sprites.world import KINDS, Kind, Scene, Thing, scenes
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("style", STYLES)
-def test_every_wording_reads_back_as_its_scene(kind: str, style: str) -> None:
+def test_every_wording_reads_back_as_its_scene(kind: Kind, style: Style) -> None:
     rng = np.random.default_rng(0)
     for scene in scenes(kind)[:: max(1, len(scenes(kind)) // 150)]:
         text = word(scene, rng, style)

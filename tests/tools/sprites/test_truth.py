@@ -6,7 +6,7 @@ import pytest
 from promptprobe.tools.sprites.draw import Placed, draw
 from promptprobe.tools.sprites.segments import judge_images, segments
 from promptprobe.tools.sprites.truth import compare
-from promptprobe.tools.sprites.world import KINDS, Scene, Thing, scenes
+from promptprobe.tools.sprites.world import KINDS, Kind, Scene, Thing, scenes
 
 CAT, CAR = Placed("cat", "red", 15, 30, 24), Placed("car", "blue", 48, 30, 24)
 LEFT = Scene((Thing("cat", "red"), Thing("car", "blue")), "left of")
@@ -35,7 +35,7 @@ def test_the_score_is_the_share_of_requirements_that_hold(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_second_judge_finds_what_was_drawn(kind: str) -> None:
+def test_the_second_judge_finds_what_was_drawn(kind: Kind) -> None:
     for index, scene in enumerate(scenes(kind)[::79]):
         image, placed = draw(scene, index)
         found = {(item.noun, item.colour) for item in segments(image)}

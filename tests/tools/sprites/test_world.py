@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from promptprobe.tools.sprites.draw import SIZE, draw
-from promptprobe.tools.sprites.world import KINDS, NOUNS, Scene, Thing, scene_seed, scenes
+from promptprobe.tools.sprites.world import KINDS, NOUNS, Kind, Scene, Thing, scene_seed, scenes
 
 
 def test_every_scene_has_its_kind_and_a_key_of_its_own() -> None:
@@ -55,7 +55,7 @@ def test_no_seed_recurs_across_splits_or_scenes() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_drawing_shows_its_scene_and_is_the_same_for_the_same_seed(kind: str) -> None:
+def test_a_drawing_shows_its_scene_and_is_the_same_for_the_same_seed(kind: Kind) -> None:
     for index, scene in enumerate(scenes(kind)[::97]):
         image, placed = draw(scene, index)
         again, _ = draw(scene, index)

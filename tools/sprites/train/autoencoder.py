@@ -38,12 +38,7 @@ def loss(model: nn.Module, step: int) -> Tensor:
     decoded = model.decode(latents + LATENT_NOISE * noise).sample
     centred = latents.mean((0, 2, 3)).square().mean()
     small = latents.square().mean()
-    return (
-        l1_loss(decoded, images)
-        + 2 * mse_loss(decoded, images)
-        + 2e-3 * small
-        + 1e-2 * centred
-    )
+    return l1_loss(decoded, images) + 2 * mse_loss(decoded, images) + 2e-3 * small + 1e-2 * centred
 
 
 @torch.no_grad()
@@ -68,7 +63,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=900)
     options = parser.parse_args()
     torch.manual_seed(0)
-    model = fit(build().to(memory_format=torch.channels_last), loss, steps=options.steps, lr=2e-3, out=options.out, sheet=sheet, ema=0.99)
+    model = fit(
+        build(),
+        loss,
+        steps=options.steps,
+        lr=2e-3,
+        out=options.out,
+        sheet=sheet,
+        ema=0.99,
+    )
     assert isinstance(model, AutoencoderTiny)
     calibrate(model).save_pretrained(options.out / "vae")
 

@@ -40,7 +40,8 @@ def build(tokenizer: CLIPTokenizer) -> CLIPModel:
     }
     end = tokenizer.eos_token_id
     text = {
-        **tower, "vocab_size": len(tokenizer), "num_hidden_layers": 3, "max_position_embeddings": 32,
+        **tower, "vocab_size": len(tokenizer), "num_hidden_layers": 3,
+        "max_position_embeddings": 32,
         "bos_token_id": end - 1, "eos_token_id": end, "pad_token_id": end,
     }  # fmt: skip
     vision = {**tower, "num_hidden_layers": 5, "image_size": 64, "patch_size": 8}
@@ -50,15 +51,11 @@ def build(tokenizer: CLIPTokenizer) -> CLIPModel:
 def swaps(scene: Scene, rng: np.random.Generator) -> dict[str, Scene]:
     """Scenes that differ from this one in one way, by the name of the way."""
 
-    def other(options: list, current: object) -> object:
-        return rng.choice([option for option in options if option != current])
-
     first, *rest = scene.things
     swapped = {}
-    swapped["noun"] = replace(
-        scene,
-        things=(replace(first, noun=str(other([n for n in NOUNS if all(n != t.noun for t in scene.things)], None))), *rest),
-    )  # fmt: skip
+    absent = [noun for noun in NOUNS if all(noun != thing.noun for thing in scene.things)]
+    noun = str(rng.choice(absent))
+    swapped["noun"] = replace(scene, things=(replace(first, noun=noun), *rest))
     if first.colour:
         used = [thing.colour for thing in scene.things]
         free = [colour for colour in COLOURS if colour not in used]
@@ -71,7 +68,7 @@ def swaps(scene: Scene, rng: np.random.Generator) -> dict[str, Scene]:
             things=(replace(first, colour=rest[0].colour), replace(rest[0], colour=first.colour)),
         )
     if first.count > 1:
-        count = int(other(list(COUNTS), first.count))
+        count = int(rng.choice([count for count in COUNTS if count != first.count]))
         swapped["count"] = replace(scene, things=(replace(first, count=count),))
     if scene.relation:
         swapped["relation"] = replace(scene, things=scene.things[::-1])
@@ -90,13 +87,14 @@ def examples(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str, str
 
 def loss(tokenizer: CLIPTokenizer, model: nn.Module, step: int) -> Tensor:
     """Images against all captions of the batch and their own two swapped captions."""
+    assert isinstance(model, CLIPModel)
     rng = np.random.default_rng([step, 13])
     chosen = sample_scenes(rng, BATCH)
     images = np.stack([draw(scene, int(rng.integers(2**52)))[0] for scene in chosen])
     texts, wrong = [], []
     for scene in chosen:
-        true, changed = examples(scene, rng)
-        texts.append(true)
+        caption, changed = examples(scene, rng)
+        texts.append(caption)
         names = list(changed)
         hardest = [name for name in names if name != "noun"] or names
         wrong += [changed[rng.choice(hardest)], changed[rng.choice(names)]]
@@ -109,7 +107,7 @@ def loss(tokenizer: CLIPTokenizer, model: nn.Module, step: int) -> Tensor:
 
 
 def embed(
-    model: nn.Module, tokenizer: CLIPTokenizer, images: Tensor, texts: list[str]
+    model: CLIPModel, tokenizer: CLIPTokenizer, images: Tensor, texts: list[str]
 ) -> tuple[Tensor, Tensor]:
     """Unit vectors of images and texts."""
     vision = model.vision_model(pixel_values=images).pooler_output

@@ -1,4 +1,4 @@
-"""Trains the detector on clean, blurred, noisy and autoencoded drawings, malformed objects among them."""
+"""Trains the detector on clean, blurred, noisy and autoencoded drawings, some of them malformed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from promptprobe.tools.sprites.world import COLOURS, NOUNS
 
 BATCH = 48
 MALFORMED = 0.25
-"""Share of the pictures with one object that is a blend of two nouns, or half of one: not labelled."""
+"""Share of the pictures with an object that is a blend of two nouns, or half of one: no label."""
 
 
 def spoil(image: np.ndarray, placed: list[Placed], rng: np.random.Generator) -> list[Placed]:

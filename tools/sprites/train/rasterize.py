@@ -32,7 +32,10 @@ OVERSAMPLE = 8
 def rasterize(body: str) -> Image.Image:
     """One icon as a filled mask, cropped to its shape and centred in a square tile."""
     side = TILE * OVERSAMPLE
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32" width="{side}" height="{side}">{body}</svg>'
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32" width="{side}" '
+        f'height="{side}">{body}</svg>'
+    )
     with Image.open(io.BytesIO(bytes(svg_to_bytes(svg_string=svg)))) as icon:
         solid = binary_fill_holes(np.asarray(icon.convert("RGBA"))[..., 3] > 127)
     mask = Image.fromarray(solid.astype(np.uint8) * 255)

@@ -33,7 +33,9 @@ def build_tokenizer() -> CLIPTokenizer:
         trainers.BpeTrainer(vocab_size=4000, end_of_word_suffix="</w>", show_progress=False),
     )
     merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
-    tokens = alphabet + [letter + "</w>" for letter in alphabet] + ["".join(pair) for pair in merges]
+    tokens = (
+        alphabet + [letter + "</w>" for letter in alphabet] + ["".join(pair) for pair in merges]
+    )
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
     vocabulary |= {START: len(vocabulary), END: len(vocabulary) + 1}
     with tempfile.TemporaryDirectory() as folder:
