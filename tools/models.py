@@ -80,7 +80,7 @@ def open_toolbox(
         opened,
         open_scorer(scorer or (SPRITES if opened.is_sprites else DEFAULT_CLIP), device),
         open_second_judge(opened.is_sprites),
-        PROBE if opened.is_sprites else None,
+        PROBE if opened.is_sprites and PROBE.is_dir() else None,
     )
 
 
