@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import sys
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -50,37 +51,54 @@ def call(folder: Path, name: str, arguments: dict[str, Any]) -> types.CallToolRe
     return asyncio.run(talk())
 
 
+@dataclass
+class Talk:
+    """What a client saw of one optimization over stdio."""
+
+    tools: list[types.Tool] = field(default_factory=list)
+    result: types.CallToolResult | None = None
+    blobs: list[bytes] = field(default_factory=list)
+    """The files behind the links of the result."""
+    told: list[tuple[float, float | None, str | None]] = field(default_factory=list)
+    strays: list[Exception] = field(default_factory=list)
+    """What came over stdout and was no protocol."""
+
+
+async def optimize_over_stdio(folder: Path, arguments: dict[str, Any]) -> Talk:
+    """A fresh server process and a fresh client, from listing the tools to reading the files."""
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "promptprobe", "mcp", "--out", str(folder / "runs")],
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        cwd=folder,
+    )
+    talk = Talk()
+
+    async def collect(progress: float, total: float | None, message: str | None) -> None:
+        talk.told.append((progress, total, message))
+
+    async def keep_strays(message: Any) -> None:
+        if isinstance(message, Exception):
+            talk.strays.append(message)
+
+    async with Client(server, message_handler=keep_strays) as client:
+        talk.tools = (await client.list_tools()).tools
+        result = await client.call_tool("optimize_prompt", arguments, progress_callback=collect)
+        links = [part for part in result.content if isinstance(part, types.ResourceLink)]
+        found = [(await client.read_resource(link.uri)).contents[0] for link in links]
+        talk.result = result
+        talk.blobs = [base64.b64decode(c.blob) for c in found if hasattr(c, "blob")]
+    return talk
+
+
 def test_a_fresh_client_over_stdio_lists_the_tools_optimizes_and_reads_the_result(
     tmp_path: Path,
 ) -> None:
     arguments = {"brief": "a scarlet kitty next to a navy automobile", "prompts": PROMPTS[:1]}
-    server = StdioServerParameters(
-        command=sys.executable,
-        args=["-m", "promptprobe", "mcp", "--out", str(tmp_path / "runs")],
-        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        cwd=tmp_path,
-    )
-    told: list[tuple[float, float | None, str | None]] = []
-    strays: list[Exception] = []
-
-    async def collect(progress: float, total: float | None, message: str | None) -> None:
-        told.append((progress, total, message))
-
-    async def keep_strays(message: Any) -> None:
-        if isinstance(message, Exception):
-            strays.append(message)
-
-    async def talk() -> tuple[list[types.Tool], types.CallToolResult, list[bytes]]:
-        async with Client(server, message_handler=keep_strays) as client:
-            tools = (await client.list_tools()).tools
-            result = await client.call_tool("optimize_prompt", arguments, progress_callback=collect)
-            links = [part for part in result.content if isinstance(part, types.ResourceLink)]
-            found = [(await client.read_resource(link.uri)).contents[0] for link in links]
-            blobs = [base64.b64decode(c.blob) for c in found if hasattr(c, "blob")]
-            return tools, result, blobs
-
-    tools, result, blobs = asyncio.run(talk())
-    assert strays == []
+    talk = asyncio.run(optimize_over_stdio(tmp_path, arguments))
+    tools, result, blobs, told = talk.tools, talk.result, talk.blobs, talk.told
+    assert result is not None
+    assert talk.strays == []
     assert [tool.name for tool in tools] == ["optimize_prompt", "probe_prompts"]
     assert all(tool.input_schema["additionalProperties"] is False for tool in tools)
     assert all(tool.output_schema for tool in tools)

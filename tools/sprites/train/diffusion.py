@@ -39,7 +39,7 @@ that lies colour, and layout and nouns are decided above it, where most of the s
 `promptprobe eval model` measures how structure forms along the path."""
 STRUCTURE = 2.0
 """The error of x0 weighs at most this much more than plainly. Weighing all of the path alike, as
-v-prediction does, most of the loss is detail at low sigma that no model can know."""
+v-prediction does, nearly half of the loss is detail below sigma .3 that no model can know."""
 
 
 class Denoiser(nn.Module):

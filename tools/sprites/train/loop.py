@@ -6,9 +6,9 @@ A batch is a pure function of its step, so a checkpoint is the weights, the opti
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,6 +19,44 @@ from tqdm import tqdm
 CHECKPOINT_SECONDS = 120.0
 
 
+@dataclass
+class Training:
+    """What a checkpoint holds: the network, its moving average, the optimizer and the next step."""
+
+    model: nn.Module
+    average: AveragedModel
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path, weights_only=True)
+        self.step = state["step"]
+        for name in ("model", "average", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+
+    def save(self, path: Path) -> None:
+        parts = {
+            name: getattr(self, name).state_dict() for name in ("model", "average", "optimizer")
+        }
+        partial = path.with_suffix(".partial")
+        torch.save({"step": self.step, **parts}, partial)
+        partial.replace(path)
+
+    def learn(self, loss: Callable[[nn.Module, int], Tensor], lr: float) -> float:
+        """One step; its loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.model.train()
+        value = loss(self.model, self.step)
+        self.optimizer.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.average.update_parameters(self.model)
+        self.step += 1
+        return value.item()
+
+
 def fit(
     model: nn.Module,
     loss: Callable[[nn.Module, int], Tensor],
@@ -27,7 +65,6 @@ def fit(
     lr: float,
     out: Path,
     sheet: Callable[[nn.Module, Path], None] | None = None,
-    weight_decay: float = 0.01,
     decay: float = 0.2,
     ema: float = 0.999,
 ) -> nn.Module:
@@ -41,52 +78,20 @@ def fit(
     """
     out.mkdir(parents=True, exist_ok=True)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on a CPU
-    checkpoint = out / "checkpoint.pt"
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
-    first = 0
+    training = Training(model, average, torch.optim.AdamW(model.parameters()))
+    checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        first = state["step"]
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-
-    def save(step: int) -> None:
-        partial = checkpoint.with_suffix(".partial")
-        torch.save(
-            {
-                "step": step,
-                "model": model.state_dict(),
-                "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
-            },
-            partial,
-        )
-        partial.replace(checkpoint)
-        if sheet:
-            sheet(average.module.eval(), out / "sheet.png")
-
-    saved, recent = time.monotonic(), []
-    bar = tqdm(range(first, steps), initial=first, total=steps, desc=out.name, mininterval=10)
-    for step in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = lr * min((step + 1) / (0.02 * steps), 1, (steps - step) / (decay * steps))
-        model.train()
-        value = loss(model, step)
-        optimizer.zero_grad()
-        value.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        average.update_parameters(model)
-        recent.append(value.item())
-        if len(recent) == 100:
-            mean = math.fsum(recent) / len(recent)
-            bar.set_postfix(loss=f"{mean:.4f}")
-            with (out / "loss.jsonl").open("a") as log:
-                log.write(json.dumps({"step": step + 1, "loss": round(mean, 5)}) + "\n")
-            recent.clear()
+        training.load(checkpoint)
+    first, saved = training.step, time.monotonic()
+    for step in tqdm(range(first, steps), initial=first, total=steps, desc=out.name):
+        rate = min((step + 1) / (0.02 * steps), 1, (steps - step) / (decay * steps))
+        value = training.learn(loss, lr * rate)
+        with (out / "loss.jsonl").open("a") as log:
+            log.write(json.dumps({"step": step, "loss": round(value, 5)}) + "\n")
         if time.monotonic() - saved > CHECKPOINT_SECONDS or step + 1 == steps:
-            save(step + 1)
+            training.save(checkpoint)
+            if sheet:
+                sheet(average.module.eval(), out / "sheet.png")
             saved = time.monotonic()
     return average.module.eval()
