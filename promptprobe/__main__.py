@@ -6,6 +6,7 @@ between them keep running one way. Each command is imported only when it is call
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -59,12 +60,16 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     try:
         code: int = import_module(COMMANDS[command][0]).main(arguments[1:])
+        sys.stdout.flush()
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
         extra = f"pip install 'promptprobe[{EXTRAS[error.name]}]'"
         sys.stderr.write(f"promptprobe: {command} needs {error.name}, not installed: {extra}\n")
         return 1
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     return code
 
 

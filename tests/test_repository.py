@@ -91,6 +91,19 @@ def test_the_package_links_to_the_folders_at_the_top(folder: str) -> None:
     assert (ROOT / "promptprobe" / folder).readlink() == Path("..") / folder
 
 
+def test_a_reader_that_has_seen_enough_leaves_no_traceback() -> None:
+    command = [sys.executable, "-m", "promptprobe", "tools", "--format", "openai"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    with process.stderr:
+        assert process.stderr.read() == ""
+    assert process.wait() == 0
+
+
 def test_no_file_is_over_300_lines_and_no_function_over_40() -> None:
     long = []
     for path in sources():
