@@ -10,7 +10,6 @@ import pytest
 from promptprobe.tools.models import open_model, open_toolbox
 from promptprobe.tools.pictures import IN_MEMORY
 from promptprobe.tools.records import Candidate, Generation
-from promptprobe.tools.sprites import PIPELINE
 
 
 def any_score(brief: str, image: Any) -> float:
@@ -137,7 +136,6 @@ def test_missing_weights_of_the_built_in_model_are_named(
         open_model()
 
 
-@pytest.mark.skipif(not PIPELINE.exists(), reason="the weights are not here yet")
 def test_the_built_in_model_opens_with_its_own_defaults():
     toolbox = open_toolbox()
     used = toolbox.settings_used

@@ -6,21 +6,21 @@ import numpy as np
 
 from promptprobe.tools.records import Score
 from promptprobe.tools.sprites.detector import find, load_detector
-from promptprobe.tools.sprites.language import read
-from promptprobe.tools.sprites.truth import compare
+from promptprobe.tools.sprites.draw import Placed
+from promptprobe.tools.sprites.truth import grade
 
 BATCH = 64
 
 
 def score_images(brief: str, images: np.ndarray) -> list[Score]:
     """One score an image, uint8 [n, 64, 64, 3]; unscored where the brief names no scene."""
-    reading = read(brief)
-    if reading.scene is None:
-        return [Score(reason=f"this brief has no scene to check: {reading.problem}")] * len(images)
+    return grade(brief, images, _detected)
+
+
+def _detected(images: np.ndarray) -> list[list[Placed]]:
     model = load_detector()
-    found = [
-        objects
+    return [
+        found
         for first in range(0, len(images), BATCH)
-        for objects in find(model, images[first : first + BATCH])
+        for found in find(model, images[first : first + BATCH])
     ]
-    return [compare(reading.scene, objects) for objects in found]

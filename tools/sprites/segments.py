@@ -13,8 +13,7 @@ from scipy import ndimage
 
 from promptprobe.tools.records import Score
 from promptprobe.tools.sprites.draw import GROUND, Placed, silhouette
-from promptprobe.tools.sprites.language import read
-from promptprobe.tools.sprites.truth import compare
+from promptprobe.tools.sprites.truth import grade
 from promptprobe.tools.sprites.world import COLOURS, NOUNS
 
 AREA = 60
@@ -26,10 +25,7 @@ TILE = 24
 
 def judge_images(brief: str, images: np.ndarray) -> list[Score]:
     """One score an image, uint8 [n, 64, 64, 3]; unscored where the brief names no scene."""
-    reading = read(brief)
-    if reading.scene is None:
-        return [Score(reason=f"this brief has no scene to check: {reading.problem}")] * len(images)
-    return [compare(reading.scene, segments(image)) for image in images]
+    return grade(brief, images, lambda seen: [segments(image) for image in seen])
 
 
 def segments(image: np.ndarray) -> list[Placed]:

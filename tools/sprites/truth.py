@@ -5,14 +5,30 @@ Every judge of this world ends here; they differ in how they find things.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from promptprobe.tools.records import Score
 from promptprobe.tools.sprites.draw import Placed
+from promptprobe.tools.sprites.language import read
 from promptprobe.tools.sprites.world import Scene, Thing
 
 CLEARLY = 4.0
 """Pixels between two centres before one is left of, or above, the other."""
+
+
+def grade(
+    brief: str, images: np.ndarray, find: Callable[[np.ndarray], list[list[Placed]]]
+) -> list[Score]:
+    """One score an image, uint8 [n, 64, 64, 3], by what `find` sees in each.
+
+    Unscored, with the reason, where the brief names no scene; `find` is not called then.
+    """
+    reading = read(brief)
+    if reading.scene is None:
+        return [Score(reason=f"this brief has no scene to check: {reading.problem}")] * len(images)
+    return [compare(reading.scene, found) for found in find(images)]
 
 
 def compare(scene: Scene, found: Sequence[Placed]) -> Score:

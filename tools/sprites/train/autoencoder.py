@@ -15,6 +15,8 @@ from promptprobe.tools.sprites.train.data import batch
 from promptprobe.tools.sprites.train.loop import fit
 
 BATCH = 32
+UNSEEN = 2**31
+"""A step that no training reaches, for pictures to look at and to calibrate on."""
 LATENT_NOISE = 0.15
 """Noise on the latents while training, so that the decoder forgives what the denoiser misses."""
 
@@ -44,7 +46,7 @@ def loss(model: nn.Module, step: int) -> Tensor:
 @torch.no_grad()
 def sheet(model: nn.Module, path: Path) -> None:
     assert isinstance(model, AutoencoderTiny)
-    images, _, _ = batch(-1 % 2**31, 32)
+    images, _, _ = batch(UNSEEN, 32)
     decoded = model.decode(model.encode(images).latents).sample
     save_sheet(torch.cat([images, decoded]), path)
 
@@ -52,7 +54,7 @@ def sheet(model: nn.Module, path: Path) -> None:
 @torch.no_grad()
 def calibrate(model: AutoencoderTiny) -> AutoencoderTiny:
     """Set the scaling factor, so that latents have unit variance as in Stable Diffusion."""
-    images, _, _ = batch(2**31, 256)
+    images, _, _ = batch(UNSEEN, 256)
     model.register_to_config(scaling_factor=1 / model.encode(images).latents.std().item())
     return model
 
