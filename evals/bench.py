@@ -38,16 +38,20 @@ class Bench:
         return int(self.family.nfe(self.settings, 0, self.settings.steps))
 
 
-def open_bench() -> Bench:
-    """Sprites at its default settings. ValueError: weights missing, or a probe of another model."""
+def open_bench(guidance: float | None = None) -> Bench:
+    """Sprites at its default settings, or at another guidance scale.
+
+    ValueError: weights missing, a bad scale, or a probe that was trained for other settings.
+    """
     from promptprobe.probe.card import check, facts_of, load_probe
     from promptprobe.probe.family import Settings
     from promptprobe.tools.models import open_model
+    from promptprobe.tools.records import Generation
     from promptprobe.tools.sprites import PROBE
     from promptprobe.tools.sprites.scorer import score_images
     from promptprobe.tools.sprites.segments import judge_images
 
-    model = open_model("sprites")
+    model = open_model("sprites", Generation(guidance=guidance))
     used = model.generation
     assert used.guidance is not None  # open_model fills every setting in
     assert used.height

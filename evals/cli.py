@@ -19,6 +19,13 @@ EVALS = {
     "gain": ("what optimize_prompt gains over the brief and over naive best-of-n", 100),
 }
 """What each measures, and its default number of prompts."""
+SPLITS = {
+    "model": (("test", "validation"), "validation: scenes to choose settings on"),
+    "fidelity": (
+        ("test", "composition"),
+        "composition: noun, colour and relation combinations never trained on",
+    ),
+}
 SEEDS = 8
 FIGURE = ("value", "low", "high")
 
@@ -60,11 +67,11 @@ def parser() -> argparse.ArgumentParser:
                 option, type=at_least_two, default=default, metavar="N",
                 help=f"{what}, at least 2 (default {default})",
             )  # fmt: skip
-        if name == "fidelity":
-            one.add_argument(
-                "--split", choices=("test", "composition"), default="test",
-                help="composition: noun, colour and relation combinations never trained on",
-            )  # fmt: skip
+        if name in SPLITS:
+            choices, text = SPLITS[name]
+            one.add_argument("--split", choices=choices, default="test", help=text)
+        if name == "model":
+            one.add_argument("--guidance", type=float, help="other than the model's own")
     return top
 
 
@@ -81,9 +88,9 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     from promptprobe.evals.bench import open_bench
 
     begun = time.monotonic()
-    bench = open_bench()
+    bench = open_bench(getattr(options, "guidance", None))
     run: dict[str, Callable[[], dict[str, Any]]] = {
-        "model": lambda: model.evaluate(bench, options.prompts, options.seeds),
+        "model": lambda: model.evaluate(bench, options.prompts, options.seeds, options.split),
         "fidelity": lambda: fidelity.evaluate(bench, options.prompts, options.seeds, options.split),
         "gain": lambda: gain.evaluate(bench, options.prompts, options.seeds),
     }

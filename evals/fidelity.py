@@ -44,7 +44,7 @@ NO_PROBE = "none is shipped: the figures are those of the x0 preview, graded by 
 
 def evaluate(bench: Bench, prompts: int, seeds: int, split: Split = "test") -> dict[str, Any]:
     """The whole report, on `prompts` scenes of a split with `seeds` (at least 2) each."""
-    step = bench.probe.card.ranges.k if bench.probe else max(1, round(bench.settings.steps / 5))
+    step = probed_steps(bench)
     briefs = held_out(prompts, split)
     looked = look(bench, grid(briefs, seeds), step)
     begun = time.perf_counter()
@@ -70,6 +70,11 @@ def evaluate(bench: Bench, prompts: int, seeds: int, split: Split = "test") -> d
         + ("of training, frozen in the probe's card" if bench.probe else "of the validation split"),
         "seconds_per_image": {part: round(spent, 4) for part, spent in looked.seconds.items()},
     }
+
+
+def probed_steps(bench: Bench) -> int:
+    """The probe's; without one, a fifth of the steps."""
+    return bench.probe.card.ranges.k if bench.probe else max(1, round(bench.settings.steps / 5))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from promptprobe.evals.attribution import attribute
 from promptprobe.evals.bench import Bench, Images
 from promptprobe.evals.sampling import (
     Brief,
@@ -100,6 +101,7 @@ def evaluate(
         "score": gains(pictures, values, renders),
         "correct": gains(pictures, corrects, renders),
         "against_first_image": before_and_after(rows, repeat_noise(bench, briefs)),
+        "attribution": attribute(bench, briefs, seeds),
     }
 
 

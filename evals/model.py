@@ -1,6 +1,6 @@
 """What Sprites can draw: correctness by kind, spread over seeds, and how much phrasing matters.
 
-Data: test scenes that training never saw; one-object scenes cannot be new, so theirs are fresh
+Data: held-out scenes that training never saw; one-object scenes cannot be new, so theirs are fresh
 seeds only. Callable: the pipeline, images sampled here and now. Scorer: the sprites scorer, with
 the second judge beside it.
 """
@@ -24,23 +24,24 @@ from promptprobe.evals.sampling import (
 )
 from promptprobe.evals.statistics import Floats, mean, over_all, share, spearman
 from promptprobe.tools.sprites.language import Style
-from promptprobe.tools.sprites.world import KINDS, Scene
+from promptprobe.tools.sprites.world import KINDS, Scene, Split
 
 SD15_PREVIEW = {0.125: 0.32, 0.25: 0.66, 0.375: 0.83, 0.5: 0.90}
 """x0 preview against final score, pooled Spearman by share of the path (arXiv 2607.21591)."""
-WORDINGS: tuple[Style, ...] = ("plain", "plain", "casual", "ornate")
-PHRASED = 4
-"""One scene in so many is also drawn in all its wordings."""
+WORDINGS: tuple[Style, ...] = ("plain", "casual", "ornate", "ornate")
+PHRASED = 2
+"""One scene in so many is also drawn in all these wordings."""
 
 
-def evaluate(bench: Bench, prompts: int, seeds: int) -> dict[str, Any]:
+def evaluate(bench: Bench, prompts: int, seeds: int, split: Split = "test") -> dict[str, Any]:
     """The whole report.
 
     Args:
         prompts: scenes drawn in plain phrasing.
         seeds: of each scene, at least 2.
+        split: test, or validation to choose settings on.
     """
-    briefs = held_out(prompts, "test", "plain", one_object=True)
+    briefs = held_out(prompts, split, "plain", one_object=True)
     steps = {part: max(1, round(part * bench.settings.steps)) for part in SD15_PREVIEW}
     drawn = sample(bench, grid(briefs, seeds), steps.values(), "scenes")
     scored = grade(bench.score, briefs, drawn.images)
@@ -50,7 +51,7 @@ def evaluate(bench: Bench, prompts: int, seeds: int) -> dict[str, Any]:
     return {
         "eval": "model",
         "model": bench.name,
-        "split": "test scenes, plain phrasing; one object: fresh seeds only",
+        "split": f"{split} scenes, plain phrasing; one object: fresh seeds only",
         "n_prompts": prompts,
         "n_seeds": seeds,
         "steps": bench.settings.steps,
@@ -61,7 +62,7 @@ def evaluate(bench: Bench, prompts: int, seeds: int) -> dict[str, Any]:
             "agreement": share((right == corrects(judged)).mean(1)).json(),
         },
         "spread": spread(scores),
-        "phrasing": phrasing(bench, prompts, seeds),
+        "phrasing": phrasing(bench, prompts, seeds, split),
         "preview": preview(previews, scores, steps),
         "seconds_per_image": round(drawn.seconds / len(drawn.images), 3),
     }
@@ -86,13 +87,15 @@ def spread(scores: Floats) -> dict[str, Any]:
     }
 
 
-def phrasing(bench: Bench, prompts: int, seeds: int) -> dict[str, Any]:
+def phrasing(bench: Bench, prompts: int, seeds: int, split: Split) -> dict[str, Any]:
     """Best minus worst wording of a scene, chosen on one half of the seeds, measured on the other.
 
     Each half chooses once and the two differences are averaged. All wordings get the same seeds.
     """
-    scenes = [brief.scene for brief in held_out(max(2, prompts // PHRASED), "test")]
-    briefs = [Brief(scene, text, "test phrasing") for scene in scenes for text in wordings(scene)]
+    scenes = [brief.scene for brief in held_out(max(2, prompts // PHRASED), split)]
+    briefs = [
+        Brief(scene, text, f"{split} phrasing") for scene in scenes for text in wordings(scene)
+    ]
     drawn = sample(bench, grid(briefs, seeds), label="wordings")
     scores = values(grade(bench.score, briefs, drawn.images))
     table = scores.reshape(len(scenes), len(WORDINGS), seeds)

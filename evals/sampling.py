@@ -17,7 +17,7 @@ from promptprobe.tools.records import Score
 from promptprobe.tools.sprites.language import Style, word
 from promptprobe.tools.sprites.world import KINDS, Scene, Split, fraction, scene_seed, scenes
 
-BATCH = 64
+BATCH = 16
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from promptprobe.evals import cli, fidelity, gain, model
+from promptprobe.evals.attribution import POOLS, chosen, pool
 from promptprobe.evals.bench import Bench
 from promptprobe.evals.sampling import sample
 from promptprobe.tools.records import Candidate, Score
@@ -41,7 +42,7 @@ def test_eval_model_reports_kinds_spread_phrasing_and_previews(bench):
     assert report["correct"]["all"]["scenes"] == 12
     assert set(report["correct"]) > {"one object", "counting", "position"}
     assert 0 < report["spread"]["best_of_4_minus_mean"]["value"] < 1
-    assert report["phrasing"]["scenes"] == 3
+    assert report["phrasing"]["scenes"] == 6
     low, high = (report["phrasing"]["best_minus_worst"][end] for end in ("low", "high"))
     assert low < high
     assert report["preview"]["50.0%"]["step"] == 2
@@ -123,6 +124,25 @@ def test_eval_gain_keeps_prompt_seed_and_returned_image_apart(bench):
     assert "best-of-n at equal nfe" in score["returned_minus"]
     shares = report["against_first_image"]
     assert sum(shares[part]["value"] for part in ("worse", "better", "tied")) == pytest.approx(1)
+    attribution = report["attribution"]
+    assert (attribution["candidates"], attribution["step"]) == (4, 1)
+    for name in POOLS:
+        picked = attribution[name]["score"]
+        assert set(picked) == {"random", "x0 preview", "x0 preview minus random"}
+        assert picked["x0 preview minus random"]["value"] == pytest.approx(
+            picked["x0 preview"]["value"] - picked["random"]["value"], abs=2e-4
+        )
+
+
+def test_every_pool_of_an_attribution_has_the_same_seeds_and_a_chooser_shares_its_ties():
+    brief = "a scarlet kitty"
+    assert POOLS["common words"](brief) == ["a red cat"]
+    texts = POOLS["all rewrites"](brief)
+    assert len(set(texts)) == 4
+    assert texts[:2] == [brief, "a red cat"]
+    assert pool(texts, [7, 8, 9, 10, 11]) == [*zip(texts, [7, 8, 9, 10], strict=True), (brief, 11)]
+    guess, value = np.array([[1.0, 1.0, 0.0]]), np.array([[0.2, 0.6, 0.9]])
+    assert chosen(guess, value) == pytest.approx([0.4])
 
 
 @pytest.mark.parametrize("argv", [[], ["nothing"], ["model", "--seeds", "1"], ["gain", "--x"]])
@@ -132,6 +152,6 @@ def test_bad_usage_exits_with_two_and_says_why(argv, capsys):
 
 
 def test_more_prompts_than_scenes_is_an_error_that_names_both(bench, monkeypatch, capsys):
-    monkeypatch.setattr("promptprobe.evals.bench.open_bench", lambda: bench)
+    monkeypatch.setattr("promptprobe.evals.bench.open_bench", lambda guidance=None: bench)
     assert cli.main(["fidelity", "--prompts", "99999"]) == 1
     assert "99999 prompts asked of split test; it has" in capsys.readouterr().err
