@@ -44,7 +44,7 @@ SHARES: dict[Kind, float] = {
     "position": 0.25,
 }
 """Kinds whose seeds differ more teach more."""
-BATCH = 64
+BATCH = 16
 PER_SHARD = 64
 """Prompts; with 8 seeds, 512 candidates and about 18 MB."""
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SPRITES = "sprites"
 DEFAULTS = Generation()
-GUIDANCE = {SPRITES: 3.0}
+GUIDANCE = {SPRITES: 2.0}
 DEFAULT_GUIDANCE = 7.5
 """Guidance of `StableDiffusionPipeline.__call__`."""
 HELP = (

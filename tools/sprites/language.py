@@ -17,8 +17,8 @@ import numpy as np
 from promptprobe.tools.sprites.world import Relation, Scene, Thing
 
 Style = Literal["plain", "casual", "ornate"]
-STYLES: dict[Style, float] = {"plain": 0.72, "casual": 0.15, "ornate": 0.13}
-SYNONYM = 0.2
+STYLES: dict[Style, float] = {"plain": 0.84, "casual": 0.09, "ornate": 0.07}
+SYNONYM: dict[Style, float] = {"plain": 0.03, "casual": 0.3, "ornate": 0.5}
 """How often a noun or colour is said by a rarer word."""
 
 NOUN_WORDS: dict[str, tuple[str, ...]] = {
@@ -146,8 +146,8 @@ def word(scene: Scene, rng: np.random.Generator, style: Style | None = None) -> 
 
 def noun_phrase(thing: Thing, rng: np.random.Generator, style: Style = "plain") -> str:
     """ "a red cat", "three kitties", "a cat that is scarlet"."""
-    noun = _common_or_rare(NOUN_WORDS[thing.noun], rng)
-    colour = _common_or_rare(COLOUR_WORDS[thing.colour], rng) if thing.colour else ""
+    noun = _common_or_rare(NOUN_WORDS[thing.noun], rng, style)
+    colour = _common_or_rare(COLOUR_WORDS[thing.colour], rng, style) if thing.colour else ""
     if thing.count > 1:
         count = COUNT_WORDS[thing.count][
             0 if style == "plain" else rng.integers(len(COUNT_WORDS[thing.count]))
@@ -173,8 +173,8 @@ def _pick(options: Sequence[str], rng: np.random.Generator) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def _common_or_rare(words: tuple[str, ...], rng: np.random.Generator) -> str:
-    return words[rng.integers(1, len(words))] if rng.random() < SYNONYM else words[0]
+def _common_or_rare(words: tuple[str, ...], rng: np.random.Generator, style: Style) -> str:
+    return words[rng.integers(1, len(words))] if rng.random() < SYNONYM[style] else words[0]
 
 
 # -- wordings to scenes ------------------------------------------------------------------------

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import CLIPTokenizer
 
-from promptprobe.tools.sprites.language import STYLES, Style, read, word
+from promptprobe.tools.sprites import PIPELINE
+from promptprobe.tools.sprites.language import STYLES, Style, lexicon, read, word
+from promptprobe.tools.sprites.train.tokenizer import build_tokenizer
 from promptprobe.tools.sprites.world import KINDS, Kind, Scene, Thing, scenes
 
 
@@ -21,12 +24,15 @@ def test_every_wording_reads_back_as_its_scene(kind: Kind, style: Style) -> None
         assert reading.unknown == (), text
 
 
-def test_plain_wordings_are_common_and_synonyms_rare() -> None:
+def test_rarer_styles_use_rarer_words() -> None:
     rng = np.random.default_rng(0)
     scene = Scene((Thing("cat", "red"),))
-    texts = [word(scene, rng) for _ in range(500)]
-    assert 0.55 < np.mean(["cat" in text and "red" in text for text in texts]) < 0.75
-    assert any("kitty" in text for text in texts) and any("scarlet" in text for text in texts)
+
+    def common(style: Style | None) -> float:
+        texts = [word(scene, rng, style) for _ in range(500)]
+        return float(np.mean(["cat" in text and "red" in text for text in texts]))
+
+    assert common("plain") > 0.9 > common(None) > 0.75 > common("casual") > common("ornate") > 0.15
 
 
 @pytest.mark.parametrize(
@@ -69,3 +75,12 @@ def test_what_cannot_be_drawn_is_said(text: str, unknown: tuple[str, ...], probl
 def test_reading_never_fails(text: str) -> None:
     reading = read(text)
     assert (reading.scene is None) == bool(reading.problem)
+
+
+def test_the_tokenizer_is_the_same_in_every_process_and_knows_every_word_as_one_token() -> None:
+    built, shipped = build_tokenizer(), CLIPTokenizer.from_pretrained(PIPELINE / "tokenizer")
+    assert built.get_vocab() == shipped.get_vocab()
+    words = {word for phrase in lexicon() for word in phrase.split()}
+    texts = [*words, "a photo of a scarlet kitty, please"]
+    assert built(texts).input_ids == shipped(texts).input_ids
+    assert all(len(built(word).input_ids) == 3 for word in words)

@@ -17,9 +17,15 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPProcessor,
+    CLIPTokenizer,
+)
 
-from promptprobe.tools.sprites.draw import draw
+from promptprobe.tools.sprites.draw import SIZE, draw
 from promptprobe.tools.sprites.language import word
 from promptprobe.tools.sprites.train.data import sample_scenes, to_model
 from promptprobe.tools.sprites.train.diffusion import tokenize
@@ -44,7 +50,7 @@ def build(tokenizer: CLIPTokenizer) -> CLIPModel:
         "max_position_embeddings": 32,
         "bos_token_id": end - 1, "eos_token_id": end, "pad_token_id": end,
     }  # fmt: skip
-    vision = {**tower, "num_hidden_layers": 5, "image_size": 64, "patch_size": 8}
+    vision = {**tower, "num_hidden_layers": 4, "image_size": SIZE, "patch_size": 8}
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH))
 
 
@@ -135,6 +141,15 @@ def tells_apart(model: CLIPModel, tokenizer: CLIPTokenizer, number: int) -> dict
     return {name: round(float(np.mean(won)), 4) for name, won in wins.items()}
 
 
+def save(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """A folder for `CLIPModel` and `CLIPProcessor`; weights rounded to half precision."""
+    pixels = CLIPImageProcessor(
+        size={"shortest_edge": SIZE}, crop_size=SIZE, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
+    CLIPProcessor(pixels, tokenizer).save_pretrained(folder)
+    model.half().save_pretrained(folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
@@ -147,9 +162,8 @@ def main() -> None:
         decay=0.3, ema=0.995,
     )  # fmt: skip
     assert isinstance(model, CLIPModel)
-    model.save_pretrained(options.out / "clip")
-    tokenizer.save_pretrained(options.out / "clip")
     figures = tells_apart(model, tokenizer, 600)
+    save(model, tokenizer, options.out / "clip")
     (options.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures))
 

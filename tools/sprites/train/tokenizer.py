@@ -6,10 +6,14 @@ Every word of the lexicon becomes one token; any other word falls into pieces.
 from __future__ import annotations
 
 import json
+import re
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer
 
 from promptprobe.tools.sprites.language import FRAMES, lexicon
@@ -21,18 +25,8 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 def build_tokenizer() -> CLIPTokenizer:
     words = sorted({word for phrase in lexicon() for word in phrase.split()})
     frames = [word for style in FRAMES.values() for frame in style for word in frame.split()]
-    learner = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>"))
-    learner.normalizer = normalizers.Lowercase()
-    learner.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(r"[a-z]+|[0-9]|[^\sa-z0-9]+"), "removed", invert=True),
-         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )  # fmt: skip
+    merges = learn_merges([*words, *frames])
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    learner.train_from_iterator(
-        [*words, *frames],
-        trainers.BpeTrainer(vocab_size=4000, end_of_word_suffix="</w>", show_progress=False),
-    )
-    merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
     tokens = (
         alphabet + [letter + "</w>" for letter in alphabet] + ["".join(pair) for pair in merges]
     )
@@ -43,3 +37,31 @@ def build_tokenizer() -> CLIPTokenizer:
         vocab.write_text(json.dumps(vocabulary))
         merge.write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
         return CLIPTokenizer.from_pretrained(folder, model_max_length=LENGTH)
+
+
+def learn_merges(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Byte-pair merges, until every word is one token.
+
+    The trainer of `tokenizers` breaks ties by the order of a hash map, another one in each process:
+    the ids of "car" and "cat" changed places between two runs, and a model trained on in the
+    second drew cats for cars. Here ties go to the pair that comes last in the alphabet.
+    """
+    found: list[tuple[str, str]] = []
+    parts = [part for word in words for part in re.findall(r"[a-z]+|[0-9]|[^a-z0-9]+", word)]
+    pieces = [[*part[:-1], part[-1] + "</w>"] for part in parts]
+    while pairs := Counter(pair for word in pieces for pair in pairwise(word)):
+        best = max(pairs, key=lambda pair: (pairs[pair], pair))
+        found.append(best)
+        pieces = [merged(word, best) for word in pieces]
+    return found
+
+
+def merged(word: list[str], pair: tuple[str, str]) -> list[str]:
+    """A word's pieces with every occurrence of a pair made one, left to right."""
+    done: list[str] = []
+    for piece in word:
+        if done and (done[-1], piece) == pair:
+            done[-1] += piece
+        else:
+            done.append(piece)
+    return done
