@@ -20,7 +20,7 @@ export TORCH_INDEX
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -c constraints.txt
 GOAL := test
-BRIEF ?= a scarlet kitty next to a navy automobile
+BRIEF ?= a scarlet kitty above a navy automobile
 
 .PHONY: help demo test check clean
 .DELETE_ON_ERROR:
