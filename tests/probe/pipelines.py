@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import torch
 from diffusers import (
     DDIMScheduler,
@@ -19,9 +18,6 @@ from diffusers import (
 
 from promptprobe.probe.family import Settings, State
 from promptprobe.probe.stable_diffusion import StableDiffusion
-
-old_numpy_calls = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-"""diffusers' sigma schedulers call NumPy in a way that new versions warn of."""
 
 PROMPTS = ["a red cat", "a photo of a green dog left of a blue car"]
 SEEDS = [3, 4]

@@ -20,7 +20,7 @@ from diffusers import (
 from torch import Tensor
 
 from promptprobe.probe.schedulers import check_scheduler, evaluations, fresh, predict_x0
-from tests.probe.pipelines import SCHEDULERS, old_numpy_calls
+from tests.probe.pipelines import SCHEDULERS
 
 CPU = torch.device("cpu")
 STEPS = 6
@@ -42,7 +42,6 @@ def latents(seed: int) -> Tensor:
     return torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
 
 
-@old_numpy_calls
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize(
     "kind",
@@ -67,7 +66,6 @@ def test_x0_is_the_schedulers_own_original_sample(kind: Any, prediction: str) ->
         sample = step.prev_sample
 
 
-@old_numpy_calls
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 @pytest.mark.parametrize("kind", [DPMSolverMultistepScheduler, UniPCMultistepScheduler])
 def test_x0_is_what_a_multistep_solver_keeps(kind: Any, prediction: str) -> None:
@@ -91,7 +89,6 @@ def test_x0_of_pndm_is_ddims_at_the_same_timestep(prediction: str) -> None:
         assert torch.allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
-@old_numpy_calls
 @pytest.mark.parametrize("steps", [1, 4, 25, 50])
 @pytest.mark.parametrize("kind", SCHEDULERS)
 def test_evaluations_add_up_to_the_schedulers_own_timesteps(kind: Any, steps: int) -> None:

@@ -21,7 +21,6 @@ from tests.probe.pipelines import (
     SETTINGS,
     full,
     official,
-    old_numpy_calls,
     with_scheduler,
 )
 
@@ -39,7 +38,6 @@ def test_a_full_render_equals_the_official_pipeline_bit_for_bit(
     assert np.array_equal(family.decode(latents), np.stack([np.array(image) for image in expected]))
 
 
-@old_numpy_calls
 @pytest.mark.parametrize("kind", SCHEDULERS)
 def test_every_accepted_scheduler_equals_the_official_pipeline(
     ddim_pipeline: Any, pndm_pipeline: Any, kind: Any
@@ -151,7 +149,6 @@ def test_a_flagged_image_is_black_and_reported(
     assert np.array_equal(images, np.stack([np.array(image) for image in expected]))
 
 
-@old_numpy_calls
 def test_a_scheduler_that_cannot_be_carried_is_refused_by_name(pndm_pipeline: Any) -> None:
     with_scheduler(pndm_pipeline, HeunDiscreteScheduler)
     with pytest.raises(ValueError, match="HeunDiscreteScheduler cannot be stopped"):

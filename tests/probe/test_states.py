@@ -23,12 +23,10 @@ from tests.probe.pipelines import (
     SETTINGS,
     full,
     official,
-    old_numpy_calls,
     with_scheduler,
 )
 
 
-@old_numpy_calls
 @pytest.mark.parametrize("kind", SCHEDULERS)
 @pytest.mark.parametrize("k", [1, 3])
 def test_a_saved_prefix_continues_as_if_never_stopped(

@@ -139,7 +139,7 @@ def test_missing_weights_of_the_built_in_model_are_named(
 def test_the_built_in_model_opens_with_its_own_defaults():
     toolbox = open_toolbox()
     used = toolbox.settings_used
-    assert (used.steps, used.guidance, used.height, used.width) == (25, 3.0, 64, 64)
+    assert (used.steps, used.guidance, used.height, used.width) == (25, 2.0, 64, 64)
     assert toolbox.model_name == "sprites"
 
 
