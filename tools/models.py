@@ -189,6 +189,8 @@ def _load(source: str, device: str, dtype: str) -> Any:
         if isinstance(part, torch.nn.Module) and part.dtype != getattr(torch, dtype):
             # Not through diffusers' own `to`, which warns of modules that do not exist.
             torch.nn.Module.to(part, getattr(torch, dtype))
+    if device == "cpu":  # a quarter faster there, and the same but for rounding
+        pipeline.unet.to(memory_format=torch.channels_last)
     return pipeline.to(device)
 
 
