@@ -16,11 +16,13 @@ from PIL import Image
 
 from promptprobe.tools.quiet import quiet_loading
 from promptprobe.tools.records import Score
+from promptprobe.tools.sprites import CLIP
 
 Pictures = Sequence[Image.Image]
 ScoreImages = Callable[[str, Pictures], list[Score]]
 KNOWN = (
-    '"sprites", "clip:FOLDER_OR_HUB_ID", or in Python a callable (brief, image) -> float or Score'
+    '"sprites", "clip:sprites", "clip:FOLDER_OR_HUB_ID", '
+    "or in Python a callable (brief, image) -> float or Score"
 )
 NO_SECOND_JUDGE = "no second judge for this model"
 DEFAULT_CLIP = "clip:openai/clip-vit-base-patch32"
@@ -59,7 +61,8 @@ def open_scorer(spec: str | Callable[..., Any], device: str = "cpu") -> Scorer:
     if spec == "sprites":
         return Scorer("sprites", _sprites)
     if isinstance(spec, str) and spec.startswith("clip:") and spec.removeprefix("clip:").strip():
-        return Scorer(spec, _clip(spec.removeprefix("clip:").strip(), device))
+        source = spec.removeprefix("clip:").strip()
+        return Scorer(spec, _clip(str(CLIP) if source == "sprites" else source, device))
     raise ValueError(f"unknown scorer {spec!r}; known: {KNOWN}")
 
 
@@ -135,7 +138,9 @@ def _clip(source: str, device: str) -> ScoreImages:
         with quiet_loading():
             from transformers import CLIPModel, CLIPProcessor
 
-            model: Any = CLIPModel.from_pretrained(source, use_safetensors=True)
+            model: Any = CLIPModel.from_pretrained(
+                source, use_safetensors=True, dtype=torch.float32
+            )
             processor: Any = CLIPProcessor.from_pretrained(source)
     except (OSError, ValueError, ImportError) as error:
         raise ValueError(

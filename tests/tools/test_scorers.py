@@ -62,7 +62,7 @@ def test_a_score_without_value_and_reason_gets_a_reason():
 
 @pytest.mark.parametrize("spec", ["beauty", "clip:", "", "sprite"])
 def test_an_unknown_scorer_lists_the_known_ones(spec: str):
-    with pytest.raises(ValueError, match=r'unknown scorer .*known: "sprites", "clip:FOLDER'):
+    with pytest.raises(ValueError, match=r'unknown scorer .*known: "sprites", "clip:sprites"'):
         open_scorer(spec)
 
 
@@ -74,6 +74,15 @@ def test_clip_scores_lie_between_minus_one_and_one_and_follow_the_image(clip_fol
     assert together[0].value != together[2].value
     (alone,) = scorer("a red cat", images[:1])
     assert alone.value == pytest.approx(together[0].value, abs=1e-5)
+
+
+def test_the_clip_of_sprites_prefers_the_true_caption():
+    scorer = open_scorer("clip:sprites")
+    captions = ("a red cat", "a blue cat", "a red house", "two cats")
+    for seed in range(4):
+        image = drawn(RED_CAT, seed)
+        values = [score.value or 0 for text in captions for score in scorer(text, [image])]
+        assert values[0] > max(values[1:])
 
 
 def test_clip_takes_a_brief_that_is_longer_than_its_encoder(clip_folder: Path):

@@ -1,0 +1,104 @@
+"""What every figure on Sprites rests on, by hash: world, judges, models and splits.
+
+`frozen.json` beside the weights was written before any probe was trained, by
+`python -m promptprobe.tools.sprites.frozen --write`. Without `--write` the command compares. A
+change here means that every figure has to be measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from promptprobe.tools.records import Score
+from promptprobe.tools.sprites import CLIP, PIPELINE, WEIGHTS
+from promptprobe.tools.sprites.draw import draw
+from promptprobe.tools.sprites.language import read, word
+from promptprobe.tools.sprites.scorer import score_images
+from promptprobe.tools.sprites.segments import judge_images
+from promptprobe.tools.sprites.world import KINDS, Scene, scene_seed, scenes
+
+RECORD = WEIGHTS / "frozen.json"
+EACH = 24
+"""So many scenes of each kind are drawn, worded and judged: what code does counts, not its text."""
+
+
+def fingerprints() -> dict[str, str]:
+    """sha256 by part; about ten seconds."""
+    sample = [pool[at] for pool in map(scenes, KINDS) for at in _spread(len(pool))]
+    return {
+        "splits": digest(
+            f"{scene.key}|{scene.split}|{scene_seed(scene.split, scene, 0)}".encode()
+            for kind in KINDS
+            for scene in scenes(kind)
+        ),
+        "drawings": digest(draw(scene, at)[0].tobytes() for at, scene in enumerate(sample)),
+        "language": digest(_wordings(sample)),
+        "judges": digest(_verdicts(sample)),
+        "detector": files([WEIGHTS / "detector.safetensors"]),
+        "clip": files(sorted(CLIP.rglob("*"))),
+        "pipeline": files(sorted(PIPELINE.rglob("*"))),
+    }
+
+
+def digest(parts: Iterable[bytes]) -> str:
+    """One sha256 over parts, each by its own."""
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(hashlib.sha256(part).digest())
+    return whole.hexdigest()
+
+
+def files(paths: Iterable[Path]) -> str:
+    """Names and contents."""
+    found = [path for path in paths if path.is_file()]
+    return digest(part for path in found for part in (path.name.encode(), path.read_bytes()))
+
+
+def _spread(size: int) -> list[int]:
+    return sorted({round(at) for at in np.linspace(0, size - 1, EACH)})
+
+
+def _wordings(sample: list[Scene]) -> Iterable[bytes]:
+    """Three wordings a scene, and what is read in each."""
+    for at, scene in enumerate(sample):
+        for again in range(3):
+            text = word(scene, np.random.default_rng([at, again]))
+            understood = read(text).scene
+            yield f"{text}|{understood.key if understood else None}".encode()
+
+
+def _verdicts(sample: list[Scene]) -> Iterable[bytes]:
+    """What both judges say of each picture, asked for its scene and for a neighbour's."""
+    for at, scene in enumerate(sample):
+        picture = draw(scene, at)[0][None]
+        for asked in (scene, sample[at - 1]):
+            brief = word(asked, np.random.default_rng(at), "plain")
+            for judge in (score_images, judge_images):
+                yield _verdict(judge(brief, picture)[0])
+
+
+def _verdict(score: Score) -> bytes:
+    value = None if score.value is None else round(score.value, 3)
+    return f"{value}|{score.correct}|{score.explanation}".encode()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="record what is here as frozen")
+    found = fingerprints()
+    if parser.parse_args().write:
+        RECORD.write_text(json.dumps(found, indent=1) + "\n")
+    recorded = json.loads(RECORD.read_text())
+    for part, value in found.items():
+        print(f"{part:10} {value[:16]}  {'as frozen' if recorded[part] == value else 'CHANGED'}")
+    return int(recorded != found)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
