@@ -33,7 +33,8 @@ def save(state: State, settings: Settings, paths: Sequence[Path]) -> None:
         raise ValueError(f"{len(state.latents)} candidates, but {len(paths)} paths")
     for index, path in enumerate(paths):
         buffers, tensors = pack(state.scheduler, index)
-        tensors["latents"] = state.latents[index].detach().cpu().clone()
+        latents = state.latents[index].detach().cpu()
+        tensors["latents"] = latents.clone(memory_format=torch.contiguous_format)
         tensors["generator"] = state.generators[index].get_state()
         header = {
             "format": FORMAT,

@@ -29,10 +29,12 @@ from tests.probe.pipelines import (
 
 @pytest.mark.parametrize("kind", SCHEDULERS)
 @pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_a_saved_prefix_continues_as_if_never_stopped(
-    pndm_pipeline: Any, tmp_path: Path, kind: Any, k: int
+    pndm_pipeline: Any, tmp_path: Path, kind: Any, k: int, layout: torch.memory_format
 ) -> None:
     with_scheduler(pndm_pipeline, kind)
+    pndm_pipeline.unet.to(memory_format=layout)
     family = StableDiffusion(pndm_pipeline)
     conditioning = family.encode(PROMPTS, SETTINGS)
     prefix = family.denoise(family.draw_noise(SEEDS, SETTINGS), conditioning, SETTINGS, k)
