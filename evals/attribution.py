@@ -17,8 +17,8 @@ import numpy as np
 from promptprobe.agent.proposers import in_common_words, wordings
 from promptprobe.evals.bench import Bench
 from promptprobe.evals.fidelity import Looked, look, probed_steps
-from promptprobe.evals.sampling import Brief, corrects, values
-from promptprobe.evals.statistics import Floats, mean
+from promptprobe.evals.sampling import Brief, corrects, grade, values
+from promptprobe.evals.statistics import best_of_n, mean
 
 REWRITES = 4
 """Prompts in the pool of rewrites, the brief among them: those of budget light."""
@@ -66,26 +66,18 @@ def _pool(
     Args:
         places: which of the looked-at images are the candidates, [brief, candidate].
     """
-    rows = list(zip(briefs, places, strict=True))
-    final = [bench.judge(brief.text, looked.finals[at]) for brief, at in rows]
-    guesses = {
-        "x0 preview": values([bench.score(b.text, looked.previews[step][at]) for b, at in rows])
-    }
+    flat = places.ravel()
+    final = grade(bench.judge, briefs, looked.finals[flat])
+    guesses = {"x0 preview": values(grade(bench.score, briefs, looked.previews[step][flat]))}
     if bench.probe:
         predicted = np.array([prediction.score for prediction in looked.predictions])
         guesses["probe"] = predicted[places]
     found: dict[str, Any] = {}
     for measure, table in (("score", values(final)), ("correct", corrects(final))):
         picks = {"random": table.mean(1)}
-        picks |= {name: chosen(guess, table) for name, guess in guesses.items()}
+        picks |= {name: best_of_n(guess, guess.shape[1], table) for name, guess in guesses.items()}
         found[measure] = {name: mean(pick).json() for name, pick in picks.items()}
         last = list(picks)[-1]
         for other in list(picks)[:-1]:
             found[measure][f"{last} minus {other}"] = mean(picks[last] - picks[other]).json()
     return found
-
-
-def chosen(guess: Floats, value: Floats) -> Floats:
-    """Value of the candidate guessed best, [brief]; ties share."""
-    best = guess == guess.max(1, keepdims=True)
-    return (value * best).sum(1) / best.sum(1)

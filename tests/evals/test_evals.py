@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from promptprobe.evals import cli, fidelity, gain, model
-from promptprobe.evals.attribution import POOLS, chosen, pool
+from promptprobe.evals.attribution import POOLS, pool
 from promptprobe.evals.bench import Bench
 from promptprobe.evals.sampling import sample
+from promptprobe.evals.statistics import best_of_n
 from promptprobe.tools.records import Candidate, Score
 
 
@@ -142,7 +143,7 @@ def test_every_pool_of_an_attribution_has_the_same_seeds_and_a_chooser_shares_it
     assert texts[:2] == [brief, "a red cat"]
     assert pool(texts, [7, 8, 9, 10, 11]) == [*zip(texts, [7, 8, 9, 10], strict=True), (brief, 11)]
     guess, value = np.array([[1.0, 1.0, 0.0]]), np.array([[0.2, 0.6, 0.9]])
-    assert chosen(guess, value) == pytest.approx([0.4])
+    assert best_of_n(guess, 3, value) == pytest.approx([0.4])
 
 
 @pytest.mark.parametrize("argv", [[], ["nothing"], ["model", "--seeds", "1"], ["gain", "--x"]])
