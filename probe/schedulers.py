@@ -123,8 +123,7 @@ def pack(scheduler: Any, index: int) -> tuple[dict[str, Any], dict[str, Tensor]]
 
     def share(name: str, value: Any) -> Any:
         if isinstance(value, Tensor):
-            mine = value[index] if value.ndim == 4 else value
-            tensors[name] = mine.detach().cpu().clone(memory_format=torch.contiguous_format)
+            tensors[name] = (value[index] if value.ndim == 4 else value).detach().cpu().clone()
             return {"tensor": name}
         if isinstance(value, list):
             return [share(f"{name}.{place}", item) for place, item in enumerate(value)]

@@ -33,8 +33,7 @@ def save(state: State, settings: Settings, paths: Sequence[Path]) -> None:
         raise ValueError(f"{len(state.latents)} candidates, but {len(paths)} paths")
     for index, path in enumerate(paths):
         buffers, tensors = pack(state.scheduler, index)
-        latents = state.latents[index].detach().cpu()
-        tensors["latents"] = latents.clone(memory_format=torch.contiguous_format)
+        tensors["latents"] = state.latents[index].detach().cpu().clone()
         tensors["generator"] = state.generators[index].get_state()
         header = {
             "format": FORMAT,
@@ -45,7 +44,8 @@ def save(state: State, settings: Settings, paths: Sequence[Path]) -> None:
             "buffers": buffers,
         }
         partial = path.with_name(path.name + ".partial")
-        save_file(tensors, partial, metadata={"promptprobe": json.dumps(header)})
+        rows = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_file(rows, partial, metadata={"promptprobe": json.dumps(header)})
         partial.replace(path)
 
 
