@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ from promptprobe.evals.statistics import Floats, mean, pairwise, pooled, share, 
 from promptprobe.tools.sprites.world import Split
 
 VALIDATION_SEEDS = 2
+CNN_ALONE = "the probe's CNN alone, without the preview"
 NO_PROBE = "none is shipped: the figures are those of the x0 preview, graded by the scorer"
 
 
@@ -104,10 +106,11 @@ def look(bench: Bench, pairs: Sequence[tuple[str, int]], step: int) -> Looked:
         kept: dict[int, Any] = {}
         with timed(spent, "look"):
             trace, state = record_trace(family, prompts, seeds, settings, step)
-        with timed(spent, "predict"):
-            predictions += bench.probe.predict(trace) if bench.probe else []
         with timed(spent, "decode"):
-            previews[step].append(family.decode(trace.x0))
+            seen = family.decode(trace.x0)
+            previews[step].append(seen)
+        with timed(spent, "predict"):
+            predictions += foretold(bench, prompts, trace, seen) if bench.probe else []
         with timed(spent, "finish"):
             text = family.encode(prompts, settings)
             state = family.denoise(state, text, settings, settings.steps, keep_x0([later], kept))
@@ -117,6 +120,17 @@ def look(bench: Bench, pairs: Sequence[tuple[str, int]], step: int) -> Looked:
     seconds = {part: total / len(pairs) for part, total in spent.items()}
     joined = {at: np.concatenate(images) for at, images in previews.items()}
     return Looked(np.concatenate(finals), joined, predictions, seconds)
+
+
+def foretold(bench: Bench, prompts: Sequence[str], trace: Any, seen: Images) -> list[Any]:
+    """The probe's predictions, told what the scorer sees in each preview."""
+    import torch
+
+    grades: list[float] = []
+    for prompt, same in groupby(prompts):
+        own = slice(len(grades), len(grades) + len(list(same)))
+        grades += values([bench.score(prompt, seen[own])])[0].tolist()
+    return list(bench.probe.predict(trace, torch.tensor(grades)))
 
 
 @contextmanager
@@ -140,10 +154,12 @@ def guess(
     judged = Cost(0, spent["decode"] + spent["score"])
     methods = {}
     if bench.probe:
-        predicted = np.array([p.score for p in looked.predictions]).reshape(len(briefs), seeds)
-        first = Cost(family.nfe(settings, 0, step), spent["look"] + spent["predict"])
+        nfe, taken = family.nfe(settings, 0, step), spent["look"] + spent["predict"]
         rest = Cost(family.nfe(settings, step, steps), spent["finish"] + spent["score"])
-        methods["probe"] = Method(predicted, first, rest)
+        for name, read in (("probe", "score"), (CNN_ALONE, "unaided")):
+            table = np.array([getattr(found, read) for found in looked.predictions])
+            seen = Cost(nfe, taken + spent["decode"] * (read == "score"))
+            methods[name] = Method(table.reshape(len(briefs), seeds), seen, rest)
     for at, images in looked.previews.items():
         seen = Cost(family.nfe(settings, 0, at), spent["look"] + (at - step) * per_step) + judged
         rest = Cost(family.nfe(settings, at, steps), (steps - at) * per_step + spent["score"])

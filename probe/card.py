@@ -19,14 +19,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from promptprobe.probe.calibration import calibrated
 from promptprobe.probe.family import Family, Settings
-from promptprobe.probe.network import Network, Shape
+from promptprobe.probe.network import COVERAGE, Network, Shape
+from promptprobe.probe.stacking import Stack
 from promptprobe.probe.trace import Trace, word_focus
 
 CARD, WEIGHTS = "card.json", "probe.safetensors"
 MOST_BYTES = {CARD: 2**20, WEIGHTS: 2**25}
-COVERAGE = 0.9
-"""What share of finished images the interval should hold."""
 BATCH = 64
 
 
@@ -64,6 +64,7 @@ class Card(_Frozen):
     shape: Shape
     weights_sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of probe.safetensors")
     target: str = Field(description="the score that is predicted")
+    stack: Stack = Field(description="how the network and the preview's score make one")
     candidates: int = Field(ge=0, description="trained on")
     prompts: int = Field(ge=0)
     median: float = Field(
@@ -81,6 +82,8 @@ class Prediction:
     score: float
     low: float
     high: float
+    unaided: float
+    """The network's own score, which knows no preview."""
     words: tuple[tuple[str, float], ...]
     """Each content word and its focus: 0, attention spread evenly, to 1, settled on one place."""
 
@@ -92,9 +95,10 @@ class Probe:
     network: Network
     card: Card
 
-    def predict(self, trace: Trace) -> list[Prediction]:
+    def predict(self, trace: Trace, preview: Float[Tensor, " batch"]) -> list[Prediction]:
         """One prediction a candidate, with its calibrated 90% interval.
 
+        preview: what the scorer that the probe was trained for says of the decoded x0, in [0, 1].
         ProbeError: the trace does not fit the network, or holds numbers that are not finite.
         """
         scores, lows, highs = [], [], []
@@ -107,30 +111,20 @@ class Probe:
                 scores.append(torch.sigmoid(output.logit))
                 lows.append(output.low)
                 highs.append(output.high)
-        score, low, high = (torch.cat(parts).cpu() for parts in (scores, lows, highs))
+        views = [torch.cat(parts).cpu() for parts in (scores, lows, highs)]
+        score, low, high = (self.card.stack(view, preview) for view in views)
         low, high = calibrated(score, low, high, self.card.margin)
         broken = [at for at, value in enumerate(score.tolist()) if value != value]
         if broken:
             raise ProbeError(f"the traces of candidates {broken} hold numbers that are not finite")
-        numbers = zip(score.tolist(), low.tolist(), high.tolist(), strict=True)
+        numbers = torch.stack([score, low, high, views[0]], 1).tolist()
         settled = word_focus(trace).tolist()
         return [
-            Prediction(*three, tuple(zip(words, values, strict=False)))
-            for three, words, values in zip(numbers, trace.words, settled, strict=True)
+            Prediction(joined, start, end, alone, tuple(zip(words, values, strict=False)))
+            for (joined, start, end, alone), words, values in zip(
+                numbers, trace.words, settled, strict=True
+            )
         ]
-
-
-def calibrated(
-    score: Float[Tensor, " batch"],
-    low: Float[Tensor, " batch"],
-    high: Float[Tensor, " batch"],
-    margin: float,
-) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """The raw interval, moved out by the margin, within [0, 1] and around the score."""
-    return (
-        torch.minimum((low - margin).clamp(0, 1), score),
-        torch.maximum((high + margin).clamp(0, 1), score),
-    )
 
 
 def facts_of(family: Family, settings: Settings, k: int) -> Facts:

@@ -25,6 +25,8 @@ from promptprobe.probe.trace import GRID, Trace
 FLOOR = 1e-3
 """Added to attention before its logarithm: smaller differences are no signal."""
 DROPOUT = 0.1
+COVERAGE = 0.9
+"""What share of finished images the interval should hold."""
 
 Planes = Float[Tensor, "n channel row col"]
 

@@ -42,9 +42,15 @@ class Row(BaseModel):
     kind: str
     split: str
     score: float | None = Field(ge=0, le=1, description="None: unscored, never zero")
+    preview: float | None = Field(ge=0, le=1, description="score of the x0 of the probed steps")
     correct: bool | None
     explanation: str = ""
     words: tuple[str, ...] = Field(description="the prompt's content words, as traced")
+
+    @property
+    def scored(self) -> bool:
+        """Both the finished image and the preview: only then is there something to learn."""
+        return self.score is not None and self.preview is not None
 
 
 class Collection(BaseModel):
@@ -176,7 +182,7 @@ def read_shards(folder: Path) -> Examples:
     joined = {}
     for name in TENSORS:  # one at a time, letting go of the parts: the maps are large
         joined[name] = torch.cat([tensors.pop(name) for _, tensors in parts])
-    rows = tuple(row for table in tables for row in table if row.score is not None)
+    rows = tuple(row for table in tables for row in table if row.scored)
     if not rows:
         raise ShardError(f"none of the candidates in {folder} has a score")
     starts = torch.tensor([0, *accumulate(len(row.words) for row in rows)])
@@ -196,9 +202,9 @@ def _read_tensors(path: Path, rows: list[Row]) -> tuple[tuple[str, ...], dict[st
     expected = {"maps": words, "embeddings": words, "x0": len(rows), "gap": len(rows)}
     if held != expected:
         raise ShardError(f"{path} holds {held}, its rows promise {expected}; {_again(path)}")
-    if all(row.score is not None for row in rows):
+    if all(row.scored for row in rows):
         return layers, tensors
-    scored = torch.tensor([row.score is not None for row in rows])
+    scored = torch.tensor([row.scored for row in rows])
     counts = torch.tensor([len(row.words) for row in rows])
     keep = {"x0": scored, "gap": scored}
     keep |= dict.fromkeys(("maps", "embeddings"), scored.repeat_interleave(counts))

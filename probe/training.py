@@ -1,10 +1,9 @@
 """From shards of traces to a probe: `python -m promptprobe.probe.training --shards DIR --out DIR`.
 
 Choosing among the seeds of one prompt needs the rank within the prompt, so every batch is made of
-whole groups (all seeds of a prompt) and a pairwise logistic loss (RankNet, Burges et al. 2005)
-stands beside the paper's MSE. Validation scenes are halved by scene: one half stops the training,
-the other calibrates the interval and gives the card's figures. The same seed gives the same probe
-on the same device with the same number of threads.
+whole groups (all seeds of a prompt). Validation scenes are halved by scene: one half stops the
+training and joins the network with the preview, the other calibrates the interval and gives the
+card's figures. The same seed gives the same probe on the same device with as many threads.
 """
 
 from __future__ import annotations
@@ -26,17 +25,15 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from promptprobe.probe.card import COVERAGE, Card, calibrated, save_probe
-from promptprobe.probe.network import Network, Output, Shape
+from promptprobe.probe.calibration import calibrated, conformal_margin
+from promptprobe.probe.card import Card, save_probe
+from promptprobe.probe.losses import loss
+from promptprobe.probe.network import Network, Shape
 from promptprobe.probe.shards import Examples, read_collection, read_shards
+from promptprobe.probe.stacking import Stack, fit_stack
 
 GROUPS = 16
 """Prompts a batch; with 8 seeds each, 128 candidates."""
-RANKING = 0.5
-"""Weight of the ranking loss beside the MSE."""
-SHARPNESS = 2.0
-"""Logits between two seeds count this much in the ranking loss."""
-TAIL = (1 - COVERAGE) / 2
 SAMPLE = 2048
 """Candidates that the means and deviations of the input are taken from."""
 
@@ -45,7 +42,7 @@ SAMPLE = 2048
 class Plan:
     """How long and how fast."""
 
-    epochs: int = 14
+    epochs: int = 20
     """At most."""
     patience: int = 4
     """Epochs without a better rank on validation before stopping."""
@@ -64,24 +61,6 @@ def groups_of(examples: Examples, indices: Sequence[int]) -> list[list[int]]:
     return list(groups.values())
 
 
-def loss(
-    output: Output, score: Float[Tensor, " batch"], group: Int[Tensor, " batch"]
-) -> Float[Tensor, ""]:
-    """MSE of the score, rank within each group, and both quantiles of the interval.
-
-    A pair counts by how far apart its scores are; ties do not.
-    """
-    mse = F.mse_loss(torch.sigmoid(output.logit), score)
-    apart = (score[:, None] - score[None]).clamp_min(0) * (group[:, None] == group[None])
-    ahead = output.logit[:, None] - output.logit[None]
-    ranking = (apart * F.softplus(-SHARPNESS * ahead)).sum() / apart.sum().clamp_min(1)
-    low, high = score - output.low, score - output.high
-    quantiles = torch.maximum(TAIL * low, (TAIL - 1) * low) + torch.maximum(
-        (1 - TAIL) * high, -TAIL * high
-    )
-    return mse + RANKING * ranking + quantiles.mean()
-
-
 def pairwise_accuracy(
     predicted: Float[Tensor, " candidate"],
     score: Float[Tensor, " candidate"],
@@ -98,22 +77,6 @@ def pairwise_accuracy(
     return right / pairs if pairs else math.nan
 
 
-def conformal_margin(
-    score: Float[Tensor, " candidate"],
-    low: Float[Tensor, " candidate"],
-    high: Float[Tensor, " candidate"],
-    coverage: float = COVERAGE,
-) -> float:
-    """How far to move both ends out so that unseen candidates fall inside as often as promised.
-
-    Split-conformal quantile regression: Romano, Patterson and Candes 2019 (arXiv 1905.03222), eq. 6
-    and 8. The promise is for one candidate drawn from a new scene, not for a selected one.
-    """
-    outside = torch.maximum(low - score, score - high).sort().values
-    rank = math.ceil((len(outside) + 1) * coverage)
-    return float(outside[rank - 1]) if rank <= len(outside) else 1.0
-
-
 @torch.inference_mode()
 def predict(
     network: nn.Module, examples: Examples, indices: Sequence[int]
@@ -124,10 +87,20 @@ def predict(
     return torch.sigmoid(logit), low, high
 
 
-def train(
-    examples: Examples, plan: Plan, width: int = 24
-) -> tuple[Network, float, dict[str, float]]:
-    """The best network, its interval's margin, and its figures on validation.
+@dataclass(frozen=True)
+class Trained:
+    """All that a card and its weights say."""
+
+    network: Network
+    """Of the epoch that ranked validation best."""
+    stack: Stack
+    margin: float
+    figures: dict[str, float]
+    """On validation."""
+
+
+def train(examples: Examples, plan: Plan, width: int = 24) -> Trained:
+    """Train the network, join it with the preview, calibrate the interval.
 
     ValueError: the training or a half of the validation split has no prompt whose seeds differ.
     """
@@ -141,17 +114,41 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         network = _fit(Network(shape), examples, parts, plan)
-    held_out = list(chain(*parts["calibration"]))
-    predicted, low, high = predict(network, examples, held_out)
-    score = _scores(examples, held_out)
+    return finish(network, examples, parts["selection"], parts["calibration"])
+
+
+def finish(
+    network: Network,
+    examples: Examples,
+    selection: list[list[int]],
+    calibration: list[list[int]],
+) -> Trained:
+    """Stack on one half of validation; calibrate and measure on the other."""
+    chosen_on, held_out = list(chain(*selection)), list(chain(*calibration))
+    group = torch.repeat_interleave(torch.tensor([len(group) for group in selection]))
+    alone, _, _ = predict(network, examples, chosen_on)
+    seen, score = _previews(examples, chosen_on), _scores(examples, chosen_on)
+    stack = fit_stack(alone, seen, score, group)
+
+    alone, low, high = predict(network, examples, held_out)
+    seen, score = _previews(examples, held_out), _scores(examples, held_out)
+    predicted, low, high = (stack(view, seen) for view in (alone, low, high))
     margin = conformal_margin(score, low, high)
     low, high = calibrated(predicted, low, high, margin)
-    figures = _figures(predicted, score, _places(examples, held_out))
-    return network, margin, figures | {"interval_width": round(float((high - low).mean()), 4)}
+    places = _places(examples, held_out)
+    figures = _figures(predicted, score, places) | {
+        "within_pairwise_network_alone": pairwise_accuracy(alone, score, places),
+        "within_pairwise_preview_alone": pairwise_accuracy(seen, score, places),
+        "interval_width": float((high - low).mean()),
+    }
+    return Trained(network, stack, margin, {name: round(x, 4) for name, x in figures.items()})
 
 
 def _split(examples: Examples) -> dict[str, list[list[int]]]:
-    """Groups to train on, to stop by, and to calibrate on."""
+    """Groups to train on, to stop by, and to calibrate on.
+
+    A prompt that both splits hold (one object: only the seeds are new) is trained on as a whole.
+    """
     parts: dict[str, list[list[int]]] = {"train": [], "selection": [], "calibration": []}
     for group in groups_of(examples, range(len(examples))):
         row = examples.rows[group[0]]
@@ -226,6 +223,10 @@ def _scores(examples: Examples, indices: Sequence[int]) -> Float[Tensor, " batch
     return torch.tensor([examples.rows[i].score for i in indices], dtype=torch.float32)
 
 
+def _previews(examples: Examples, indices: Sequence[int]) -> Float[Tensor, " batch"]:
+    return torch.tensor([examples.rows[i].preview for i in indices], dtype=torch.float32)
+
+
 def _places(examples: Examples, indices: Sequence[int]) -> list[list[int]]:
     """Groups of these candidates, as positions in `indices`."""
     place = {index: at for at, index in enumerate(indices)}
@@ -245,28 +246,30 @@ def _figures(
         "pooled_pcc": float(torch.corrcoef(torch.stack([predicted, score]))[0, 1]),
         "mse": float(F.mse_loss(predicted, score)),
     }
-    return {name: round(value, 4) for name, value in figures.items() if math.isfinite(value)}
+    return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
 def make_probe(shards: Path, out: Path, plan: Plan) -> Card:
     """Train on a folder of shards and write the probe folder."""
     collection = read_collection(shards)
     examples = read_shards(shards)
-    network, margin, figures = train(examples, plan)
-    trained_on = [index for index, row in enumerate(examples.rows) if row.split == "train"]
+    trained = train(examples, plan)
+    groups = _split(examples)["train"]
+    trained_on = list(chain(*groups))
     card = Card(
         model=collection.model,
         ranges=collection.facts,
-        shape=network.shape,
+        shape=trained.network.shape,
         weights_sha256="0" * 64,
         target=collection.target,
+        stack=trained.stack,
         candidates=len(trained_on),
-        prompts=len(groups_of(examples, trained_on)),
+        prompts=len(groups),
         median=float(_scores(examples, trained_on).median()),
-        margin=margin,
-        figures=figures,
+        margin=trained.margin,
+        figures=trained.figures,
     )
-    return save_probe(out, network, card)
+    return save_probe(out, trained.network, card)
 
 
 def main() -> None:

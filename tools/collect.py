@@ -1,9 +1,9 @@
 """What a probe learns from: `python -m promptprobe.tools.collect --out DIR --candidates N`.
 
 Draws scenes of a split, gives each one wording and several seeds, records the first steps of
-every (prompt, seed), renders it by continuing from there, and scores the picture against the
-wording. What a shard holds is a function of its number alone: killed at any moment, the command
-goes on at the first shard that is missing, and asking for more candidates later only adds.
+every (prompt, seed), renders it by continuing from there, and scores the preview and the picture
+against the wording. What a shard holds is a function of its number alone: killed at any moment, the
+command goes on at the first shard that is missing, and asking for more candidates later only adds.
 """
 
 from __future__ import annotations
@@ -98,16 +98,18 @@ class Collector:
     def shard(self, split: Split, chosen: Sequence[Group]) -> tuple[Trace, list[Row]]:
         """Trace, render and score every candidate of these groups, in batches of `BATCH`."""
         pairs = [(group.prompt, seed) for group in chosen for seed in group.seeds]
-        traces, images = [], []
+        traces, images, looks = [], [], []
         for at in range(0, len(pairs), BATCH):
             trace, pixels = self._render(pairs[at : at + BATCH])
             traces.append(trace)
             images.append(pixels)
-        trace, pixels = join(traces), np.concatenate(images)
+            looks.append(self.family.decode(trace.x0))
+        trace, pixels, previews = join(traces), np.concatenate(images), np.concatenate(looks)
         rows: list[Row] = []
         for group in chosen:
-            first = len(rows)
-            scores = self.scorer(group.prompt, pixels[first : first + len(group.seeds)])
+            own = slice(len(rows), len(rows) + len(group.seeds))
+            scores = self.scorer(group.prompt, pixels[own])
+            seen = self.scorer(group.prompt, previews[own])
             rows += [
                 Row(
                     scene=group.scene.key,
@@ -116,11 +118,14 @@ class Collector:
                     kind=group.scene.kind,
                     split=split,
                     score=score.value,
+                    preview=preview.value,
                     correct=score.correct,
                     explanation=score.explanation or score.reason,
-                    words=trace.words[first + place],
+                    words=words,
                 )
-                for place, (seed, score) in enumerate(zip(group.seeds, scores, strict=True))
+                for seed, score, preview, words in zip(
+                    group.seeds, scores, seen, trace.words[own], strict=True
+                )
             ]
         return trace, rows
 

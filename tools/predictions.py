@@ -1,7 +1,7 @@
-"""What the first steps foretell: by a trained probe, or by looking at a preview.
+"""What the first steps foretell: the scorer looks at the decoded x0, a trained probe beyond it.
 
-The preview is the scorer's view of the predicted x0, decoded. Nothing has calibrated it, and its
-`basis` says so.
+Without a probe the preview's score is all there is. Nothing has calibrated it, and its `basis`
+says so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PIL import Image
 from promptprobe.probe.card import Probe, ProbeError, check, facts_of, load_probe
 from promptprobe.probe.family import Family, Settings
 from promptprobe.probe.trace import Trace, word_focus
-from promptprobe.tools.records import Prediction, Word
+from promptprobe.tools.records import Prediction, Score, Word
 from promptprobe.tools.scorers import Scorer
 
 NOT_FINITE = (
@@ -65,35 +65,47 @@ def foretell(
             x0=torch.where(rows, trace.x0, 0),
             gap=torch.where(rows, trace.gap, 0),
         )
-    views = _by_probe(probe, trace) if probe else _by_preview(family, scorer, brief, trace)
+    previews = scorer(brief, [Image.fromarray(pixels) for pixels in family.decode(trace.x0)])
+    views = _by_probe(probe, trace, previews) if probe else _by_preview(trace, previews)
+    reasons = [
+        f"the preview was not scored: {preview.reason}" if preview.value is None else ""
+        for preview in previews
+    ]
+    reasons = [
+        why if fine else NOT_FINITE for why, fine in zip(reasons, finite.tolist(), strict=True)
+    ]
     return [
-        view if fine else Foretold(None, NOT_FINITE)
-        for view, fine in zip(views, finite.tolist(), strict=True)
+        Foretold(None, why) if why else Foretold(view)
+        for view, why in zip(views, reasons, strict=True)
     ]
 
 
-def _by_probe(probe: Probe, trace: Trace) -> list[Foretold]:
+def _by_probe(probe: Probe, trace: Trace, previews: Sequence[Score]) -> list[Prediction]:
+    seen = torch.tensor([preview.value or 0.0 for preview in previews])
     return [
-        Foretold(
-            Prediction(
-                score=found.score, low=found.low, high=found.high, basis="probe", words=words
-            )
+        Prediction(
+            score=found.score,
+            low=found.low,
+            high=found.high,
+            basis="probe",
+            explanation=preview.explanation,
+            words=words,
         )
-        for found, words in zip(probe.predict(trace), focused_words(trace), strict=True)
+        for found, preview, words in zip(
+            probe.predict(trace, seen), previews, focused_words(trace), strict=True
+        )
     ]
 
 
-def _by_preview(family: Family, scorer: Scorer, brief: str, trace: Trace) -> list[Foretold]:
-    images = [Image.fromarray(pixels) for pixels in family.decode(trace.x0)]
+def _by_preview(trace: Trace, previews: Sequence[Score]) -> list[Prediction]:
     return [
-        Foretold(None, f"the preview was not scored: {score.reason}")
-        if score.value is None
-        else Foretold(
-            Prediction(
-                score=score.value, basis="preview", explanation=score.explanation, words=words
-            )
+        Prediction(
+            score=preview.value or 0.0,
+            basis="preview",
+            explanation=preview.explanation,
+            words=words,
         )
-        for score, words in zip(scorer(brief, images), focused_words(trace), strict=True)
+        for preview, words in zip(previews, focused_words(trace), strict=True)
     ]
 
 

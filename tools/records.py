@@ -92,7 +92,8 @@ class Prediction(Record):
     low: float | None = Field(None, description="lower end of the 90% interval")
     high: float | None = None
     basis: Literal["probe", "preview"] = Field(
-        description="a trained probe, or the x0 preview judged by the scorer: uncalibrated"
+        description="a trained probe, which sees attention and the x0 preview's score; "
+        "or that score alone: uncalibrated"
     )
     explanation: str = ""
     words: tuple[Word, ...] = ()

@@ -71,6 +71,7 @@ def test_a_shipped_probe_is_what_fidelity_measures_with_its_interval_and_median(
 
     from promptprobe.probe.card import Card, Probe, facts_of
     from promptprobe.probe.network import Network, Shape
+    from promptprobe.probe.stacking import Stack
     from promptprobe.probe.trace import record_trace
 
     trace, _ = record_trace(bench.family, ["a cat"], [0], bench.settings, 2)
@@ -83,14 +84,15 @@ def test_a_shipped_probe_is_what_fidelity_measures_with_its_interval_and_median(
     card = Card(
         model="tiny", ranges=facts_of(bench.family, bench.settings, 2), shape=shape,
         weights_sha256="0" * 64, target="brightness", candidates=0, prompts=0, median=0.25,
-        margin=1.0, figures={},
+        stack=Stack(network=1.0, preview=1.0, offset=0.0), margin=1.0, figures={},
     )  # fmt: skip
     report = fidelity.evaluate(replace(bench, probe=Probe(network, card)), 4, 2)
     assert (report["predictor"], report["probe"], report["step"]) == ("probe", "shipped", 2)
     assert report["calibration"]["coverage"]["value"] == 1
     assert report["calibration"]["mean_width"]["value"] == 1
     assert "0.25, the median of training" in report["positives"]
-    assert {"x0 preview at step 2", "coarse render in 2 steps"} < set(report["baselines"])
+    rivals = {"x0 preview at step 2", "coarse render in 2 steps", fidelity.CNN_ALONE}
+    assert rivals < set(report["baselines"])
 
 
 def test_a_look_that_goes_on_ends_with_the_same_images_as_one_pass(bench):

@@ -51,6 +51,7 @@ def planted(prompts: int, *, noise: float = 0.05, seed: int = 0) -> Examples:
                     kind="colours",
                     split="validation" if prompt % 3 == 2 or prompt % 7 == 0 else "train",
                     score=min(max(score, 0.0), 1.0),
+                    preview=float(score > 0.5),
                     correct=score > 0.5,
                     words=tuple(f"word{place}" for place in range(words)),
                 )

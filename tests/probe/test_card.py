@@ -26,6 +26,7 @@ from promptprobe.probe.card import (
 from promptprobe.probe.family import Settings
 from promptprobe.probe.network import Network, Shape
 from promptprobe.probe.stable_diffusion import StableDiffusion
+from promptprobe.probe.stacking import Stack
 from promptprobe.probe.trace import record_trace
 from tests.probe.planted import FACTS, planted
 
@@ -53,6 +54,7 @@ def a_card(shape: Shape = SHAPE) -> Card:
         shape=shape,
         weights_sha256="0" * 64,
         target="sprites score",
+        stack=Stack(network=1.0, preview=2.0, offset=-1.0),
         candidates=100,
         prompts=10,
         median=0.5,
@@ -81,17 +83,29 @@ def test_a_probe_predicts_the_same_after_a_trip_to_the_disk(tmp_path: Path) -> N
     card = save_probe(tmp_path, network, a_card())
     loaded = load_probe(tmp_path)
     assert loaded.card == card
-    assert loaded.predict(trace) == Probe(network, card).predict(trace)
+    seen = torch.rand(18)
+    assert loaded.predict(trace, seen) == Probe(network, card).predict(trace, seen)
 
 
 def test_predictions_name_each_word_and_hold_the_score_in_their_interval(folder: Path) -> None:
     examples = planted(24)
-    predictions = load_probe(folder).predict(examples.batch(range(len(examples))))
+    predictions = load_probe(folder).predict(
+        examples.batch(range(len(examples))), torch.rand(len(examples))
+    )
     assert len(predictions) == len(examples) > 64
     for row, prediction in zip(examples.rows, predictions, strict=True):
         assert 0 <= prediction.low <= prediction.score <= prediction.high <= 1
         assert tuple(word for word, _ in prediction.words) == row.words
         assert all(0 <= focus <= 1 for _, focus in prediction.words)
+
+
+def test_a_better_preview_raises_score_and_interval_but_not_the_network_s_own(folder: Path) -> None:
+    probe, trace = load_probe(folder), planted(3).batch([0, 1])
+    worse, better = (probe.predict(trace, torch.full((2,), seen)) for seen in (0.1, 0.9))
+    for low, high in zip(worse, better, strict=True):
+        assert low.score < high.score
+        assert low.low < high.high
+        assert low.unaided == high.unaided
 
 
 @pytest.mark.parametrize("name", ["card.json", "probe.safetensors"])
@@ -188,14 +202,14 @@ def test_a_trace_of_another_model_is_refused(folder: Path) -> None:
     five = torch.zeros(len(examples), 5, 16, 16).half()
     other = replace(examples, x0=five, gap=five)
     with pytest.raises(ProbeError, match="reads 2 x0 latent channels, and the trace has 5"):
-        load_probe(folder).predict(other.batch([0, 1]))
+        load_probe(folder).predict(other.batch([0, 1]), torch.zeros(2))
 
 
 def test_a_trace_that_is_not_finite_is_refused_by_candidate(folder: Path) -> None:
     trace = planted(2).batch([0, 1, 2])
     trace.x0[1] = torch.nan
     with pytest.raises(ProbeError, match=r"candidates \[1\]"):
-        load_probe(folder).predict(trace)
+        load_probe(folder).predict(trace, torch.zeros(3))
 
 
 def test_facts_of_a_model_tell_its_weights_and_settings_apart(ddim_pipeline: Any) -> None:
@@ -220,6 +234,6 @@ def test_a_probe_of_a_real_pipeline_s_shape_reads_its_trace(
     trace, _ = record_trace(family, ["a red cat", "a dog"], [1, 2], settings, 2)
     shape = Shape(layers=trace.maps.shape[2], channels=4, dim=32, width=8)
     save_probe(tmp_path, Network(shape), a_card(shape))
-    red_cat, dog = load_probe(tmp_path).predict(trace)
+    red_cat, dog = load_probe(tmp_path).predict(trace, torch.zeros(2))
     assert [word for word, _ in red_cat.words] == ["red", "cat"]
     assert [word for word, _ in dog.words] == ["dog"]

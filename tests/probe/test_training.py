@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from promptprobe.probe.card import calibrated, check, load_probe
-from promptprobe.probe.network import Network, Output
+from promptprobe.probe.calibration import calibrated, conformal_margin
+from promptprobe.probe.card import check, load_probe
+from promptprobe.probe.losses import loss
+from promptprobe.probe.network import Output
 from promptprobe.probe.shards import Collection, Examples, open_collection, write_shard
 from promptprobe.probe.training import (
     Plan,
-    conformal_margin,
+    Trained,
     groups_of,
-    loss,
     make_probe,
     pairwise_accuracy,
     predict,
@@ -34,35 +35,37 @@ def examples() -> Examples:
 
 
 @pytest.fixture(scope="module")
-def trained(examples: Examples) -> tuple[Network, float, dict[str, float]]:
+def trained(examples: Examples) -> Trained:
     return train(examples, PLAN, width=8)
 
 
 def test_seeds_of_a_prompt_are_ranked_by_where_its_noun_looks(
-    trained: tuple[Network, float, dict[str, float]],
+    trained: Trained,
 ) -> None:
     fresh = planted(30, seed=1)
-    score, _, _ = predict(trained[0], fresh, range(len(fresh)))
+    score, _, _ = predict(trained.network, fresh, range(len(fresh)))
     truth = torch.tensor([row.score for row in fresh.rows])
     assert pairwise_accuracy(score, truth, groups_of(fresh, range(len(fresh)))) > 0.8
-    assert trained[2]["within_pairwise"] > 0.8
+    assert trained.figures["within_pairwise_network_alone"] > 0.8
 
 
 def test_the_calibrated_interval_holds_nine_of_ten_fresh_candidates(
-    trained: tuple[Network, float, dict[str, float]],
+    trained: Trained,
 ) -> None:
-    network, margin, figures = trained
     fresh = planted(100, seed=2)
-    low, high = calibrated(*predict(network, fresh, range(len(fresh))), margin)
+    seen = torch.tensor([row.preview for row in fresh.rows])
+    views = predict(trained.network, fresh, range(len(fresh)))
+    score, low, high = (trained.stack(view, seen) for view in views)
+    low, high = calibrated(score, low, high, trained.margin)
     truth = torch.tensor([row.score for row in fresh.rows])
     held = float(((truth >= low) & (truth <= high)).float().mean())
     assert 0.84 < held < 0.96
-    assert figures["interval_width"] < 0.6
+    assert trained.figures["interval_width"] < 0.6
 
 
 def test_the_same_seed_trains_the_same_network(examples: Examples) -> None:
     short = replace(PLAN, epochs=1)
-    one, two = (train(examples, short, width=8)[0].state_dict() for _ in range(2))
+    one, two = (train(examples, short, width=8).network.state_dict() for _ in range(2))
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
@@ -137,4 +140,5 @@ def test_shards_become_a_probe_folder_with_an_honest_card(tmp_path: Path) -> Non
     assert card.median == pytest.approx(
         sorted(row.score or 0 for row in trained_on)[len(trained_on) // 2 - 1]
     )
-    assert len(probe.predict(examples.batch(everything))) == len(examples)
+    seen = torch.zeros(len(examples))
+    assert len(probe.predict(examples.batch(everything), seen)) == len(examples)

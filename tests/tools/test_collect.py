@@ -13,6 +13,7 @@ import pytest
 from promptprobe.probe.family import Settings
 from promptprobe.probe.shards import ShardError, read_shards
 from promptprobe.probe.stable_diffusion import StableDiffusion
+from promptprobe.probe.trace import record_trace
 from promptprobe.tools import collect
 from promptprobe.tools.collect import Collector, groups
 from promptprobe.tools.records import Score
@@ -80,6 +81,10 @@ def test_a_row_scores_the_picture_of_its_own_prompt_and_seed(
         state = family.denoise(state, conditioning, SETTINGS, SETTINGS.steps)
         [score] = brightness(row.prompt, family.decode(state.latents))
         assert row.score == pytest.approx(score.value, abs=2e-3)
+        trace, _ = record_trace(family, [row.prompt], [row.seed], SETTINGS, 1)
+        [seen] = brightness(row.prompt, family.decode(trace.x0))
+        assert row.preview == pytest.approx(seen.value, abs=2e-3)
+        assert row.preview != row.score
 
 
 def test_interrupted_it_goes_on_and_ends_with_the_same_files(
@@ -90,7 +95,7 @@ def test_interrupted_it_goes_on_and_ends_with_the_same_files(
 
     def failing(brief: str, images: np.ndarray) -> Sequence[Score]:
         scored.append(brief)
-        if len(scored) == 5:
+        if len(scored) == 9:  # two looks a prompt, three prompts a shard: in the second
             raise KeyboardInterrupt
         return brightness(brief, images)
 
