@@ -87,7 +87,12 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
         metavar="TEXT",
         help="text that every prompt holds verbatim, such as a LoRA trigger; may be repeated",
     )
-    add("--scorer", metavar="S", help="sprites, or clip:FOLDER_OR_HUB_ID (default: the model's)")
+    add(
+        "--scorer",
+        metavar="S",
+        help="sprites, clip:sprites (its small CLIP), or clip:FOLDER_OR_HUB_ID (default: the "
+        "model's)",
+    )
     add("--budget", choices=list(BUDGETS), default="light", help="how much to try (light)")
     add("--seed", type=int, default=0, metavar="N", help="first seed (0)")
 

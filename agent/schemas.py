@@ -69,7 +69,9 @@ class OptimizeRequest(Request):
         None, description="name of an LLM behind the server's OPENAI_BASE_URL, to propose rewrites"
     )
     scorer: Text | None = Field(
-        None, description='"sprites" or "clip:FOLDER_OR_HUB_ID"; none: the model\'s own default'
+        None,
+        description='"sprites", "clip:sprites" (its small CLIP) or "clip:FOLDER_OR_HUB_ID"; none: '
+        "the model's own default",
     )
     budget: Literal["light", "medium", "heavy"] | Budget = Field(
         "light", description="how much may be tried"
