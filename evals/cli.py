@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 EVALS = {
-    "model": ("what Sprites draws correctly, and how much seed and phrasing matter", 60),
+    "model": ("what Sprites draws correctly, and how much seed and phrasing matter", 120),
     "fidelity": ("how well the first steps foretell the image, and what that saves", 100),
     "gain": ("what optimize_prompt gains over the brief and over naive best-of-n", 100),
 }

@@ -11,6 +11,7 @@ from PIL import Image
 from promptprobe.tools.models import open_model
 from promptprobe.tools.records import Candidate, Generation
 from promptprobe.tools.scorers import open_scorer, open_second_judge
+from promptprobe.tools.sprites import PROBE
 from promptprobe.tools.toolbox import Toolbox
 
 STEPS = 10
@@ -28,6 +29,7 @@ def probe_folder(ddim_folder: Path, tmp_path: Path) -> Path:
     from promptprobe.probe.card import Card, facts_of, save_probe
     from promptprobe.probe.family import Settings
     from promptprobe.probe.network import Network, Shape
+    from promptprobe.probe.stacking import Stack
 
     model = open_model(ddim_folder, USED)
     settings = Settings(steps=STEPS, guidance=5.0, height=32, width=32)
@@ -39,6 +41,7 @@ def probe_folder(ddim_folder: Path, tmp_path: Path) -> Path:
         shape=network.shape,
         weights_sha256="0" * 64,
         target="brightness score",
+        stack=Stack(network=1.0, preview=1.0, offset=0.0),
         candidates=0,
         prompts=0,
         median=0.5,
@@ -67,6 +70,14 @@ def test_a_probe_that_fits_predicts_with_an_interval(
         assert view.prediction.high is not None
         assert 0 <= view.prediction.low <= view.prediction.score <= view.prediction.high <= 1
         assert view.prediction.words
+
+
+def test_sprites_ships_a_probe_that_fits_its_defaults(tmp_path: Path):
+    toolbox = Toolbox(open_model("sprites"), open_scorer("sprites"), open_second_judge(True), PROBE)
+    assert toolbox.notes == []
+    for view in toolbox.probe("a red cat", TWO, tmp_path / "latents"):
+        assert view.prediction is not None
+        assert view.prediction.basis == "probe"
 
 
 def damage_nothing(folder: Path) -> None:
