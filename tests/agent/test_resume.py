@@ -153,8 +153,13 @@ def test_ctrl_c_ends_in_keyboard_interrupt_and_keeps_the_run(
             assert threading.current_thread() is threading.main_thread()
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        asyncio.run(run_loop(run_dir, ScriptedTools(log), LexiconProposer(), interrupt))
+    # A test run that was started in the background of a script has it ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            asyncio.run(run_loop(run_dir, ScriptedTools(log), LexiconProposer(), interrupt))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert content(finish(run_dir, log)) == content(uninterrupted)
 
 
