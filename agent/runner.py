@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,6 @@ async def _walk(run: Context) -> StopReason:
 
 
 async def _walk_from(path: Path, run: Context) -> StopReason:
-    import aiosqlite
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
@@ -100,7 +100,7 @@ async def _walk_from(path: Path, run: Context) -> StopReason:
         "configurable": {"thread_id": THREAD},
         "recursion_limit": STEPS_A_ROUND * (run.settings.budget.rounds + 1) + 1,
     }
-    async with aiosqlite.connect(path) as connection:
+    async with _connected(path) as connection:
         saver = AsyncSqliteSaver(connection, serde=admitted)
         graph = build().compile(checkpointer=saver)
         stood = await graph.aget_state(config)
@@ -112,3 +112,24 @@ async def _walk_from(path: Path, run: Context) -> StopReason:
             return stood.values["stop_reason"]
         ended = await graph.ainvoke(begins, config, context=run, durability="sync")
     return ended["stop_reason"]
+
+
+@asynccontextmanager
+async def _connected(path: Path) -> AsyncIterator[Any]:
+    """An open database. One cancelled while it opens is closed all the same.
+
+    aiosqlite then leaves a thread that wakes up after the event loop has gone, and dies aloud.
+    """
+    import aiosqlite
+
+    opening = asyncio.ensure_future(aiosqlite.connect(path))
+    try:
+        connection = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with suppress(sqlite3.Error):
+            await (await opening).close()
+        raise
+    try:
+        yield connection
+    finally:
+        await connection.close()

@@ -143,6 +143,29 @@ def test_a_cancelled_run_is_kept_and_told(
     assert content(finish(run_dir, log)) == content(uninterrupted)
 
 
+def test_cancelled_while_its_checkpoint_opens_a_run_leaves_no_thread_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", died.append)
+    run_dir, log = start(tmp_path), tmp_path / "log"
+
+    async def cancelled() -> None:
+        def watch(event: Any) -> None:
+            if event.kind == "run started":
+                task.cancel()
+
+        task = asyncio.create_task(run_loop(run_dir, ScriptedTools(log), LexiconProposer(), watch))
+        await task
+
+    for _ in range(20):
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(cancelled())
+    for thread in set(threading.enumerate()) - {threading.main_thread()}:
+        thread.join(10)
+    assert died == []
+
+
 def test_ctrl_c_ends_in_keyboard_interrupt_and_keeps_the_run(
     tmp_path: Path, uninterrupted: OptimizationResult
 ) -> None:
