@@ -70,7 +70,7 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
         default="sprites",
         metavar="M",
         help="sprites (built in; the default), a diffusers folder or a hub id of a Stable "
-        "Diffusion 1.x/2.x pipeline",
+        "Diffusion 1.x/2.x or SDXL pipeline",
     )
     add("--llm", metavar="NAME", help="LLM that proposes rewrites")
     add(

@@ -9,7 +9,7 @@ depend on which batch it sits in: every one has its own CPU generator and its ow
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -72,6 +72,8 @@ class Conditioning:
     """Content words per prompt; special tokens, function words and punctuation are left out."""
     cut: tuple[tuple[str, ...], ...]
     """Words per prompt that fall beyond the encoder's token limit."""
+    added: Mapping[str, Float[Tensor, "sample number"]] = field(default_factory=dict)
+    """What else the denoiser is told, by the denoiser's own names; rows as in embeddings."""
 
     @property
     def conditional(self) -> Float[Tensor, "batch token dim"]:
@@ -98,6 +100,10 @@ class Family(Protocol):
     @property
     def scheduler_name(self) -> str:
         """Class name of the scheduler."""
+
+    @property
+    def default_guidance(self) -> float:
+        """The guidance scale that the official pipeline takes unless told otherwise."""
 
     @property
     def default_size(self) -> tuple[int, int]:

@@ -3,7 +3,8 @@
 A full render through these verbs equals `StableDiffusionPipeline.__call__` bit for bit in fp32,
 given the same CPU generators. The user's pipeline is never changed: the scheduler is copied per
 batch. The unconditional half comes first. As in the official pipeline, latents are divided by the
-VAE's scaling factor and no shift is applied.
+VAE's scaling factor and no shift is applied. SDXL (stable_diffusion_xl.py) is the same loop, told
+more.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ from torch import Tensor, nn
 
 from promptprobe.probe import states
 from promptprobe.probe.capture import self_check
-from promptprobe.probe.family import Conditioning, Images, Latents, Observe, Settings, State
+from promptprobe.probe.family import (
+    Conditioning,
+    Images,
+    Latents,
+    Observe,
+    Settings,
+    Span,
+    State,
+)
 from promptprobe.probe.schedulers import check_scheduler, evaluations, fresh, predict_x0
 from promptprobe.probe.words import find_words
 
@@ -37,14 +46,23 @@ class StableDiffusion:
     family, and CaptureError where its attention cannot be read.
     """
 
+    kind: type[Any] = StableDiffusionPipeline
+    known_as = "Stable Diffusion 1.x or 2.x"
+    addition: str | None = None
+    """The UNet's `addition_embed_type`: what it is told beside text and time."""
+
     def __init__(self, pipeline: Any) -> None:
-        _check_pipeline(pipeline)
-        self.pipeline: StableDiffusionPipeline = pipeline
+        self._check(pipeline)
+        self.pipeline = pipeline
         self_check(self.layers(), self._try, TRIED)
 
     @property
     def scheduler_name(self) -> str:
         return type(self.pipeline.scheduler).__name__
+
+    @property
+    def default_guidance(self) -> float:
+        return float(inspect.signature(self.kind.__call__).parameters["guidance_scale"].default)
 
     @property
     def default_size(self) -> tuple[int, int]:
@@ -75,18 +93,13 @@ class StableDiffusion:
             list(prompts), self.device, 1, guided, negative
         )
         rows = torch.cat([unconditional, conditional]) if guided else conditional
-        texts = pipeline.maybe_convert_prompt(list(prompts), pipeline.tokenizer)
-        found = [find_words(pipeline.tokenizer, text) for text in texts]
-        return Conditioning(
-            rows, tuple(words for words, _ in found), tuple(cut for _, cut in found)
-        )
+        return Conditioning(rows, *self._words(prompts))
 
     def draw_noise(self, seeds: Sequence[int], settings: Settings) -> State:
         scheduler = fresh(self.pipeline.scheduler, settings.steps, self.device)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         shape = (len(seeds), *self._latent_shape(settings))
-        dtype = self.pipeline.text_encoder.dtype
-        noise = randn_tensor(shape, generator=generators, device=self.device, dtype=dtype)
+        noise = randn_tensor(shape, generator=generators, device=self.device, dtype=self._dtype)
         return State(noise * scheduler.init_noise_sigma, 0, scheduler, tuple(generators))
 
     @torch.no_grad()
@@ -133,7 +146,7 @@ class StableDiffusion:
     def decode_checked(self, latents: Latents) -> tuple[Images, tuple[bool, ...]]:
         pipeline = self.pipeline
         image, flagged = pipeline.run_safety_checker(
-            self._decode(latents), self.device, pipeline.text_encoder.dtype
+            self._decode(latents), self.device, self._dtype
         )
         flags = tuple(map(bool, flagged)) if flagged is not None else (False,) * len(latents)
         return self._pixels(image, [not flag for flag in flags]), flags
@@ -162,20 +175,37 @@ class StableDiffusion:
         guided = guidance > 1
         doubled = torch.cat([latents] * 2) if guided else latents
         scaled = scheduler.scale_model_input(doubled, timestep)
-        prediction = self._unet(scaled, timestep, conditioning.embeddings)
+        prediction = self._unet(scaled, timestep, conditioning)
         if not guided:
             return scaled, prediction, None
         unconditional, conditional = prediction.chunk(2)
         gap = conditional - unconditional
         return scaled[len(latents) :], unconditional + guidance * gap, gap
 
-    def _unet(
-        self, latents: Latents, timestep: Tensor, embeddings: Float[Tensor, "sample token dim"]
-    ) -> Latents:
+    def _unet(self, latents: Latents, timestep: Tensor, conditioning: Conditioning) -> Latents:
         prediction: Tensor = self.pipeline.unet(
-            latents, timestep, encoder_hidden_states=embeddings, return_dict=False
+            latents,
+            timestep,
+            encoder_hidden_states=conditioning.embeddings,
+            added_cond_kwargs=conditioning.added or None,
+            return_dict=False,
         )[0]
         return prediction
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """Of the embeddings, and so of the latents."""
+        dtype: torch.dtype = self.pipeline.text_encoder.dtype
+        return dtype
+
+    def _words(
+        self, prompts: Sequence[str]
+    ) -> tuple[tuple[tuple[Span, ...], ...], tuple[tuple[str, ...], ...]]:
+        """Content words of each prompt, and those that are cut off."""
+        tokenizer = self.pipeline.tokenizer
+        texts = self.pipeline.maybe_convert_prompt(list(prompts), tokenizer)
+        words, cut = zip(*(find_words(tokenizer, text) for text in texts), strict=True)
+        return words, cut
 
     @torch.no_grad()
     def _try(self) -> None:
@@ -185,7 +215,12 @@ class StableDiffusion:
         latents = torch.randn(1, unet.config.in_channels, *TRIED, generator=generator)
         text = torch.randn(1, 7, unet.config.cross_attention_dim, generator=generator)
         placed = {"device": self.device, "dtype": unet.dtype}
-        self._unet(latents.to(**placed), torch.tensor(500, device=self.device), text.to(**placed))
+        told = Conditioning(text.to(**placed), ((),), ((),), self._added_to_try(placed))
+        self._unet(latents.to(**placed), torch.tensor(500, device=self.device), told)
+
+    def _added_to_try(self, placed: dict[str, Any]) -> dict[str, Tensor]:
+        """`Conditioning.added` of one candidate of no prompt in particular."""
+        return {}
 
     def _latent_shape(self, settings: Settings) -> tuple[int, int, int]:
         scale = self.pipeline.vae_scale_factor
@@ -201,6 +236,32 @@ class StableDiffusion:
         image: Tensor = vae.decode(scaled, return_dict=False)[0]
         return image
 
+    def _check(self, pipeline: Any) -> None:
+        """TypeError or ValueError for a pipeline that is none of this family."""
+        if not isinstance(pipeline, self.kind):
+            raise TypeError(
+                f"expected a {self.kind.__name__} ({self.known_as}), "
+                f"got {type(pipeline).__name__}: this kind of model is not known yet"
+            )
+        check_scheduler(pipeline.scheduler)
+        unet, vae = pipeline.unet.config, pipeline.vae.config
+        if unet.in_channels != vae.latent_channels:
+            raise ValueError(
+                f"the UNet takes {unet.in_channels} channels and the VAE gives "
+                f"{vae.latent_channels}: expected a plain text-to-image model (inpainting and "
+                "editing ones are not known)"
+            )
+        for name, expected in (
+            ("time_cond_proj_dim", None),
+            ("encoder_hid_dim_type", None),
+            ("addition_embed_type", self.addition),
+        ):
+            if getattr(unet, name, None) != expected:
+                raise ValueError(
+                    f"the UNet has {name} = {getattr(unet, name)!r}: expected {expected!r}, as in "
+                    f"{self.known_as} (no IP-Adapter, no distilled guidance)"
+                )
+
     def _pixels(
         self, image: Float[Tensor, "batch 3 height width"], denormalize: list[bool]
     ) -> Images:
@@ -215,24 +276,3 @@ def _step_arguments(scheduler: Any, generators: list[torch.Generator]) -> dict[s
     accepted = inspect.signature(scheduler.step).parameters
     extra = {"eta": 0.0, "generator": generators}
     return {name: value for name, value in extra.items() if name in accepted}
-
-
-def _check_pipeline(pipeline: Any) -> None:
-    if not isinstance(pipeline, StableDiffusionPipeline):
-        raise TypeError(
-            f"expected a StableDiffusionPipeline (Stable Diffusion 1.x or 2.x), "
-            f"got {type(pipeline).__name__}: this kind of model is not known yet"
-        )
-    check_scheduler(pipeline.scheduler)
-    unet, vae = pipeline.unet.config, pipeline.vae.config
-    if unet.in_channels != vae.latent_channels:
-        raise ValueError(
-            f"the UNet takes {unet.in_channels} channels and the VAE gives {vae.latent_channels}: "
-            f"expected a plain text-to-image model (inpainting and editing ones are not known)"
-        )
-    for name in ("time_cond_proj_dim", "encoder_hid_dim_type", "addition_embed_type"):
-        if getattr(unet, name, None) is not None:
-            raise ValueError(
-                f"the UNet has {name} = {getattr(unet, name)!r}: expected None, as in "
-                f"Stable Diffusion 1.x and 2.x (no IP-Adapter, no distilled guidance)"
-            )

@@ -19,6 +19,8 @@ install_import_hook("promptprobe.probe", "beartype.beartype")
 MERGED_WORDS = ("a", "of", "red", "blue", "green", "cat", "dog", "car", "left", "and", "photo")
 """Words that are one token; every other word falls into its letters."""
 TOKEN_LIMIT = 24
+OWN = ("requires_safety_checker", "force_zeros_for_empty_prompt")
+"""What a pipeline is made with beside its parts."""
 
 
 def _tokenizer() -> Any:
@@ -40,8 +42,8 @@ def _tokenizer() -> Any:
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=TOKEN_LIMIT)
 
 
-def _text_encoder(tokenizer: Any) -> Any:
-    from transformers import CLIPTextConfig, CLIPTextModel
+def _text_encoder(tokenizer: Any, **options: Any) -> Any:
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
@@ -53,11 +55,12 @@ def _text_encoder(tokenizer: Any) -> Any:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        **options,
     )
-    return CLIPTextModel(config)
+    return (CLIPTextModelWithProjection if options else CLIPTextModel)(config)
 
 
-def _unet() -> Any:
+def _unet(**options: Any) -> Any:
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
@@ -69,22 +72,39 @@ def _unet() -> Any:
         norm_num_groups=8,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=32,
-        attention_head_dim=2,
+        **{"cross_attention_dim": 32, "attention_head_dim": 2, **options},
+    )
+
+
+def _sharp(unet: Any) -> Any:
+    """Attention sharper than at random, so that prompts and places matter."""
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in unet.named_parameters():
+            if "attn2" in name and parameter.ndim == 2:
+                parameter.mul_(4)
+    return unet
+
+
+def _vae() -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
+        up_block_types=("UpDecoderBlock2D", "UpDecoderBlock2D"),
+        norm_num_groups=4,
+        latent_channels=4,
+        sample_size=32,
     )
 
 
 def _save(folder: Path, scheduler: Any, vae: Any) -> Path:
-    import torch
     from diffusers import StableDiffusionPipeline
 
     tokenizer = _tokenizer()
-    unet = _unet()
-    with torch.no_grad():
-        # Sharper than at random, so that prompts and places matter.
-        for name, parameter in unet.named_parameters():
-            if "attn2" in name and parameter.ndim == 2:
-                parameter.mul_(4)
+    unet = _sharp(_unet())
     pipeline = StableDiffusionPipeline(
         vae=vae,
         text_encoder=_text_encoder(tokenizer),
@@ -128,17 +148,10 @@ def ddim_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pndm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """32 x 32 pixels, 16 x 16 latents, AutoencoderKL, Stable Diffusion 1.x's own PNDM, epsilon."""
     import torch
-    from diffusers import AutoencoderKL, PNDMScheduler
+    from diffusers import PNDMScheduler
 
     torch.manual_seed(0)
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
-        up_block_types=("UpDecoderBlock2D", "UpDecoderBlock2D"),
-        norm_num_groups=4,
-        latent_channels=4,
-        sample_size=32,
-    )
+    vae = _vae()
     scheduler = PNDMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -148,6 +161,41 @@ def pndm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         steps_offset=1,
     )
     return _save(tmp_path_factory.mktemp("models") / "tiny-pndm", scheduler, vae)
+
+
+@pytest.fixture(scope="session")
+def xl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """32 x 32 pixels, two text encoders, SDXL's own Euler, epsilon."""
+    import torch
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
+
+    torch.manual_seed(0)
+    tokenizer = _tokenizer()
+    unet = _unet(
+        cross_attention_dim=64,
+        attention_head_dim=(2, 4),
+        transformer_layers_per_block=(1, 2),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 24,
+    )
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
+    )
+    pipeline = StableDiffusionXLPipeline(
+        vae=_vae(),
+        text_encoder=_text_encoder(tokenizer),
+        text_encoder_2=_text_encoder(tokenizer, projection_dim=24),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=_sharp(unet),
+        scheduler=scheduler,
+        add_watermarker=False,
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny-xl"
+    pipeline.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -188,19 +236,20 @@ def clip_folder(ddim_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @cache
 def _loaded(folder: Path) -> Any:
-    from diffusers import StableDiffusionPipeline
+    from diffusers import DiffusionPipeline
 
-    return StableDiffusionPipeline.from_pretrained(folder)
+    return DiffusionPipeline.from_pretrained(folder)
 
 
 def _load(folder: Path) -> Any:
     """A copy of the test's own, which takes a tenth of the time of loading it again."""
     loaded = _loaded(folder)
     parts = {
-        name: part if name == "tokenizer" else copy.deepcopy(part)
+        name: part if name.startswith("tokenizer") else copy.deepcopy(part)
         for name, part in loaded.components.items()
     }
-    pipeline = type(loaded)(**parts, requires_safety_checker=False)
+    own = {name: loaded.config[name] for name in OWN if name in loaded.config}
+    pipeline = type(loaded)(**parts, **own)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -217,7 +266,13 @@ def pndm_pipeline(pndm_folder: Path) -> Any:
     return _load(pndm_folder)
 
 
-@pytest.fixture(params=["ddim", "pndm"])
+@pytest.fixture
+def xl_pipeline(xl_folder: Path) -> Any:
+    """A fresh StableDiffusionXLPipeline of `xl_folder`."""
+    return _load(xl_folder)
+
+
+@pytest.fixture(params=["ddim", "pndm", "xl"])
 def tiny_pipeline(request: pytest.FixtureRequest) -> Any:
-    """Each of the two in turn."""
+    """Each of the three in turn."""
     return _load(request.getfixturevalue(f"{request.param}_folder"))

@@ -24,11 +24,9 @@ if TYPE_CHECKING:
 SPRITES = "sprites"
 DEFAULTS = Generation()
 GUIDANCE = {SPRITES: 2.0}
-DEFAULT_GUIDANCE = 7.5
-"""Guidance of `StableDiffusionPipeline.__call__`."""
 HELP = (
     'give "sprites" (the built-in model), a folder in diffusers\' format, or the Hugging Face '
-    "hub id of a Stable Diffusion 1.x or 2.x pipeline"
+    "hub id of a Stable Diffusion 1.x, 2.x or XL pipeline"
 )
 
 
@@ -38,7 +36,16 @@ def _stable_diffusion(pipeline: Any) -> Family:
     return StableDiffusion(pipeline)
 
 
-FAMILIES: dict[str, Callable[[Any], Family]] = {"StableDiffusionPipeline": _stable_diffusion}
+def _stable_diffusion_xl(pipeline: Any) -> Family:
+    from promptprobe.probe.stable_diffusion_xl import StableDiffusionXL
+
+    return StableDiffusionXL(pipeline)
+
+
+FAMILIES: dict[str, Callable[[Any], Family]] = {
+    "StableDiffusionPipeline": _stable_diffusion,
+    "StableDiffusionXLPipeline": _stable_diffusion_xl,
+}
 """By the pipeline's class name, which is what `model_index.json` calls `_class_name`."""
 
 
@@ -231,7 +238,7 @@ def _filled(
     generation: Generation, name: str, family: Family, device: str, dtype: str
 ) -> Generation:
     height, width = family.default_size
-    default = GUIDANCE.get(name, DEFAULT_GUIDANCE)
+    default = GUIDANCE.get(name, family.default_guidance)
     return Generation(
         steps=generation.steps,
         guidance=default if generation.guidance is None else generation.guidance,

@@ -16,8 +16,8 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from promptprobe.probe.family import Settings, State
-from promptprobe.probe.stable_diffusion import StableDiffusion
+from promptprobe.probe.family import Family, Settings, State
+from promptprobe.tools.models import FAMILIES
 
 PROMPTS = ["a red cat", "a photo of a green dog left of a blue car"]
 SEEDS = [3, 4]
@@ -33,6 +33,10 @@ SCHEDULERS = [
     DPMSolverMultistepScheduler,
     UniPCMultistepScheduler,
 ]
+
+
+def family_of(pipeline: Any) -> Family:
+    return FAMILIES[type(pipeline).__name__](pipeline)
 
 
 def with_scheduler(pipeline: Any, kind: Any, **options: Any) -> Any:
@@ -56,7 +60,7 @@ def official(pipeline: Any, settings: Settings, output_type: str) -> Any:
     ).images
 
 
-def full(family: StableDiffusion, settings: Settings) -> State:
+def full(family: Family, settings: Settings) -> State:
     conditioning = family.encode(PROMPTS, settings)
     noise = family.draw_noise(SEEDS, settings)
     return family.denoise(noise, conditioning, settings, settings.steps)

@@ -1,4 +1,4 @@
-"""The family against diffusers' own pipeline: the same latents, pixels, cost and black images."""
+"""The families against diffusers' own pipelines: equal latents, pixels, cost and black images."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tests.probe.pipelines import (
     SCHEDULERS,
     SEEDS,
     SETTINGS,
+    family_of,
     full,
     official,
     with_scheduler,
@@ -31,7 +32,7 @@ def test_a_full_render_equals_the_official_pipeline_bit_for_bit(
     tiny_pipeline: Any, guidance: float, width: int
 ) -> None:
     settings = Settings(6, guidance, 32, width, "a dog")
-    family = StableDiffusion(tiny_pipeline)
+    family = family_of(tiny_pipeline)
     latents = full(family, settings).latents
     assert torch.equal(latents, official(tiny_pipeline, settings, "latent"))
     expected = official(tiny_pipeline, settings, "pil")
@@ -40,17 +41,17 @@ def test_a_full_render_equals_the_official_pipeline_bit_for_bit(
 
 @pytest.mark.parametrize("kind", SCHEDULERS)
 def test_every_accepted_scheduler_equals_the_official_pipeline(
-    ddim_pipeline: Any, pndm_pipeline: Any, kind: Any
+    ddim_pipeline: Any, pndm_pipeline: Any, xl_pipeline: Any, kind: Any
 ) -> None:
-    for pipeline in (ddim_pipeline, pndm_pipeline):
+    for pipeline in (ddim_pipeline, pndm_pipeline, xl_pipeline):
         with_scheduler(pipeline, kind)
-        latents = full(StableDiffusion(pipeline), SETTINGS).latents
+        latents = full(family_of(pipeline), SETTINGS).latents
         assert latents.isfinite().all()
         assert torch.equal(latents, official(pipeline, SETTINGS, "latent"))
 
 
 def test_a_verb_leaves_the_state_it_was_given_usable(tiny_pipeline: Any) -> None:
-    family = StableDiffusion(tiny_pipeline)
+    family = family_of(tiny_pipeline)
     conditioning = family.encode(PROMPTS, SETTINGS)
     noise = family.draw_noise(SEEDS, SETTINGS)
     once = family.denoise(noise, conditioning, SETTINGS, 6)
@@ -73,7 +74,7 @@ def test_nfe_counts_the_evaluations_that_are_really_made(
     tiny_pipeline: Any, guidance: float
 ) -> None:
     settings = Settings(5, guidance, 32, 32, "")
-    family = StableDiffusion(tiny_pipeline)
+    family = family_of(tiny_pipeline)
     made = 0
 
     def count(module: Any, args: Any, kwargs: Any) -> None:

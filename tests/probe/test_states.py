@@ -21,6 +21,7 @@ from tests.probe.pipelines import (
     SCHEDULERS,
     SEEDS,
     SETTINGS,
+    family_of,
     full,
     official,
     with_scheduler,
@@ -49,7 +50,7 @@ def test_a_saved_prefix_continues_as_if_never_stopped(
 def test_survivors_of_different_batches_continue_together(
     tiny_pipeline: Any, tmp_path: Path
 ) -> None:
-    family = StableDiffusion(tiny_pipeline)
+    family = family_of(tiny_pipeline)
     paths = []
     for prompt, seed in zip(PROMPTS, SEEDS, strict=True):
         conditioning = family.encode([prompt] * 3, SETTINGS)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from promptprobe.probe.capture import Capture
-from promptprobe.probe.family import Settings
-from promptprobe.probe.stable_diffusion import StableDiffusion
+from promptprobe.probe.family import Family, Settings
 from promptprobe.probe.trace import Trace, join, record_trace, word_focus
+from tests.probe.pipelines import family_of
 
 PROMPTS = ["a cat", "a red cat left of a blue car", "a photo of a green umbrella"]
 SEEDS = [5, 6, 7]
@@ -19,8 +19,8 @@ K = 3
 
 
 @pytest.fixture
-def family(tiny_pipeline: Any) -> StableDiffusion:
-    return StableDiffusion(tiny_pipeline)
+def family(tiny_pipeline: Any) -> Family:
+    return family_of(tiny_pipeline)
 
 
 def row(trace: Trace, index: int) -> dict[str, torch.Tensor]:
@@ -34,7 +34,7 @@ def row(trace: Trace, index: int) -> dict[str, torch.Tensor]:
     }
 
 
-def test_a_trace_has_the_shapes_it_states(family: StableDiffusion) -> None:
+def test_a_trace_has_the_shapes_it_states(family: Family) -> None:
     trace, state = record_trace(family, PROMPTS, SEEDS, SETTINGS, K)
     layers = len(family.layers())
     assert trace.words == (
@@ -44,14 +44,15 @@ def test_a_trace_has_the_shapes_it_states(family: StableDiffusion) -> None:
     )
     assert trace.maps.shape == (3, 5, 2 * layers, 16, 16)
     assert trace.mask.sum(1).tolist() == [1, 5, 3]
-    assert trace.embeddings.shape == (3, 5, 32)
+    dim = family.encode(PROMPTS, SETTINGS).embeddings.shape[-1]
+    assert trace.embeddings.shape == (3, 5, dim)
     assert trace.x0.shape == trace.gap.shape == (3, 4, 16, 16)
     assert len(trace.layers) == 2 * layers
     assert trace.last.shape[2] == layers
     assert state.step == K
 
 
-def test_padding_is_zero_and_words_are_not(family: StableDiffusion) -> None:
+def test_padding_is_zero_and_words_are_not(family: Family) -> None:
     trace, _ = record_trace(family, PROMPTS, SEEDS, SETTINGS, K)
     assert bool((trace.maps[~trace.mask] == 0).all())
     assert bool((trace.embeddings[~trace.mask] == 0).all())
@@ -59,9 +60,7 @@ def test_padding_is_zero_and_words_are_not(family: StableDiffusion) -> None:
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])
-def test_maps_are_the_last_step_and_the_mean_of_those_before(
-    family: StableDiffusion, k: int
-) -> None:
+def test_maps_are_the_last_step_and_the_mean_of_those_before(family: Family, k: int) -> None:
     trace, _ = record_trace(family, PROMPTS[1:2], SEEDS[1:2], SETTINGS, k)
     conditioning = family.encode(PROMPTS[1:2], SETTINGS)
     steps: list[torch.Tensor] = []
@@ -82,7 +81,7 @@ def test_maps_are_the_last_step_and_the_mean_of_those_before(
     assert torch.allclose(trace.maps[0, 0, place], earlier, atol=1e-6)
 
 
-def test_the_pieces_of_a_word_are_joined(family: StableDiffusion) -> None:
+def test_the_pieces_of_a_word_are_joined(family: Family) -> None:
     trace, _ = record_trace(family, PROMPTS[2:], SEEDS[2:], SETTINGS, 1)
     conditioning = family.encode(PROMPTS[2:], SETTINGS)
     umbrella = conditioning.words[0][2]
@@ -97,7 +96,7 @@ def test_the_pieces_of_a_word_are_joined(family: StableDiffusion) -> None:
     assert torch.allclose(trace.embeddings[0, 2], mean, atol=1e-6)
 
 
-def test_a_trace_and_its_image_do_not_depend_on_the_batch(family: StableDiffusion) -> None:
+def test_a_trace_and_its_image_do_not_depend_on_the_batch(family: Family) -> None:
     together, state = record_trace(family, PROMPTS, SEEDS, SETTINGS, K)
     conditioning = family.encode(PROMPTS, SETTINGS)
     latents = family.denoise(state, conditioning, SETTINGS, SETTINGS.steps).latents
@@ -111,7 +110,7 @@ def test_a_trace_and_its_image_do_not_depend_on_the_batch(family: StableDiffusio
         assert abs(family.decode(finished.latents)[0].astype(int) - images[index]).max() <= 1
 
 
-def test_prompt_and_seed_both_show_in_the_maps(family: StableDiffusion) -> None:
+def test_prompt_and_seed_both_show_in_the_maps(family: Family) -> None:
     prompts = ["a red cat", "a red cat", "a red dog"]
     trace, _ = record_trace(family, prompts, [5, 6, 5], SETTINGS, K)
     red = trace.maps[:, 0]
@@ -119,7 +118,7 @@ def test_prompt_and_seed_both_show_in_the_maps(family: StableDiffusion) -> None:
     assert (trace.maps[0, 1] - trace.maps[2, 1]).abs().max() > 1e-4
 
 
-def test_recording_leaves_the_denoised_state_bit_identical(family: StableDiffusion) -> None:
+def test_recording_leaves_the_denoised_state_bit_identical(family: Family) -> None:
     _, state = record_trace(family, PROMPTS, SEEDS, SETTINGS, K)
     plain = family.denoise(
         family.draw_noise(SEEDS, SETTINGS), family.encode(PROMPTS, SETTINGS), SETTINGS, K
@@ -128,9 +127,7 @@ def test_recording_leaves_the_denoised_state_bit_identical(family: StableDiffusi
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 32), (64, 80)])
-def test_other_sizes_give_maps_of_the_same_grid(
-    family: StableDiffusion, height: int, width: int
-) -> None:
+def test_other_sizes_give_maps_of_the_same_grid(family: Family, height: int, width: int) -> None:
     settings = Settings(4, 3.0, height, width, "")
     trace, _ = record_trace(family, PROMPTS, SEEDS, settings, 2)
     assert trace.maps.shape[-2:] == (16, 16)
@@ -138,20 +135,20 @@ def test_other_sizes_give_maps_of_the_same_grid(
     assert bool(trace.maps.isfinite().all())
 
 
-def test_without_guidance_the_gap_is_zero(family: StableDiffusion) -> None:
+def test_without_guidance_the_gap_is_zero(family: Family) -> None:
     trace, _ = record_trace(family, PROMPTS, SEEDS, Settings(6, 1.0, 32, 32, ""), K)
     assert bool((trace.gap == 0).all())
     assert bool((trace.maps[trace.mask] > 0).all())
 
 
-def test_a_prompt_without_words_has_an_empty_mask(family: StableDiffusion) -> None:
+def test_a_prompt_without_words_has_an_empty_mask(family: Family) -> None:
     trace, _ = record_trace(family, [""], [1], SETTINGS, 1)
     assert trace.words == ((),)
     assert trace.mask.tolist() == [[False]]
     assert word_focus(trace).tolist() == [[0.0]]
 
 
-def test_joined_traces_keep_every_candidate(family: StableDiffusion) -> None:
+def test_joined_traces_keep_every_candidate(family: Family) -> None:
     parts = [
         record_trace(family, PROMPTS[i : i + 1], SEEDS[i : i + 1], SETTINGS, K)[0] for i in range(3)
     ]
@@ -164,7 +161,7 @@ def test_joined_traces_keep_every_candidate(family: StableDiffusion) -> None:
     assert bool((whole.maps[~whole.mask] == 0).all())
 
 
-def test_focus_is_a_share_and_nought_for_padding(family: StableDiffusion) -> None:
+def test_focus_is_a_share_and_nought_for_padding(family: Family) -> None:
     trace, _ = record_trace(family, PROMPTS, SEEDS, SETTINGS, K)
     focus = word_focus(trace)
     assert bool(((focus >= 0) & (focus <= 1)).all())
@@ -173,11 +170,11 @@ def test_focus_is_a_share_and_nought_for_padding(family: StableDiffusion) -> Non
 
 
 @pytest.mark.parametrize("k", [0, 7])
-def test_too_few_or_too_many_probed_steps_are_refused(family: StableDiffusion, k: int) -> None:
+def test_too_few_or_too_many_probed_steps_are_refused(family: Family, k: int) -> None:
     with pytest.raises(ValueError, match=f"expected from 1 to 6 steps to probe, got {k}"):
         record_trace(family, PROMPTS, SEEDS, SETTINGS, k)
 
 
-def test_prompts_and_seeds_must_pair_up(family: StableDiffusion) -> None:
+def test_prompts_and_seeds_must_pair_up(family: Family) -> None:
     with pytest.raises(ValueError, match="3 prompts, but 2 seeds"):
         record_trace(family, PROMPTS, SEEDS[:2], SETTINGS, K)

@@ -136,6 +136,11 @@ def test_missing_weights_of_the_built_in_model_are_named(
         open_model()
 
 
+def test_guidance_is_what_the_official_pipeline_takes(pndm_folder: Path, xl_folder: Path):
+    assert open_model(pndm_folder).generation.guidance == 7.5
+    assert open_model(xl_folder).generation.guidance == 5.0
+
+
 def test_the_built_in_model_opens_with_its_own_defaults():
     toolbox = open_toolbox()
     used = toolbox.settings_used

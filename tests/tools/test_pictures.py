@@ -103,11 +103,13 @@ def test_a_snippet_of_a_pipeline_object_loads_nothing():
     assert "pipeline(" in code
 
 
-def test_the_snippet_reproduces_the_picture(ddim_folder: Path, pndm_folder: Path, tmp_path: Path):
+def test_the_snippet_reproduces_the_picture(
+    ddim_folder: Path, pndm_folder: Path, xl_folder: Path, tmp_path: Path
+):
     """Within one level of 255: alone and in a batch, convolutions may sum in another order."""
     candidates = [Candidate(prompt=text, seed=4) for text in ("a red cat", "a dog of blue")]
     script, made = "", []
-    for at, folder in enumerate((ddim_folder, pndm_folder)):
+    for at, folder in enumerate((ddim_folder, pndm_folder, xl_folder)):
         generation = Generation(steps=4, guidance=5, negative_prompt="green")
         toolbox = open_toolbox(folder, generation, lambda brief, image: 1.0)
         rendered = toolbox.render(candidates, [None, None], tmp_path / str(at))
