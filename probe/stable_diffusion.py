@@ -84,16 +84,10 @@ class StableDiffusion:
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
-        pipeline = self.pipeline
         if not prompts:
             raise ValueError("no prompts given: expected at least one")
-        guided = settings.guidance > 1
-        negative = [settings.negative_prompt] * len(prompts) if guided else None
-        conditional, unconditional = pipeline.encode_prompt(
-            list(prompts), self.device, 1, guided, negative
-        )
-        rows = torch.cat([unconditional, conditional]) if guided else conditional
-        return Conditioning(rows, *self._words(prompts))
+        rows, added = self._embed(prompts, settings)
+        return Conditioning(rows, *self._words(prompts), added)
 
     def draw_noise(self, seeds: Sequence[int], settings: Settings) -> State:
         scheduler = fresh(self.pipeline.scheduler, settings.steps, self.device)
@@ -192,6 +186,17 @@ class StableDiffusion:
         )[0]
         return prediction
 
+    def _embed(
+        self, prompts: Sequence[str], settings: Settings
+    ) -> tuple[Float[Tensor, "sample token dim"], dict[str, Tensor]]:
+        """`Conditioning.embeddings`, and what is `added` to them."""
+        guided = settings.guidance > 1
+        negative = [settings.negative_prompt] * len(prompts) if guided else None
+        conditional, unconditional = self.pipeline.encode_prompt(
+            list(prompts), self.device, 1, guided, negative
+        )
+        return torch.cat([unconditional, conditional]) if guided else conditional, {}
+
     @property
     def _dtype(self) -> torch.dtype:
         """Of the embeddings, and so of the latents."""
@@ -232,9 +237,14 @@ class StableDiffusion:
 
     def _decode(self, latents: Latents) -> Float[Tensor, "batch 3 height width"]:
         vae = self.pipeline.vae
-        scaled = latents.to(vae.dtype) / vae.config.scaling_factor  # a trace keeps x0 in float32
+        scaled = self._unscaled(latents.to(vae.dtype))  # a trace keeps x0 in float32
         image: Tensor = vae.decode(scaled, return_dict=False)[0]
         return image
+
+    def _unscaled(self, latents: Latents) -> Latents:
+        """What the VAE decodes."""
+        unscaled: Tensor = latents / self.pipeline.vae.config.scaling_factor
+        return unscaled
 
     def _check(self, pipeline: Any) -> None:
         """TypeError or ValueError for a pipeline that is none of this family."""

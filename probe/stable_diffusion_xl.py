@@ -16,7 +16,7 @@ from diffusers import StableDiffusionXLPipeline
 from jaxtyping import Float
 from torch import Tensor
 
-from promptprobe.probe.family import Conditioning, Images, Latents, Settings
+from promptprobe.probe.family import Images, Latents, Settings
 from promptprobe.probe.stable_diffusion import StableDiffusion
 
 
@@ -28,9 +28,15 @@ class StableDiffusionXL(StableDiffusion):
     addition = "text_time"
 
     @torch.no_grad()
-    def encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
-        if not prompts:
-            raise ValueError("no prompts given: expected at least one")
+    def decode_checked(self, latents: Latents) -> tuple[Images, tuple[bool, ...]]:
+        image, watermark = self._decode(latents), self.pipeline.watermark
+        if watermark is not None:
+            image = watermark.apply_watermark(image)
+        return self._pixels(image, [True] * len(latents)), (False,) * len(latents)
+
+    def _embed(
+        self, prompts: Sequence[str], settings: Settings
+    ) -> tuple[Float[Tensor, "sample token dim"], dict[str, Tensor]]:
         guided = settings.guidance > 1
         negative = [settings.negative_prompt] * len(prompts) if settings.negative_prompt else None
         conditional, unconditional, pooled, unconditional_pooled = self.pipeline.encode_prompt(
@@ -51,15 +57,7 @@ class StableDiffusionXL(StableDiffusion):
             text_encoder_projection_dim=self.pipeline.text_encoder_2.config.projection_dim,
         )
         times = times.to(self.device).repeat(len(pooled), 1)
-        added = {"text_embeds": pooled, "time_ids": times}
-        return Conditioning(conditional, *self._words(prompts), added)
-
-    @torch.no_grad()
-    def decode_checked(self, latents: Latents) -> tuple[Images, tuple[bool, ...]]:
-        image, watermark = self._decode(latents), self.pipeline.watermark
-        if watermark is not None:
-            image = watermark.apply_watermark(image)
-        return self._pixels(image, [True] * len(latents)), (False,) * len(latents)
+        return conditional, {"text_embeds": pooled, "time_ids": times}
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -73,18 +71,17 @@ class StableDiffusionXL(StableDiffusion):
         try:
             if raised:
                 vae.to(torch.float32)
-            image: Tensor = vae.decode(self._unscaled(latents.to(vae.dtype)), return_dict=False)[0]
+            return super()._decode(latents)
         finally:
             if raised:
                 vae.to(before)
-        return image
 
     def _unscaled(self, latents: Latents) -> Latents:
-        """What the VAE decodes: by its mean and deviation where it has both, else by its factor."""
+        """By the VAE's mean and deviation where it has both, too."""
         config = self.pipeline.vae.config
         mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
         if mean is None or std is None:
-            return latents / config.scaling_factor
+            return super()._unscaled(latents)
         mean, std = (torch.tensor(x).view(1, -1, 1, 1).to(latents) for x in (mean, std))
         return latents * std / config.scaling_factor + mean
 

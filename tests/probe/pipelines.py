@@ -54,7 +54,7 @@ def official(pipeline: Any, settings: Settings, output_type: str) -> Any:
         guidance_scale=settings.guidance,
         height=settings.height,
         width=settings.width,
-        negative_prompt=[settings.negative_prompt] * 2,
+        negative_prompt=[settings.negative_prompt] * 2 if settings.negative_prompt else None,
         generator=[torch.Generator().manual_seed(seed) for seed in SEEDS],
         output_type=output_type,
     ).images
