@@ -97,6 +97,8 @@ class Trained:
     margin: float
     figures: dict[str, float]
     """On validation."""
+    groups: list[list[int]]
+    """The candidates that it was trained on."""
 
 
 def train(examples: Examples, plan: Plan, width: int = 24) -> Trained:
@@ -114,18 +116,13 @@ def train(examples: Examples, plan: Plan, width: int = 24) -> Trained:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         network = _fit(Network(shape), examples, parts, plan)
-    return finish(network, examples, parts["selection"], parts["calibration"])
+    return _finish(network, examples, parts)
 
 
-def finish(
-    network: Network,
-    examples: Examples,
-    selection: list[list[int]],
-    calibration: list[list[int]],
-) -> Trained:
+def _finish(network: Network, examples: Examples, parts: dict[str, list[list[int]]]) -> Trained:
     """Stack on one half of validation; calibrate and measure on the other."""
-    chosen_on, held_out = list(chain(*selection)), list(chain(*calibration))
-    group = torch.repeat_interleave(torch.tensor([len(group) for group in selection]))
+    chosen_on, held_out = list(chain(*parts["selection"])), list(chain(*parts["calibration"]))
+    group = torch.repeat_interleave(torch.tensor([len(group) for group in parts["selection"]]))
     alone, _, _ = predict(network, examples, chosen_on)
     seen, score = _previews(examples, chosen_on), _scores(examples, chosen_on)
     stack = fit_stack(alone, seen, score, group)
@@ -141,7 +138,8 @@ def finish(
         "within_pairwise_preview_alone": pairwise_accuracy(seen, score, places),
         "interval_width": float((high - low).mean()),
     }
-    return Trained(network, stack, margin, {name: round(x, 4) for name, x in figures.items()})
+    figures = {name: round(value, 4) for name, value in figures.items()}
+    return Trained(network, stack, margin, figures, parts["train"])
 
 
 def _split(examples: Examples) -> dict[str, list[list[int]]]:
@@ -254,8 +252,7 @@ def make_probe(shards: Path, out: Path, plan: Plan) -> Card:
     collection = read_collection(shards)
     examples = read_shards(shards)
     trained = train(examples, plan)
-    groups = _split(examples)["train"]
-    trained_on = list(chain(*groups))
+    trained_on = list(chain(*trained.groups))
     card = Card(
         model=collection.model,
         ranges=collection.facts,
@@ -264,7 +261,7 @@ def make_probe(shards: Path, out: Path, plan: Plan) -> Card:
         target=collection.target,
         stack=trained.stack,
         candidates=len(trained_on),
-        prompts=len(groups),
+        prompts=len(trained.groups),
         median=float(_scores(examples, trained_on).median()),
         margin=trained.margin,
         figures=trained.figures,
