@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -66,47 +67,33 @@ def foretell(
             gap=torch.where(rows, trace.gap, 0),
         )
     previews = scorer(brief, [Image.fromarray(pixels) for pixels in family.decode(trace.x0)])
-    views = _by_probe(probe, trace, previews) if probe else _by_preview(trace, previews)
-    reasons = [
-        f"the preview was not scored: {preview.reason}" if preview.value is None else ""
-        for preview in previews
-    ]
-    reasons = [
-        why if fine else NOT_FINITE for why, fine in zip(reasons, finite.tolist(), strict=True)
-    ]
+    views = _views(probe, trace, previews)
     return [
-        Foretold(None, why) if why else Foretold(view)
-        for view, why in zip(views, reasons, strict=True)
-    ]
-
-
-def _by_probe(probe: Probe, trace: Trace, previews: Sequence[Score]) -> list[Prediction]:
-    seen = torch.tensor([preview.value or 0.0 for preview in previews])
-    return [
-        Prediction(
-            score=found.score,
-            low=found.low,
-            high=found.high,
-            basis="probe",
-            explanation=preview.explanation,
-            words=words,
-        )
-        for found, preview, words in zip(
-            probe.predict(trace, seen), previews, focused_words(trace), strict=True
+        Foretold(None, why)
+        if (why := _unforetold(preview, fine))
+        else Foretold(Prediction(**view, explanation=preview.explanation, words=words))
+        for view, preview, fine, words in zip(
+            views, previews, finite.tolist(), focused_words(trace), strict=True
         )
     ]
 
 
-def _by_preview(trace: Trace, previews: Sequence[Score]) -> list[Prediction]:
+def _views(probe: Probe | None, trace: Trace, previews: Sequence[Score]) -> list[dict[str, Any]]:
+    """What a prediction says in numbers, and on what basis; an unscored preview counts as zero."""
+    seen = [preview.value or 0.0 for preview in previews]
+    if probe is None:
+        return [{"basis": "preview", "score": value} for value in seen]
     return [
-        Prediction(
-            score=preview.value or 0.0,
-            basis="preview",
-            explanation=preview.explanation,
-            words=words,
-        )
-        for preview, words in zip(previews, focused_words(trace), strict=True)
+        {"basis": "probe", "score": found.score, "low": found.low, "high": found.high}
+        for found in probe.predict(trace, torch.tensor(seen))
     ]
+
+
+def _unforetold(preview: Score, fine: bool) -> str:
+    """Why there is no prediction, or nothing."""
+    if not fine:
+        return NOT_FINITE
+    return f"the preview was not scored: {preview.reason}" if preview.value is None else ""
 
 
 def focused_words(trace: Trace) -> Sequence[tuple[Word, ...]]:
