@@ -1,17 +1,21 @@
-"""Capture of cross-attention: where did the image look at each token?
+"""Capture of attention from image to text: where did the image look at each token?
 
-Nothing of the model is copied or changed. Hooks on the attention modules name the layer and enter
-a TorchFunctionMode around their forward only; the mode sees scaled_dot_product_attention's inputs
-and then calls the original, so the model's output is bit-identical with and without. Everything is
-restored on leaving, after an exception too. These UNets call torch's own function, so there is no
-attention backend to switch; a processor that takes another way is an error, never an empty map.
+Nothing of the model is copied or changed. For one evaluation of the denoiser, hooks on the
+attention modules name the layer and enter a TorchFunctionMode around their forward only; the mode
+sees scaled_dot_product_attention's inputs and then calls the original, so the output is
+bit-identical with and without. Everything is restored on leaving, after an exception too. Whatever
+way around torch's own function the user has chosen is switched off meanwhile (native.py); a way
+that cannot be switched off is an error, never an empty map.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,42 +24,93 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from promptprobe.probe.native import native_attention
+
 MOST = 16
 """Queries are sampled on a grid of at most 16 x 16."""
 
-TOLERANCE = 1e-5
-"""How far a captured map may be from the plain reference, in fp32."""
+AT_ONCE = 2**24
+"""Attention weights in memory at once: 64 MiB of float32."""
 
-AttentionMaps = Float[Tensor, "batch down across key"]
+GroupMaps = Float[Tensor, "batch group row col"]
+Groups = Float[Tensor, "batch group key"]
 
 
 class CaptureError(RuntimeError):
     """Attention that should have been captured was not, or not rightly."""
 
 
-class Capture:
-    """Context manager: the cross-attention of every forward pass inside it, layer by layer.
+@dataclass(frozen=True)
+class Layout:
+    """How image and text sit in a family's attention."""
 
-    `layers` are the attention modules by name; `batch` candidates sit in the last rows (under
-    guidance the conditional half comes last); `size` is the latents' rows and columns.
+    text: Literal["apart", "first", "last"]
+    """Text in keys of its own (cross-attention), or in one sequence before or after the image."""
+    patch: int = 1
+    """Latent rows and columns that a token of the image stands for, in joint attention."""
+    multiple: int = 1
+    """In joint attention, the image's tokens are padded to a multiple of so many."""
+    conditional: Literal["first", "last"] = "last"
+    """Which rows of a guided batch hold the conditional half."""
+
+    @property
+    def keys(self) -> str:
+        """What a row of attention weights, summing to one, is shared among."""
+        return "text" if self.text == "apart" else "text and image"
+
+    def grid(self, queries: int, size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of the image's tokens, for latents of `size`."""
+        if self.text == "apart":
+            return extent(queries, *size)
+        return size[0] // self.patch, size[1] // self.patch
+
+    def span(self, keys: int, grid: tuple[int, int], text: int) -> slice:
+        """Where the `text` keys sit. CaptureError: so many keys do not fit this layout."""
+        image = -(-grid[0] * grid[1] // self.multiple) * self.multiple
+        image = 0 if self.text == "apart" else image
+        found = keys - image
+        if found < text or (found > text and self.multiple == 1):
+            raise CaptureError(f"expected {text} keys of text among {keys}, found {found}")
+        start = image if self.text == "last" else 0
+        return slice(start, start + text)
+
+
+class Capture:
+    """Context manager around one evaluation of a denoiser, to be entered again for the next.
+
+    `layers` are the attention modules of `denoiser` by name; `groups` says which keys of text are
+    added up to one map (rows of zeros give empty maps); one row a candidate; `size` is the latents'
+    rows and columns. Only calls of the thread that entered are seen.
     """
 
     def __init__(
-        self, layers: Mapping[str, nn.Module], *, batch: int, size: tuple[int, int]
+        self,
+        denoiser: nn.Module,
+        layers: Mapping[str, nn.Module],
+        layout: Layout,
+        groups: Groups,
+        size: tuple[int, int],
     ) -> None:
         if not layers:
-            raise CaptureError("the model has no cross-attention module to capture")
+            raise CaptureError("the model has no attention from image to text to capture")
         self.layers = dict(layers)
-        self._batch = batch
-        self._size = size
-        self._found: dict[str, AttentionMaps] = {}
-        self._hooks: list[Any] = []
+        self._denoiser, self._layout, self._groups, self._size = denoiser, layout, groups, size
+        self._found: dict[str, GroupMaps] = {}
+        self._entered = ExitStack()
+        self._thread = 0
         self._inside: list[_Interception] = []
 
     def __enter__(self) -> Capture:
-        for name, module in self.layers.items():
-            self._hooks.append(module.register_forward_pre_hook(self._enter(name)))
-            self._hooks.append(module.register_forward_hook(self._leave, always_call=True))
+        self._thread = threading.get_ident()
+        with ExitStack() as stack:
+            stack.enter_context(native_attention(self._denoiser, self.layers.values()))
+            for name, module in self.layers.items():
+                for hook in (
+                    module.register_forward_pre_hook(self._enter(name)),
+                    module.register_forward_hook(self._leave, always_call=True),
+                ):
+                    stack.callback(hook.remove)
+            self._entered = stack.pop_all()
         return self
 
     def __exit__(
@@ -64,24 +119,23 @@ class Capture:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks.clear()
-        self._found.clear()
+        self._entered.close()
+        if error is not None:
+            self._found.clear()
 
-    def take(self) -> dict[str, AttentionMaps]:
-        """The maps since the last `take`: mean over heads, one softmax row over all keys a query.
+    def take(self) -> dict[str, GroupMaps]:
+        """The maps of the last evaluation: mean over heads of each group's share of a row.
 
-        A layer that ran more than once since then gives its last map. Float32, at most 16 x 16.
-        Raises CaptureError, naming layer and processor, if any layer gave none.
+        Float32, at most 16 x 16. Raises CaptureError, naming layer and processor, if any layer
+        gave none.
         """
         for name, module in self.layers.items():
             if name not in self._found:
                 processor = type(getattr(module, "processor", module)).__name__
                 raise CaptureError(
                     f"no attention was captured in {name}: {processor} does not call torch's "
-                    f"scaled_dot_product_attention. Switch slicing, xformers and the like off "
-                    f"(pipeline.unet.set_attn_processor(AttnProcessor2_0()))"
+                    "scaled_dot_product_attention, and it is not known what to put in its place. "
+                    "Set the model's own processor (set_attn_processor, unload the adapter)"
                 )
         maps = {name: self._found[name] for name in self.layers}
         self._found.clear()
@@ -89,28 +143,39 @@ class Capture:
 
     def _enter(self, name: str) -> Callable[[nn.Module, Any], None]:
         def hook(module: nn.Module, inputs: Any) -> None:
-            mode = _Interception(lambda *call: self._keep(name, *call))
-            mode.__enter__()
-            self._inside.append(mode)
+            if threading.get_ident() == self._thread:
+                mode = _Interception(lambda *call: self._keep(name, *call))
+                mode.__enter__()
+                self._inside.append(mode)
 
         return hook
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        self._inside.pop().__exit__(None, None, None)
+        if threading.get_ident() == self._thread:
+            self._inside.pop().__exit__(None, None, None)
 
     def _keep(
         self, name: str, query: Tensor, key: Tensor, mask: Tensor | None, scale: float | None
     ) -> None:
-        rows, cols = extent(query.shape[-2], *self._size)
-        places, shape = sample_grid(rows, cols)
+        batch, _, text = self._groups.shape
+        rows = slice(0, batch) if self._layout.conditional == "first" else slice(-batch, None)
+        grid = self._layout.grid(query.shape[-2], self._size)
+        span = self._layout.span(key.shape[-2], grid, text)
+        places, shape = sample_grid(*grid)
+        if self._layout.text == "first":
+            places = places + span.stop
         places = places.to(query.device)
         if mask is not None and mask.shape[-2] != 1:
-            mask = mask.expand(*query.shape[:-1], -1)[-self._batch :, :, places]
+            mask = mask.expand(*query.shape[:-1], -1)[rows, :, places]
         elif mask is not None:
-            mask = mask.expand(query.shape[0], *mask.shape[1:])[-self._batch :]
-        weights = attention(query[-self._batch :, :, places], key[-self._batch :], mask, scale)
-        maps = rearrange(weights.mean(1), "b (row col) key -> b row col key", row=shape[0])
-        self._found[name] = maps
+            mask = mask.expand(query.shape[0], *mask.shape[1:])[rows]
+        shares = grouped(query[rows, :, places], key[rows], mask, scale, self._on_device(key), span)
+        self._found[name] = rearrange(shares, "b g (row col) -> b g row col", row=shape[0])
+
+    def _on_device(self, like: Tensor) -> Groups:
+        if self._groups.device != like.device:
+            self._groups = self._groups.to(like.device)
+        return self._groups
 
 
 class _Interception(TorchFunctionMode):
@@ -138,9 +203,28 @@ class _Interception(TorchFunctionMode):
         enable_gqa: bool = False,
     ) -> None:
         if is_causal or enable_gqa:
-            raise CaptureError("cross-attention with causal masks or grouped heads is not known")
+            raise CaptureError("attention with causal masks or grouped heads is not known")
         with torch.no_grad():
             self._keep(query, key, attn_mask, scale)
+
+
+def grouped(
+    query: Float[Tensor, "batch head query dim"],
+    key: Float[Tensor, "batch head key dim"],
+    mask: Tensor | None,
+    scale: float | None,
+    groups: Float[Tensor, "batch group text"],
+    span: slice,
+) -> Float[Tensor, "batch group query"]:
+    """Each group's share of attention, mean over heads; a few candidates at a time."""
+    step = max(1, AT_ONCE // (query.shape[1] * query.shape[2] * key.shape[2]))
+    parts = []
+    for start in range(0, len(query), step):
+        part = slice(start, start + step)
+        weights = attention(query[part], key[part], mask if mask is None else mask[part], scale)
+        text = weights[..., span].mean(1)
+        parts.append(groups[part] @ text.transpose(1, 2))
+    return torch.cat(parts)
 
 
 def attention(
@@ -151,7 +235,7 @@ def attention(
 ) -> Float[Tensor, "batch head query key"]:
     """Softmax over all keys of the scaled, masked logits, in float32."""
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    logits = (query.float() @ key.float().transpose(-1, -2)) * scale
+    logits = (query.float() * scale) @ key.float().transpose(-1, -2)
     if mask is not None:
         logits = (
             logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
@@ -160,7 +244,7 @@ def attention(
 
 
 def extent(queries: int, rows: int, cols: int) -> tuple[int, int]:
-    """Rows and columns of a layer with so many queries, for a UNet that halves (rounding up)."""
+    """Rows and columns of a layer with so many queries, for a model that halves (rounding up)."""
     start = rows, cols
     while rows * cols > queries:
         rows, cols = -(-rows // 2), -(-cols // 2)
@@ -175,57 +259,3 @@ def sample_grid(rows: int, cols: int) -> tuple[Int[Tensor, " place"], tuple[int,
     down = ((torch.arange(high) + 0.5) * rows / high).long()
     across = ((torch.arange(wide) + 0.5) * cols / wide).long()
     return (down[:, None] * cols + across[None, :]).flatten(), (high, wide)
-
-
-@torch.no_grad()
-def reference(
-    module: Any, hidden: Float[Tensor, "batch query dim"], text: Float[Tensor, "batch key text"]
-) -> Float[Tensor, "batch query key"]:
-    """Head mean of a diffusers Attention's softmax, computed plainly from the module's inputs."""
-    if module.norm_cross:
-        text = module.norm_encoder_hidden_states(text)
-    query, key = (
-        rearrange(made.float(), "b n (head dim) -> b head n dim", head=module.heads)
-        for made in (module.to_q(hidden), module.to_k(text))
-    )
-    logits = torch.einsum("bhqd,bhkd->bhqk", query, key) * module.scale
-    return logits.softmax(-1).mean(1)
-
-
-def self_check(
-    layers: Mapping[str, nn.Module], forward: Callable[[], None], size: tuple[int, int]
-) -> None:
-    """Hold every layer's captured map to the plain reference on one forward pass.
-
-    `forward` runs the denoiser once on one candidate with latents of `size`, without guidance.
-    Raises CaptureError naming the first layer whose map is missing or wrong.
-    """
-    inputs: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def remember(name: str) -> Callable[[nn.Module, Any, dict[str, Any]], None]:
-        def hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-            inputs[name] = args[0], kwargs["encoder_hidden_states"]
-
-        return hook
-
-    hooks = [
-        module.register_forward_pre_hook(remember(name), with_kwargs=True)
-        for name, module in layers.items()
-    ]
-    try:
-        with Capture(layers, batch=1, size=size) as capture:
-            forward()
-            captured = capture.take()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    for name, maps in captured.items():
-        hidden, text = inputs[name]
-        places, _ = sample_grid(*extent(hidden.shape[1], *size))
-        expected = reference(layers[name], hidden, text)[:, places.to(hidden.device)]
-        error = (rearrange(maps, "b row col key -> b (row col) key") - expected).abs().max().item()
-        if not error <= TOLERANCE:
-            raise CaptureError(
-                f"the captured attention of {name} is {error:.2g} from a plain softmax, "
-                f"expected at most {TOLERANCE}: this model's attention is not understood"
-            )

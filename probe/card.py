@@ -22,6 +22,7 @@ from torch import Tensor
 from promptprobe.probe.calibration import calibrated
 from promptprobe.probe.family import Family, Settings
 from promptprobe.probe.network import COVERAGE, Network, Shape
+from promptprobe.probe.schedulers import prediction_type
 from promptprobe.probe.stacking import Stack
 from promptprobe.probe.trace import Trace, word_focus
 
@@ -42,7 +43,7 @@ class Facts(_Frozen):
     """What a probe depends on. In this first form every range is one value."""
 
     scheduler: str = Field(description="class name")
-    prediction_type: str = Field(description="epsilon, v_prediction or sample")
+    prediction_type: str = Field(description="epsilon, v_prediction, sample or flow_prediction")
     dtype: str = Field(description="of the latents")
     guidance: float
     steps: int = Field(ge=1, description="of a full render")
@@ -51,7 +52,8 @@ class Facts(_Frozen):
     height: int = Field(description="pixels")
     width: int = Field(description="pixels")
     negative_prompt: str
-    layers: tuple[str, ...] = Field(max_length=512, description="cross-attention modules, by name")
+    keys: str = Field(description="what a row of attention, summing to one, is shared among")
+    layers: tuple[str, ...] = Field(max_length=512, description="attention modules, by name")
     weights: str = Field(description="sha256 of these modules' parameters")
 
 
@@ -137,7 +139,7 @@ def facts_of(family: Family, settings: Settings, k: int) -> Facts:
             digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return Facts(
         scheduler=family.scheduler_name,
-        prediction_type=str(state.scheduler.config.get("prediction_type", "epsilon")),
+        prediction_type=prediction_type(state.scheduler),
         dtype=str(state.latents.dtype).removeprefix("torch."),
         guidance=settings.guidance,
         steps=settings.steps,
@@ -146,6 +148,7 @@ def facts_of(family: Family, settings: Settings, k: int) -> Facts:
         height=settings.height,
         width=settings.width,
         negative_prompt=settings.negative_prompt,
+        keys=family.layout.keys,
         layers=tuple(family.layers()),
         weights=digest.hexdigest(),
     )
@@ -238,6 +241,7 @@ def _split(trace: Trace, device: torch.device) -> list[Trace]:
         Trace(
             maps=trace.maps[part].to(device),
             mask=trace.mask[part].to(device),
+            special=trace.special[part].to(device),
             embeddings=trace.embeddings[part].to(device),
             x0=trace.x0[part].to(device),
             gap=trace.gap[part].to(device),

@@ -9,7 +9,8 @@ depend on which batch it sits in: every one has its own CPU generator and its ow
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,6 +18,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
+
+from promptprobe.probe.capture import Capture, Layout
 
 Latents = Float[Tensor, "batch channel high wide"]
 Images = UInt8[np.ndarray, "batch height width 3"]
@@ -40,7 +43,8 @@ class Settings:
     steps: int
     """Denoising steps of a full render."""
     guidance: float
-    """Classifier-free guidance scale; up to 1 there is no guidance and half the cost."""
+    """The official pipeline's guidance scale. Classifier-free guidance, which doubles the cost,
+    takes place above 1 (Z-Image: above 0; FLUX.1 is told the scale and never pays twice)."""
     height: int
     """Pixels."""
     width: int
@@ -64,20 +68,20 @@ class Span:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the denoiser is told."""
+    """What the denoiser is told, and where each prompt's words are in it."""
 
-    embeddings: Float[Tensor, "sample token dim"]
-    """With guidance the unconditional ones first (sample = 2 x batch), else sample = batch."""
+    embeddings: Float[Tensor, "batch token dim"]
+    """The text encoder's output for the prompts alone; a token's place here is its key's place."""
     words: tuple[tuple[Span, ...], ...]
     """Content words per prompt; special tokens, function words and punctuation are left out."""
     cut: tuple[tuple[str, ...], ...]
     """Words per prompt that fall beyond the encoder's token limit."""
-    added: Mapping[str, Float[Tensor, "sample number"]] = field(default_factory=dict)
-    """What else the denoiser is told, by the denoiser's own names; rows as in embeddings."""
-
-    @property
-    def conditional(self) -> Float[Tensor, "batch token dim"]:
-        return self.embeddings[-len(self.words) :]
+    special: tuple[tuple[int, ...], ...]
+    """Places per prompt of tokens that are no text: start, end, padding, template."""
+    told: Mapping[str, Any]
+    """By the denoiser's own names, with the unconditional rows where one call holds both."""
+    untold: Mapping[str, Any] | None = None
+    """The same for the unconditional call, in a family that makes two."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,15 @@ class Family(Protocol):
     def default_size(self) -> tuple[int, int]:
         """Height and width in pixels that the model was made for."""
 
+    @property
+    def layout(self) -> Layout:
+        """How text sits in these modules' attention."""
+
     def layers(self) -> Mapping[str, nn.Module]:
-        """The cross-attention modules, by name, in the model's order."""
+        """The modules in which the image attends to the text, by name, in the model's order."""
+
+    def capture(self, groups: Float[Tensor, "batch group key"], settings: Settings) -> Capture:
+        """A capture of these layers, to be given to `denoise`; see `Capture` for `groups`."""
 
     def encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
         """Text to embeddings, with each content word's place among the tokens."""
@@ -125,8 +136,9 @@ class Family(Protocol):
         settings: Settings,
         until: int,
         observe: Observe | None = None,
+        capture: AbstractContextManager[Any] | None = None,
     ) -> State:
-        """Run the steps state.step .. until - 1."""
+        """Run the steps state.step .. until - 1; `capture` is entered for each evaluation."""
 
     def decode(self, latents: Latents) -> Images:
         """Latents to pixels, unchecked: for previews that a scorer sees."""

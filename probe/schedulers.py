@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -25,6 +26,7 @@ CARRIED: dict[str, tuple[str, ...]] = {
     "EulerAncestralDiscreteScheduler": ("_step_index", "is_scale_input_called"),
     "LMSDiscreteScheduler": ("_step_index", "is_scale_input_called", "derivatives"),
     "DPMSolverMultistepScheduler": ("_step_index", "model_outputs", "lower_order_nums"),
+    "FlowMatchEulerDiscreteScheduler": ("_step_index",),
     "UniPCMultistepScheduler": (
         "_step_index",
         "model_outputs",
@@ -35,30 +37,65 @@ CARRIED: dict[str, tuple[str, ...]] = {
     ),
 }
 
-PREDICTIONS = ("epsilon", "v_prediction", "sample")
+NOISE_PREDICTIONS = ("epsilon", "v_prediction", "sample")
+FLOW = "flow_prediction"
 
 
-def check_scheduler(scheduler: Any) -> None:
-    """ValueError, by name, for a scheduler whose state cannot be carried."""
-    name = type(scheduler).__name__
+def check_scheduler(scheduler: Any, *, flow: bool) -> None:
+    """ValueError, by name, for a scheduler whose state cannot be carried, or of another kind.
+
+    flow: whether the model predicts the velocity of a straight path from image to noise.
+    """
+    name, config = type(scheduler).__name__, scheduler.config
+    fit = "FlowMatchEulerDiscreteScheduler" if flow else "DDIMScheduler"
     if name not in CARRIED:
         known = ", ".join(CARRIED)
         raise ValueError(
             f"the scheduler {name} cannot be stopped and continued exactly; known ones: {known}. "
-            f"Set one: pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)"
+            f"Set one: pipeline.scheduler = {fit}.from_config(pipeline.scheduler.config)"
         )
-    if scheduler.config.prediction_type not in PREDICTIONS:
+    found, known_ones = prediction_type(scheduler), (FLOW,) if flow else NOISE_PREDICTIONS
+    if found not in known_ones or (flow and not config.get("use_flow_sigmas", name == fit)):
         raise ValueError(
-            f"{name} has prediction_type {scheduler.config.prediction_type!r}; "
-            f"expected one of {', '.join(PREDICTIONS)}"
+            f"{name} has prediction_type {found!r} and use_flow_sigmas "
+            f"{config.get('use_flow_sigmas', found == FLOW)}; this model needs one of "
+            f"{', '.join(known_ones)}{' with use_flow_sigmas' if flow else ''}, as {fit} has"
         )
 
 
-def fresh(scheduler: Any, steps: int, device: torch.device) -> Any:
-    """A copy with its timesteps set; the pipeline's own is left as it is."""
+def prediction_type(scheduler: Any) -> str:
+    """What the denoiser predicts; the flow scheduler knows one kind and does not name it."""
+    return str(scheduler.config.get("prediction_type", FLOW))
+
+
+def fresh(scheduler: Any, steps: int, device: torch.device, **schedule: Any) -> Any:
+    """A copy with its timesteps set; the pipeline's own is left as it is.
+
+    schedule: what the official pipeline gives `set_timesteps` beside the number of steps.
+    """
     own = copy.deepcopy(scheduler)
-    own.set_timesteps(steps, device=device)
+    own.set_timesteps(steps, device=device, **schedule)
     return own
+
+
+def flow_shift(scheduler: Any, tokens: int, most: float = 1.15) -> float:
+    """How far flow models shift their path towards noise for an image of so many tokens (`mu`).
+
+    Esser et al. 2024, arXiv 2403.03206, section 5.3.2, as diffusers' pipelines compute it; `most`
+    is theirs where the scheduler names none. Without dynamic shifting a scheduler ignores it.
+    """
+    config = scheduler.config
+    few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    base, top = config.get("base_shift", 0.5), config.get("max_shift", most)
+    slope = (top - base) / (many - few)
+    return float(tokens * slope + (base - slope * few))
+
+
+def even_sigmas(scheduler: Any, steps: int) -> dict[str, Any]:
+    """The sigmas that FLUX.1's kin ask for, unless the scheduler makes flow sigmas of its own."""
+    if scheduler.config.get("use_flow_sigmas"):
+        return {}
+    return {"sigmas": np.linspace(1.0, 1 / steps, steps)}
 
 
 def evaluations(scheduler: Any, steps: int) -> list[int]:
@@ -99,10 +136,14 @@ def predict_x0(
     """The clean latents that a prediction implies, from the *scaled* model input.
 
     Salimans & Ho 2022 (arXiv 2202.00512): with v = alpha eps - sigma x0,
-    x0 = alpha x - sigma v; with eps, x0 = (x - sigma eps) / alpha.
+    x0 = alpha x - sigma v; with eps, x0 = (x - sigma eps) / alpha. Flow models walk
+    x = (1 - sigma) x0 + sigma noise and predict noise - x0 (Lipman et al. 2023, arXiv 2210.02747).
     """
+    kind = prediction_type(scheduler)
+    if kind == FLOW:
+        return scaled - scheduler.sigmas[index].to(scaled) * prediction
     alpha, sigma = (level.to(scaled) for level in noise_level(scheduler, index, timestep))
-    match scheduler.config.prediction_type:
+    match kind:
         case "epsilon":
             return (scaled - sigma * prediction) / alpha
         case "v_prediction":

@@ -24,7 +24,9 @@ from promptprobe.probe.card import Facts
 from promptprobe.probe.trace import Trace
 
 COLLECTION = "collection.json"
-TENSORS = ("maps", "embeddings", "x0", "gap")
+OF_WORDS = ("maps", "embeddings")
+OF_CANDIDATES = ("special", "x0", "gap")
+TENSORS = OF_WORDS + OF_CANDIDATES
 
 
 class ShardError(ValueError):
@@ -74,6 +76,7 @@ class Examples:
     embeddings: Float[Tensor, "total dim"]
     starts: Int[Tensor, " candidates_and_end"]
     """Where each candidate's words begin along `total`; the last number is the end."""
+    special: Float[Tensor, "candidates layer row col"]
     x0: Float[Tensor, "candidate channel height width"]
     gap: Float[Tensor, "candidate channel height width"]
     rows: tuple[Row, ...]
@@ -93,19 +96,16 @@ class Examples:
         embeddings = torch.zeros(*mask.shape, *self.embeddings.shape[1:])
         maps[mask], embeddings[mask] = self.maps[flat].float(), self.embeddings[flat].float()
         words = tuple(self.rows[i].words for i in indices)
+        whole = {name: getattr(self, name)[at].float() for name in OF_CANDIDATES}
         return Trace(
-            maps, mask, embeddings, self.x0[at].float(), self.gap[at].float(), words, self.layers
+            maps=maps, mask=mask, embeddings=embeddings, words=words, layers=self.layers, **whole
         )
 
 
 def write_shard(path: Path, trace: Trace, rows: Sequence[Row]) -> None:
     """Write `path` (.safetensors) and the rows beside it, each whole or not at all."""
-    tensors = {
-        "maps": trace.maps[trace.mask],
-        "embeddings": trace.embeddings[trace.mask],
-        "x0": trace.x0,
-        "gap": trace.gap,
-    }
+    tensors = {name: getattr(trace, name)[trace.mask] for name in OF_WORDS}
+    tensors |= {name: getattr(trace, name) for name in OF_CANDIDATES}
     halves = {name: tensor.half().cpu().contiguous() for name, tensor in tensors.items()}
     lines = path.with_suffix(".jsonl")
     partial = {target: target.with_suffix(target.suffix + ".partial") for target in (lines, path)}
@@ -199,15 +199,15 @@ def _read_tensors(path: Path, rows: list[Row]) -> tuple[tuple[str, ...], dict[st
         raise ShardError(f"{path} is no shard of traces: {error}; {_again(path)}") from error
     words = sum(len(row.words) for row in rows)
     held = {name: len(tensor) for name, tensor in tensors.items()}
-    expected = {"maps": words, "embeddings": words, "x0": len(rows), "gap": len(rows)}
+    expected = dict.fromkeys(OF_WORDS, words) | dict.fromkeys(OF_CANDIDATES, len(rows))
     if held != expected:
         raise ShardError(f"{path} holds {held}, its rows promise {expected}; {_again(path)}")
     if all(row.scored for row in rows):
         return layers, tensors
     scored = torch.tensor([row.scored for row in rows])
     counts = torch.tensor([len(row.words) for row in rows])
-    keep = {"x0": scored, "gap": scored}
-    keep |= dict.fromkeys(("maps", "embeddings"), scored.repeat_interleave(counts))
+    keep = dict.fromkeys(OF_CANDIDATES, scored)
+    keep |= dict.fromkeys(OF_WORDS, scored.repeat_interleave(counts))
     return layers, {name: tensor[keep[name]] for name, tensor in tensors.items()}
 
 

@@ -15,7 +15,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from promptprobe.probe.capture import Capture
+from promptprobe.probe.capture import Groups
 from promptprobe.probe.family import Conditioning, Family, Latents, Settings, State
 from promptprobe.probe.statistics import Maps, focus
 
@@ -33,6 +33,8 @@ class Trace:
     earlier ones (the last step again where there is none), so twice the attention layers."""
     mask: Bool[Tensor, "batch word"]
     """True where there is a word."""
+    special: Float[Tensor, "batch layer row col"]
+    """Attention paid to special tokens (start, end, padding, template), in all; layers as above."""
     embeddings: Float[Tensor, "batch word dim"]
     """The text encoder's output for each word, mean over its tokens."""
     x0: Float[Tensor, "batch channel height width"]
@@ -62,30 +64,31 @@ def record_trace(
     if len(prompts) != len(seeds):
         raise ValueError(f"{len(prompts)} prompts, but {len(seeds)} seeds: expected pairs")
     conditioning = family.encode(prompts, settings)
-    shares = _word_shares(conditioning)
+    shares = _shares(conditioning)
     start = family.draw_noise(seeds, settings)
-    rows, cols = start.latents.shape[-2:]
-    layers = family.layers()
+    capture = family.capture(shares, settings)
     maps: list[Maps] = []
     companions: list[Latents] = []
-    with Capture(layers, batch=len(prompts), size=(rows, cols)) as capture:
 
-        def observe(step: int, x0: Tensor, gap: Tensor) -> None:
-            seen = _word_maps(list(capture.take().values()), shares)
-            companions[:] = x0.float(), gap.float()
-            # Two maps are kept: the last step's, and the sum of those before it.
-            maps[:] = [seen, sum(maps[1:], maps[0])] if maps else [seen]
+    def observe(step: int, x0: Tensor, gap: Tensor) -> None:
+        seen = _on_one_grid(list(capture.take().values()))
+        companions[:] = x0.float(), gap.float()
+        # Two maps are kept: the last step's, and the sum of those before it.
+        maps[:] = [seen, sum(maps[1:], maps[0])] if maps else [seen]
 
-        state = family.denoise(start, conditioning, settings, k, observe)
+    state = family.denoise(start, conditioning, settings, k, observe, capture)
     earlier = maps[1] / (k - 1) if k > 1 else maps[0]
+    both = torch.cat([maps[0], earlier], 2)
+    words = shares[:, :-1].to(both.device)
     trace = Trace(
-        maps=torch.cat([maps[0], earlier], 2),
-        mask=shares.sum(-1) > 0,
-        embeddings=_word_embeddings(conditioning, shares),
+        maps=both[:, :-1],
+        mask=words.sum(-1) > 0,
+        special=both[:, -1],
+        embeddings=_word_embeddings(conditioning, words),
         x0=companions[0],
         gap=companions[1],
         words=tuple(tuple(span.word for span in spans) for spans in conditioning.words),
-        layers=tuple(f"{when}/{name}" for when in ("last", "earlier") for name in layers),
+        layers=tuple(f"{when}/{name}" for when in ("last", "earlier") for name in capture.layers),
     )
     return trace, state
 
@@ -108,6 +111,7 @@ def join(traces: Sequence[Trace]) -> Trace:
     return Trace(
         maps=torch.cat([F.pad(trace.maps, (0, 0) * 3 + (0, pad)) for trace, pad in padded]),
         mask=torch.cat([F.pad(trace.mask, (0, pad)) for trace, pad in padded]),
+        special=torch.cat([trace.special for trace in traces]),
         embeddings=torch.cat([F.pad(trace.embeddings, (0, 0, 0, pad)) for trace, pad in padded]),
         x0=torch.cat([trace.x0 for trace in traces]),
         gap=torch.cat([trace.gap for trace in traces]),
@@ -116,25 +120,28 @@ def join(traces: Sequence[Trace]) -> Trace:
     )
 
 
-def _word_shares(conditioning: Conditioning) -> Float[Tensor, "batch word token"]:
-    """1 where a token belongs to a word; at least one (empty) word, so that no axis vanishes."""
-    embeddings = conditioning.conditional
+def _shares(conditioning: Conditioning) -> Groups:
+    """Which tokens make a map: a row a word (at least one, so that no axis vanishes), and a last
+    one for the special tokens."""
     most = max(1, *(len(spans) for spans in conditioning.words))
-    shares = torch.zeros(len(conditioning.words), most, embeddings.shape[1])
-    for row, spans in enumerate(conditioning.words):
+    shares = torch.zeros(len(conditioning.words), most + 1, conditioning.embeddings.shape[1])
+    for row, (spans, special) in enumerate(
+        zip(conditioning.words, conditioning.special, strict=True)
+    ):
         for place, span in enumerate(spans):
             shares[row, place, list(span.tokens)] = 1
-    return shares.to(embeddings.device)
+        shares[row, -1, list(special)] = 1
+    return shares
 
 
-def _word_maps(layers: list[Tensor], shares: Float[Tensor, "batch word token"]) -> Maps:
-    """Every layer's maps [batch, row, col, key] of the words, brought to one grid."""
-    grids = []
-    for maps in layers:
-        words = torch.einsum("brck,bwk->bwrc", maps, shares)
-        if words.shape[-2:] != (GRID, GRID):
-            words = F.interpolate(words, (GRID, GRID), mode="bilinear", align_corners=False)
-        grids.append(words)
+def _on_one_grid(layers: list[Tensor]) -> Maps:
+    """Every layer's maps, each [batch group row col] of its own size, on one grid."""
+    grids = [
+        maps
+        if maps.shape[-2:] == (GRID, GRID)
+        else F.interpolate(maps, (GRID, GRID), mode="bilinear", align_corners=False)
+        for maps in layers
+    ]
     return rearrange(grids, "layer b w row col -> b w layer row col")
 
 
@@ -142,4 +149,4 @@ def _word_embeddings(
     conditioning: Conditioning, shares: Float[Tensor, "batch word token"]
 ) -> Float[Tensor, "batch word dim"]:
     pieces = shares.sum(-1, keepdim=True).clamp_min(1)
-    return torch.einsum("bwk,bkd->bwd", shares / pieces, conditioning.conditional.float())
+    return torch.einsum("bwk,bkd->bwd", shares / pieces, conditioning.embeddings.float())

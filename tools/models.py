@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from promptprobe.probe.families import check_known, family_of
 from promptprobe.tools.pictures import IN_MEMORY
 from promptprobe.tools.quiet import quiet_loading
 from promptprobe.tools.records import Generation
@@ -26,27 +27,9 @@ DEFAULTS = Generation()
 GUIDANCE = {SPRITES: 2.0}
 HELP = (
     'give "sprites" (the built-in model), a folder in diffusers\' format, or the Hugging Face '
-    "hub id of a Stable Diffusion 1.x, 2.x or XL pipeline"
+    "hub id of a Stable Diffusion (1.x to 3.5, XL), FLUX.1, Qwen-Image, Z-Image or PixArt-Sigma "
+    "pipeline"
 )
-
-
-def _stable_diffusion(pipeline: Any) -> Family:
-    from promptprobe.probe.stable_diffusion import StableDiffusion
-
-    return StableDiffusion(pipeline)
-
-
-def _stable_diffusion_xl(pipeline: Any) -> Family:
-    from promptprobe.probe.stable_diffusion_xl import StableDiffusionXL
-
-    return StableDiffusionXL(pipeline)
-
-
-FAMILIES: dict[str, Callable[[Any], Family]] = {
-    "StableDiffusionPipeline": _stable_diffusion,
-    "StableDiffusionXLPipeline": _stable_diffusion_xl,
-}
-"""By the pipeline's class name, which is what `model_index.json` calls `_class_name`."""
 
 
 @dataclass(frozen=True)
@@ -95,16 +78,16 @@ def open_model(spec: str | Path | Any = SPRITES, generation: Generation = DEFAUL
     """Load a model and fill in its defaults. Raises ValueError, see `open_toolbox`."""
     if isinstance(spec, (str, Path)):
         name, source = _located(str(spec))
-        _checked_family(_class_name(source), source)
+        check_known(_class_name(source), source)
         device, dtype = _placement(generation)
         pipeline = _load(source, device, dtype)
     else:
         name, pipeline = IN_MEMORY, spec
-        _checked_family(type(spec).__name__, f"the model that was passed, {type(spec).__name__},")
+        check_known(type(spec).__name__, "the model that was passed")
         device, dtype = _placement_of(pipeline, generation)
     pipeline.set_progress_bar_config(disable=True)
     try:
-        family = FAMILIES[type(pipeline).__name__](pipeline)
+        family = family_of(pipeline)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} cannot be probed: {error}") from error
     return Model(name, family, _filled(generation, name, family, device, dtype))
@@ -168,14 +151,6 @@ def _from_hub(repository: str) -> Path:
             f"did not give its model_index.json ({type(error).__name__}: {str(error)[:200]}). "
             f"Check the spelling and the network, log in if the model is gated, or {HELP}"
         ) from error
-
-
-def _checked_family(class_name: str, source: str) -> None:
-    if class_name not in FAMILIES:
-        raise ValueError(
-            f"{source} is a {class_name[:80]}, which promptprobe cannot probe yet; "
-            f"known: {', '.join(FAMILIES)}"
-        )
 
 
 def _load(source: str, device: str, dtype: str) -> Any:

@@ -31,8 +31,8 @@ def brightness(channel):
 
 @pytest.fixture
 def bench(ddim_pipeline):
+    from promptprobe.probe.families.stable_diffusion import StableDiffusion
     from promptprobe.probe.family import Settings
-    from promptprobe.probe.stable_diffusion import StableDiffusion
 
     settings = Settings(4, 3.0, 32, 32)
     return Bench("tiny", StableDiffusion(ddim_pipeline), settings, brightness(0), brightness(1))

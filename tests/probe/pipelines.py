@@ -1,7 +1,9 @@
-"""What the tests of family, schedulers and states share: one setting, and the official pipeline."""
+"""What the tests of families, schedulers and states share: settings, and the official pipeline."""
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,8 +18,8 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
+from promptprobe.probe.families import family_of
 from promptprobe.probe.family import Family, Settings, State
-from promptprobe.tools.models import FAMILIES
 
 PROMPTS = ["a red cat", "a photo of a green dog left of a blue car"]
 SEEDS = [3, 4]
@@ -33,10 +35,13 @@ SCHEDULERS = [
     DPMSolverMultistepScheduler,
     UniPCMultistepScheduler,
 ]
+FLOW_SCHEDULERS = [DPMSolverMultistepScheduler, UniPCMultistepScheduler]
+"""Which make flow sigmas too."""
 
 
-def family_of(pipeline: Any) -> Family:
-    return FAMILIES[type(pipeline).__name__](pipeline)
+def fit(pipeline: Any, settings: Settings) -> Settings:
+    """The same without a negative prompt, which FLUX.1 does not take."""
+    return replace(settings, negative_prompt="") if "Flux" in type(pipeline).__name__ else settings
 
 
 def with_scheduler(pipeline: Any, kind: Any, **options: Any) -> Any:
@@ -47,20 +52,45 @@ def with_scheduler(pipeline: Any, kind: Any, **options: Any) -> Any:
 
 
 def official(pipeline: Any, settings: Settings, output_type: str) -> Any:
-    """Latents as a tensor, or a list of PIL images."""
-    return pipeline(
-        PROMPTS,
+    """Latents [batch channel row col], or a list of PIL images, from the pipeline's own call."""
+    accepted = inspect.signature(type(pipeline).__call__).parameters
+    guidance = "true_cfg_scale" if "Qwen" in type(pipeline).__name__ else "guidance_scale"
+    options: dict[str, Any] = {guidance: settings.guidance}
+    if settings.negative_prompt or guidance == "true_cfg_scale":
+        options["negative_prompt"] = [settings.negative_prompt] * 2
+    if "use_resolution_binning" in accepted:
+        options["use_resolution_binning"] = False
+    made = pipeline(
+        list(PROMPTS),  # Z-Image writes its templates into the list that it is given
         num_inference_steps=settings.steps,
-        guidance_scale=settings.guidance,
         height=settings.height,
         width=settings.width,
-        negative_prompt=[settings.negative_prompt] * 2 if settings.negative_prompt else None,
         generator=[torch.Generator().manual_seed(seed) for seed in SEEDS],
         output_type=output_type,
+        **options,
     ).images
+    if output_type == "latent" and hasattr(pipeline, "_unpack_latents"):
+        size = settings.height, settings.width, pipeline.vae_scale_factor
+        made = pipeline._unpack_latents(made, *size)
+        made = made.flatten(1, 2) if made.ndim == 5 else made  # Qwen-Image: a film of one frame
+    return made
 
 
 def full(family: Family, settings: Settings) -> State:
     conditioning = family.encode(PROMPTS, settings)
     noise = family.draw_noise(SEEDS, settings)
     return family.denoise(noise, conditioning, settings, settings.steps)
+
+
+__all__ = [
+    "FLOW_SCHEDULERS",
+    "PROMPTS",
+    "SCHEDULERS",
+    "SEEDS",
+    "SETTINGS",
+    "family_of",
+    "fit",
+    "full",
+    "official",
+    "with_scheduler",
+]

@@ -22,6 +22,7 @@ FACTS = Facts(
     height=64,
     width=64,
     negative_prompt="",
+    keys="text",
     layers=("down.attn2",),
     weights="a" * 64,
 )
@@ -60,6 +61,7 @@ def planted(prompts: int, *, noise: float = 0.05, seed: int = 0) -> Examples:
         maps=torch.cat(maps).half(),
         embeddings=torch.cat(embeddings).half(),
         starts=torch.tensor([0, *accumulate(len(row.words) for row in rows)]),
+        special=torch.rand(len(rows), len(LAYERS), 16, 16, generator=random).half(),
         x0=torch.randn(len(rows), 2, 16, 16, generator=random).half(),
         gap=torch.randn(len(rows), 2, 16, 16, generator=random).half(),
         rows=tuple(rows),

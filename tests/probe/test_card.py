@@ -23,9 +23,9 @@ from promptprobe.probe.card import (
     load_probe,
     save_probe,
 )
+from promptprobe.probe.families.stable_diffusion import StableDiffusion
 from promptprobe.probe.family import Settings
 from promptprobe.probe.network import Network, Shape
-from promptprobe.probe.stable_diffusion import StableDiffusion
 from promptprobe.probe.stacking import Stack
 from promptprobe.probe.trace import record_trace
 from tests.probe.planted import FACTS, planted
@@ -42,6 +42,7 @@ OTHER: dict[str, Any] = {
     "height": 128,
     "width": 96,
     "negative_prompt": "blurry",
+    "keys": "text and image",
     "layers": ("mid.attn2",),
     "weights": "b" * 64,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -21,6 +21,7 @@ def a_trace(counts: list[int], *, size: int = 16) -> Trace:
     return Trace(
         maps=torch.rand(batch, most, 4, 16, 16),
         mask=mask,
+        special=torch.rand(batch, 4, 16, 16),
         embeddings=torch.randn(batch, most, 16),
         x0=torch.randn(batch, 4, size, size),
         gap=torch.randn(batch, 4, size, size),
@@ -60,8 +61,11 @@ def test_a_candidate_is_judged_alike_alone_and_in_a_batch(network: Network) -> N
     trace = a_trace([1, 4, 2])
     alone = replace(
         trace,
-        **{name: getattr(trace, name)[2:] for name in ("maps", "mask", "embeddings", "x0", "gap")},
-        words=trace.words[2:],
+        **{
+            field.name: getattr(trace, field.name)[2:]
+            for field in fields(trace)
+            if field.name != "layers"
+        },
     )
     torch.testing.assert_close(network(alone).logit[0], network(trace).logit[2])
 

@@ -19,7 +19,14 @@ from diffusers import (
 )
 from torch import Tensor
 
-from promptprobe.probe.schedulers import check_scheduler, evaluations, fresh, predict_x0
+from promptprobe.probe.schedulers import (
+    FLOW,
+    check_scheduler,
+    evaluations,
+    flow_shift,
+    fresh,
+    predict_x0,
+)
 from tests.probe.pipelines import SCHEDULERS
 
 CPU = torch.device("cpu")
@@ -113,11 +120,55 @@ def test_a_scheduler_that_makes_another_number_of_steps_is_refused() -> None:
         evaluations(scheduler, 4)
 
 
-def test_flow_schedulers_are_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler cannot be stopped"):
-        check_scheduler(FlowMatchEulerDiscreteScheduler())
+@pytest.mark.parametrize("options", [{"shift": 3.0}, {"use_dynamic_shifting": True}])
+def test_x0_of_a_flow_is_where_its_velocity_leads(options: Any) -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler(stochastic_sampling=True, **options)
+    scheduler = fresh(scheduler, STEPS, CPU, mu=0.7)
+    sample = latents(0)
+    for place in range(STEPS):
+        timestep, output = scheduler.timesteps[place], latents(place + 1)
+        found = predict_x0(scheduler, place, timestep, sample, output)
+        noise = randn_like(sample, place)
+        level = scheduler.sigmas[place + 1]
+        following = scheduler.step(output, timestep, sample, generator=generator(place))[0]
+        assert torch.allclose((1 - level) * found + level * noise, following, atol=1e-5)
+        sample = following
+    assert torch.allclose(found, sample, atol=1e-5)
 
 
-def test_a_prediction_type_that_is_not_known_is_refused() -> None:
-    with pytest.raises(ValueError, match="has prediction_type 'flow_prediction'"):
-        check_scheduler(make(DPMSolverMultistepScheduler, prediction_type="flow_prediction"))
+@pytest.mark.parametrize("kind", [DPMSolverMultistepScheduler, UniPCMultistepScheduler])
+def test_x0_of_a_flow_solver_is_what_it_keeps(kind: Any) -> None:
+    scheduler = fresh(kind(prediction_type=FLOW, use_flow_sigmas=True), STEPS, CPU)
+    sample = latents(0)
+    for place in range(STEPS):
+        timestep, output = scheduler.timesteps[place], latents(place + 1)
+        found = predict_x0(scheduler, place, timestep, sample, output)
+        following = scheduler.step(output, timestep, sample)[0]
+        assert torch.allclose(found, scheduler.model_outputs[-1], atol=1e-5)
+        sample = following
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def randn_like(sample: Tensor, seed: int) -> Tensor:
+    return torch.randn(sample.shape, generator=generator(seed))
+
+
+def test_the_shift_is_the_official_pipelines() -> None:
+    from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+
+    scheduler = FlowMatchEulerDiscreteScheduler(base_shift=0.4, max_shift=1.3)
+    for tokens in (16, 1024, 4096, 9000):
+        assert flow_shift(scheduler, tokens) == calculate_shift(tokens, 256, 4096, 0.4, 1.3)
+
+
+def test_a_model_of_a_noise_schedule_refuses_a_flow_and_the_reverse() -> None:
+    flow = FlowMatchEulerDiscreteScheduler()
+    check_scheduler(flow, flow=True)
+    with pytest.raises(ValueError, match=r"'flow_prediction'.*needs one of epsilon"):
+        check_scheduler(flow, flow=False)
+    solver = make(DPMSolverMultistepScheduler, prediction_type=FLOW)
+    with pytest.raises(ValueError, match=r"use_flow_sigmas False.*with use_flow_sigmas"):
+        check_scheduler(solver, flow=True)

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from scipy.stats import spearmanr
 
-from promptprobe.probe.capture import Capture
 from promptprobe.probe.family import Family, Settings
+from promptprobe.probe.statistics import peak
 from promptprobe.probe.trace import Trace, join, record_trace, word_focus
 from tests.probe.pipelines import family_of
 
@@ -43,6 +45,7 @@ def test_a_trace_has_the_shapes_it_states(family: Family) -> None:
         ("photo", "green", "umbrella"),
     )
     assert trace.maps.shape == (3, 5, 2 * layers, 16, 16)
+    assert trace.special.shape == (3, 2 * layers, 16, 16)
     assert trace.mask.sum(1).tolist() == [1, 5, 3]
     dim = family.encode(PROMPTS, SETTINGS).embeddings.shape[-1]
     assert trace.embeddings.shape == (3, 5, dim)
@@ -52,6 +55,13 @@ def test_a_trace_has_the_shapes_it_states(family: Family) -> None:
     assert state.step == K
 
 
+def test_words_and_special_tokens_never_share_more_than_all(family: Family) -> None:
+    trace, _ = record_trace(family, PROMPTS, SEEDS, SETTINGS, K)
+    whole = trace.maps.sum(1) + trace.special
+    assert bool((trace.special > 0).all())
+    assert bool((whole < 1 + 1e-5).all())
+
+
 def test_padding_is_zero_and_words_are_not(family: Family) -> None:
     trace, _ = record_trace(family, PROMPTS, SEEDS, SETTINGS, K)
     assert bool((trace.maps[~trace.mask] == 0).all())
@@ -59,40 +69,48 @@ def test_padding_is_zero_and_words_are_not(family: Family) -> None:
     assert bool((trace.maps[trace.mask] > 0).all())
 
 
+def each_token(family: Family, prompts: list[str], seeds: list[int], k: int) -> list[torch.Tensor]:
+    """The first layer's map of every token, [token row col], after each of k steps."""
+    conditioning = family.encode(prompts, SETTINGS)
+    tokens = torch.eye(conditioning.embeddings.shape[1])[None]
+    capture = family.capture(tokens, SETTINGS)
+    steps: list[torch.Tensor] = []
+    family.denoise(
+        family.draw_noise(seeds, SETTINGS),
+        conditioning,
+        SETTINGS,
+        k,
+        lambda step, x0, gap: steps.append(next(iter(capture.take().values()))[0]),
+        capture,
+    )
+    return [
+        F.interpolate(maps[None], (16, 16), mode="bilinear", align_corners=False)[0]
+        for maps in steps
+    ]
+
+
 @pytest.mark.parametrize("k", [1, 2, 4])
 def test_maps_are_the_last_step_and_the_mean_of_those_before(family: Family, k: int) -> None:
     trace, _ = record_trace(family, PROMPTS[1:2], SEEDS[1:2], SETTINGS, k)
-    conditioning = family.encode(PROMPTS[1:2], SETTINGS)
-    steps: list[torch.Tensor] = []
-    name = next(iter(family.layers()))
-    with Capture(family.layers(), batch=1, size=(16, 16)) as capture:
-        family.denoise(
-            family.draw_noise(SEEDS[1:2], SETTINGS),
-            conditioning,
-            SETTINGS,
-            k,
-            lambda step, x0, gap: steps.append(capture.take()[name]),
-        )
-    # Token 2 is "red": start, a, red.
-    red = [maps[0, :, :, 2] for maps in steps]
+    tokens = list(family.encode(PROMPTS[1:2], SETTINGS).words[0][0].tokens)
+    red = [maps[tokens].sum(0) for maps in each_token(family, PROMPTS[1:2], SEEDS[1:2], k)]
     earlier = torch.stack(red[:-1]).mean(0) if k > 1 else red[0]
     assert torch.allclose(trace.maps[0, 0, 0], red[-1], atol=1e-6)
-    place = trace.layers.index(f"earlier/{name}")
+    place = trace.layers.index(trace.layers[0].replace("last/", "earlier/"))
     assert torch.allclose(trace.maps[0, 0, place], earlier, atol=1e-6)
 
 
 def test_the_pieces_of_a_word_are_joined(family: Family) -> None:
     trace, _ = record_trace(family, PROMPTS[2:], SEEDS[2:], SETTINGS, 1)
     conditioning = family.encode(PROMPTS[2:], SETTINGS)
-    umbrella = conditioning.words[0][2]
-    assert len(umbrella.tokens) == 7
-    with Capture(family.layers(), batch=1, size=(16, 16)) as capture:
-        family.denoise(family.draw_noise(SEEDS[2:], SETTINGS), conditioning, SETTINGS, 1)
-        maps = next(iter(capture.take().values()))
-    expected = maps[0][:, :, list(umbrella.tokens)].sum(-1)
-    # With PNDM the first step ends with its second evaluation, and so do both of these.
-    assert torch.allclose(trace.maps[0, 2, 0], expected, atol=1e-6)
-    mean = conditioning.conditional[0, list(umbrella.tokens)].mean(0)
+    umbrella = list(conditioning.words[0][2].tokens)
+    assert len(umbrella) > 4
+    [maps] = each_token(family, PROMPTS[2:], SEEDS[2:], 1)
+    assert torch.allclose(trace.maps[0, 2, 0], maps[umbrella].sum(0), atol=1e-6)
+    assert torch.allclose(
+        trace.special[0, 0], maps[list(conditioning.special[0])].sum(0), atol=1e-6
+    )
+    mean = conditioning.embeddings[0, umbrella].mean(0)
     assert torch.allclose(trace.embeddings[0, 2], mean, atol=1e-6)
 
 
@@ -136,9 +154,27 @@ def test_other_sizes_give_maps_of_the_same_grid(family: Family, height: int, wid
 
 
 def test_without_guidance_the_gap_is_zero(family: Family) -> None:
-    trace, _ = record_trace(family, PROMPTS, SEEDS, Settings(6, 1.0, 32, 32, ""), K)
+    trace, _ = record_trace(family, PROMPTS, SEEDS, Settings(6, 0.0, 32, 32, ""), K)
     assert bool((trace.gap == 0).all())
     assert bool((trace.maps[trace.mask] > 0).all())
+
+
+def test_in_bfloat16_a_batch_ranks_candidates_as_each_alone_does(
+    tiny_pipeline: Any, record_property: Any
+) -> None:
+    family = family_of(tiny_pipeline.to(torch.bfloat16))
+    prompts, seeds = [PROMPTS[1], PROMPTS[2]] * 4, list(range(8))
+    together, _ = record_trace(family, prompts, seeds, SETTINGS, K)
+    alone = [
+        record_trace(family, [prompt], [seed], SETTINGS, K)[0]
+        for prompt, seed in zip(prompts, seeds, strict=True)
+    ]
+    agreement = spearmanr(
+        [peak(join([trace]).maps)[0, 0].mean().item() for trace in alone],
+        peak(together.maps)[:, 0].mean(-1).tolist(),
+    ).statistic
+    record_property("spearman", agreement)
+    assert agreement > 0.9
 
 
 def test_a_prompt_without_words_has_an_empty_mask(family: Family) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from promptprobe.probe.families.stable_diffusion import StableDiffusion
 from promptprobe.probe.family import Settings
 from promptprobe.probe.shards import ShardError, read_shards
-from promptprobe.probe.stable_diffusion import StableDiffusion
 from promptprobe.probe.trace import record_trace
 from promptprobe.tools import collect
 from promptprobe.tools.collect import Collector, groups

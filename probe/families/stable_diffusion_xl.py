@@ -1,4 +1,4 @@
-"""The family of SDXL: Stable Diffusion's loop, told by two text encoders and the picture's size.
+"""SDXL: Stable Diffusion's loop, told by two text encoders and the picture's size.
 
 Both encoders read the same tokens, and their outputs stand side by side, so a word keeps its
 places. A refiner, which has the second encoder alone, is refused. As in the official pipeline, an
@@ -16,53 +16,48 @@ from diffusers import StableDiffusionXLPipeline
 from jaxtyping import Float
 from torch import Tensor
 
-from promptprobe.probe.family import Images, Latents, Settings
-from promptprobe.probe.stable_diffusion import StableDiffusion
+from promptprobe.probe.families.pipeline import conditioned
+from promptprobe.probe.families.stable_diffusion import StableDiffusion
+from promptprobe.probe.family import Conditioning, Latents, Settings
 
 
 class StableDiffusionXL(StableDiffusion):
-    """The verbs of `Family` for a loaded SDXL base pipeline; raises as `StableDiffusion` does."""
-
     kind = StableDiffusionXLPipeline
     known_as = "SDXL base"
     addition = "text_time"
 
-    @torch.no_grad()
-    def decode_checked(self, latents: Latents) -> tuple[Images, tuple[bool, ...]]:
-        image, watermark = self._decode(latents), self.pipeline.watermark
-        if watermark is not None:
-            image = watermark.apply_watermark(image)
-        return self._pixels(image, [True] * len(latents)), (False,) * len(latents)
-
-    def _embed(
-        self, prompts: Sequence[str], settings: Settings
-    ) -> tuple[Float[Tensor, "sample token dim"], dict[str, Tensor]]:
-        guided = settings.guidance > 1
+    def _encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
+        guided = self.guided(settings)
         negative = [settings.negative_prompt] * len(prompts) if settings.negative_prompt else None
-        conditional, unconditional, pooled, unconditional_pooled = self.pipeline.encode_prompt(
+        rows, unconditional, pooled, unconditional_pooled = self.pipeline.encode_prompt(
             list(prompts),
             device=self.device,
             do_classifier_free_guidance=guided,
             negative_prompt=negative if guided else None,
         )
+        told = rows
         if guided:
-            conditional = torch.cat([unconditional, conditional])
+            told = torch.cat([unconditional, rows])
             pooled = torch.cat([unconditional_pooled, pooled])
-        size = settings.height, settings.width
-        times = self.pipeline._get_add_time_ids(
-            size,
-            (0, 0),
-            size,
-            dtype=conditional.dtype,
-            text_encoder_projection_dim=self.pipeline.text_encoder_2.config.projection_dim,
+        added = {"text_embeds": pooled, "time_ids": self._times(settings, len(told), rows.dtype)}
+        return conditioned(
+            rows,
+            self._located(prompts),
+            {"encoder_hidden_states": told, "added_cond_kwargs": added},
         )
-        times = times.to(self.device).repeat(len(pooled), 1)
-        return conditional, {"text_embeds": pooled, "time_ids": times}
+
+    def _times(self, settings: Settings, count: int, dtype: torch.dtype) -> Tensor:
+        """Size, crop and target size, as numbers that the UNet embeds."""
+        size = settings.height, settings.width
+        width: Any = self.pipeline.text_encoder_2.config.projection_dim
+        times: Tensor = self.pipeline._get_add_time_ids(
+            size, (0, 0), size, dtype=dtype, text_encoder_projection_dim=width
+        )
+        return times.to(self.device).repeat(count, 1)
 
     @property
     def _dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.pipeline.text_encoder_2.dtype
-        return dtype
+        return self.pipeline.text_encoder_2.dtype
 
     def _decode(self, latents: Latents) -> Float[Tensor, "batch 3 height width"]:
         vae = self.pipeline.vae
@@ -76,7 +71,7 @@ class StableDiffusionXL(StableDiffusion):
             if raised:
                 vae.to(before)
 
-    def _unscaled(self, latents: Latents) -> Latents:
+    def _unscaled(self, latents: Latents) -> Tensor:
         """By the VAE's mean and deviation where it has both, too."""
         config = self.pipeline.vae.config
         mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
@@ -85,14 +80,15 @@ class StableDiffusionXL(StableDiffusion):
         mean, std = (torch.tensor(x).view(1, -1, 1, 1).to(latents) for x in (mean, std))
         return latents * std / config.scaling_factor + mean
 
-    def _check(self, pipeline: Any) -> None:
-        super()._check(pipeline)
-        if pipeline.text_encoder is None or pipeline.text_encoder_2 is None:
-            raise ValueError("a text encoder is missing: expected SDXL base, not its refiner")
+    def _checked(
+        self, image: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch 3 height width"], list[bool]]:
+        watermark = self.pipeline.watermark
+        if watermark is not None:
+            image = watermark.apply_watermark(image)
+        return image, [False] * len(image)
 
-    def _added_to_try(self, placed: dict[str, Any]) -> dict[str, Tensor]:
-        pooled = self.pipeline.text_encoder_2.config.projection_dim
-        return {
-            "text_embeds": torch.zeros(1, pooled, **placed),
-            "time_ids": torch.zeros(1, 6, **placed),
-        }
+    def _check(self) -> None:
+        super()._check()
+        if self.pipeline.text_encoder is None or self.pipeline.text_encoder_2 is None:
+            raise ValueError("a text encoder is missing: expected SDXL base, not its refiner")

@@ -1,4 +1,4 @@
-"""What SDXL has beyond Stable Diffusion; the properties of both are in test_stable_diffusion."""
+"""What SDXL has beyond Stable Diffusion; what all families share is in test_families."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from promptprobe.probe.families.stable_diffusion_xl import StableDiffusionXL
 from promptprobe.probe.family import Settings
-from promptprobe.probe.stable_diffusion_xl import StableDiffusionXL
 from tests.probe.pipelines import PROMPTS, SETTINGS, family_of, full, official
 
 EMPTY = Settings(4, 3.0, 32, 32, "")
@@ -21,8 +21,8 @@ def test_an_empty_negative_prompt_is_what_the_model_was_trained_with(
 ) -> None:
     xl_pipeline.register_to_config(force_zeros_for_empty_prompt=zeros)
     conditioning = family_of(xl_pipeline).encode(PROMPTS, EMPTY)
-    assert bool((conditioning.embeddings[:2] == 0).all()) is zeros
-    assert bool((conditioning.added["text_embeds"][:2] == 0).all()) is zeros
+    assert bool((conditioning.told["encoder_hidden_states"][:2] == 0).all()) is zeros
+    assert bool((conditioning.told["added_cond_kwargs"]["text_embeds"][:2] == 0).all()) is zeros
     expected = official(xl_pipeline, EMPTY, "latent")
     assert torch.equal(full(family_of(xl_pipeline), EMPTY).latents, expected)
 

@@ -1,0 +1,45 @@
+"""The families: what promptprobe knows of each kind of pipeline, one file a kind, side by side.
+
+docs/families.md tells how to add one. Nothing heavy is imported until a family is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from promptprobe.probe.family import Family
+
+FAMILIES = {
+    "StableDiffusionPipeline": ("stable_diffusion", "StableDiffusion"),
+    "StableDiffusionXLPipeline": ("stable_diffusion_xl", "StableDiffusionXL"),
+    "StableDiffusion3Pipeline": ("stable_diffusion_3", "StableDiffusion3"),
+    "FluxPipeline": ("flux", "Flux"),
+    "QwenImagePipeline": ("qwen_image", "QwenImage"),
+    "ZImagePipeline": ("z_image", "ZImage"),
+    "PixArtSigmaPipeline": ("pixart_sigma", "PixArtSigma"),
+}
+"""Module and class by the pipeline's class name, which `model_index.json` calls `_class_name`."""
+
+
+def check_known(class_name: str, source: str) -> None:
+    """ValueError, with the list of known ones, for a pipeline that no family knows."""
+    if class_name not in FAMILIES:
+        raise ValueError(
+            f"{source} is a {class_name[:80]}, which promptprobe does not know; known: "
+            f"{', '.join(FAMILIES)}. docs/families.md tells how to add one"
+        )
+
+
+def family_of(pipeline: Any) -> Family:
+    """The family of a loaded pipeline.
+
+    Raises TypeError or ValueError for a pipeline or a variant that is not known, and CaptureError
+    where its attention cannot be read.
+    """
+    name = type(pipeline).__name__
+    check_known(name, "the pipeline")
+    module, kind = FAMILIES[name]
+    family: Family = getattr(import_module(f"{__name__}.{module}"), kind)(pipeline)
+    return family

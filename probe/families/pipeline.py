@@ -1,0 +1,339 @@
+"""What the families share: one denoising loop, and the pipeline's own scheduler, VAE and lock.
+
+A family says how its pipeline encodes text, evaluates its denoiser and decodes, and how text sits
+in its attention. The loop then equals the official `__call__` bit for bit in fp32, given the same
+CPU generators. The user's pipeline is never changed: the scheduler is copied per batch, and what
+capture switches is switched back. One lock a pipeline is held around each use of its modules, so
+that several runs may share it.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from promptprobe.probe import states
+from promptprobe.probe.capture import Capture, Groups, Layout
+from promptprobe.probe.family import Conditioning, Images, Latents, Observe, Settings, State
+from promptprobe.probe.schedulers import check_scheduler, evaluations, fresh, predict_x0
+from promptprobe.probe.self_check import Given, Reference, self_check
+from promptprobe.probe.words import Located
+
+_LOCKS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+"""By pipeline, so that two families of one pipeline hold the same."""
+
+
+class PipelineFamily(ABC):
+    """The verbs of `Family` for a loaded diffusers pipeline.
+
+    Raises TypeError or ValueError, saying what was expected, for a pipeline that is none of this
+    family, and CaptureError where its attention cannot be read.
+    """
+
+    kind: ClassVar[type[Any]]
+    """The official pipeline."""
+    known_as: ClassVar[str]
+    layout: ClassVar[Layout]
+    flow: ClassVar[bool]
+    """Flow matching, rather than a noise schedule."""
+    guidance_name: ClassVar[str] = "guidance_scale"
+    """What the official `__call__` calls `Settings.guidance`."""
+
+    def __init__(self, pipeline: Any) -> None:
+        if not isinstance(pipeline, self.kind):
+            raise TypeError(
+                f"expected a {self.kind.__name__} ({self.known_as}), got {type(pipeline).__name__}"
+            )
+        check_scheduler(pipeline.scheduler, flow=self.flow)
+        self.pipeline = pipeline
+        self._lock = _LOCKS.setdefault(pipeline, threading.RLock())
+        self._check()
+        self_check(self)
+
+    # -- what a family says --------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def denoiser(self) -> Any:
+        """The UNet or transformer."""
+
+    @abstractmethod
+    def layers(self) -> Mapping[str, nn.Module]:
+        """The modules in which the image attends to the text, by name, in the model's order."""
+
+    @abstractmethod
+    def reference(self, layer: Any, given: Given, text: int, image: int) -> Reference:
+        """A layer's queries and keys, made plainly from what its forward was given.
+
+        text, image: tokens of each, where one sequence holds both.
+        """
+
+    @abstractmethod
+    def _encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
+        """`encode`, without its lock."""
+
+    @abstractmethod
+    def _evaluate(self, latents: Latents, timestep: Tensor, told: Mapping[str, Any]) -> Latents:
+        """One call of the denoiser, as the official pipeline makes it."""
+
+    @property
+    @abstractmethod
+    def _dtype(self) -> torch.dtype:
+        """Of the latents."""
+
+    @property
+    @abstractmethod
+    def _channels(self) -> int:
+        """Of the latents."""
+
+    def _check(self) -> None:  # noqa: B027
+        """ValueError for a variant that is not known."""
+
+    def _schedule(self, settings: Settings) -> dict[str, Any]:
+        """What the official pipeline gives `set_timesteps` beside the number of steps."""
+        return {}
+
+    def _unscaled(self, latents: Latents) -> Tensor:
+        """What the VAE decodes."""
+        config = self.pipeline.vae.config
+        return latents / config.scaling_factor + (config.shift_factor or 0)
+
+    def _decode(self, latents: Latents) -> Float[Tensor, "batch 3 height width"]:
+        vae = self.pipeline.vae
+        image: Tensor = vae.decode(self._unscaled(latents.to(vae.dtype)), return_dict=False)[0]
+        return image
+
+    def _checked(
+        self, image: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch 3 height width"], list[bool]]:
+        """What the pipeline does to a finished image before it hands it out, and what it flags."""
+        return image, [False] * len(image)
+
+    # -- the verbs -----------------------------------------------------------------------------
+
+    @property
+    def scheduler_name(self) -> str:
+        return type(self.pipeline.scheduler).__name__
+
+    @property
+    def default_guidance(self) -> float:
+        return float(inspect.signature(self.kind.__call__).parameters[self.guidance_name].default)
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        size = self.denoiser.config.sample_size
+        rows, cols = (size, size) if isinstance(size, int) else size
+        return rows * self.pipeline.vae_scale_factor, cols * self.pipeline.vae_scale_factor
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.pipeline._execution_device
+        return device
+
+    def tokens(self, settings: Settings) -> int:
+        """Of the image, in joint attention."""
+        _, rows, cols = self._latent_shape(settings)
+        return rows * cols // self.layout.patch**2
+
+    def guided(self, settings: Settings) -> bool:
+        """Whether there is an unconditional half."""
+        return settings.guidance > 1
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
+        if not prompts:
+            raise ValueError("no prompts given: expected at least one")
+        with self._lock:
+            return self._encode(prompts, settings)
+
+    def draw_noise(self, seeds: Sequence[int], settings: Settings) -> State:
+        scheduler = self._fresh(settings)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        shape = (len(seeds), *self._latent_shape(settings))
+        noise = randn_tensor(shape, generator=generators, device=self.device, dtype=self._dtype)
+        if not self.flow:
+            noise = noise * scheduler.init_noise_sigma
+        return State(noise, 0, scheduler, tuple(generators))
+
+    def capture(self, groups: Groups, settings: Settings) -> Capture:
+        size = self._latent_shape(settings)[1:]
+        return Capture(self.denoiser, self.layers(), self.layout, groups, size)
+
+    @torch.no_grad()
+    def denoise(
+        self,
+        state: State,
+        conditioning: Conditioning,
+        settings: Settings,
+        until: int,
+        observe: Observe | None = None,
+        capture: AbstractContextManager[Any] | None = None,
+    ) -> State:
+        _check_steps(state, conditioning, settings, until)
+        capture = capture or nullcontext()
+        scheduler = copy.deepcopy(state.scheduler)
+        generators = [generator.clone_state() for generator in state.generators]
+        extra = _step_arguments(scheduler, generators)
+        counts = evaluations(scheduler, settings.steps)
+        latents = state.latents
+        for step in range(state.step, until):
+            for index in range(sum(counts[:step]), sum(counts[: step + 1])):
+                timestep = scheduler.timesteps[index]
+                scaled = latents
+                if not self.flow:
+                    scaled = scheduler.scale_model_input(latents, timestep)
+                with self._lock:
+                    prediction, gap = self._predict(
+                        scaled, timestep, conditioning, settings, capture
+                    )
+                latents = scheduler.step(prediction, timestep, latents, **extra, return_dict=False)[
+                    0
+                ]
+            if observe is not None:
+                x0 = predict_x0(scheduler, index, timestep, scaled, prediction)
+                observe(step, x0, torch.zeros_like(x0) if gap is None else gap)
+        return State(latents, until, scheduler, tuple(generators))
+
+    @torch.no_grad()
+    def decode(self, latents: Latents) -> Images:
+        with self._lock:
+            return self._pixels(self._decode(latents), [True] * len(latents))
+
+    @torch.no_grad()
+    def decode_checked(self, latents: Latents) -> tuple[Images, tuple[bool, ...]]:
+        with self._lock:
+            image, flags = self._checked(self._decode(latents))
+            self.pipeline.maybe_free_model_hooks()  # as the official pipeline does at its end
+        return self._pixels(image, [not flag for flag in flags]), tuple(flags)
+
+    def nfe(self, settings: Settings, first: int, until: int) -> int:
+        scheduler = fresh(
+            self.pipeline.scheduler, settings.steps, torch.device("cpu"), **self._schedule(settings)
+        )
+        made = sum(evaluations(scheduler, settings.steps)[first:until])
+        return 2 * made if self.guided(settings) else made
+
+    def save_state(self, state: State, settings: Settings, paths: Sequence[Path]) -> None:
+        states.save(state, settings, paths)
+
+    def load_state(self, paths: Sequence[Path], settings: Settings) -> State:
+        shape = self._latent_shape(settings)
+        return states.load(paths, settings, self._fresh(settings), shape, self.device)
+
+    # -- how they work -------------------------------------------------------------------------
+
+    def _predict(
+        self,
+        latents: Latents,
+        timestep: Tensor,
+        conditioning: Conditioning,
+        settings: Settings,
+        capture: AbstractContextManager[Any],
+    ) -> tuple[Latents, Latents | None]:
+        """The (guided) prediction, and the guidance gap if there is guidance: in one call, the
+        unconditional half first."""
+        guided = self.guided(settings)
+        with capture:
+            prediction = self._evaluate(
+                torch.cat([latents] * 2) if guided else latents, timestep, conditioning.told
+            )
+        if not guided:
+            return prediction, None
+        unconditional, conditional = prediction.chunk(2)
+        gap = conditional - unconditional
+        return unconditional + settings.guidance * gap, gap
+
+    def _fresh(self, settings: Settings) -> Any:
+        return fresh(
+            self.pipeline.scheduler, settings.steps, self.device, **self._schedule(settings)
+        )
+
+    def _latent_shape(self, settings: Settings) -> tuple[int, int, int]:
+        scale = self.pipeline.vae_scale_factor
+        multiple = max(8, scale * self.layout.patch)
+        for name, pixels in (("height", settings.height), ("width", settings.width)):
+            if pixels < multiple or pixels % multiple:
+                raise ValueError(f"{name} must be a multiple of {multiple} pixels, got {pixels}")
+        return self._channels, settings.height // scale, settings.width // scale
+
+    def _pixels(
+        self, image: Float[Tensor, "batch 3 height width"], denormalize: list[bool]
+    ) -> Images:
+        pixels = self.pipeline.image_processor.postprocess(
+            image, output_type="np", do_denormalize=denormalize
+        )
+        return (pixels * 255).round().astype("uint8")
+
+
+def blocks(denoiser: nn.Module, name: str, attention: str) -> dict[str, nn.Module]:
+    """The attention modules of a list of transformer blocks, by name."""
+    return {
+        f"{name}.{at}.{attention}": getattr(block, attention)
+        for at, block in enumerate(getattr(denoiser, name))
+    }
+
+
+def normed(
+    norm: Any, rows: Float[Tensor, "batch token dim"], heads: int
+) -> Float[Tensor, "batch token head dim_a_head"]:
+    """Queries or keys split into heads, and normed where the model does."""
+    split = rows.unflatten(-1, (heads, -1))
+    return split if norm is None else norm(split)
+
+
+def rotated(
+    rows: Float[Tensor, "batch token head dim"], turns: Tensor
+) -> Float[Tensor, "batch token head dim"]:
+    """Rotary positions: neighbouring values, as complex numbers, times `turns` [token, dim / 2].
+
+    Su et al. 2021, arXiv 2104.09864.
+    """
+    pairs = torch.view_as_complex(rows.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turns.unsqueeze(-2)).flatten(-2).to(rows.dtype)
+
+
+def conditioned(
+    embeddings: Float[Tensor, "batch token dim"],
+    located: Sequence[Located],
+    told: Mapping[str, Any],
+    untold: Mapping[str, Any] | None = None,
+) -> Conditioning:
+    """A conditioning, with the words of each prompt side by side."""
+    return Conditioning(
+        embeddings,
+        tuple(text.words for text in located),
+        tuple(text.cut for text in located),
+        tuple(text.special for text in located),
+        told,
+        untold,
+    )
+
+
+def _check_steps(state: State, conditioning: Conditioning, settings: Settings, until: int) -> None:
+    if not state.step <= until <= settings.steps:
+        raise ValueError(
+            f"expected a step from {state.step} (the state's) to {settings.steps}, got {until}"
+        )
+    if len(state.latents) != len(conditioning.words):
+        raise ValueError(
+            f"{len(state.latents)} candidates, but prompts for {len(conditioning.words)}"
+        )
+
+
+def _step_arguments(scheduler: Any, generators: list[torch.Generator]) -> dict[str, Any]:
+    """As in the official pipeline: eta and generators where `step` takes them."""
+    accepted = inspect.signature(scheduler.step).parameters
+    extra = {"eta": 0.0, "generator": generators}
+    return {name: value for name, value in extra.items() if name in accepted}
