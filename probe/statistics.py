@@ -1,78 +1,183 @@
-"""Statistics of cross-attention: what did each word claim, and when?
+"""Statistics of the first few steps: what did each word claim, where, and how hard did text pull?
 
-Pure functions of maps whose values sum to one over the keys (special tokens among them, words kept
-apart from those), so a value is the share of one place's attention that goes to one word.
+Pure functions of maps and of the latents beside them. A map's value is a share: of one place's
+attention over all keys, what goes to one word. Special tokens are among the keys, never among the
+words. Where there is no attention (the padding of a batch) every statistic is 0.
+
+`python -m promptprobe.probe.statistics` prints the table of docs/statistics.md.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar, get_type_hints
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
+
+from promptprobe.probe.family import Latents
 
 Maps = Float[Tensor, "batch word layer row col"]
 PerMap = Float[Tensor, "batch word layer"]
 
 EPS = 1e-12
+"""Less attention than this is none."""
 
 
+@dataclass(frozen=True)
+class Statistic:
+    """One row of the table; name, meaning and axes are the function's own."""
+
+    function: Callable[..., Tensor]
+    formula: str
+    range: str
+    source: str
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    @property
+    def meaning(self) -> str:
+        """First line of the docstring."""
+        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+    @property
+    def axes(self) -> dict[str, str]:
+        """Axes of each argument by its name, and of the result under "return"."""
+        return {name: hint.dim_str for name, hint in get_type_hints(self.function).items()}
+
+
+STATISTICS: list[Statistic] = []
+"""All of them, in the order of this file."""
+
+Function = TypeVar("Function", bound=Callable[..., Tensor])
+
+
+def statistic(formula: str, range: str, source: str) -> Callable[[Function], Function]:
+    """Put a function into the table."""
+
+    def register(function: Function) -> Function:
+        STATISTICS.append(Statistic(function, formula, range, source))
+        return function
+
+    return register
+
+
+# Attention: how much, and where
+
+
+@statistic("Σ A / RC", "0 .. 1", "mean of a word's map in DAAM (Tang et al., arXiv 2210.04885)")
 def mass(maps: Maps) -> PerMap:
-    """Mean share of attention over all places, 0 .. 1."""
+    """Mean share of attention over all places."""
     return maps.mean((-2, -1))
 
 
+@statistic("max A", "0 .. 1", "Attend-and-Excite (Chefer et al., arXiv 2301.13826), unsmoothed")
 def peak(maps: Maps) -> PerMap:
-    """The greatest share at any place, 0 .. 1."""
+    """The greatest share at any place."""
     return maps.amax((-2, -1))
 
 
+@statistic("H = −Σ p ln p", "0 .. ln RC", "Shannon (1948)")
 def spatial_entropy(maps: Maps) -> PerMap:
-    """Entropy in nats of where a word looks, 0 .. log(row x col); low: it has found its place."""
-    p = distribution(maps)
-    return -(p * p.clamp_min(EPS).log()).sum((-2, -1))
+    """Entropy in nats of where a word looks; low: it has found its place."""
+    return torch.special.entr(distribution(maps)).sum((-2, -1))
 
 
+@statistic("1 − H / ln RC", "0 .. 1", "one minus Pielou's evenness (1966)")
 def focus(maps: Maps) -> PerMap:
-    """1 - entropy / log(row x col), 0 .. 1: 0 spread evenly (or no attention), 1 on one place."""
+    """How settled a word is: 0 spread evenly, 1 on one place."""
     places = maps.shape[-2] * maps.shape[-1]
     settled = 1 - spatial_entropy(maps) / math.log(places)
     return torch.where(mass(maps) > EPS, settled.clamp(0, 1), 0)
 
 
+@statistic("μ = Σ p z", "0 .. 1", "centroid in Self-Guidance (Epstein et al., arXiv 2306.00986)")
+def centre(maps: Maps) -> Float[Tensor, "batch word layer 2"]:
+    """Middle of where a word looks: down, then across, in sides of the map."""
+    return torch.einsum("bwlrc,rcz->bwlz", distribution(maps), _places(maps))
+
+
+@statistic("√ Σ p ‖z − μ‖²", "0 .. √½", "standard distance (Bachi 1963)")
 def spread(maps: Maps) -> PerMap:
-    """Root mean square distance from the centre of attention, in maps' heights, from 0 up."""
-    p = distribution(maps)
-    size = maps.shape[-2]
-    down = torch.arange(maps.shape[-2], device=maps.device) / size
-    across = torch.arange(maps.shape[-1], device=maps.device) / size
-    rows, cols = p.sum(-1), p.sum(-2)
-    variance = _variance(rows, down) + _variance(cols, across)
-    return variance.clamp_min(0).sqrt()
+    """Root mean square distance from the centre, in sides of the map."""
+    away = _places(maps) - rearrange(centre(maps), "b w l z -> b w l 1 1 z")
+    return (distribution(maps) * away.square().sum(-1)).sum((-2, -1)).sqrt()
 
 
+@statistic("Σ √(p q)", "0 .. 1", "Bhattacharyya (1943)")
 def overlap(maps: Maps) -> Float[Tensor, "batch word other layer"]:
-    """Bhattacharyya coefficient of two words' places, 0 (apart) .. 1 (the same)."""
+    """How far two words share their places: 0 apart, 1 the same."""
     root = distribution(maps).sqrt()
     return torch.einsum("bwlrc,bolrc->bwol", root, root)
 
 
+@statistic("½ Σ abs(p − q)", "0 .. 1", "total variation distance")
 def drift(earlier: Maps, later: Maps) -> PerMap:
-    """Total variation between where a word looked earlier and later, 0 (stays) .. 1 (moved)."""
+    """How far a word's look moved from earlier to later steps: 0 stayed, 1 moved altogether."""
     return (distribution(earlier) - distribution(later)).abs().sum((-2, -1)) / 2
+
+
+@statistic("Σ S / RC", "0 .. 1", "ours; the end token leads early: Yi et al., arXiv 2405.15330")
+def special_mass(special: Float[Tensor, "batch layer row col"]) -> Float[Tensor, "batch layer"]:
+    """Mean share of attention that special tokens keep from the words."""
+    return special.mean((-2, -1))
+
+
+# Companions: latents at the last probed step
+
+
+@statistic("√ mean g²", "from 0", "one step of CFG-Rejection (Wang et al., arXiv 2505.23343)")
+def gap_rms(gap: Latents) -> Float[Tensor, " batch"]:
+    """How hard text pulls: root mean square of the guidance gap, whatever the picture's size."""
+    return gap.square().mean((1, 2, 3)).sqrt()
+
+
+@statistic("√ Σ p ḡ²", "from 0", "ours; regions as in S-CFG (Shen et al., arXiv 2404.05384)")
+def gap_at_words(gap: Latents, maps: Maps) -> PerMap:
+    """How hard text pulls where a word looks; `gap_rms` for one that looks evenly."""
+    rows, cols = maps.shape[-2:]
+    strength = F.adaptive_avg_pool2d(gap.square().mean(1), (rows, cols))
+    return torch.einsum("bwlrc,brc->bwl", distribution(maps), strength).sqrt()
+
+
+@statistic("√ mean (x − mean x)²", "from 0", "ours")
+def x0_std(x0: Latents) -> Float[Tensor, "batch channel"]:
+    """How far the predicted picture is from flat: deviation over places, channel by channel."""
+    return x0.std((-2, -1), correction=0)
 
 
 def distribution(maps: Maps) -> Maps:
     """Where a word looks: its map divided by its sum over places."""
-    flat = rearrange(maps, "b w l row col -> b w l (row col)")
-    flat = flat / flat.sum(-1, keepdim=True).clamp_min(EPS)
-    return rearrange(flat, "b w l (row col) -> b w l row col", row=maps.shape[-2])
+    return maps / maps.sum((-2, -1), keepdim=True).clamp_min(EPS)
 
 
-def _variance(
-    p: Float[Tensor, "batch word layer place"], position: Float[Tensor, " place"]
-) -> PerMap:
-    mean = (p * position).sum(-1, keepdim=True)
-    return (p * (position - mean) ** 2).sum(-1)
+def _places(maps: Maps) -> Float[Tensor, "row col 2"]:
+    """The middle of every place, down and across, in sides of the map."""
+    sides = [(torch.arange(n).to(maps) + 0.5) / n for n in maps.shape[-2:]]
+    return torch.stack(torch.meshgrid(*sides, indexing="ij"), -1)
+
+
+def table() -> str:
+    """The registry in Markdown."""
+    lines = ["| statistic | what it says | formula | shape | range | source |", "|---" * 6 + "|"]
+    for row in STATISTICS:
+        axes = row.axes
+        shape = axes.pop("return")
+        call = f"`{row.name}({', '.join(axes)})`"
+        source = re.sub(r"arXiv ([\d.]+\d)", r"[arXiv \1](https://arxiv.org/abs/\1)", row.source)
+        cells = call, row.meaning.rstrip("."), row.formula, shape, row.range, source
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())

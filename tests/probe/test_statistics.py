@@ -1,9 +1,10 @@
-"""Properties of the statistics: ranges, uniform and one-hot maps, permutation, scale."""
+"""Properties that every statistic in the table has, known values, and the page made from them."""
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,101 +12,180 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from promptprobe.probe.statistics import (
-    drift,
-    focus,
-    mass,
-    overlap,
-    peak,
-    spatial_entropy,
-    spread,
-)
+from promptprobe.probe import statistics
+from promptprobe.probe.statistics import STATISTICS, Statistic, drift, overlap, spread
 
-PER_MAP = [mass, peak, spatial_entropy, focus, spread]
+PAGE = Path(__file__).parents[2] / "docs" / "statistics.md"
+N = 3
+"""Candidates, words and layers."""
+ROWS, COLS = 6, 10
+
+each = pytest.mark.parametrize("statistic", STATISTICS, ids=[row.name for row in STATISTICS])
+seeds = st.integers(0, 10**6)
+examples = settings(max_examples=20, deadline=None)
+
+MOST = {
+    "0 .. 1": 1,
+    "0 .. ln RC": math.log(ROWS * COLS),
+    "0 .. √½": math.sqrt(0.5),
+    "from 0": math.inf,
+}
+
+SHARES = {"mass", "peak", "special_mass"}
+
+KNOWN: dict[str, tuple[object, object]] = {
+    "mass": (0.5, 0.5 / 256),
+    "peak": (0.5, 0.5),
+    "spatial_entropy": (math.log(256), 0),
+    "focus": (0, 1),
+    "centre": ([0.5, 0.5], [3.5 / 16, 9.5 / 16]),
+    "spread": (math.sqrt(2 * (256 - 1) / 12) / 16, 0),
+    "overlap": (1, 1),
+    "drift": (0, 1),
+    "special_mass": (0.5, 0.5 / 256),
+    "gap_rms": (0.5, 0.5 / 16),
+    "gap_at_words": (0.5, 0.5),
+    "x0_std": (0, 0.5 * math.sqrt(255) / 256),
+}
+"""Of inputs that are 0.5 at every place, and at row 3, column 9 alone."""
 
 
-def random_maps(seed: int, words: int = 3, sharpness: float = 3.0) -> Tensor:
+def random_inputs(seed: int, sharpness: float = 3) -> dict[str, Tensor]:
+    """Three words' shares beside those of special tokens and of the rest, latents twice as fine."""
     generator = torch.Generator().manual_seed(seed)
-    keys = torch.randn(2, words + 2, 2, 16, 16, generator=generator) * sharpness
-    return keys.softmax(1)[:, :words]
+    keys = torch.randn(2, N, N + 2, N, ROWS, COLS, generator=generator) * sharpness
+    earlier, later = keys.softmax(2)
+    gap, x0 = torch.randn(2, N, 4, 2 * ROWS, 2 * COLS, generator=generator) * sharpness
+    special = later[:, N]
+    maps = {"maps": later[:, :N], "earlier": earlier[:, :N], "later": later[:, :N]}
+    return maps | {"special": special, "gap": gap, "x0": x0}
+
+
+def alike(picture: Tensor) -> dict[str, Tensor]:
+    """One candidate, word, layer and channel; earlier the word looked at the mirrored place."""
+    one = picture[None, None]
+    maps = {"maps": one[None], "earlier": one[None].flip(-1), "later": one[None]}
+    return maps | {"special": one, "gap": one, "x0": one}
 
 
 def one_hot(row: int, col: int) -> Tensor:
-    maps = torch.zeros(1, 1, 1, 16, 16)
-    maps[..., row, col] = 0.5
-    return maps
+    picture = torch.zeros(16, 16)
+    picture[row, col] = 0.5
+    return picture
 
 
-UNIFORM = torch.full((1, 1, 1, 16, 16), 0.25)
+UNIFORM = torch.full((16, 16), 0.5)
 
 
-@given(st.integers(0, 10**6), st.floats(0, 20))
-@settings(max_examples=30, deadline=None)
-def test_every_statistic_keeps_its_range(seed: int, sharpness: float) -> None:
-    maps = random_maps(seed, sharpness=sharpness)
-    most = {mass: 1, peak: 1, spatial_entropy: math.log(256), focus: 1, spread: 0.75}
-    for statistic, limit in most.items():
-        value = statistic(maps)
-        assert value.shape == (2, 3, 2)
-        assert bool((value >= -1e-6).all())
-        assert bool((value <= limit + 1e-5).all())
-    for value in (overlap(maps), drift(maps, random_maps(seed + 1))):
-        assert bool((value >= 0).all())
-        assert bool((value <= 1 + 1e-5).all())
+def measure(statistic: Statistic, inputs: dict[str, Tensor]) -> Tensor:
+    return statistic.function(**{name: inputs[name] for name in statistic.axes if name in inputs})
 
 
-@given(st.integers(0, 10**6), st.permutations(range(3)))
-@settings(max_examples=20, deadline=None)
-def test_words_may_come_in_any_order(seed: int, order: list[int]) -> None:
-    maps = random_maps(seed)
-    for statistic in PER_MAP:
-        assert torch.allclose(statistic(maps[:, order]), statistic(maps)[:, order], atol=1e-6)
-    expected = overlap(maps)[:, order][:, :, order]
-    assert torch.allclose(overlap(maps[:, order]), expected, atol=1e-6)
+def pick(tensor: Tensor, axes: str, wanted: str, places: list[int]) -> Tensor:
+    """These places, in this order, along every axis that holds what is wanted."""
+    for number, axis in enumerate(axes.replace("other", "word").split()):
+        if axis == wanted:
+            tensor = tensor.index_select(number, torch.tensor(places))
+    return tensor
 
 
-@pytest.mark.parametrize("statistic", [spatial_entropy, focus, spread])
-def test_where_a_word_looks_does_not_depend_on_how_much(
-    statistic: Callable[[Tensor], Tensor],
+@each
+@given(seed=seeds, sharpness=st.floats(0, 20))
+@examples
+def test_a_statistic_keeps_its_range(statistic: Statistic, seed: int, sharpness: float) -> None:
+    value = measure(statistic, random_inputs(seed, sharpness))
+    assert bool((value >= 0).all())
+    assert bool((value <= MOST[statistic.range] + 1e-5).all())
+
+
+@each
+@given(
+    seed=seeds,
+    axis=st.sampled_from(["batch", "word", "layer"]),
+    places=st.lists(st.integers(0, N - 1), min_size=1, unique=True),
+)
+@examples
+def test_candidates_words_and_layers_stand_alone_and_in_any_order(
+    statistic: Statistic, seed: int, axis: str, places: list[int]
 ) -> None:
-    maps = random_maps(0)
-    assert torch.allclose(statistic(maps), statistic(maps * 0.01), atol=1e-4)
+    inputs = random_inputs(seed)
+    picked = {
+        name: pick(inputs[name], axes, axis, places)
+        for name, axes in statistic.axes.items()
+        if name != "return"
+    }
+    expected = pick(measure(statistic, inputs), statistic.axes["return"], axis, places)
+    torch.testing.assert_close(measure(statistic, picked), expected, atol=1e-6, rtol=1e-5)
 
 
-def test_a_uniform_map_has_no_focus_and_the_greatest_entropy() -> None:
-    assert mass(UNIFORM).item() == pytest.approx(0.25)
-    assert peak(UNIFORM).item() == pytest.approx(0.25)
-    assert spatial_entropy(UNIFORM).item() == pytest.approx(math.log(256), abs=1e-4)
-    assert focus(UNIFORM).item() == pytest.approx(0, abs=1e-5)
-    assert spread(UNIFORM).item() == pytest.approx(math.sqrt(2 * (256 - 1) / 12) / 16, abs=1e-5)
+@each
+@given(seed=seeds, attention=st.floats(0.01, 1), latents=st.floats(-10, 10))
+@examples
+def test_shares_scale_with_attention_companions_with_latents_and_nothing_else_does(
+    statistic: Statistic, seed: int, attention: float, latents: float
+) -> None:
+    inputs = random_inputs(seed)
+    companions = {"gap", "x0"}
+    scaled = {
+        name: value * (latents if name in companions else attention)
+        for name, value in inputs.items()
+    }
+    factor = abs(latents) if companions & set(statistic.axes) else 1.0
+    if statistic.name in SHARES:
+        factor *= attention
+    expected = measure(statistic, inputs) * factor
+    torch.testing.assert_close(measure(statistic, scaled), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_a_one_hot_map_is_in_full_focus() -> None:
-    maps = one_hot(3, 9)
-    assert mass(maps).item() == pytest.approx(0.5 / 256)
-    assert peak(maps).item() == 0.5
-    assert spatial_entropy(maps).item() == pytest.approx(0, abs=1e-6)
-    assert focus(maps).item() == 1
-    assert spread(maps).item() == pytest.approx(0, abs=1e-6)
+@each
+def test_uniform_and_one_hot_pictures_have_known_values(statistic: Statistic) -> None:
+    for picture, known in zip((UNIFORM, one_hot(3, 9)), KNOWN[statistic.name], strict=True):
+        value = measure(statistic, alike(picture)).squeeze()
+        torch.testing.assert_close(value, torch.tensor(known).to(value), atol=1e-5, rtol=0)
+
+
+@each
+def test_nothing_in_is_nought_out(statistic: Statistic) -> None:
+    assert not measure(statistic, alike(torch.zeros(16, 16))).any()
+
+
+@given(seeds)
+@examples
+def test_overlap_is_mutual_and_one_with_itself(seed: int) -> None:
+    value = overlap(random_inputs(seed)["maps"])
+    torch.testing.assert_close(value, value.transpose(1, 2))
+    torch.testing.assert_close(value.diagonal(dim1=1, dim2=2), torch.ones(N, N, N))
+
+
+def test_words_that_look_apart_do_not_overlap() -> None:
+    maps = torch.stack([one_hot(1, 1), one_hot(9, 9)])[None, :, None]
+    assert torch.equal(overlap(maps)[0, :, :, 0], torch.eye(2))
+
+
+def test_drift_from_everywhere_to_one_place_is_all_but_that_place() -> None:
+    everywhere, there = (picture[None, None, None] for picture in (UNIFORM, one_hot(2, 1)))
+    assert drift(everywhere, there).item() == pytest.approx(255 / 256)
 
 
 def test_two_places_half_a_map_apart_spread_by_a_quarter() -> None:
-    maps = one_hot(4, 2) + one_hot(4, 10)
+    maps = (one_hot(4, 2) + one_hot(4, 10))[None, None, None]
     assert spread(maps).item() == pytest.approx(0.25)
     assert spread(maps.transpose(-1, -2)).item() == pytest.approx(0.25)
 
 
-def test_no_attention_at_all_is_no_focus() -> None:
-    assert focus(torch.zeros(1, 1, 1, 16, 16)).item() == 0
+# The table
 
 
-def test_overlap_is_one_with_itself_and_zero_apart() -> None:
-    maps = torch.cat([one_hot(1, 1), one_hot(9, 9), one_hot(1, 1)], 1)
-    expected = torch.tensor([[1.0, 0, 1], [0, 1, 0], [1, 0, 1]])
-    assert torch.allclose(overlap(maps)[0, :, :, 0], expected)
+def test_every_public_function_of_tensors_is_in_the_table() -> None:
+    helpers = {"distribution", "statistic", "table"}
+    functions = inspect.getmembers(statistics, inspect.isfunction)
+    here = {name for name, f in functions if f.__module__ == statistics.__name__}
+    public = {name for name in here - helpers if not name.startswith("_")}
+    assert public == {row.name for row in STATISTICS}
 
 
-def test_drift_is_nought_in_place_and_one_when_the_word_moved() -> None:
-    assert drift(one_hot(1, 1), one_hot(1, 1) / 3).item() == pytest.approx(0)
-    assert drift(one_hot(1, 1), one_hot(2, 1)).item() == pytest.approx(1)
-    assert drift(UNIFORM, one_hot(2, 1)).item() == pytest.approx(255 / 256)
+def test_the_page_has_the_table_of_the_code() -> None:
+    command = "python -m promptprobe.probe.statistics"
+    page = PAGE.read_text()
+    table = page.partition(f"<!-- table: {command} -->")[2].partition("<!-- end of table -->")[0]
+    assert table.strip() == statistics.table(), f"put what `{command}` prints into {PAGE}"
