@@ -7,25 +7,29 @@ codes: 0 done, 1 failed, 2 bad usage, 130 interrupted, with the run kept.
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
-from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from promptprobe.agent.schemas import OptimizeRequest, explain
-from promptprobe.tools.records import BUDGETS, Generation
+from promptprobe.agent.options import (
+    DONE,
+    FAILED,
+    add_model,
+    add_pictures,
+    ended,
+    forgive_terminals,
+    generation_of,
+    print_json,
+)
+from promptprobe.agent.schemas import OptimizeRequest
+from promptprobe.tools.records import BUDGETS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from promptprobe.agent.events import Event
     from promptprobe.agent.result import OptimizationResult
-
-DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 EXAMPLES = """\
 examples:
@@ -58,20 +62,15 @@ def build_parser() -> argparse.ArgumentParser:
     add("--out", type=Path, metavar="DIR", help="folder of runs (default: runs)")
     add("--resume", type=Path, metavar="RUN", help="go on with an interrupted run, as it was asked")
     add("--json", action="store_true", help="print one JSON object on stdout")
-    _add_search(parser.add_argument_group("search"))
-    _add_pictures(parser.add_argument_group("pictures (default: what the model is made for)"))
+    search = parser.add_argument_group("search")
+    add_model(search)
+    _add_search(search)
+    add_pictures(parser)
     return parser
 
 
 def _add_search(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add(
-        "--model",
-        default="sprites",
-        metavar="M",
-        help="sprites (built in; the default), a diffusers folder or a hub id of a Stable "
-        "Diffusion 1.x/2.x or SDXL pipeline",
-    )
     add("--llm", metavar="NAME", help="LLM that proposes rewrites")
     add(
         "--prompt",
@@ -87,25 +86,7 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
         metavar="TEXT",
         help="text that every prompt holds verbatim, such as a LoRA trigger; may be repeated",
     )
-    add(
-        "--scorer",
-        metavar="S",
-        help="sprites, clip:sprites (its small CLIP), or clip:FOLDER_OR_HUB_ID (default: the "
-        "model's)",
-    )
     add("--budget", choices=list(BUDGETS), default="light", help="how much to try (light)")
-    add("--seed", type=int, default=0, metavar="N", help="first seed (0)")
-
-
-def _add_pictures(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--steps", type=int, metavar="N", help="denoising steps of a full render (25)")
-    add("--guidance", type=float, metavar="G", help="classifier-free guidance scale")
-    add("--height", type=int, metavar="PX")
-    add("--width", type=int, metavar="PX")
-    add("--negative-prompt", metavar="TEXT")
-    add("--dtype", choices=["float32", "bfloat16", "float16"])
-    add("--device", metavar="D", help="cpu, cuda, cuda:1, mps")
 
 
 def request_of(options: argparse.Namespace, brief: str) -> OptimizeRequest:
@@ -119,7 +100,7 @@ def request_of(options: argparse.Namespace, brief: str) -> OptimizeRequest:
             "brief": brief,
             "prompts": options.prompt,
             "rewrite": not options.no_rewrite,
-            "generation": {name: getattr(options, name) for name in Generation.model_fields},
+            "generation": generation_of(options),
             **{
                 n: getattr(options, n) for n in ("keep", "model", "llm", "scorer", "budget", "seed")
             },
@@ -140,30 +121,12 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
 
 def main(argv: list[str]) -> int:
     """Run the command; returns its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a terminal that lacks a letter shows "?"
-            stream.reconfigure(errors="replace")
+    forgive_terminals()
     parser = build_parser()
     options = parser.parse_args(argv)
     _check(parser, options)
     call = Call(options)
-    try:
-        return call.many() if options.briefs is not None else call.one()
-    except KeyboardInterrupt:
-        sys.stderr.write(f"promptprobe optimize: interrupted. {call.kept()}\n")
-        return INTERRUPTED
-    except ValidationError as error:
-        return _fail(explain(error), BAD_USAGE)
-    except ValueError as error:
-        return _fail(str(error), BAD_USAGE)
-    except (OSError, RuntimeError) as error:
-        return _fail(f"{error}. {call.kept()}", FAILED)
-
-
-def _fail(message: str, code: int) -> int:
-    line = " ".join(message.split())
-    sys.stderr.write(f"promptprobe optimize: error: {line}\n")
-    return code
+    return ended("optimize", call.many if options.briefs is not None else call.one, call.kept)
 
 
 class Call:
@@ -187,7 +150,7 @@ class Call:
         if result.stop_reason == "cancelled":
             raise KeyboardInterrupt
         if options.json:
-            _print_json(result.summary())
+            print_json(result.summary())
         else:
             display.show_result(result)
         return DONE
@@ -217,7 +180,7 @@ class Call:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
         counts = {"briefs": len(items), "skipped": skipped, "failed": failed}
         if options.json:
-            _print_json({**counts, "results": str(results.path)})
+            print_json({**counts, "results": str(results.path)})
         else:
             told = ", ".join(f"{number} {name}" for name, number in counts.items())
             sys.stdout.write(f"{told}; one row a brief in {results.path}\n")
@@ -245,7 +208,3 @@ class Call:
             return "No run was started"
         run = shlex.quote(str(self.run_dir))
         return f"The run is kept; go on with: promptprobe optimize --resume {run}"
-
-
-def _print_json(found: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(found) + "\n")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from promptprobe.agent.replies import ProbeReply, ProbeRow
     from promptprobe.agent.result import OptimizationResult
 
 
@@ -205,3 +206,53 @@ def verdict(result: OptimizationResult) -> str:
     if best.score is not None and best.score.explanation:
         lines.insert(4, f"what it shows  {plain(best.score.explanation, 500)}")
     return "\n".join(lines)
+
+
+def show_probe(reply: ProbeReply) -> None:
+    """Print what is foretold on stdout, and warnings on stderr."""
+    from rich.console import Console
+
+    for warning in reply.warnings:
+        Console(stderr=True).print(
+            f"note: {plain(warning, 500)}", markup=False, highlight=False, soft_wrap=True
+        )
+    out = Console()
+    out.print(probe_table(reply))
+    if reply.heatmaps is not None:
+        line = f"heat maps  {reply.heatmaps}"
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def probe_table(reply: ProbeReply) -> Table:
+    """All candidates, the most promising first."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    spent = reply.spent
+    note = [
+        f"{reply.steps} of {reply.of} steps on {reply.model}: {spent.nfe} denoiser evaluations, "
+        f"{spent.seconds:.1f} s",
+        "beside each word its focus, from 0, attention spread evenly, to 1, on one place",
+    ]
+    if reply.basis == "preview":
+        note.append("predicted: an early preview judged by the scorer, uncalibrated")
+    out = Table(box=SIMPLE_HEAD, pad_edge=False, caption="\n".join(note), caption_justify="left")
+    several = len({row.prompt for row in reply.candidates}) > 1
+    for heading in ("seed", "predicted", "90% interval"):
+        out.add_column(heading, justify="right", no_wrap=True)
+    for heading in (*["prompt"] * several, "words", "preview"):
+        out.add_column(heading, ratio=1, overflow="fold")
+    for row in reply.candidates:
+        found = "-" if row.predicted is None else f"{row.predicted:.2f}"
+        interval = f"{row.low:.2f} to {row.high:.2f}" if row.low is not None else "-"
+        words = " ".join(f"{plain(word.word, 40)}:{word.focus:.2f}" for word in row.words)
+        cells = [*[plain(row.prompt)] * several, words, _seen(row)]
+        out.add_row(str(row.seed), found, interval, *map(Text, cells))
+    return out
+
+
+def _seen(row: ProbeRow) -> str:
+    """What a preview shows, or why nothing is foretold, and the words that were not read."""
+    cut = f"not read: {', '.join(row.cut)}" if row.cut else ""
+    return plain("; ".join(filter(None, (row.explanation or row.reason, cut))), 300)

@@ -1,61 +1,113 @@
-"""Prompts x seeds -> predictions, and nothing else: no picture, no run folder, no LLM."""
+"""Prompts x seeds -> predictions, and nothing else: nothing rendered, no run folder, no LLM.
+
+What every door does with a `ProbeRequest`. Only heat maps are kept, where they are asked for.
+"""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from promptprobe.agent.replies import ProbeReply, Probing
+from promptprobe.agent.replies import ProbeReply, ProbeRow
+from promptprobe.agent.run_folder import check_folder
 from promptprobe.agent.schemas import ProbeRequest
-from promptprobe.tools.protocol import Tools
+from promptprobe.tools.protocol import Probed, Tools
 from promptprobe.tools.records import Candidate, Spend
+
+INDEX = "index.png"
 
 Report = Callable[[float, float, str], None]
 """Told how many of how many candidates are done, and in words; may raise to cancel."""
 
 
-def probe_prompts(request: ProbeRequest, report: Report) -> ProbeReply:
+def probe_prompts(
+    request: ProbeRequest, report: Report, heatmaps: Path | None = None
+) -> ProbeReply:
     """Open the model and probe every prompt with every seed.
+
+    Args:
+        request: what to probe.
+        report: told of the progress.
+        heatmaps: folder for a picture a candidate, named by rank, and an index of them.
 
     Raises:
         ValueError: model or scorer cannot be opened, or the model can draw nothing of the brief.
+        OSError: the folder cannot be written.
     """
     from promptprobe.tools.models import open_toolbox
 
+    if heatmaps is not None:
+        check_folder(heatmaps, "heatmaps")
     tools = open_toolbox(request.model, request.generation, request.scorer)
-    return probe_with(tools, request, report)
+    return probe_with(tools, request, report, heatmaps)
 
 
-def probe_with(tools: Tools, request: ProbeRequest, report: Report) -> ProbeReply:
+def probe_with(
+    tools: Tools, request: ProbeRequest, report: Report, heatmaps: Path | None = None
+) -> ProbeReply:
     """The same with tools that are already open; one batch a prompt, its latents discarded."""
     began = time.monotonic()
     warnings = tools.check_brief(request.brief)
+    with tempfile.TemporaryDirectory(prefix="promptprobe-") as scratch:
+        found = _probed(tools, request, report, Path(scratch), heatmaps is not None)
+        ranked = sorted(found, key=_promise, reverse=True)
+        first = ranked[0][1].prediction
+        reply = ProbeReply(
+            brief=request.brief,
+            model=tools.model_name,
+            generation=tools.settings_used,
+            basis=first.basis if first else None,
+            candidates=tuple(ProbeRow.of(*pair) for pair in ranked),
+            steps=tools.probe_steps,
+            of=tools.settings_used.steps,
+            spent=Spend(
+                nfe=sum(probed.nfe for _, probed in ranked), seconds=time.monotonic() - began
+            ),
+            warnings=tuple(warnings),
+        )
+        return _with_heatmaps(reply, heatmaps) if heatmaps is not None else reply
+
+
+def _probed(
+    tools: Tools, request: ProbeRequest, report: Report, scratch: Path, draw: bool
+) -> list[tuple[Candidate, Probed]]:
     prompts = tuple(dict.fromkeys(request.prompts))
     seeds = tuple(dict.fromkeys(request.seeds))
-    found: list[Probing] = []
-    nfe = 0
+    found: list[tuple[Candidate, Probed]] = []
     for number, prompt in enumerate(prompts, 1):
         batch = [Candidate(prompt=prompt, seed=seed) for seed in seeds]
-        with tempfile.TemporaryDirectory(prefix="promptprobe-") as folder:
-            probed = tools.probe(request.brief, batch, Path(folder))
-        nfe += sum(p.nfe for p in probed)
-        found += [
-            Probing(candidate=c, prediction=p.prediction, reason=p.reason, cut=p.cut)
-            for c, p in zip(batch, probed, strict=True)
-        ]
-        report(number * len(seeds), len(prompts) * len(seeds), f"probed prompt {number}")
-    return ProbeReply(
-        brief=request.brief,
-        predictions=tuple(sorted(found, key=_foretold, reverse=True)),
-        steps=tools.probe_steps,
-        of=tools.settings_used.steps,
-        spent=Spend(nfe=nfe, seconds=time.monotonic() - began),
-        warnings=tuple(warnings),
-    )
+        with tempfile.TemporaryDirectory(dir=scratch) as latents:
+            probed = tools.probe(
+                request.brief, batch, Path(latents), scratch / "heatmaps" if draw else None
+            )
+        found += zip(batch, probed, strict=True)
+        report(len(found), len(prompts) * len(seeds), f"probed prompt {number}")
+    return found
 
 
-def _foretold(probing: Probing) -> float:
+def _promise(pair: tuple[Candidate, Probed]) -> float:
     """For sorting: a candidate without a prediction comes last."""
-    return probing.prediction.score if probing.prediction else float("-inf")
+    prediction = pair[1].prediction
+    return prediction.score if prediction else float("-inf")
+
+
+def _with_heatmaps(reply: ProbeReply, folder: Path) -> ProbeReply:
+    """Bring the pictures to their folder, named by rank, and draw the index of them."""
+    from promptprobe.tools.heatmaps import save_index
+
+    digits = len(str(len(reply.candidates)))
+    rows, pictures = [], []
+    for rank, row in enumerate(reply.candidates, 1):
+        assert row.heatmap is not None, "tools draw what they are asked to draw"
+        pictures.append(folder / f"{rank:0{digits}}-seed-{row.seed}.png")
+        shutil.move(row.heatmap, pictures[-1])
+        rows.append(row.model_copy(update={"heatmap": pictures[-1]}))
+    note = (
+        f"{len(rows)} candidates after {reply.steps} of {reply.of} steps on "
+        f"{Path(reply.model).name}, the most promising first"
+    )
+    index = save_index(folder / INDEX, reply.brief, note, pictures)
+    return reply.model_copy(update={"candidates": tuple(rows), "heatmaps": index})

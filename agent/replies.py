@@ -6,11 +6,13 @@ Everything else (all trials, full-size pictures) is named by path in the run fol
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
 from promptprobe.agent.result import OptimizationResult, StopReason
-from promptprobe.tools.records import Candidate, Prediction, Record, Spend, Trial
+from promptprobe.tools.protocol import Probed
+from promptprobe.tools.records import Candidate, Generation, Record, Spend, Trial, Word
 
 MAX_TRIALS = 8
 
@@ -70,20 +72,51 @@ class OptimizeReply(Record):
         )
 
 
-class Probing(Record):
+class ProbeRow(Record):
     """One candidate after its first steps."""
 
-    candidate: Candidate
-    prediction: Prediction | None = Field(description="null: not judged early, see `reason`")
-    reason: str = ""
-    cut: tuple[str, ...] = Field((), description="words beyond the model's token limit: not read")
+    prompt: str
+    seed: int
+    predicted: float | None = Field(description="score foretold; null: not foretold, see `reason`")
+    low: float | None = Field(description="lower end of the 90% interval; null: uncalibrated")
+    high: float | None
+    words: tuple[Word, ...] = Field(description="how settled the attention to each word is")
+    explanation: str = Field(description="what the scorer saw in the preview")
+    reason: str = Field(description="why nothing is foretold")
+    cut: tuple[str, ...] = Field(description="words beyond the model's token limit: not read")
+    nfe: int = Field(description="denoiser evaluations this took")
+    heatmap: Path | None = Field(None, description="picture of each word's attention")
+
+    @classmethod
+    def of(cls, candidate: Candidate, probed: Probed) -> ProbeRow:
+        """The row for a candidate."""
+        found = probed.prediction
+        return cls(
+            prompt=candidate.prompt,
+            seed=candidate.seed,
+            predicted=found.score if found else None,
+            low=found.low if found else None,
+            high=found.high if found else None,
+            words=found.words if found else (),
+            explanation=found.explanation if found else "",
+            reason=probed.reason,
+            cut=probed.cut,
+            nfe=probed.nfe,
+            heatmap=probed.heatmap,
+        )
 
 
 class ProbeReply(Record):
-    """Predictions, best first; no picture was rendered."""
+    """Candidates, the most promising first; no picture was rendered."""
 
     brief: str
-    predictions: tuple[Probing, ...]
+    model: str
+    generation: Generation = Field(description="the settings used, defaults filled in")
+    basis: Literal["probe", "preview"] | None = Field(
+        description="a trained probe; or the score of an early preview alone: uncalibrated"
+    )
+    candidates: tuple[ProbeRow, ...]
+    heatmaps: Path | None = Field(None, description="the heat maps of all, on one sheet")
     steps: int = Field(description="denoising steps looked at")
     of: int = Field(description="denoising steps of a full render")
     spent: Spend

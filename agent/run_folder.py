@@ -35,20 +35,20 @@ class RunSettings(Record):
     versions: dict[str, str] = Field(default_factory=dict)
 
 
-def check_folder(out: Path) -> None:
-    """Make the folder of runs and write something there.
+def check_folder(folder: Path, name: str = "out") -> None:
+    """Make the folder that the caller calls `name`, and write something there.
 
     Raises:
         OSError: it cannot be made or written.
     """
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise OSError(
-            f"out must be a folder that can be written, got {str(out)!r}: {error}. "
-            "Give another with out=..., or change its permissions."
+            f"{name} must be a folder that can be written, got {str(folder)!r}: {error}. "
+            "Give another, or change its permissions"
         ) from error
 
 

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from promptprobe.tools.records import Budget, Generation, Record, Seed, Text
 
 MAX_PROMPTS = 64
+MAX_SEEDS = 64
 MAX_PROBES = 256
 
 OPTIMIZE = (
@@ -93,7 +94,10 @@ class ProbeRequest(Request):
         min_length=1, max_length=MAX_PROMPTS, description="wordings to compare"
     )
     seeds: tuple[Seed, ...] = Field(
-        (0, 1, 2, 3), min_length=1, max_length=64, description="seeds, the same for every prompt"
+        (0, 1, 2, 3),
+        min_length=1,
+        max_length=MAX_SEEDS,
+        description="seeds, the same for every prompt",
     )
     model: Text = Field("sprites", description="as in optimize_prompt")
     scorer: Text | None = Field(None, description="as in optimize_prompt")

@@ -14,6 +14,7 @@ from promptprobe import __version__
 
 COMMANDS = {
     "optimize": ("promptprobe.agent.cli", "find the prompt and seed that draw a brief best"),
+    "probe": ("promptprobe.agent.probe_cli", "judge seeds and wordings by their first steps"),
     "eval": ("promptprobe.evals.cli", "measure the model, the probe and the gain"),
     "mcp": ("promptprobe.agent.mcp_server", "serve agents over MCP (stdio)"),
     "tools": ("promptprobe.agent.schemas", "print the tool schemas for an agent of your own"),

@@ -53,8 +53,9 @@ def sources() -> Iterator[Path]:
         "from promptprobe import Budget, Candidate, Generation, Trial",
         "from promptprobe.__main__ import main; main(['--help'])",
         "from promptprobe.__main__ import main; main(['optimize', '--help'])",
+        "from promptprobe.__main__ import main; main(['probe', '--help'])",
     ],
-    ids=["import", "records", "help", "optimize help"],
+    ids=["import", "records", "help", "optimize help", "probe help"],
 )
 def test_starting_up_loads_no_heavy_library_and_takes_under_a_second(code: str) -> None:
     report = (

@@ -7,15 +7,12 @@ under each image, and a trial without a score says why.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from promptprobe.tools.records import Prediction, Score, Trial
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-Box = tuple[int, int]
+from promptprobe.tools.lettering import GREY, INK, LINE, PAPER, Box, foretold, write
+from promptprobe.tools.records import Score, Trial
 
 HERO = 384
 TILE = 192
@@ -25,7 +22,7 @@ GAP = 24
 WIDTH = 2 * MARGIN + COLUMNS * TILE + (COLUMNS - 1) * GAP
 MAX_TILES = 48
 
-PAPER, INK, GREY, LINE, GOOD = "#ffffff", "#1c1c1e", "#6e6e73", "#d8d8dc", "#1a7f4b"
+GOOD = "#1a7f4b"
 
 
 def save_contact_sheet(
@@ -43,9 +40,9 @@ def save_contact_sheet(
         shown = sorted(shown, key=_value, reverse=True)[:MAX_TILES]
     sheet = Image.new("RGB", (WIDTH, 40 * TILE), PAPER)
     draw = ImageDraw.Draw(sheet)
-    y = _text(draw, (MARGIN, MARGIN), brief, 26, INK, WIDTH - 2 * MARGIN, lines=3) + 6
+    y = write(draw, (MARGIN, MARGIN), brief, 26, INK, WIDTH - 2 * MARGIN, lines=3) + 6
     note = f"{len(trials)} candidates probed, {sum(t.image is not None for t in trials)} rendered"
-    y = _text(draw, (MARGIN, y), note, 15, GREY, WIDTH - 2 * MARGIN) + GAP
+    y = write(draw, (MARGIN, y), note, 15, GREY, WIDTH - 2 * MARGIN) + GAP
     y = _heroes(sheet, draw, y, initial, best) + GAP
     draw.line([(MARGIN, y), (WIDTH - MARGIN, y)], fill=LINE)
     y += GAP
@@ -59,7 +56,7 @@ def save_contact_sheet(
         y = max(bottoms) + GAP
     if left_out:
         y = (
-            _text(draw, (MARGIN, y), f"and {left_out} more, with lower scores", 15, GREY, WIDTH)
+            write(draw, (MARGIN, y), f"and {left_out} more, with lower scores", 15, GREY, WIDTH)
             + GAP
         )
     sheet.crop((0, 0, WIDTH, y + MARGIN - GAP)).save(path)
@@ -82,11 +79,11 @@ def _heroes(
     bottoms = []
     for x, title, trial in ((MARGIN, "initial", initial), (right, "best", best)):
         colour = GOOD if title == "best" else GREY
-        top = _text(draw, (x, y), title, 17, colour, HERO) + 8
+        top = write(draw, (x, y), title, 17, colour, HERO) + 8
         _place(sheet, draw, (x, top), trial.image, HERO)
         bottom = _caption(draw, (x, top + HERO + 12), trial, HERO, size=17, lines=4)
         if trial.score is not None and trial.score.explanation:
-            bottom = _text(draw, (x, bottom), trial.score.explanation, 16, GREY, HERO, lines=3)
+            bottom = write(draw, (x, bottom), trial.score.explanation, 16, GREY, HERO, lines=3)
         bottoms.append(bottom)
     return max(bottoms)
 
@@ -106,22 +103,14 @@ def _caption(
 ) -> int:
     """Prompt, seed, predicted, actual and judge's score, one under the other."""
     x, y = at
-    y = _text(draw, (x, y), trial.candidate.prompt, size, INK, width, lines=lines) + 3
-    y = _text(draw, (x, y), f"seed {trial.candidate.seed}", size - 1, GREY, width, lines=2)
+    y = write(draw, (x, y), trial.candidate.prompt, size, INK, width, lines=lines) + 3
+    y = write(draw, (x, y), f"seed {trial.candidate.seed}", size - 1, GREY, width, lines=2)
     if trial.prediction is not None:
-        y = _text(draw, (x, y), _foretold(trial.prediction), size - 1, GREY, width, lines=2)
-    y = _text(draw, (x, y), _verdict("score", trial.score), size, INK, width, lines=4)
+        y = write(draw, (x, y), foretold(trial.prediction), size - 1, GREY, width, lines=2)
+    y = write(draw, (x, y), _verdict("score", trial.score), size, INK, width, lines=4)
     if trial.judge is not None:
-        y = _text(draw, (x, y), _verdict("judge", trial.judge), size - 1, GREY, width, lines=3)
+        y = write(draw, (x, y), _verdict("judge", trial.judge), size - 1, GREY, width, lines=3)
     return y
-
-
-def _foretold(prediction: Prediction) -> str:
-    interval = ""
-    if prediction.low is not None and prediction.high is not None:
-        interval = f" ({prediction.low:.2f} to {prediction.high:.2f})"
-    word = "predicted" if prediction.basis == "probe" else "preview"
-    return f"{word} {prediction.score:.2f}{interval}"
 
 
 def _verdict(name: str, score: Score | None) -> str:
@@ -168,54 +157,4 @@ def _place(
 def _placeholder(draw: ImageDraw.ImageDraw, at: Box, side: int, message: str) -> None:
     x, y = at
     draw.rectangle([x, y, x + side - 1, y + side - 1], outline=LINE)
-    _text(draw, (x + 12, y + side // 2 - 10), message, 14, GREY, side - 24, lines=3)
-
-
-@cache
-def _font(size: int) -> Font:
-    return ImageFont.load_default(size)
-
-
-def _text(
-    draw: ImageDraw.ImageDraw,
-    at: Box,
-    text: str,
-    size: int,
-    colour: str,
-    width: int,
-    lines: int = 1,
-) -> int:
-    """Draw wrapped text, cut with an ellipsis after so many lines; returns the y below it."""
-    x, y = at
-    for line in _wrap(draw, " ".join(text.split()), _font(size), width, lines):
-        draw.text((x, y), line, font=_font(size), fill=colour)
-        y += round(size * 1.3)
-    return y
-
-
-def _wrap(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int, lines: int) -> list[str]:
-    """Break between words where possible, within one where it is longer than a line."""
-    out: list[str] = []
-    rest = text[:2000]
-    while rest and len(out) < lines:
-        fits = _fitting(draw, rest, font, width)
-        if fits < len(rest):
-            if len(out) == lines - 1:
-                return [*out, rest[: max(1, fits - 1)].rstrip() + "\N{HORIZONTAL ELLIPSIS}"]
-            space = rest.rfind(" ", 0, fits + 1)
-            fits = space if space > 0 else fits
-        out.append(rest[:fits].rstrip())
-        rest = rest[fits:].lstrip()
-    return out
-
-
-def _fitting(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> int:
-    """How many leading characters are no wider than `width`, at least one."""
-    low, high = 1, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if draw.textlength(text[:middle], font=font) <= width:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    write(draw, (x + 12, y + side // 2 - 10), message, 14, GREY, side - 24, lines=3)

@@ -28,9 +28,10 @@ NOT_FINITE = (
 
 @dataclass(frozen=True)
 class Foretold:
-    """A prediction, or None and the reason."""
+    """A prediction, or None and the reason; and the decoded x0 that it is of."""
 
     prediction: Prediction | None
+    preview: Image.Image
     reason: str = ""
 
 
@@ -66,21 +67,22 @@ def foretell(
             x0=torch.where(rows, trace.x0, 0),
             gap=torch.where(rows, trace.gap, 0),
         )
-    previews = scorer(brief, [Image.fromarray(pixels) for pixels in family.decode(trace.x0)])
-    views = _views(probe, trace, previews)
+    previews = [Image.fromarray(pixels) for pixels in family.decode(trace.x0)]
+    scores = scorer(brief, previews)
+    views = _views(probe, trace, scores)
     return [
-        Foretold(None, why)
-        if (why := _unforetold(preview, fine))
-        else Foretold(Prediction(**view, explanation=preview.explanation, words=words))
-        for view, preview, fine, words in zip(
-            views, previews, finite.tolist(), focused_words(trace), strict=True
+        Foretold(None, preview, why)
+        if (why := _unforetold(score, fine))
+        else Foretold(Prediction(**view, explanation=score.explanation, words=words), preview)
+        for view, preview, score, fine, words in zip(
+            views, previews, scores, finite.tolist(), focused_words(trace), strict=True
         )
     ]
 
 
-def _views(probe: Probe | None, trace: Trace, previews: Sequence[Score]) -> list[dict[str, Any]]:
+def _views(probe: Probe | None, trace: Trace, scores: Sequence[Score]) -> list[dict[str, Any]]:
     """What a prediction says in numbers, and on what basis; an unscored preview counts as zero."""
-    seen = [preview.value or 0.0 for preview in previews]
+    seen = [score.value or 0.0 for score in scores]
     if probe is None:
         return [{"basis": "preview", "score": value} for value in seen]
     return [
@@ -89,11 +91,11 @@ def _views(probe: Probe | None, trace: Trace, previews: Sequence[Score]) -> list
     ]
 
 
-def _unforetold(preview: Score, fine: bool) -> str:
+def _unforetold(score: Score, fine: bool) -> str:
     """Why there is no prediction, or nothing."""
     if not fine:
         return NOT_FINITE
-    return f"the preview was not scored: {preview.reason}" if preview.value is None else ""
+    return f"the preview was not scored: {score.reason}" if score.value is None else ""
 
 
 def focused_words(trace: Trace) -> Sequence[tuple[Word, ...]]:

@@ -23,6 +23,7 @@ class Probed(Record):
     latents: Path = Field(description="state after the probed steps")
     nfe: int = Field(ge=0, description="denoiser evaluations this took")
     cut: tuple[str, ...] = Field((), description="words beyond the text encoder's token limit")
+    heatmap: Path | None = Field(None, description="picture of each word's attention, if asked for")
 
 
 class Rendered(Record):
@@ -52,8 +53,17 @@ class Tools(Protocol):
     def nfe_per_render(self) -> int:
         """Denoiser evaluations of an image from noise to end."""
 
-    def probe(self, brief: str, candidates: Sequence[Candidate], folder: Path) -> list[Probed]:
-        """Run the first steps of each candidate and predict its score; latents go to `folder`."""
+    def probe(
+        self,
+        brief: str,
+        candidates: Sequence[Candidate],
+        folder: Path,
+        heatmaps: Path | None = None,
+    ) -> list[Probed]:
+        """Run the first steps of each candidate and predict its score; latents go to `folder`.
+
+        Where a folder for `heatmaps` is given, a picture of each word's attention goes there.
+        """
 
     def render(
         self, candidates: Sequence[Candidate], latents: Sequence[Path | None], folder: Path

@@ -19,9 +19,10 @@ from promptprobe.probe.card import Probe, ProbeError
 from promptprobe.probe.family import Settings, State, StateError
 from promptprobe.probe.trace import record_trace
 from promptprobe.tools.batches import Batches
+from promptprobe.tools.heatmaps import save_heatmaps
 from promptprobe.tools.models import Model
 from promptprobe.tools.pictures import save_png
-from promptprobe.tools.predictions import NOT_FINITE, fitting_probe, foretell
+from promptprobe.tools.predictions import NOT_FINITE, fitting_probe, focused_words, foretell
 from promptprobe.tools.protocol import Probed, Rendered
 from promptprobe.tools.records import Candidate, Generation, Score
 from promptprobe.tools.scorers import Scorer
@@ -87,10 +88,22 @@ class Toolbox:
 
     # -- the verbs -------------------------------------------------------------------------
 
-    def probe(self, brief: str, candidates: Sequence[Candidate], folder: Path) -> list[Probed]:
-        """Run the first steps of each candidate and predict its score; latents go to `folder`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        return self._batches.map(lambda batch: self._probed(brief, batch, folder), candidates)
+    def probe(
+        self,
+        brief: str,
+        candidates: Sequence[Candidate],
+        folder: Path,
+        heatmaps: Path | None = None,
+    ) -> list[Probed]:
+        """Run the first steps of each candidate and predict its score; latents go to `folder`.
+
+        Where a folder for `heatmaps` is given, a picture of each word's attention goes there.
+        """
+        for used in filter(None, (folder, heatmaps)):
+            used.mkdir(parents=True, exist_ok=True)
+        return self._batches.map(
+            lambda batch: self._probed(brief, batch, folder, heatmaps), candidates
+        )
 
     def render(
         self, candidates: Sequence[Candidate], latents: Sequence[Path | None], folder: Path
@@ -145,13 +158,20 @@ class Toolbox:
             )
             return None
 
-    def _probed(self, brief: str, batch: Sequence[Candidate], folder: Path) -> list[Probed]:
+    def _probed(
+        self, brief: str, batch: Sequence[Candidate], folder: Path, heatmaps: Path | None
+    ) -> list[Probed]:
         prompts = [candidate.prompt for candidate in batch]
         seeds = [candidate.seed for candidate in batch]
         trace, state = record_trace(self._family, prompts, seeds, self._settings, self.probe_steps)
         paths = [folder / f"{candidate.key}.safetensors" for candidate in batch]
         self._family.save_state(state, self._settings, paths)
         foretold = foretell(self._probe, self._family, self._scorer, brief, trace)
+        pictures: Sequence[Path | None] = [None] * len(batch)
+        if heatmaps is not None:
+            after = f"after {self.probe_steps} of {self._settings.steps} steps"
+            words = focused_words(trace)
+            pictures = save_heatmaps(heatmaps, batch, trace, foretold, words, after)
         cut, nfe = self._cut(prompts), self._nfe(0, self.probe_steps)
         return [
             Probed(
@@ -160,8 +180,9 @@ class Toolbox:
                 latents=path,
                 nfe=nfe,
                 cut=cut[prompt],
+                heatmap=picture,
             )
-            for view, path, prompt in zip(foretold, paths, prompts, strict=True)
+            for view, path, prompt, picture in zip(foretold, paths, prompts, pictures, strict=True)
         ]
 
     def _rendered(self, batch: Sequence[Job], folder: Path) -> list[Rendered]:

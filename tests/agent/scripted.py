@@ -46,7 +46,14 @@ class ScriptedTools:
     probe_steps: int = 5
     nfe_per_render: int = 50
 
-    def probe(self, brief: str, candidates: Sequence[Candidate], folder: Path) -> list[Probed]:
+    def probe(
+        self,
+        brief: str,
+        candidates: Sequence[Candidate],
+        folder: Path,
+        heatmaps: Path | None = None,
+    ) -> list[Probed]:
+        assert heatmaps is None, "scripted tools have no attention to draw"
         return [self._probe(candidate, folder) for candidate in candidates]
 
     def _probe(self, candidate: Candidate, folder: Path) -> Probed:

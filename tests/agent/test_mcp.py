@@ -130,12 +130,13 @@ def test_probing_compares_prompts_and_seeds_without_rendering(
 ) -> None:
     result = call(tmp_path, "probe_prompts", {**arguments, "seeds": [3, 4]})
     reply = ProbeReply.model_validate(result.structured_content)
-    found = {(p.candidate.prompt, p.candidate.seed) for p in reply.predictions}
+    found = {(row.prompt, row.seed) for row in reply.candidates}
     assert found == {(prompt, seed) for prompt in PROMPTS for seed in (3, 4)}
-    scores = [p.prediction.score for p in reply.predictions if p.prediction]
+    scores = [row.predicted for row in reply.candidates if row.predicted is not None]
     assert scores == sorted(scores, reverse=True)
     assert reply.steps < reply.of == 5
-    assert reply.spent.nfe > 0
+    assert reply.spent.nfe == sum(row.nfe for row in reply.candidates) > 0
+    assert reply.basis == "preview"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -100,6 +100,16 @@ def test_without_a_probe_the_preview_is_scored_and_labelled(toolbox: Toolbox, tm
     assert len(scores) == 4
 
 
+def test_heat_maps_are_drawn_where_asked_for_and_change_nothing(toolbox: Toolbox, tmp_path: Path):
+    plain = toolbox.probe("a red cat", FOUR, tmp_path / "latents")
+    drawn = toolbox.probe("a red cat", FOUR, tmp_path / "latents", tmp_path / "heatmaps")
+    assert [view.prediction for view in drawn] == [view.prediction for view in plain]
+    assert [view.heatmap for view in plain] == [None] * 4
+    assert {view.heatmap for view in drawn} == set((tmp_path / "heatmaps").iterdir())
+    few, many = (pixels(drawn[at].heatmap).shape for at in (0, 2))  # two words, then four
+    assert few[1] < many[1]
+
+
 @pytest.mark.parametrize("damage", ["truncated", "missing", "garbage"])
 def test_damaged_latents_cost_a_full_render_and_nothing_else(
     toolbox: Toolbox, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
@@ -172,9 +182,10 @@ def test_numbers_that_are_not_finite_are_unscored_with_that_reason(
     toolbox = open_toolbox(ddim_pipeline, USED, brightness)
     with torch.no_grad():
         ddim_pipeline.unet.conv_out.bias.fill_(float("nan"))
-    (view,) = toolbox.probe("a red cat", FOUR[:1], tmp_path)
+    (view,) = toolbox.probe("a red cat", FOUR[:1], tmp_path, tmp_path)
     assert view.prediction is None
     assert "not finite" in view.reason
+    assert pixels(view.heatmap).size
     (rendered,) = toolbox.render(FOUR[:1], [None], tmp_path)
     assert rendered.image is None
     assert "not finite" in rendered.reason

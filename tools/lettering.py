@@ -1,0 +1,75 @@
+"""Text on pictures for people: one face, few colours, wrapped, never wider than it may be."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from PIL import ImageDraw, ImageFont
+
+from promptprobe.tools.records import Prediction
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Box = tuple[int, int]
+
+ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+PAPER, INK, GREY, LINE = "#ffffff", "#1c1c1e", "#6e6e73", "#d8d8dc"
+
+
+def write(
+    draw: ImageDraw.ImageDraw,
+    at: Box,
+    text: str,
+    size: int,
+    colour: str,
+    width: int,
+    lines: int = 1,
+) -> int:
+    """Draw wrapped text, cut with an ellipsis after so many lines; returns the y below it."""
+    x, y = at
+    for line in _wrap(draw, " ".join(text.split()), _font(size), width, lines):
+        draw.text((x, y), line, font=_font(size), fill=colour)
+        y += round(size * 1.3)
+    return y
+
+
+def foretold(prediction: Prediction) -> str:
+    """A prediction as a caption: its score, and the interval where there is one."""
+    interval = ""
+    if prediction.low is not None and prediction.high is not None:
+        interval = f" ({prediction.low:.2f} to {prediction.high:.2f})"
+    word = "predicted" if prediction.basis == "probe" else "preview"
+    return f"{word} {prediction.score:.2f}{interval}"
+
+
+@cache
+def _font(size: int) -> Font:
+    return ImageFont.load_default(size)
+
+
+def _wrap(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int, lines: int) -> list[str]:
+    """Break between words where possible, within one where it is longer than a line."""
+    out: list[str] = []
+    rest = text[:2000]
+    while rest and len(out) < lines:
+        fits = _fitting(draw, rest, font, width)
+        if fits < len(rest):
+            if len(out) == lines - 1:
+                fits = _fitting(draw, rest, font, width - draw.textlength(ELLIPSIS, font=font))
+                return [*out, rest[:fits].rstrip() + ELLIPSIS]
+            space = rest.rfind(" ", 0, fits + 1)
+            fits = space if space > 0 else fits
+        out.append(rest[:fits].rstrip())
+        rest = rest[fits:].lstrip()
+    return out
+
+
+def _fitting(draw: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> int:
+    """How many leading characters are no wider than `width`, at least one."""
+    low, high = 1, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if draw.textlength(text[:middle], font=font) <= width:
+            low = middle
+        else:
+            high = middle - 1
+    return low
