@@ -81,7 +81,11 @@ async def aoptimize_prompt(
         warnings = [*warnings, proposer.source]
     if resume is None:
         settings = settings.model_copy(
-            update={"model": tools.model_name, "generation": tools.settings_used}
+            update={
+                "model": tools.model_name,
+                "pipeline": tools.pipeline_name,
+                "generation": tools.settings_used,
+            }
         )
         run_dir = run_folder.create(Path(out).resolve(), settings)
     else:

@@ -30,6 +30,7 @@ class OptimizationResult(Record):
     warnings: tuple[str, ...] = Field((), description="what was not as asked for")
     run_dir: Path
     model: str
+    pipeline: str = Field(description="class name of the model's diffusers pipeline")
     generation: Generation = Field(description="the settings used, defaults filled in")
 
     def top(self, n: int) -> tuple[Trial, ...]:
@@ -47,7 +48,7 @@ class OptimizationResult(Record):
         """Plain-diffusers Python that makes the best picture again."""
         from promptprobe.tools.pictures import snippet
 
-        return snippet(self.best.candidate, self.generation, self.model)
+        return snippet(self.best.candidate, self.generation, self.model, self.pipeline)
 
     def summary(self) -> dict[str, Any]:
         """The object that `--json` prints."""
@@ -101,6 +102,7 @@ def read_result(run_dir: Path, ledger: Ledger | None = None) -> OptimizationResu
         warnings=ledger.warnings,
         run_dir=run_dir,
         model=settings.model,
+        pipeline=settings.pipeline,
         generation=settings.generation,
     )
 

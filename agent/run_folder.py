@@ -24,6 +24,7 @@ class RunSettings(Record):
 
     brief: Text
     model: str = Field(description="sprites, a folder, a hub id; or the class of an object")
+    pipeline: str = Field("", description="class name of the model's diffusers pipeline")
     generation: Generation = Field(description="the model's defaults filled in")
     scorer: str | None = Field(None, description="None: the model's own")
     llm: str | None = None

@@ -135,6 +135,11 @@ def facts_of(family: Family, settings: Settings, k: int) -> Facts:
     digest = hashlib.sha256()
     for name, layer in family.layers().items():
         for part, tensor in sorted(layer.state_dict().items()):
+            if tensor.is_meta:
+                raise ProbeError(
+                    "the model's weights are offloaded part by part, so they cannot be held "
+                    "against the probe's card; offload it by models (enable_model_cpu_offload)"
+                )
             digest.update(f"{name}.{part}{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return Facts(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SPRITES = "sprites"
 DEFAULTS = Generation()
 GUIDANCE = {SPRITES: 2.0}
+MADE_FOR_FLOAT16 = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+"""The others overflow in it, and were made for bfloat16."""
 HELP = (
     'give "sprites" (the built-in model), a folder in diffusers\' format, or the Hugging Face '
     "hub id of a Stable Diffusion (1.x to 3.5, XL), FLUX.1, Qwen-Image, Z-Image or PixArt-Sigma "
@@ -38,6 +40,8 @@ class Model:
 
     name: str
     """"sprites", the folder, the hub id, or `IN_MEMORY`."""
+    pipeline: str
+    """Its class name."""
     family: Family
     generation: Generation
     """The model's own defaults filled in."""
@@ -78,19 +82,21 @@ def open_model(spec: str | Path | Any = SPRITES, generation: Generation = DEFAUL
     """Load a model and fill in its defaults. Raises ValueError, see `open_toolbox`."""
     if isinstance(spec, (str, Path)):
         name, source = _located(str(spec))
-        check_known(_class_name(source), source)
-        device, dtype = _placement(generation)
+        class_name = _class_name(source)
+        check_known(class_name, source)
+        device, dtype = _placement(generation, class_name)
         pipeline = _load(source, device, dtype)
     else:
         name, pipeline = IN_MEMORY, spec
         check_known(type(spec).__name__, "the model that was passed")
         device, dtype = _placement_of(pipeline, generation)
-    pipeline.set_progress_bar_config(disable=True)
     try:
         family = family_of(pipeline)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} cannot be probed: {error}") from error
-    return Model(name, family, _filled(generation, name, family, device, dtype))
+    return Model(
+        name, type(pipeline).__name__, family, _filled(generation, name, family, device, dtype)
+    )
 
 
 # -- finding and loading -----------------------------------------------------------------------
@@ -160,18 +166,17 @@ def _load(source: str, device: str, dtype: str) -> Any:
         with quiet_loading():
             from diffusers import DiffusionPipeline
 
-            pipeline = DiffusionPipeline.from_pretrained(source, use_safetensors=True)
+            pipeline = DiffusionPipeline.from_pretrained(
+                source, use_safetensors=True, dtype=getattr(torch, dtype)
+            )
     except Exception as error:  # a broken folder fails in as many ways as it has files
         raise ValueError(
             f"the model {source} did not load: {type(error).__name__}: {str(error)[:400]}. "
             "Expected a complete folder in diffusers' format with weights as .safetensors "
             "(pickled .bin weights are not read)"
         ) from error
-    for part in pipeline.components.values():
-        if isinstance(part, torch.nn.Module) and part.dtype != getattr(torch, dtype):
-            # Not through diffusers' own `to`, which warns of modules that do not exist.
-            torch.nn.Module.to(part, getattr(torch, dtype))
-    if device == "cpu":  # a quarter faster there, and the same but for rounding
+    if device == "cpu" and hasattr(pipeline, "unet"):
+        # A quarter faster there, and the same but for rounding.
         pipeline.unet.to(memory_format=torch.channels_last)
     return pipeline.to(device)
 
@@ -179,7 +184,7 @@ def _load(source: str, device: str, dtype: str) -> Any:
 # -- settings ----------------------------------------------------------------------------------
 
 
-def _placement(generation: Generation) -> tuple[str, str]:
+def _placement(generation: Generation, class_name: str) -> tuple[str, str]:
     """Device and dtype: a GPU in half precision where there is one, else the CPU in full."""
     import torch
 
@@ -191,12 +196,16 @@ def _placement(generation: Generation) -> tuple[str, str]:
             f"device {device!r} cannot be used here ({str(error).splitlines()[0][:200]}); "
             'leave it out, or use "cpu"'
         ) from error
-    return device, generation.dtype or ("float16" if device.startswith("cuda") else "float32")
+    half = "float16" if class_name in MADE_FOR_FLOAT16 else "bfloat16"
+    return device, generation.dtype or (half if device.startswith("cuda") else "float32")
 
 
 def _placement_of(pipeline: Any, generation: Generation) -> tuple[str, str]:
     """A pipeline that was passed stays where and as it is: it is not ours to move."""
-    device, dtype = str(pipeline.device), str(pipeline.unet.dtype).removeprefix("torch.")
+    denoiser = pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
+    # Of an offloaded pipeline, where it runs, not where it rests.
+    device = str(pipeline._execution_device)
+    dtype = str(denoiser.dtype).removeprefix("torch.")
     for name, asked, given in (
         ("device", generation.device, device),
         ("dtype", generation.dtype, dtype),

@@ -108,22 +108,31 @@ def thumbnail(path: Path, side: int = 256) -> bytes:
     return buffer.getvalue()
 
 
-def snippet(candidate: Candidate, generation: Generation, model: str) -> str:
+def snippet(candidate: Candidate, generation: Generation, model: str, pipeline: str) -> str:
     """Plain-diffusers Python that makes this picture again, as `picture.png`.
 
     Args:
         candidate: what to draw.
         generation: the settings used, the model's defaults filled in (`Tools.settings_used`).
         model: "sprites", a folder or a hub id (`Tools.model_name`).
+        pipeline: class name of its pipeline, whose call has names of its own.
     """
+    negative: str | None = generation.negative_prompt or None
+    guidance, further = "guidance_scale", []
+    if pipeline == "QwenImagePipeline":
+        negative, guidance = negative or "", "true_cfg_scale"
+    if pipeline == "PixArtSigmaPipeline":
+        negative, further = negative or "", ["    use_resolution_binning=False,"]
+    if pipeline != "FluxPipeline":
+        further.append(f"    negative_prompt={negative!r},")
     lines = [
         "import torch",
         *_loading(generation, model),
         "picture = pipeline(",
         f"    {candidate.prompt!r},",
-        f"    negative_prompt={generation.negative_prompt or None!r},",
         f"    num_inference_steps={generation.steps},",
-        f"    guidance_scale={generation.guidance},",
+        f"    {guidance}={generation.guidance},",
+        *further,
         f"    height={generation.height},",
         f"    width={generation.width},",
         f'    generator=torch.Generator("cpu").manual_seed({candidate.seed}),',
@@ -144,8 +153,9 @@ def _loading(generation: Generation, model: str) -> list[str]:
     return [
         "from diffusers import DiffusionPipeline",
         "",
-        f"pipeline = DiffusionPipeline.from_pretrained({model!r}, use_safetensors=True)",
-        f"pipeline.to({generation.device or 'cpu'!r}, torch.{generation.dtype or 'float32'})",
+        "pipeline = DiffusionPipeline.from_pretrained(",
+        f"    {model!r}, use_safetensors=True, dtype=torch.{generation.dtype or 'float32'}",
+        f").to({generation.device or 'cpu'!r})",
     ]
 
 

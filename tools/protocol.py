@@ -42,6 +42,10 @@ class Tools(Protocol):
         """How the model is called in reports: "sprites", a folder, a hub id."""
 
     @property
+    def pipeline_name(self) -> str:
+        """Class name of its diffusers pipeline."""
+
+    @property
     def settings_used(self) -> Generation:
         """The generation settings with the model's defaults filled in."""
 

@@ -75,6 +75,10 @@ class Toolbox:
         return self._model.name
 
     @property
+    def pipeline_name(self) -> str:
+        return self._model.pipeline
+
+    @property
     def settings_used(self) -> Generation:
         return self._model.generation
 

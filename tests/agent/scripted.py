@@ -42,6 +42,7 @@ class ScriptedTools:
     die_after: int | None = None
     """Kill the own process (SIGKILL) once so many candidates were probed or rendered."""
     model_name: str = "scripted"
+    pipeline_name: str = "StableDiffusionPipeline"
     settings_used: Generation = field(default_factory=lambda: Generation(guidance=3.0))
     probe_steps: int = 5
     nfe_per_render: int = 50

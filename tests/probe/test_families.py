@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import cpu_offload
 from diffusers import HeunDiscreteScheduler, PNDMScheduler
 
+from promptprobe.probe.card import ProbeError, facts_of
 from promptprobe.probe.families import FAMILIES
 from promptprobe.probe.families.stable_diffusion import StableDiffusion
 from promptprobe.probe.family import Family, Settings
@@ -171,3 +173,52 @@ def test_a_bfloat16_pipeline_decodes_the_float32_x0_of_a_trace(tiny_pipeline: An
     assert state.latents.dtype == (torch.float32 if full_latents else torch.bfloat16)
     assert trace.x0.dtype == torch.float32
     assert family.decode(trace.x0).shape == (2, 32, 32, 3)
+
+
+@pytest.mark.parametrize("name", ["ddim", "flux", "qwen"])
+@pytest.mark.parametrize("way", ["by parts", "by models", "by groups"])
+def test_an_offloaded_pipeline_is_probed_where_it_runs(
+    fresh_pipeline: Any, device: str, name: str, way: str
+) -> None:
+    pipeline = fresh_pipeline(name)
+    settings = fit(pipeline, SETTINGS)
+    expected, _ = record_trace(family_of(pipeline), PROMPTS, SEEDS, settings, 2)
+    pipeline = fresh_pipeline(name).to("cpu")
+    if way == "by parts":
+        for part in pipeline.components.values():
+            if isinstance(part, torch.nn.Module):
+                cpu_offload(part, torch.device(device))
+    elif way == "by models":
+        pipeline.enable_model_cpu_offload(device=device)
+    else:
+        pipeline.enable_group_offload(torch.device(device), offload_type="leaf_level")
+    family = family_of(pipeline)
+    found, state = record_trace(family, PROMPTS, SEEDS, settings, 2)
+    assert torch.equal(found.maps, expected.maps)
+    assert torch.equal(found.x0, expected.x0)
+    assert family.decode_checked(state.latents)[0].shape == (2, 32, 32, 3)
+    if way == "by parts":
+        assert all(weight.is_meta for weight in denoiser(family).parameters())
+        with pytest.raises(ProbeError, match="offloaded part by part"):
+            facts_of(family, settings, 2)
+
+
+def test_an_adapter_in_the_attention_is_seen(tiny_pipeline: Any) -> None:
+    """As LoRA does it: a projection is wrapped, and a little is added to what it gives."""
+
+    class Adapted(torch.nn.Module):
+        def __init__(self, base: Any) -> None:
+            super().__init__()
+            self.base = base
+            self.extra = torch.nn.Linear(base.in_features, base.out_features, bias=False)
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return self.base(rows) + self.extra(rows)
+
+    settings = fit(tiny_pipeline, SETTINGS)
+    plain, _ = record_trace(family_of(tiny_pipeline), PROMPTS, SEEDS, settings, 1)
+    torch.manual_seed(7)
+    for layer in family_of(tiny_pipeline).layers().values():
+        layer.to_q = Adapted(layer.to_q).to(tiny_pipeline.device)
+    adapted, _ = record_trace(family_of(tiny_pipeline), PROMPTS, SEEDS, settings, 1)
+    assert (plain.maps - adapted.maps).abs().max() > 1e-4

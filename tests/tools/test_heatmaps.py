@@ -49,6 +49,7 @@ def planted(words: tuple[str, ...], places: list[tuple[int, int]]) -> Trace:
     return Trace(
         maps=torch.cat([maps, maps.flip(-1)], 2),  # the earlier steps looked elsewhere
         mask=torch.ones(1, len(words), dtype=torch.bool),
+        special=torch.zeros(1, 2, GRID, GRID),
         embeddings=torch.zeros(1, len(words), 8),
         x0=torch.zeros(1, 4, 8, 8),
         gap=torch.zeros(1, 4, 8, 8),

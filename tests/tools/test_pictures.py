@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from promptprobe.tools.pictures import (
     thumbnail,
 )
 from promptprobe.tools.records import Candidate, Generation
+from tests import tiny
 
 USED = Generation(
     steps=25, guidance=3.0, height=64, width=96, negative_prompt="", dtype="float32", device="cpu"
@@ -91,35 +93,35 @@ def test_a_thumbnail_fits_and_a_tiny_picture_grows(tmp_path: Path, side: int, ex
 
 def test_a_snippet_holds_a_hostile_prompt_as_data():
     prompt = "'''\"); import os; os.system('true') #"
-    code = snippet(Candidate(prompt=prompt, seed=1), USED, "folder")
+    code = snippet(Candidate(prompt=prompt, seed=1), USED, "folder", "FluxPipeline")
     texts = {node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)}
     assert prompt in texts
     assert "os" not in {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
 
 
 def test_a_snippet_of_a_pipeline_object_loads_nothing():
-    code = snippet(Candidate(prompt="a cat", seed=1), USED, IN_MEMORY)
+    code = snippet(Candidate(prompt="a cat", seed=1), USED, IN_MEMORY, "FluxPipeline")
     assert "from_pretrained" not in code
     assert "pipeline(" in code
 
 
-def test_the_snippet_reproduces_the_picture(
-    ddim_folder: Path, pndm_folder: Path, xl_folder: Path, tmp_path: Path
-):
+def test_the_snippet_reproduces_the_picture(saved_pipeline: Any, tmp_path: Path):
     """Within one level of 255: alone and in a batch, convolutions may sum in another order."""
     candidates = [Candidate(prompt=text, seed=4) for text in ("a red cat", "a dog of blue")]
-    script, made = "", []
-    for at, folder in enumerate((ddim_folder, pndm_folder, xl_folder)):
-        generation = Generation(steps=4, guidance=5, negative_prompt="green")
-        toolbox = open_toolbox(folder, generation, lambda brief, image: 1.0)
-        rendered = toolbox.render(candidates, [None, None], tmp_path / str(at))
-        code = snippet(candidates[1], toolbox.settings_used, toolbox.model_name)
+    script, made = "", {}
+    for name in tiny.PIPELINES:
+        negative = None if name == "flux" else "green"
+        generation = Generation(steps=4, guidance=5, negative_prompt=negative, height=32, width=32)
+        toolbox = open_toolbox(saved_pipeline(name), generation, lambda brief, image: 1.0)
+        rendered = toolbox.render(candidates, [None, None], tmp_path / name)
+        used = toolbox.settings_used
+        code = snippet(candidates[1], used, toolbox.model_name, toolbox.pipeline_name)
         assert 'picture.save("picture.png")' in code
-        script += code.replace("picture.png", f"{at}.png")
-        made.append(rendered[1].image)
+        script += code.replace("picture.png", f"{name}.png")
+        made[name] = rendered[1].image
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
-    for at, path in enumerate(made):
+    for name, path in made.items():
         assert path is not None
-        ours, theirs = pixels(path), pixels(tmp_path / f"{at}.png")
+        ours, theirs = pixels(path), pixels(tmp_path / f"{name}.png")
         assert ours.std() > 1
-        assert np.abs(ours - theirs).max() <= 1
+        assert np.abs(ours - theirs).max() <= 1, name
