@@ -27,8 +27,8 @@ def add_model(group: argparse._ArgumentGroup) -> None:
         "--model",
         default="sprites",
         metavar="M",
-        help="sprites (built in; the default), a diffusers folder or a hub id of a Stable "
-        "Diffusion 1.x/2.x or SDXL pipeline",
+        help="sprites (built in; the default), or a diffusers folder or hub id of a Stable "
+        "Diffusion, FLUX.1, Qwen-Image, Z-Image or PixArt-Sigma pipeline",
     )
     add(
         "--scorer",

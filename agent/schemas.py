@@ -64,7 +64,7 @@ class OptimizeRequest(Request):
     model: Text = Field(
         "sprites",
         description='"sprites" (the built-in model), a diffusers folder, or a Hugging Face hub id '
-        "of a Stable Diffusion 1.x/2.x or SDXL pipeline",
+        "of a Stable Diffusion, FLUX.1, Qwen-Image, Z-Image or PixArt-Sigma pipeline",
     )
     llm: Text | None = Field(
         None, description="name of an LLM behind the server's OPENAI_BASE_URL, to propose rewrites"

@@ -1,0 +1,91 @@
+"""Variants within a family: taken as they are, or refused with what was expected."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from diffusers import FluxTransformer2DModel, SD3Transformer2DModel
+
+from promptprobe.probe.family import Settings
+from promptprobe.probe.trace import record_trace
+from tests import tiny
+from tests.probe.pipelines import PROMPTS, SEEDS, SETTINGS, family_of, full, official
+
+SAYS_NOTHING = replace(SETTINGS, negative_prompt="")
+
+
+def rebuilt(model: Any, kind: Any, **changed: Any) -> Any:
+    torch.manual_seed(0)
+    config = {name: value for name, value in model.config.items() if not name.startswith("_")}
+    return kind(**(config | changed)).eval().to(model.device)
+
+
+def test_flux_takes_no_negative_prompt(fresh_pipeline: Any) -> None:
+    family = family_of(fresh_pipeline("flux"))
+    with pytest.raises(ValueError, match=r"FLUX\.1 takes no negative prompt"):
+        family.encode(PROMPTS, SETTINGS)
+
+
+def test_flux_is_told_its_guidance(fresh_pipeline: Any) -> None:
+    family = family_of(fresh_pipeline("flux"))
+    more = replace(SAYS_NOTHING, guidance=30.0)
+    assert not torch.equal(full(family, SAYS_NOTHING).latents, full(family, more).latents)
+
+
+def test_flux_without_guidance_as_an_input_is_schnell(fresh_pipeline: Any) -> None:
+    pipeline = fresh_pipeline("flux")
+    pipeline.transformer = rebuilt(
+        pipeline.transformer, FluxTransformer2DModel, guidance_embeds=False
+    )
+    expected = official(pipeline, SAYS_NOTHING, "latent")
+    assert torch.equal(full(family_of(pipeline), SAYS_NOTHING).latents, expected)
+
+
+def test_stable_diffusion_3_does_without_t5(fresh_pipeline: Any) -> None:
+    pipeline = fresh_pipeline("sd3")
+    both = family_of(pipeline).encode(PROMPTS, SETTINGS).words[0][0].tokens
+    pipeline.text_encoder_3 = pipeline.tokenizer_3 = None
+    family = family_of(pipeline)
+    assert family.encode(PROMPTS, SETTINGS).words[0][0].tokens == both[:1]
+    assert both[1] >= tiny.TOKEN_LIMIT
+    expected = official(pipeline, SETTINGS, "latent")
+    assert torch.equal(full(family, SETTINGS).latents, expected)
+
+
+def test_stable_diffusion_3_0_has_no_norms_of_queries_and_keys(fresh_pipeline: Any) -> None:
+    pipeline = fresh_pipeline("sd3")
+    pipeline.transformer = rebuilt(
+        pipeline.transformer, SD3Transformer2DModel, qk_norm=None, dual_attention_layers=()
+    )
+    expected = official(pipeline, SETTINGS, "latent")
+    assert torch.equal(full(family_of(pipeline), SETTINGS).latents, expected)
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux"])
+def test_a_path_that_shifts_with_the_size_is_the_official_one(
+    fresh_pipeline: Any, name: str
+) -> None:
+    pipeline = fresh_pipeline(name)
+    pipeline.scheduler = type(pipeline.scheduler)(use_dynamic_shifting=True, max_shift=2.0)
+    for height in (32, 64):
+        settings = replace(SAYS_NOTHING, height=height)
+        expected = official(pipeline, settings, "latent")
+        assert torch.equal(full(family_of(pipeline), settings).latents, expected)
+
+
+def test_a_distilled_qwen_image_is_refused(fresh_pipeline: Any) -> None:
+    pipeline = fresh_pipeline("qwen")
+    pipeline.transformer.register_to_config(guidance_embeds=True)
+    with pytest.raises(ValueError, match="guidance-distilled Qwen-Image is not known"):
+        family_of(pipeline)
+
+
+def test_z_image_counts_no_padding_as_image(fresh_pipeline: Any) -> None:
+    """At 24 x 40 pixels the image has 60 tokens, padded to 64, and the text comes after those."""
+    family = family_of(fresh_pipeline("z_image"))
+    trace, _ = record_trace(family, PROMPTS, SEEDS, Settings(4, 2.0, 24, 40), 2)
+    assert bool((trace.maps[trace.mask] > 0).all())
+    assert bool((trace.maps.sum(1) + trace.special < 1).all())
