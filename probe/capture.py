@@ -19,7 +19,6 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -34,6 +33,9 @@ AT_ONCE = 2**24
 
 GroupMaps = Float[Tensor, "batch group row col"]
 Groups = Float[Tensor, "batch group key"]
+
+
+_Place = tuple[slice | Int[Tensor, " place"], tuple[int, int], slice]
 
 
 class CaptureError(RuntimeError):
@@ -96,6 +98,7 @@ class Capture:
         self.layers = dict(layers)
         self._denoiser, self._layout, self._groups, self._size = denoiser, layout, groups, size
         self._found: dict[str, GroupMaps] = {}
+        self._places: dict[tuple[int, int], _Place] = {}
         self._entered = ExitStack()
         self._thread = 0
         self._inside: list[_Interception] = []
@@ -157,20 +160,27 @@ class Capture:
     def _keep(
         self, name: str, query: Tensor, key: Tensor, mask: Tensor | None, scale: float | None
     ) -> None:
-        batch, _, text = self._groups.shape
+        batch = len(self._groups)
         rows = slice(0, batch) if self._layout.conditional == "first" else slice(-batch, None)
-        grid = self._layout.grid(query.shape[-2], self._size)
-        span = self._layout.span(key.shape[-2], grid, text)
-        places, shape = sample_grid(*grid)
-        if self._layout.text == "first":
-            places = places + span.stop
-        places = places.to(query.device)
+        places, shape, span = self._place(query.shape[-2], key.shape[-2], query.device)
         if mask is not None and mask.shape[-2] != 1:
             mask = mask.expand(*query.shape[:-1], -1)[rows, :, places]
         elif mask is not None:
             mask = mask.expand(query.shape[0], *mask.shape[1:])[rows]
         shares = grouped(query[rows, :, places], key[rows], mask, scale, self._on_device(key), span)
-        self._found[name] = rearrange(shares, "b g (row col) -> b g row col", row=shape[0])
+        self._found[name] = shares.unflatten(2, shape)
+
+    def _place(self, queries: int, keys: int, device: torch.device) -> _Place:
+        """Which queries, of what grid, and which keys: worked out once for layers of one size."""
+        if (queries, keys) not in self._places:
+            grid = self._layout.grid(queries, self._size)
+            span = self._layout.span(keys, grid, self._groups.shape[-1])
+            start = span.stop if self._layout.text == "first" else 0
+            sampled, shape = sample_grid(*grid)
+            every = len(sampled) == grid[0] * grid[1]  # then a view will do
+            places = slice(start, start + len(sampled)) if every else (sampled + start).to(device)
+            self._places[queries, keys] = places, shape, span
+        return self._places[queries, keys]
 
     def _on_device(self, like: Tensor) -> Groups:
         if self._groups.device != like.device:
@@ -221,10 +231,9 @@ def grouped(
     parts = []
     for start in range(0, len(query), step):
         part = slice(start, start + step)
-        weights = attention(query[part], key[part], mask if mask is None else mask[part], scale)
-        text = weights[..., span].mean(1)
-        parts.append(groups[part] @ text.transpose(1, 2))
-    return torch.cat(parts)
+        weights = attention(query[part], key[part], None if mask is None else mask[part], scale)
+        parts.append(groups[part] @ weights[..., span].mean(1).transpose(1, 2))
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def attention(
