@@ -28,8 +28,8 @@ from promptprobe.probe.native import native_attention
 MOST = 16
 """Queries are sampled on a grid of at most 16 x 16."""
 
-AT_ONCE = 2**24
-"""Attention weights in memory at once: 64 MiB of float32."""
+AT_ONCE = 2**21
+"""Attention weights in memory at once, unless one candidate has more: 8 MiB of float32."""
 
 GroupMaps = Float[Tensor, "batch group row col"]
 Groups = Float[Tensor, "batch group key"]

@@ -7,10 +7,14 @@ gives the same words: CLIP's, T5's and those of language models, whose tokens be
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from promptprobe.probe.family import Span
+from jaxtyping import Float
+from torch import Tensor
+
+from promptprobe.probe.family import Conditioning, Span
 
 FUNCTION_WORDS = frozenset(
     "a an the of and or with is are was were be being been it its it's this that these those there"
@@ -91,4 +95,21 @@ def behind(first: Located, second: Located, offset: int) -> Located:
         (*spans, *more[len(fewer) :]),
         min(first.cut, second.cut, key=len),
         (*first.special, *(at + offset for at in second.special)),
+    )
+
+
+def conditioned(
+    embeddings: Float[Tensor, "batch token dim"],
+    located: Sequence[Located],
+    told: Mapping[str, Any],
+    untold: Mapping[str, Any] | None = None,
+) -> Conditioning:
+    """A conditioning, with the words of each prompt side by side."""
+    return Conditioning(
+        embeddings,
+        tuple(text.words for text in located),
+        tuple(text.cut for text in located),
+        tuple(text.special for text in located),
+        told,
+        untold,
     )

@@ -1,4 +1,4 @@
-"""What many tests share: tiny random pipelines of every family, see tests/tiny.py.
+"""What many tests share: tiny random pipelines of every family, see tests/tiny.
 
 jaxtyping checks the annotated shapes of promptprobe.probe in every test. torch and diffusers load
 with the first fixture that needs them.
@@ -7,6 +7,7 @@ with the first fixture that needs them.
 from __future__ import annotations
 
 import copy
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook("promptprobe.probe", "beartype.beartype")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models spend a second thread on waiting
 
 from tests import tiny  # noqa: E402
 
@@ -122,7 +124,7 @@ def clip_folder(ddim_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def fresh_pipeline(device: str) -> Any:
-    """A pipeline of the test's own, by its name in tests/tiny.py."""
+    """A pipeline of the test's own, by its name in tests/tiny."""
     return lambda name: _load(name, device)
 
 

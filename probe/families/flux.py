@@ -12,35 +12,21 @@ from typing import Any
 
 import torch
 from diffusers import FluxPipeline
-from einops import rearrange
 from torch import Tensor, nn
 
-from promptprobe.probe.capture import Layout
-from promptprobe.probe.families.pipeline import (
-    PipelineFamily,
-    blocks,
-    conditioned,
-    normed,
-    rotated,
-)
+from promptprobe.probe.families.attention import blocks, normed, rotated
+from promptprobe.probe.families.packed import Packed
 from promptprobe.probe.family import Conditioning, Latents, Settings
-from promptprobe.probe.schedulers import even_sigmas, flow_shift
 from promptprobe.probe.self_check import Given, Reference
-from promptprobe.probe.words import locate
+from promptprobe.probe.words import conditioned, locate
 
 TOKENS = 512
 """Of T5, as many as the official pipeline reads."""
 
 
-class Flux(PipelineFamily):
+class Flux(Packed):
     kind = FluxPipeline
     known_as = "FLUX.1"
-    layout = Layout("first", patch=2)
-    flow = True
-
-    @property
-    def denoiser(self) -> Any:
-        return self.pipeline.transformer
 
     def layers(self) -> Mapping[str, nn.Module]:
         return blocks(self.denoiser, "transformer_blocks", "attn") | blocks(
@@ -95,37 +81,9 @@ class Flux(PipelineFamily):
         )
 
     def _evaluate(self, latents: Latents, timestep: Tensor, told: Mapping[str, Any]) -> Latents:
-        times = timestep.expand(len(latents)).to(latents.dtype) / 1000
         with self.denoiser.cache_context("cond"):
-            prediction = self.denoiser(
-                hidden_states=packed(latents), timestep=times, **told, return_dict=False
-            )[0]
-        return unpacked(prediction, latents)
+            return super()._evaluate(latents, timestep, told)
 
     @property
     def _dtype(self) -> torch.dtype:
         return self.pipeline.text_encoder_2.dtype
-
-    @property
-    def _channels(self) -> int:
-        return int(self.denoiser.config.in_channels) // 4
-
-    @property
-    def default_size(self) -> tuple[int, int]:
-        return (self.pipeline.default_sample_size * self.pipeline.vae_scale_factor,) * 2
-
-    def _schedule(self, settings: Settings) -> dict[str, Any]:
-        scheduler = self.pipeline.scheduler
-        mu = flow_shift(scheduler, self.tokens(settings))
-        return {"mu": mu, **even_sigmas(scheduler, settings.steps)}
-
-
-def packed(latents: Latents) -> Tensor:
-    """2 x 2 latents to a token: [batch, token, 4 x channel]."""
-    return rearrange(latents, "b c (row p) (col q) -> b (row col) (c p q)", p=2, q=2)
-
-
-def unpacked(tokens: Tensor, like: Latents) -> Latents:
-    """The tokens of `packed` as latents again, shaped as `like`."""
-    grid = {"row": like.shape[2] // 2, "p": 2, "q": 2}
-    return rearrange(tokens, "b (row col) (c p q) -> b c (row p) (col q)", **grid)

@@ -29,7 +29,6 @@ from promptprobe.probe.capture import Capture, Groups, Layout
 from promptprobe.probe.family import Conditioning, Images, Latents, Observe, Settings, State
 from promptprobe.probe.schedulers import check_scheduler, evaluations, fresh, predict_x0
 from promptprobe.probe.self_check import Given, Reference, self_check
-from promptprobe.probe.words import Located
 
 _LOCKS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 """By pipeline, so that two families of one pipeline hold the same."""
@@ -48,6 +47,8 @@ class PipelineFamily(ABC):
     layout: ClassVar[Layout]
     flow: ClassVar[bool]
     """Flow matching, rather than a noise schedule."""
+    part: ClassVar[str] = "transformer"
+    """What the pipeline calls its denoiser."""
     guidance_name: ClassVar[str] = "guidance_scale"
     """What the official `__call__` calls `Settings.guidance`."""
 
@@ -63,11 +64,6 @@ class PipelineFamily(ABC):
         self_check(self)
 
     # -- what a family says --------------------------------------------------------------------
-
-    @property
-    @abstractmethod
-    def denoiser(self) -> Any:
-        """The UNet or transformer."""
 
     @abstractmethod
     def layers(self) -> Mapping[str, nn.Module]:
@@ -89,14 +85,15 @@ class PipelineFamily(ABC):
         """One call of the denoiser, as the official pipeline makes it."""
 
     @property
-    @abstractmethod
     def _dtype(self) -> torch.dtype:
-        """Of the latents."""
+        """Of the latents: the text embeddings'."""
+        dtype: torch.dtype = self.pipeline.text_encoder.dtype
+        return dtype
 
     @property
-    @abstractmethod
     def _channels(self) -> int:
         """Of the latents."""
+        return int(self.denoiser.config.in_channels)
 
     def _check(self) -> None:  # noqa: B027
         """ValueError for a variant that is not known."""
@@ -108,7 +105,8 @@ class PipelineFamily(ABC):
     def _unscaled(self, latents: Latents) -> Tensor:
         """What the VAE decodes."""
         config = self.pipeline.vae.config
-        return latents / config.scaling_factor + (config.shift_factor or 0)
+        unscaled: Tensor = latents / config.scaling_factor
+        return unscaled + config.shift_factor if self.flow else unscaled
 
     def _decode(self, latents: Latents) -> Float[Tensor, "batch 3 height width"]:
         vae = self.pipeline.vae
@@ -122,6 +120,11 @@ class PipelineFamily(ABC):
         return image, [False] * len(image)
 
     # -- the verbs -----------------------------------------------------------------------------
+
+    @property
+    def denoiser(self) -> Any:
+        """The UNet or transformer."""
+        return getattr(self.pipeline, self.part)
 
     @property
     def scheduler_name(self) -> str:
@@ -275,50 +278,6 @@ class PipelineFamily(ABC):
             image, output_type="np", do_denormalize=denormalize
         )
         return (pixels * 255).round().astype("uint8")
-
-
-def blocks(denoiser: nn.Module, name: str, attention: str) -> dict[str, nn.Module]:
-    """The attention modules of a list of transformer blocks, by name."""
-    return {
-        f"{name}.{at}.{attention}": getattr(block, attention)
-        for at, block in enumerate(getattr(denoiser, name))
-    }
-
-
-def normed(
-    norm: Any, rows: Float[Tensor, "batch token dim"], heads: int
-) -> Float[Tensor, "batch token head dim_a_head"]:
-    """Queries or keys split into heads, and normed where the model does."""
-    split = rows.unflatten(-1, (heads, -1))
-    return split if norm is None else norm(split)
-
-
-def rotated(
-    rows: Float[Tensor, "batch token head dim"], turns: Tensor
-) -> Float[Tensor, "batch token head dim"]:
-    """Rotary positions: neighbouring values, as complex numbers, times `turns` [token, dim / 2].
-
-    Su et al. 2021, arXiv 2104.09864.
-    """
-    pairs = torch.view_as_complex(rows.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turns.unsqueeze(-2)).flatten(-2).to(rows.dtype)
-
-
-def conditioned(
-    embeddings: Float[Tensor, "batch token dim"],
-    located: Sequence[Located],
-    told: Mapping[str, Any],
-    untold: Mapping[str, Any] | None = None,
-) -> Conditioning:
-    """A conditioning, with the words of each prompt side by side."""
-    return Conditioning(
-        embeddings,
-        tuple(text.words for text in located),
-        tuple(text.cut for text in located),
-        tuple(text.special for text in located),
-        told,
-        untold,
-    )
 
 
 def _check_steps(state: State, conditioning: Conditioning, settings: Settings, until: int) -> None:

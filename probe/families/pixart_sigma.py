@@ -16,11 +16,11 @@ from diffusers.utils import is_bs4_available, is_ftfy_available
 from torch import Tensor, nn
 
 from promptprobe.probe.capture import Layout
-from promptprobe.probe.families.pipeline import PipelineFamily, conditioned
-from promptprobe.probe.families.stable_diffusion import cross_attention, cross_attentions
+from promptprobe.probe.families.attention import cross_attention, cross_attentions
+from promptprobe.probe.families.pipeline import PipelineFamily
 from promptprobe.probe.family import Conditioning, Latents, Settings
 from promptprobe.probe.self_check import Given, Reference
-from promptprobe.probe.words import locate
+from promptprobe.probe.words import conditioned, locate
 
 TOKENS = 300
 """As many as the official pipeline reads."""
@@ -33,10 +33,6 @@ class PixArtSigma(PipelineFamily):
     known_as = "PixArt-Sigma"
     layout = Layout("apart", patch=2)
     flow = False
-
-    @property
-    def denoiser(self) -> Any:
-        return self.pipeline.transformer
 
     def layers(self) -> Mapping[str, nn.Module]:
         return cross_attentions(self.denoiser)
@@ -74,15 +70,3 @@ class PixArtSigma(PipelineFamily):
             return_dict=False,
         )[0]
         return prediction[:, : self._channels]
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return self.pipeline.text_encoder.dtype
-
-    @property
-    def _channels(self) -> int:
-        return int(self.denoiser.config.in_channels)
-
-    def _unscaled(self, latents: Latents) -> Tensor:
-        unscaled: Tensor = latents / self.pipeline.vae.config.scaling_factor
-        return unscaled

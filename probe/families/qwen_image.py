@@ -15,34 +15,20 @@ import torch
 from diffusers import QwenImagePipeline
 from torch import Tensor, nn
 
-from promptprobe.probe.capture import Layout
-from promptprobe.probe.families.flux import packed, unpacked
-from promptprobe.probe.families.pipeline import (
-    PipelineFamily,
-    blocks,
-    conditioned,
-    normed,
-    rotated,
-)
+from promptprobe.probe.families.attention import blocks, normed, rotated
+from promptprobe.probe.families.packed import Packed, packed, unpacked
 from promptprobe.probe.family import Conditioning, Latents, Settings
-from promptprobe.probe.schedulers import even_sigmas, flow_shift
 from promptprobe.probe.self_check import Given, Reference
-from promptprobe.probe.words import Located, locate
+from promptprobe.probe.words import Located, conditioned, locate
 
 TOKENS = 512
 """As many as the official pipeline keeps, the template's last ones included."""
 
 
-class QwenImage(PipelineFamily):
+class QwenImage(Packed):
     kind = QwenImagePipeline
     known_as = "Qwen-Image"
-    layout = Layout("first", patch=2)
-    flow = True
     guidance_name = "true_cfg_scale"
-
-    @property
-    def denoiser(self) -> Any:
-        return self.pipeline.transformer
 
     def layers(self) -> Mapping[str, nn.Module]:
         return blocks(self.denoiser, "transformer_blocks", "attn")
@@ -110,30 +96,6 @@ class QwenImage(PipelineFamily):
             torch.norm(tokens, dim=-1, keepdim=True) for tokens in (packed(conditional), guided)
         )
         return unpacked(guided * (wanted / found), latents), gap
-
-    def _evaluate(self, latents: Latents, timestep: Tensor, told: Mapping[str, Any]) -> Latents:
-        times = timestep.expand(len(latents)).to(latents.dtype) / 1000
-        prediction = self.denoiser(
-            hidden_states=packed(latents), timestep=times, **told, return_dict=False
-        )[0]
-        return unpacked(prediction, latents)
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return self.pipeline.text_encoder.dtype
-
-    @property
-    def _channels(self) -> int:
-        return int(self.denoiser.config.in_channels) // 4
-
-    @property
-    def default_size(self) -> tuple[int, int]:
-        return (self.pipeline.default_sample_size * self.pipeline.vae_scale_factor,) * 2
-
-    def _schedule(self, settings: Settings) -> dict[str, Any]:
-        scheduler = self.pipeline.scheduler
-        mu = flow_shift(scheduler, self.tokens(settings))
-        return {"mu": mu, **even_sigmas(scheduler, settings.steps)}
 
     def _decode(self, latents: Latents) -> Tensor:
         """One frame of what the VAE takes for a film."""

@@ -15,10 +15,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from promptprobe.probe.capture import Layout
-from promptprobe.probe.families.pipeline import PipelineFamily, conditioned
+from promptprobe.probe.families.attention import cross_attention, cross_attentions
+from promptprobe.probe.families.pipeline import PipelineFamily
 from promptprobe.probe.family import Conditioning, Latents, Settings
 from promptprobe.probe.self_check import Given, Reference
-from promptprobe.probe.words import Located, locate
+from promptprobe.probe.words import Located, conditioned, locate
 
 
 class StableDiffusion(PipelineFamily):
@@ -26,12 +27,9 @@ class StableDiffusion(PipelineFamily):
     known_as = "Stable Diffusion 1.x or 2.x"
     layout = Layout("apart")
     flow = False
+    part = "unet"
     addition: str | None = None
     """The UNet's `addition_embed_type`: what it is told beside text and time."""
-
-    @property
-    def denoiser(self) -> Any:
-        return self.pipeline.unet
 
     def layers(self) -> Mapping[str, nn.Module]:
         return cross_attentions(self.denoiser)
@@ -52,21 +50,9 @@ class StableDiffusion(PipelineFamily):
         prediction: Tensor = self.denoiser(latents, timestep, **told, return_dict=False)[0]
         return prediction
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        return self.pipeline.text_encoder.dtype
-
-    @property
-    def _channels(self) -> int:
-        return int(self.denoiser.config.in_channels)
-
     def _located(self, prompts: Sequence[str]) -> list[Located]:
         tokenizer = self.pipeline.tokenizer
         return clip_words(tokenizer, self.pipeline.maybe_convert_prompt(list(prompts), tokenizer))
-
-    def _unscaled(self, latents: Latents) -> Tensor:
-        unscaled: Tensor = latents / self.pipeline.vae.config.scaling_factor
-        return unscaled
 
     def _checked(
         self, image: Float[Tensor, "batch 3 height width"]
@@ -92,28 +78,6 @@ class StableDiffusion(PipelineFamily):
                     f"the UNet has {name} = {getattr(unet, name)!r}: expected {expected!r}, as in "
                     f"{self.known_as} (no IP-Adapter, no distilled guidance)"
                 )
-
-
-def cross_attentions(denoiser: nn.Module) -> dict[str, nn.Module]:
-    """The modules that diffusers marks as such, by name."""
-    return {
-        name: module
-        for name, module in denoiser.named_modules()
-        if getattr(module, "is_cross_attention", False)
-    }
-
-
-def cross_attention(layer: Any, given: Given) -> Reference:
-    """The image's queries, and keys of text alone."""
-    text = given["encoder_hidden_states"]
-    if layer.norm_cross:
-        text = layer.norm_encoder_hidden_states(text)
-    query, key = (
-        made.unflatten(-1, (layer.heads, -1))
-        for made in (layer.to_q(given["hidden_states"]), layer.to_k(text))
-    )
-    mask = given.get("attention_mask")
-    return Reference(query, key, mask=mask if mask is None else mask[:, 0], scale=layer.scale)
 
 
 def clip_words(tokenizer: Any, texts: Sequence[str]) -> list[Located]:

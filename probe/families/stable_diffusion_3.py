@@ -15,11 +15,12 @@ from diffusers import StableDiffusion3Pipeline
 from torch import Tensor, nn
 
 from promptprobe.probe.capture import Layout
-from promptprobe.probe.families.pipeline import PipelineFamily, blocks, conditioned, normed
+from promptprobe.probe.families.attention import blocks, normed
+from promptprobe.probe.families.pipeline import PipelineFamily
 from promptprobe.probe.family import Conditioning, Latents, Settings
 from promptprobe.probe.schedulers import flow_shift
 from promptprobe.probe.self_check import Given, Reference
-from promptprobe.probe.words import Located, behind, locate
+from promptprobe.probe.words import Located, behind, conditioned, locate
 
 TOKENS = 256
 """Of T5, as many as the official pipeline reads."""
@@ -30,10 +31,6 @@ class StableDiffusion3(PipelineFamily):
     known_as = "Stable Diffusion 3 or 3.5"
     layout = Layout("last", patch=2)
     flow = True
-
-    @property
-    def denoiser(self) -> Any:
-        return self.pipeline.transformer
 
     def layers(self) -> Mapping[str, nn.Module]:
         return blocks(self.denoiser, "transformer_blocks", "attn")
@@ -78,14 +75,6 @@ class StableDiffusion3(PipelineFamily):
             hidden_states=latents, timestep=timestep.expand(len(latents)), **told, return_dict=False
         )[0]
         return prediction
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return self.pipeline.text_encoder.dtype
-
-    @property
-    def _channels(self) -> int:
-        return int(self.denoiser.config.in_channels)
 
     def _schedule(self, settings: Settings) -> dict[str, Any]:
         scheduler = self.pipeline.scheduler

@@ -16,9 +16,9 @@ from diffusers import StableDiffusionXLPipeline
 from jaxtyping import Float
 from torch import Tensor
 
-from promptprobe.probe.families.pipeline import conditioned
 from promptprobe.probe.families.stable_diffusion import StableDiffusion
 from promptprobe.probe.family import Conditioning, Latents, Settings
+from promptprobe.probe.words import conditioned
 
 
 class StableDiffusionXL(StableDiffusion):

@@ -21,17 +21,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from promptprobe.probe.capture import Layout
-from promptprobe.probe.families.pipeline import (
-    PipelineFamily,
-    blocks,
-    conditioned,
-    normed,
-    rotated,
-)
+from promptprobe.probe.families.attention import blocks, normed, rotated
+from promptprobe.probe.families.pipeline import PipelineFamily
 from promptprobe.probe.family import Conditioning, Latents, Settings
 from promptprobe.probe.schedulers import flow_shift
 from promptprobe.probe.self_check import Given, Reference
-from promptprobe.probe.words import Located, locate
+from promptprobe.probe.words import Located, conditioned, locate
 
 TOKENS = 512
 """As many as the official pipeline reads, template included."""
@@ -44,10 +39,6 @@ class ZImage(PipelineFamily):
     known_as = "Z-Image"
     layout = Layout("last", patch=2, multiple=SEQ_MULTI_OF, conditional="first")
     flow = True
-
-    @property
-    def denoiser(self) -> Any:
-        return self.pipeline.transformer
 
     def layers(self) -> Mapping[str, nn.Module]:
         return blocks(self.denoiser, "layers", "attention")
@@ -126,10 +117,6 @@ class ZImage(PipelineFamily):
     @property
     def _dtype(self) -> torch.dtype:
         return torch.float32
-
-    @property
-    def _channels(self) -> int:
-        return int(self.denoiser.in_channels)
 
     @property
     def default_size(self) -> tuple[int, int]:

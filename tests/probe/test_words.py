@@ -8,8 +8,8 @@ import pytest
 
 from promptprobe.probe.family import Settings
 from promptprobe.probe.words import Located, behind, locate
-from tests import tiny
 from tests.probe.pipelines import family_of
+from tests.tiny.encoders import TOKEN_LIMIT, clip_tokenizer, t5_tokenizer
 
 SETTINGS = Settings(steps=4, guidance=3.0, height=32, width=32)
 PROMPT = "a Red umbrella, and a user's cat!"
@@ -29,7 +29,7 @@ def readers(pipeline: Any) -> list[tuple[Any, str, int, int]]:
     if name == "StableDiffusion3Pipeline":
         return [
             (pipeline.tokenizer, PROMPT, 0, 0),
-            (pipeline.tokenizer_3, PROMPT, 0, tiny.TOKEN_LIMIT),
+            (pipeline.tokenizer_3, PROMPT, 0, TOKEN_LIMIT),
         ]
     if name == "FluxPipeline":
         return [(pipeline.tokenizer_2, PROMPT, 0, 0)]
@@ -106,14 +106,14 @@ def test_the_last_word_that_fits_is_kept(ddim_pipeline: Any) -> None:
     ],
 )
 def test_unusual_text_has_its_words_found(text: str, words: list[str]) -> None:
-    tokenizer = tiny.clip_tokenizer()
+    tokenizer = clip_tokenizer()
     found = locate(tokenizer, text, last=400, length=400)
     assert [span.word for span in found.words] == words
 
 
 def test_two_encoders_of_one_prompt_share_its_words() -> None:
-    clip = locate(tiny.clip_tokenizer(), "a red cat umbrella", last=5, length=6)
-    t5 = locate(tiny.t5_tokenizer(), "a red cat umbrella", last=30, length=31)
+    clip = locate(clip_tokenizer(), "a red cat umbrella", last=5, length=6)
+    t5 = locate(t5_tokenizer(), "a red cat umbrella", last=30, length=31)
     both = behind(clip, t5, 6)
     assert [span.word for span in both.words] == ["red", "cat", "umbrella"]
     assert both.words[0].tokens == (clip.words[0].tokens[0], 6 + t5.words[0].tokens[0])

@@ -11,8 +11,8 @@ from diffusers import FluxTransformer2DModel, SD3Transformer2DModel
 
 from promptprobe.probe.family import Settings
 from promptprobe.probe.trace import record_trace
-from tests import tiny
 from tests.probe.pipelines import PROMPTS, SEEDS, SETTINGS, family_of, full, official
+from tests.tiny.encoders import TOKEN_LIMIT
 
 SAYS_NOTHING = replace(SETTINGS, negative_prompt="")
 
@@ -50,7 +50,7 @@ def test_stable_diffusion_3_does_without_t5(fresh_pipeline: Any) -> None:
     pipeline.text_encoder_3 = pipeline.tokenizer_3 = None
     family = family_of(pipeline)
     assert family.encode(PROMPTS, SETTINGS).words[0][0].tokens == both[:1]
-    assert both[1] >= tiny.TOKEN_LIMIT
+    assert both[1] >= TOKEN_LIMIT
     expected = official(pipeline, SETTINGS, "latent")
     assert torch.equal(full(family, SETTINGS).latents, expected)
 

@@ -1,0 +1,60 @@
+"""Attention modules by name, and their queries and keys made plainly, for the self-check."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from promptprobe.probe.self_check import Given, Reference
+
+
+def cross_attentions(denoiser: nn.Module) -> dict[str, nn.Module]:
+    """The modules that diffusers marks as such, by name."""
+    return {
+        name: module
+        for name, module in denoiser.named_modules()
+        if getattr(module, "is_cross_attention", False)
+    }
+
+
+def cross_attention(layer: Any, given: Given) -> Reference:
+    """The image's queries, and keys of text alone."""
+    text = given["encoder_hidden_states"]
+    if layer.norm_cross:
+        text = layer.norm_encoder_hidden_states(text)
+    query, key = (
+        made.unflatten(-1, (layer.heads, -1))
+        for made in (layer.to_q(given["hidden_states"]), layer.to_k(text))
+    )
+    mask = given.get("attention_mask")
+    return Reference(query, key, mask=mask if mask is None else mask[:, 0], scale=layer.scale)
+
+
+def blocks(denoiser: nn.Module, name: str, attention: str) -> dict[str, nn.Module]:
+    """The attention modules of a list of transformer blocks, by name."""
+    return {
+        f"{name}.{at}.{attention}": getattr(block, attention)
+        for at, block in enumerate(getattr(denoiser, name))
+    }
+
+
+def normed(
+    norm: Any, rows: Float[Tensor, "batch token dim"], heads: int
+) -> Float[Tensor, "batch token head dim_a_head"]:
+    """Queries or keys split into heads, and normed where the model does."""
+    split = rows.unflatten(-1, (heads, -1))
+    return split if norm is None else norm(split)
+
+
+def rotated(
+    rows: Float[Tensor, "batch token head dim"], turns: Tensor
+) -> Float[Tensor, "batch token head dim"]:
+    """Rotary positions: neighbouring values, as complex numbers, times `turns` [token, dim / 2].
+
+    Su et al. 2021, arXiv 2104.09864.
+    """
+    pairs = torch.view_as_complex(rows.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turns.unsqueeze(-2)).flatten(-2).to(rows.dtype)

@@ -1,0 +1,149 @@
+"""Tiny pipelines of flow matching: Stable Diffusion 3, FLUX.1, Qwen-Image, Z-Image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.tiny.encoders import (
+    clip_encoder,
+    clip_tokenizer,
+    qwen_config,
+    qwen_tokenizer,
+    t5_encoder,
+    t5_tokenizer,
+)
+from tests.tiny.parts import kl_vae, sharp
+
+
+def sd3() -> Any:
+    """Three text encoders; norms of queries and keys, and a second attention, as in 3.5."""
+    from diffusers import (
+        FlowMatchEulerDiscreteScheduler,
+        SD3Transformer2DModel,
+        StableDiffusion3Pipeline,
+    )
+
+    clip, t5 = clip_tokenizer(), t5_tokenizer()
+    transformer = SD3Transformer2DModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=64,
+        caption_projection_dim=16,
+        pooled_projection_dim=48,
+        pos_embed_max_size=48,
+        dual_attention_layers=(0,),
+        qk_norm="rms_norm",
+    )
+    return StableDiffusion3Pipeline(
+        vae=kl_vae(shift_factor=0.1, scaling_factor=1.5),
+        text_encoder=clip_encoder(clip, projection_dim=24),
+        tokenizer=clip,
+        text_encoder_2=clip_encoder(clip, projection_dim=24),
+        tokenizer_2=clip,
+        text_encoder_3=t5_encoder(t5, 64),
+        tokenizer_3=t5,
+        transformer=sharp(transformer, ("context_embedder", "to_q", "add_k_proj")),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )
+
+
+def flux() -> Any:
+    """Guidance as an input, as in FLUX.1-dev; two joint blocks and two single-stream ones."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+
+    clip, t5 = clip_tokenizer(), t5_tokenizer()
+    transformer = FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        pooled_projection_dim=32,
+        guidance_embeds=True,
+        axes_dims_rope=(4, 6, 6),
+    )
+    return FluxPipeline(
+        vae=kl_vae(shift_factor=0.1, scaling_factor=0.4),
+        text_encoder=clip_encoder(clip),
+        tokenizer=clip,
+        text_encoder_2=t5_encoder(t5, 32),
+        tokenizer_2=t5,
+        transformer=sharp(transformer, ("context_embedder", "to_q", "add_k_proj", "x_embedder")),
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0),
+    )
+
+
+def qwen() -> Any:
+    from diffusers import (
+        AutoencoderKLQwenImage,
+        FlowMatchEulerDiscreteScheduler,
+        QwenImagePipeline,
+        QwenImageTransformer2DModel,
+    )
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    tokenizer = qwen_tokenizer()
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
+    text = qwen_config(tokenizer) | {"rope_parameters": rope}
+    vision = {"depth": 1, "hidden_size": 16, "num_heads": 2, "out_hidden_size": 32}
+    transformer = QwenImageTransformer2DModel(
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        axes_dims_rope=(4, 6, 6),
+    )
+    vae = AutoencoderKLQwenImage(
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 2],
+        num_res_blocks=1,
+        temperal_downsample=[False],
+        latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[0.5, 1.0, 2.0, 1.5],
+    )
+    return QwenImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.02),
+        vae=vae,
+        text_encoder=Qwen2_5_VLForConditionalGeneration(
+            Qwen2_5_VLConfig(text_config=text, vision_config=vision)
+        ),
+        tokenizer=tokenizer,
+        transformer=sharp(transformer, ("txt_in", "to_q", "add_k_proj")),
+    )
+
+
+def z_image() -> Any:
+    from diffusers import (
+        FlowMatchEulerDiscreteScheduler,
+        ZImagePipeline,
+        ZImageTransformer2DModel,
+    )
+    from transformers import Qwen3Config, Qwen3Model
+
+    tokenizer = qwen_tokenizer()
+    transformer = ZImageTransformer2DModel(
+        in_channels=4,
+        dim=32,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=32,
+        axes_dims=[4, 6, 6],
+        axes_lens=[512, 64, 64],
+    )
+    return ZImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=kl_vae(shift_factor=0.1, scaling_factor=0.4),
+        text_encoder=Qwen3Model(Qwen3Config(**qwen_config(tokenizer), head_dim=8)),
+        tokenizer=tokenizer,
+        transformer=sharp(transformer, ("cap_embedder", "to_q", "to_k")),
+    )
