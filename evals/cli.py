@@ -1,4 +1,4 @@
-"""`promptprobe eval model | fidelity | gain`: the evidence, measured there and then.
+"""`promptprobe eval model | fidelity | gain | overhead`: the evidence, measured there and then.
 
 The report goes to stdout, progress to stderr. Exit codes: 0 done, 1 failed, 2 bad usage,
 130 interrupted.
@@ -13,12 +13,18 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from promptprobe.evals import bars
+from promptprobe.evals.shapes import SHAPES
+
+OVERHEAD = "overhead"
 EVALS = {
-    "model": ("what Sprites draws correctly, and how much seed and phrasing matter", 120),
-    "fidelity": ("how well the first steps foretell the image, and what that saves", 100),
-    "gain": ("what optimize_prompt gains over the brief and over naive best-of-n", 100),
+    "model": "what Sprites draws correctly, and how much seed and phrasing matter",
+    "fidelity": "how well the first steps foretell the image, and what that saves",
+    "gain": "what optimize_prompt gains over the brief and over naive best-of-n",
+    OVERHEAD: "the time and memory that probing adds, and that a rival's capture adds",
 }
-"""What each measures, and its default number of prompts."""
+PROMPTS = {"model": 120, "fidelity": 100, "gain": 100}
+"""The default number of scenes."""
 SPLITS = {
     "model": (("test", "validation"), "validation: scenes to choose settings on"),
     "fidelity": (
@@ -36,65 +42,113 @@ def main(argv: list[str]) -> int:
         options = parser().parse_args(argv)
     except SystemExit as stop:
         return int(stop.code or 0)
+    begun = time.monotonic()
+    measure, tell = (overhead, bars.lines) if options.eval == OVERHEAD else (on_scenes, lines)
     try:
-        report = evaluate(options)
+        report = measure(options)
     except KeyboardInterrupt:
         print("interrupted: an eval keeps nothing", file=sys.stderr)
         return 130
     except (OSError, ValueError) as error:
         print(f"promptprobe eval {options.eval}: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(report, indent=2) if options.json else "\n".join(lines(report)))
+    report["wall_seconds"] = round(time.monotonic() - begun, 1)
+    print(json.dumps(report, indent=2) if options.json else "\n".join(tell(report)))
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
-    """Three subcommands with the same few options."""
+    """One subcommand an eval."""
     top = argparse.ArgumentParser(
-        prog="promptprobe eval",
-        description="Measure the built-in model on held-out scenes, with images sampled here and "
-        "now. Every figure has a 95% interval from a bootstrap over scenes.",
+        prog="promptprobe eval", description="Measure here and now what this project claims."
     )
     names = top.add_subparsers(dest="eval", required=True, metavar="|".join(EVALS))
-    for name, (text, prompts) in EVALS.items():
+    for name, text in EVALS.items():
         one = names.add_parser(name, help=text, description=f"Measures {text}.")
         one.add_argument("--json", action="store_true", help="print one JSON object")
-        for option, default, what in (
-            ("--prompts", prompts, "scenes"),
-            ("--seeds", SEEDS, "fresh seeds of each"),
-        ):
-            one.add_argument(
-                option, type=at_least_two, default=default, metavar="N",
-                help=f"{what}, at least 2 (default {default})",
-            )  # fmt: skip
-        if name in SPLITS:
-            choices, text = SPLITS[name]
-            one.add_argument("--split", choices=choices, default="test", help=text)
-        if name == "model":
-            one.add_argument("--guidance", type=float, help="other than the model's own")
+        if name == OVERHEAD:
+            add_shapes(one)
+        else:
+            add_scenes(one, name)
     return top
 
 
-def at_least_two(text: str) -> int:
+def add_scenes(one: argparse.ArgumentParser, name: str) -> None:
+    """Of an eval on held-out scenes of the built-in model."""
+    one.epilog = (
+        "On held-out scenes, with images that the built-in model draws here and now. Every figure "
+        "has a 95% interval from a bootstrap over scenes."
+    )
+    for option, default, what in (
+        ("--prompts", PROMPTS[name], "scenes"),
+        ("--seeds", SEEDS, "fresh seeds of each"),
+    ):
+        one.add_argument(
+            option, type=whole(2), default=default, metavar="N",
+            help=f"{what}, at least 2 (default {default})",
+        )  # fmt: skip
+    if name in SPLITS:
+        choices, text = SPLITS[name]
+        one.add_argument("--split", choices=choices, default="test", help=text)
+    if name == "model":
+        one.add_argument("--guidance", type=float, help="other than the model's own")
+
+
+def add_shapes(one: argparse.ArgumentParser) -> None:
+    """Of the eval of time and memory."""
+    one.epilog = "Leave the machine alone meanwhile: a ratio of times is no better than its quiet."
+    one.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="cuda: the models in full size"
+    )
+    one.add_argument(
+        "--shapes", type=shapes, default=tuple(SHAPES), metavar="NAME,...",
+        help=f"of {', '.join(SHAPES)} (default: all)",
+    )  # fmt: skip
+    one.add_argument("--rounds", type=whole(1), metavar="N", help="of every shape; more are surer")
+
+
+def whole(least: int) -> Callable[[str], int]:
     """Of one scene or one seed there is no interval and no rank."""
-    if not text.isdecimal() or not 2 <= int(text) <= 100_000:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 2 to 100000, got {text!r}")
-    return int(text)
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= 100_000:
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number from {least} to 100000, got {text!r}"
+            )
+        return int(text)
+
+    return number
 
 
-def evaluate(options: argparse.Namespace) -> dict[str, Any]:
-    """The report of the chosen eval, with the wall time it took."""
+def shapes(text: str) -> tuple[str, ...]:
+    """Names of SHAPES, each once, in the order given."""
+    names = tuple(dict.fromkeys(text.split(",")))
+    if unknown := [name for name in names if name not in SHAPES]:
+        raise argparse.ArgumentTypeError(
+            f"expected some of {', '.join(SHAPES)}, with commas between; got {unknown[0]!r}"
+        )
+    return names
+
+
+def on_scenes(options: argparse.Namespace) -> dict[str, Any]:
+    """The report of an eval on the built-in model's scenes."""
     from promptprobe.evals import fidelity, gain, model
     from promptprobe.evals.bench import open_bench
 
-    begun = time.monotonic()
     bench = open_bench(getattr(options, "guidance", None))
     run: dict[str, Callable[[], dict[str, Any]]] = {
         "model": lambda: model.evaluate(bench, options.prompts, options.seeds, options.split),
         "fidelity": lambda: fidelity.evaluate(bench, options.prompts, options.seeds, options.split),
         "gain": lambda: gain.evaluate(bench, options.prompts, options.seeds),
     }
-    return run[options.eval]() | {"wall_seconds": round(time.monotonic() - begun, 1)}
+    return run[options.eval]()
+
+
+def overhead(options: argparse.Namespace) -> dict[str, Any]:
+    """The report of time and memory."""
+    from promptprobe.evals.overhead import evaluate
+
+    return evaluate(options.device, options.shapes, options.rounds)
 
 
 def lines(report: object, indent: str = "") -> Iterator[str]:

@@ -25,7 +25,8 @@ HEAVY = {
     "torch", "diffusers", "transformers", "numpy", "scipy", "PIL",
     "openai", "langgraph", "langchain_core", "mcp",
 }  # fmt: skip
-BY_HAND = {"resvg-py"}  # drew the silhouettes of Sprites once, and is asked for where it is used
+# Asked for where they are used: one drew the silhouettes of Sprites once, one is a rival.
+BY_HAND = {"resvg-py", "attention-map-diffusers"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 

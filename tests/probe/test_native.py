@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,6 +20,14 @@ from promptprobe.probe.trace import record_trace
 from tests.probe.pipelines import PROMPTS, SEEDS, SETTINGS, family_of, fit, full
 
 DISPATCHED = ("flux", "qwen", "z_image")
+
+
+@pytest.fixture(autouse=True)
+def backend_of_the_process() -> Iterator[None]:
+    """Setting a model's backend sets diffusers' default for the whole process, too."""
+    before = _AttentionBackendRegistry._active_backend
+    yield
+    _AttentionBackendRegistry.set_active_backend(before)
 
 
 def slicing(pipeline: Any) -> None:
@@ -93,7 +102,7 @@ def test_a_dispatched_backend_gives_way_and_comes_back(
         found = maps_of(pipeline)
         assert processors(pipeline.transformer) == before
         assert {chosen for _, chosen in before.values()} == {backend}
-    assert torch.equal(found, expected)
+    assert (found - expected).abs().max() < 1e-5  # layers that are not captured keep theirs
 
 
 def test_a_backend_that_never_calls_torch_is_bypassed_for_probed_steps_only(
