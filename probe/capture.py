@@ -23,13 +23,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from promptprobe.probe.native import native_attention
+from promptprobe.probe.native import is_compiled, native_attention
 
 MOST = 16
 """Queries are sampled on a grid of at most 16 x 16."""
 
-AT_ONCE = 2**21
-"""Attention weights in memory at once, unless one candidate has more: 8 MiB of float32."""
+AT_ONCE = {"cpu": 2**21, "cuda": 2**26}
+"""Attention weights in memory at once, unless one head has more: on a CPU what its cache holds."""
 
 GroupMaps = Float[Tensor, "batch group row col"]
 Groups = Float[Tensor, "batch group key"]
@@ -96,9 +96,10 @@ class Capture:
         if not layers:
             raise CaptureError("the model has no attention from image to text to capture")
         self.layers = dict(layers)
-        self._denoiser, self._layout, self._groups, self._size = denoiser, layout, groups, size
+        self._layout, self._groups, self._size = layout, groups, size
         self._found: dict[str, GroupMaps] = {}
         self._places: dict[tuple[int, int], _Place] = {}
+        self._compiled = is_compiled(denoiser)
         self._entered = ExitStack()
         self._thread = 0
         self._inside: list[_Interception] = []
@@ -106,7 +107,7 @@ class Capture:
     def __enter__(self) -> Capture:
         self._thread = threading.get_ident()
         with ExitStack() as stack:
-            stack.enter_context(native_attention(self._denoiser, self.layers.values()))
+            stack.enter_context(native_attention(self.layers.values(), self._compiled))
             for name, module in self.layers.items():
                 for hook in (
                     module.register_forward_pre_hook(self._enter(name)),
@@ -226,13 +227,20 @@ def grouped(
     groups: Float[Tensor, "batch group text"],
     span: slice,
 ) -> Float[Tensor, "batch group query"]:
-    """Each group's share of attention, mean over heads; a few candidates at a time."""
-    step = max(1, AT_ONCE // (query.shape[1] * query.shape[2] * key.shape[2]))
+    """Each group's share of attention, mean over heads; some candidates and heads at a time."""
+    most = AT_ONCE["cuda" if query.is_cuda else "cpu"]
+    batch, heads, queries, keys = *query.shape[:3], key.shape[2]
+    rows = min(batch, max(1, most // (queries * keys)))
+    some = max(1, most // (rows * queries * keys))
     parts = []
-    for start in range(0, len(query), step):
-        part = slice(start, start + step)
-        weights = attention(query[part], key[part], None if mask is None else mask[part], scale)
-        parts.append(groups[part] @ weights[..., span].mean(1).transpose(1, 2))
+    for row in range(0, batch, rows):
+        shares = []
+        for head in range(0, heads, some):
+            part = slice(row, row + rows), slice(head, head + some)
+            bias = mask if mask is None else mask.expand(-1, heads, -1, -1)[part]
+            shares.append(attention(query[part], key[part], bias, scale)[..., span].sum(1))
+        total = shares[0] if len(shares) == 1 else torch.stack(shares).sum(0)
+        parts.append(groups[row : row + rows] @ total.transpose(1, 2) / heads)
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 

@@ -27,8 +27,8 @@ NATIVE: dict[str, type[Any]] = {
 
 
 @contextmanager
-def native_attention(denoiser: nn.Module, layers: Iterable[nn.Module]) -> Iterator[None]:
-    """Switch the layers and, where compiled, the denoiser; undo it on leaving."""
+def native_attention(layers: Iterable[nn.Module], compiled: bool) -> Iterator[None]:
+    """Switch the layers and, where the denoiser is compiled, that; undo it on leaving."""
     with ExitStack() as undo:
         for layer in layers:
             processor = getattr(layer, "processor", None)
@@ -41,7 +41,7 @@ def native_attention(denoiser: nn.Module, layers: Iterable[nn.Module]) -> Iterat
                     setattr, processor, "_attention_backend", processor._attention_backend
                 )
                 processor._attention_backend = AttentionBackendName.NATIVE
-        if is_compiled(denoiser):
+        if compiled:
             undo.enter_context(torch.compiler.set_stance("force_eager"))
         yield
 

@@ -67,18 +67,19 @@ def record_trace(
     shares = _shares(conditioning)
     start = family.draw_noise(seeds, settings)
     capture = family.capture(shares, settings)
-    maps: list[Maps] = []
+    last: dict[str, Tensor] = {}
+    before: dict[str, Tensor] = {}
     companions: list[Latents] = []
 
     def observe(step: int, x0: Tensor, gap: Tensor) -> None:
-        seen = _on_one_grid(list(capture.take().values()))
+        # Two maps a layer are kept: the last step's, and the sum of those before it.
+        before.update({name: before.get(name, 0) + maps for name, maps in last.items()})
+        last.update(capture.take())
         companions[:] = x0.float(), gap.float()
-        # Two maps are kept: the last step's, and the sum of those before it.
-        maps[:] = [seen, sum(maps[1:], maps[0])] if maps else [seen]
 
     state = family.denoise(start, conditioning, settings, k, observe, capture)
-    earlier = maps[1] / (k - 1) if k > 1 else maps[0]
-    both = torch.cat([maps[0], earlier], 2)
+    earlier = [maps / (k - 1) for maps in before.values()] or list(last.values())
+    both = _on_one_grid([*last.values(), *earlier])
     words = shares[:, :-1].to(both.device)
     trace = Trace(
         maps=both[:, :-1],
