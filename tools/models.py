@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from promptprobe.probe.families import check_known, family_of
 from promptprobe.tools.pictures import IN_MEMORY
@@ -221,6 +221,8 @@ def _placement_of(pipeline: Any, generation: Generation) -> tuple[str, str]:
 def _filled(
     generation: Generation, name: str, family: Family, device: str, dtype: str
 ) -> Generation:
+    """The model's own defaults; a dtype that nobody can ask for, such as float8, goes unnamed."""
+    known = get_args(get_args(Generation.model_fields["dtype"].annotation)[0])
     height, width = family.default_size
     default = GUIDANCE.get(name, family.default_guidance)
     return Generation(
@@ -229,6 +231,6 @@ def _filled(
         height=generation.height or height,
         width=generation.width or width,
         negative_prompt=generation.negative_prompt or "",
-        dtype=dtype,
+        dtype=dtype if dtype in known else None,
         device=device,
     )

@@ -10,6 +10,7 @@ import pytest
 from promptprobe.tools.models import open_model, open_toolbox
 from promptprobe.tools.pictures import IN_MEMORY
 from promptprobe.tools.records import Candidate, Generation
+from tests import tiny
 
 
 def any_score(brief: str, image: Any) -> float:
@@ -53,6 +54,26 @@ def test_weights_saved_in_half_precision_run_in_full_precision_on_a_cpu(
     (rendered,) = toolbox.render([Candidate(prompt="a cat", seed=1)], [None], tmp_path)
     assert rendered.image is not None
     assert toolbox.settings_used.dtype == "float32"
+
+
+def test_a_dtype_that_cannot_be_asked_for_is_left_as_it_is(ddim_pipeline: Any):
+    import torch
+
+    used = open_model(ddim_pipeline.to(torch.float64)).generation
+    assert (used.dtype, ddim_pipeline.unet.dtype) == (None, torch.float64)
+
+
+@pytest.mark.parametrize("name", tiny.PIPELINES)
+def test_every_family_opens_from_a_folder_with_its_official_defaults(
+    saved_pipeline: Any, name: str
+):
+    import inspect
+
+    model = open_model(saved_pipeline(name), Generation(height=32, width=32))
+    call = inspect.signature(type(model.family.pipeline).__call__).parameters  # type: ignore[attr-defined]
+    expected = call["true_cfg_scale" if name == "qwen" else "guidance_scale"].default
+    assert model.generation.guidance == expected
+    assert model.pipeline == type(model.family.pipeline).__name__  # type: ignore[attr-defined]
 
 
 def test_a_loaded_pipeline_is_taken_as_it_is(ddim_pipeline: Any):
