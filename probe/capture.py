@@ -234,12 +234,13 @@ def grouped(
     some = max(1, most // (rows * queries * keys))
     parts = []
     for row in range(0, batch, rows):
-        shares = []
+        total: Tensor | None = None
         for head in range(0, heads, some):
             part = slice(row, row + rows), slice(head, head + some)
             bias = mask if mask is None else mask.expand(-1, heads, -1, -1)[part]
-            shares.append(attention(query[part], key[part], bias, scale)[..., span].sum(1))
-        total = shares[0] if len(shares) == 1 else torch.stack(shares).sum(0)
+            share = attention(query[part], key[part], bias, scale)[..., span].sum(1)
+            total = share if total is None else total.add_(share)
+        assert total is not None, "attention has a head"
         parts.append(groups[row : row + rows] @ total.transpose(1, 2) / heads)
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
