@@ -103,6 +103,7 @@ class Network(nn.Module):
         self.norm = nn.GroupNorm(8, wide)
         self.score = _head(2 * wide, wide, 1)
         self.spread = _head(2 * wide, wide, 2)
+        self.to(memory_format=torch.channels_last)  # a tenth faster on CPU
 
     def forward(self, trace: Trace) -> Output:
         """Predict a batch, in float32.

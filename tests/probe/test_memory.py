@@ -7,23 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from promptprobe.tools.models import open_toolbox
 from promptprobe.tools.records import Candidate, Generation
+from tests.images import brightness, pixels
 
 PROMPTS = ("a red cat", "a photo of a blue dog and a car", "a car")
 MANY = [Candidate(prompt=prompt, seed=seed) for prompt in PROMPTS for seed in (3, 4)]
-
-
-def brightness(brief: str, image: Image.Image) -> float:
-    return float(np.asarray(image, float).mean() / 255)
-
-
-def pixels(path: Path | None) -> np.ndarray:
-    assert path is not None
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"), int)
 
 
 def test_more_candidates_than_memory_holds_are_probed_and_rendered_in_parts(

@@ -13,6 +13,7 @@ from promptprobe.tools.pictures import read_parameters
 from promptprobe.tools.records import Candidate, Generation, Score
 from promptprobe.tools.scorers import open_scorer, open_second_judge
 from promptprobe.tools.toolbox import Toolbox
+from tests.images import brightness, pixels
 
 STEPS = 10
 USED = Generation(steps=STEPS, guidance=5)
@@ -21,16 +22,6 @@ FOUR = [
     for prompt in ("a red cat", "a photo of a blue dog and a car")
     for seed in (3, 4)
 ]
-
-
-def brightness(brief: str, image: Image.Image) -> float:
-    return float(np.asarray(image, float).mean() / 255)
-
-
-def pixels(path: Path | None) -> np.ndarray:
-    assert path is not None
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"), int)
 
 
 @pytest.fixture(scope="module", params=["ddim", "pndm"])
