@@ -170,14 +170,20 @@ def save(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     pipeline.save_pretrained(folder)
 
 
-@torch.no_grad()
-def sheet(vae: AutoencoderTiny, tokenizer: CLIPTokenizer, model: nn.Module, path: Path) -> None:
-    """Two wordings a kind, validation scenes where there are any."""
+def validation_prompts() -> list[str]:
+    """Two wordings a kind, of validation scenes where there are any."""
     rng = np.random.default_rng(3)
     prompts = []
     for kind in KINDS:
         pool = [scene for scene in scenes(kind) if scene.split == "validation"] or scenes(kind)
         prompts += [word(pool[rng.integers(len(pool))], rng, "plain") for _ in range(2)]
+    return prompts
+
+
+@torch.no_grad()
+def sheet(vae: AutoencoderTiny, tokenizer: CLIPTokenizer, model: nn.Module, path: Path) -> None:
+    """The validation prompts, a seed each."""
+    prompts = validation_prompts()
     seeds = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
     images = assemble(vae, tokenizer, model)(
         prompts, num_inference_steps=25, guidance_scale=2.0, generator=seeds, output_type="np"

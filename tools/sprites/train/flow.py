@@ -1,0 +1,225 @@
+"""Trains Sprites-flow, the second image model: joint attention and flow matching.
+
+`python -m promptprobe.tools.sprites.train.flow --out DIR` (about two hours on two CPU cores). The
+same world, language and autoencoder as Sprites, in a `ZImagePipeline`: the smallest class whose
+text and image attend jointly, since one set of weights serves both. For the first part of the way
+its target leans on what Sprites predicts, whose doubt about places is averaged out and not drawn
+anew each time (Hinton et al. 2015); the last part is the world alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderTiny,
+    FlowMatchEulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
+)
+from torch import Tensor, nn
+from transformers import CLIPTokenizer, Qwen3Config, Qwen3Model
+
+from promptprobe.tools.sprites import PIPELINE
+from promptprobe.tools.sprites.language import word
+from promptprobe.tools.sprites.sheets import save_sheet
+from promptprobe.tools.sprites.train.data import FIRST, MIX, batch, to_model
+from promptprobe.tools.sprites.train.diffusion import (
+    BATCH,
+    PLAIN,
+    SHIFT,
+    UNCONDITIONAL,
+    draw_times,
+    validation_prompts,
+)
+from promptprobe.tools.sprites.train.loop import fit
+from promptprobe.tools.sprites.train.tokenizer import build_tokenizer
+from promptprobe.tools.sprites.world import Scene
+
+TEXT, WIDTH, HEADS = 128, 192, 4
+SIMPLE = 600
+"""The first so many batches show single objects, plainly worded."""
+TAUGHT, LEAN = 0.6, 0.75
+"""For this share of the batches, so much of the target is what Sprites predicts."""
+
+
+class Denoiser(nn.Module):
+    """The two networks that learn together."""
+
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+        super().__init__()
+        self.text_encoder = Qwen3Model(
+            Qwen3Config(
+                vocab_size=len(tokenizer),
+                hidden_size=TEXT,
+                intermediate_size=3 * TEXT,
+                num_hidden_layers=3,  # the pipeline reads the last but one
+                num_attention_heads=4,
+                num_key_value_heads=4,
+                head_dim=TEXT // 4,
+                max_position_embeddings=512,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+        )
+        self.transformer = ZImageTransformer2DModel(
+            in_channels=4,
+            dim=WIDTH,
+            n_layers=6,
+            n_refiner_layers=1,
+            n_heads=HEADS,
+            n_kv_heads=HEADS,
+            cap_feat_dim=TEXT,
+            axes_dims=[16, 16, 16],
+            axes_lens=[512, 64, 64],
+        )
+        for block in (*self.transformer.noise_refiner, *self.transformer.layers):
+            _zero(block.adaLN_modulation[0])  # each block begins as the identity (DiT, 2212.09748)
+        _zero(self.transformer.all_final_layer["2-1"].linear)
+
+    def forward(self, noisy: Tensor, left: Tensor, tokens: Any) -> Tensor:
+        """x0 minus noise. `left` is the share of noise, [batch]."""
+        rows = self.text_encoder(**tokens, output_hidden_states=True).hidden_states[-2]
+        told = [row[real.bool()] for row, real in zip(rows, tokens.attention_mask, strict=True)]
+        images = list(noisy.unsqueeze(2).unbind(0))
+        made = self.transformer(images, 1 - left, told, return_dict=False)[0]
+        return torch.stack(list(made)).squeeze(2)
+
+
+def _zero(layer: nn.Linear) -> None:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+
+
+def loss(
+    vae: AutoencoderTiny,
+    tokenizer: CLIPTokenizer,
+    teacher: StableDiffusionPipeline,
+    taught: int,
+    model: nn.Module,
+    step: int,
+) -> Tensor:
+    """Error of the velocity; the first `taught` batches lean on the teacher."""
+    simple = step < SIMPLE
+    images, _, chosen = batch(step, BATCH, FIRST if simple else MIX)
+    captions = worded(chosen, np.random.default_rng([step, 12]), simple)
+    generator = torch.Generator().manual_seed(step)
+    with torch.no_grad():
+        latents = vae.encode(images).latents * vae.config.scaling_factor
+    noise = torch.randn(latents.shape, generator=generator)
+    t = draw_times(generator)
+    left = flow_of(t)[:, None, None, None]
+    noisy = (1 - left) * latents + left * noise
+    with torch.autocast("cpu", torch.bfloat16):
+        velocity = model(
+            noisy, left.flatten(), tokenizer(captions, padding=True, return_tensors="pt")
+        )
+        if step < taught:
+            known = predict_x0(teacher, noisy, left, t, captions)
+            latents = LEAN * known + (1 - LEAN) * latents
+    # (x0 - noise) of the target whose x0 is `latents`, at this very place of the path.
+    target = (latents - noisy) / left
+    error = (velocity.float() - target).square().mean((1, 2, 3))
+    return (weigh(left.flatten()) * error).mean()
+
+
+def worded(chosen: list[Scene], rng: np.random.Generator, simple: bool) -> list[str]:
+    """A caption each, some of them dropped for classifier-free guidance."""
+    return [
+        "" if rng.random() < UNCONDITIONAL else word(scene, rng, "plain" if simple else None)
+        for scene in chosen
+    ]
+
+
+def flow_of(t: Tensor) -> Tensor:
+    """Share of noise in (0, 1] at Sprites' times 0 .. 999: the same signal to noise."""
+    share = (t + 1) / 1000
+    return SHIFT * share / (1 - share + SHIFT * share)
+
+
+def weigh(left: Tensor) -> Tensor:
+    """As Sprites' x0 error weighs: by the inverse of how large it is at this noise."""
+    return left.square() * (1 + (PLAIN * (1 - left) / left).square()).sqrt()
+
+
+@torch.no_grad()
+def predict_x0(
+    teacher: StableDiffusionPipeline, noisy: Tensor, left: Tensor, t: Tensor, captions: list[str]
+) -> Tensor:
+    """What Sprites takes the picture to be, on its own, variance-preserving path."""
+    size = ((1 - left).square() + left.square()).sqrt()
+    keep, spoil = (1 - left) / size, left / size
+    tokens = teacher.tokenizer(
+        captions, padding="max_length", truncation=True, return_tensors="pt"
+    ).input_ids
+    text = teacher.text_encoder(tokens).last_hidden_state
+    velocity = teacher.unet(noisy / size, t, encoder_hidden_states=text).sample.float()
+    return keep * noisy / size - spoil * velocity
+
+
+def assemble(vae: AutoencoderTiny, tokenizer: CLIPTokenizer, model: nn.Module) -> ZImagePipeline:
+    """The networks as the pipeline that a Z-Image user knows."""
+    pipeline = ZImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=SHIFT),
+        vae=vae,
+        text_encoder=model.text_encoder,
+        tokenizer=tokenizer,
+        transformer=model.transformer,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@torch.no_grad()
+def sheet(vae: AutoencoderTiny, tokenizer: CLIPTokenizer, model: nn.Module, path: Path) -> None:
+    """The validation prompts, a seed each."""
+    prompts = validation_prompts()
+    seeds = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
+    images = assemble(vae, tokenizer, model)(
+        list(prompts), 64, 64, num_inference_steps=25, guidance_scale=1.0, generator=seeds,
+        output_type="np",
+    ).images  # fmt: skip
+    save_sheet(to_model(torch.from_numpy((images * 255).round().astype(np.uint8))), path, columns=6)
+    path.with_suffix(".txt").write_text("\n".join(prompts) + "\n")
+
+
+def flow_tokenizer() -> CLIPTokenizer:
+    """Sprites' own, with the plainest of chat templates: the prompt and nothing else."""
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    return tokenizer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=9000, help=f"batches of {BATCH} images")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    teacher = StableDiffusionPipeline.from_pretrained(PIPELINE, use_safetensors=True)
+    for network in (teacher.unet, teacher.text_encoder, teacher.vae):
+        network.eval().requires_grad_(False)
+    tokenizer = flow_tokenizer()
+    model = fit(
+        Denoiser(tokenizer),
+        partial(loss, teacher.vae, tokenizer, teacher, round(TAUGHT * options.steps)),
+        steps=options.steps,
+        lr=1e-3,
+        out=options.out,
+        sheet=partial(sheet, teacher.vae, tokenizer),
+        decay=0.4,
+    )
+    pipeline = assemble(teacher.vae, tokenizer, model)
+    pipeline.transformer.half()
+    pipeline.text_encoder.half()
+    pipeline.save_pretrained(options.out / "pipeline")
+
+
+if __name__ == "__main__":
+    main()
