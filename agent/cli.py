@@ -102,7 +102,8 @@ def request_of(options: argparse.Namespace, brief: str) -> OptimizeRequest:
             "rewrite": not options.no_rewrite,
             "generation": generation_of(options),
             **{
-                n: getattr(options, n) for n in ("keep", "model", "llm", "scorer", "budget", "seed")
+                n: getattr(options, n)
+                for n in ("keep", "model", "llm", "scorer", "probe", "budget", "seed")
             },
         }
     )

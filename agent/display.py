@@ -233,7 +233,9 @@ def probe_table(reply: ProbeReply) -> Table:
     note = [
         f"{reply.steps} of {reply.of} steps on {reply.model}: {spent.nfe} denoiser evaluations, "
         f"{spent.seconds:.1f} s",
-        "beside each word its focus, from 0, attention spread evenly, to 1, on one place",
+        "beside each word its chance to be drawn as asked"
+        if any(word.drawn is not None for row in reply.candidates for word in row.words)
+        else "beside each word its focus, from 0, attention spread evenly, to 1, on one place",
     ]
     if reply.basis == "preview":
         note.append("predicted: an early preview judged by the scorer, uncalibrated")
@@ -246,10 +248,16 @@ def probe_table(reply: ProbeReply) -> Table:
     for row in reply.candidates:
         found = "-" if row.predicted is None else f"{row.predicted:.2f}"
         interval = f"{row.low:.2f} to {row.high:.2f}" if row.low is not None else "-"
-        words = " ".join(f"{plain(word.word, 40)}:{word.focus:.2f}" for word in row.words)
-        cells = [*[plain(row.prompt)] * several, words, _seen(row)]
+        cells = [*[plain(row.prompt)] * several, _words(row), _seen(row)]
         out.add_row(str(row.seed), found, interval, *map(Text, cells))
     return out
+
+
+def _words(row: ProbeRow) -> str:
+    """The chance of each word to be drawn as asked; where nobody tells, its focus."""
+    told = [(word.word, word.drawn) for word in row.words if word.drawn is not None]
+    shown = told or [(word.word, word.focus) for word in row.words]
+    return " ".join(f"{plain(word, 40)}:{value:.2f}" for word, value in shown)
 
 
 def _seen(row: ProbeRow) -> str:

@@ -35,6 +35,7 @@ async def aoptimize_prompt(
     rewrite: bool | Literal["off"] = True,
     keep: Sequence[str] = (),
     scorer: str | Callable[..., Any] | None = None,
+    probe: str | Path | None = None,
     budget: str | Budget = "light",
     seed: int = 0,
     out: str | Path = "runs",
@@ -52,6 +53,8 @@ async def aoptimize_prompt(
         rewrite: "off" keeps the prompt and searches seeds.
         keep: text of the brief that every prompt must hold verbatim.
         scorer: "sprites", "clip:FOLDER_OR_ID" or a callable; None takes the model's own.
+        probe: folder of a probe that `promptprobe train` made for model and scorer; None takes the
+            one that is shipped for Sprites, and previews for other models.
         budget: "light", "medium", "heavy", or a `Budget`.
         seed: the first seed; all others derive from it.
         out: folder of runs; this one gets a folder of its own there.
@@ -65,7 +68,7 @@ async def aoptimize_prompt(
     """
     if resume is None:
         settings = _settings(
-            brief, model, generation, llm, prompts, rewrite, keep, scorer, budget, seed
+            brief, model, generation, llm, prompts, rewrite, keep, scorer, probe, budget, seed
         )
     else:
         settings = _resumed(Path(resume), brief)
@@ -75,7 +78,7 @@ async def aoptimize_prompt(
     proposer = choose_proposer(settings.llm, settings.prompts, settings.rewrite, settings.model)
     if resume is None:
         run_folder.check_folder(Path(out))
-    tools = await asyncio.to_thread(_open, model, generation, scorer)
+    tools = await asyncio.to_thread(_open, model, generation, scorer, settings.probe)
     warnings = await asyncio.to_thread(tools.check_brief, settings.brief)
     if settings.rewrite and isinstance(proposer, SeedsOnly):
         warnings = [*warnings, proposer.source]
@@ -124,10 +127,10 @@ def _beside_a_running_loop(work: Any) -> OptimizationResult:
             raise
 
 
-def _open(model: Any, generation: Generation, scorer: Any) -> Any:
+def _open(model: Any, generation: Generation, scorer: Any, probe: str | None) -> Any:
     from promptprobe.tools.models import open_toolbox
 
-    return open_toolbox(model, generation, scorer)
+    return open_toolbox(model, generation, scorer, probe)
 
 
 # -- checks ------------------------------------------------------------------------------------
@@ -137,7 +140,7 @@ DEFAULT_MODEL = "sprites"
 
 def _settings(
     brief: object, model: Any, generation: object, llm: object, prompts: object, rewrite: object,
-    keep: object, scorer: Any, budget: object, seed: object,
+    keep: object, scorer: Any, probe: object, budget: object, seed: object,
 ) -> RunSettings:  # fmt: skip
     text = check_text(brief, "the brief")
     if not isinstance(generation, Generation):
@@ -146,6 +149,8 @@ def _settings(
         raise ValueError(f'rewrite must be True or "off", got {rewrite!r:.80}')
     if llm is not None:
         llm = check_text(llm, "llm")
+    if probe is not None:
+        probe = check_text(str(probe), "probe")
     kept = _texts(keep, "keep")
     if missing := [part for part in kept if part not in text]:
         raise ValueError(
@@ -157,6 +162,7 @@ def _settings(
         model=str(model) if isinstance(model, str | Path) else type(model).__name__,
         generation=generation,
         scorer=scorer if isinstance(scorer, str | None) else _named(scorer),
+        probe=probe,
         llm=llm,
         prompts=None if prompts is None else _texts(prompts, "prompts", least=1),
         rewrite=rewrite is True,

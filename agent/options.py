@@ -36,6 +36,7 @@ def add_model(group: argparse._ArgumentGroup) -> None:
         help="sprites, clip:sprites (its small CLIP), or clip:FOLDER_OR_HUB_ID (default: the "
         "model's)",
     )
+    add("--probe", metavar="DIR", help="a probe that `promptprobe train` made (DIR/probe)")
     add("--seed", type=int, default=0, metavar="N", help="first seed (0)")
 
 

@@ -87,6 +87,7 @@ def request_of(options: argparse.Namespace) -> ProbeRequest:
             "seeds": [options.seed + number for number in range(options.seeds)],
             "model": options.model,
             "scorer": options.scorer,
+            "probe": options.probe,
             "generation": generation_of(options),
         }
     )

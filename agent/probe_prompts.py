@@ -41,7 +41,7 @@ def probe_prompts(
 
     if heatmaps is not None:
         check_folder(heatmaps, "heatmaps")
-    tools = open_toolbox(request.model, request.generation, request.scorer)
+    tools = open_toolbox(request.model, request.generation, request.scorer, request.probe)
     return probe_with(tools, request, report, heatmaps)
 
 

@@ -80,7 +80,7 @@ class ProbeRow(Record):
     predicted: float | None = Field(description="score foretold; null: not foretold, see `reason`")
     low: float | None = Field(description="lower end of the 90% interval; null: uncalibrated")
     high: float | None
-    words: tuple[Word, ...] = Field(description="how settled the attention to each word is")
+    words: tuple[Word, ...] = Field(description="what the first steps foretell of each word")
     explanation: str = Field(description="what the scorer saw in the preview")
     reason: str = Field(description="why nothing is foretold")
     cut: tuple[str, ...] = Field(description="words beyond the model's token limit: not read")

@@ -74,6 +74,11 @@ class OptimizeRequest(Request):
         description='"sprites", "clip:sprites" (its small CLIP) or "clip:FOLDER_OR_HUB_ID"; none: '
         "the model's own default",
     )
+    probe: Text | None = Field(
+        None,
+        description="folder of a probe that `promptprobe train` made for model and scorer; none: "
+        "the one shipped for sprites, previews for other models",
+    )
     budget: Literal["light", "medium", "heavy"] | Budget = Field(
         "light", description="how much may be tried"
     )
@@ -101,6 +106,7 @@ class ProbeRequest(Request):
     )
     model: Text = Field("sprites", description="as in optimize_prompt")
     scorer: Text | None = Field(None, description="as in optimize_prompt")
+    probe: Text | None = Field(None, description="as in optimize_prompt")
     generation: Generation = Field(Generation(), description="how pictures would be made")
 
     @model_validator(mode="after")

@@ -30,7 +30,7 @@ class Bench:
     judge: Judge
     """The second judge, which never selects."""
     probe: Any = None
-    """A `probe.card.Probe` that was checked against the model, or None where none is shipped."""
+    """A `probe.prediction.Probe`, checked against the model; None where none is shipped."""
 
     @property
     def nfe(self) -> int:
@@ -43,8 +43,9 @@ def open_bench(guidance: float | None = None) -> Bench:
 
     ValueError: weights missing, a bad scale, or a probe that was trained for other settings.
     """
-    from promptprobe.probe.card import check, facts_of, load_probe
+    from promptprobe.probe.card import check, facts_of
     from promptprobe.probe.family import Settings
+    from promptprobe.probe.prediction import load_probe
     from promptprobe.tools.models import open_model
     from promptprobe.tools.records import Generation
     from promptprobe.tools.sprites import PROBE
@@ -61,5 +62,5 @@ def open_bench(guidance: float | None = None) -> Bench:
     )
     probe = load_probe(PROBE) if PROBE.is_dir() else None
     if probe:
-        check(probe.card, facts_of(model.family, settings, probe.card.ranges.k))
+        check(probe.card, facts_of(model.family, settings))
     return Bench(model.name, model.family, settings, score_images, judge_images, probe)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from promptprobe.evals.bench import Bench, Images
+from promptprobe.evals.diagnosis import Prior, diagnosis, doubt, prior, verdicts
 from promptprobe.evals.rivals import (
     Cost,
     Method,
@@ -37,6 +38,8 @@ from promptprobe.evals.sampling import (
     values,
 )
 from promptprobe.evals.statistics import Floats, mean, pairwise, pooled, share, within
+from promptprobe.tools.predictions import aligned
+from promptprobe.tools.records import Score
 from promptprobe.tools.sprites.world import Split
 
 VALIDATION_SEEDS = 2
@@ -50,11 +53,15 @@ def evaluate(bench: Bench, prompts: int, seeds: int, split: Split = "test") -> d
     briefs = held_out(prompts, split)
     looked = look(bench, grid(briefs, seeds), step)
     begun = time.perf_counter()
-    scores = values(grade(bench.score, briefs, looked.finals))
+    judged = grade(bench.score, briefs, looked.finals)
+    scores = values(judged)
     looked.seconds["score"] = (time.perf_counter() - begun) / scores.size
     methods = guess(bench, briefs, scores.shape[1], looked, step)
-    median, methods["prompt-only"] = validation(bench, prompts, briefs, methods["random"])
-    threshold = bench.probe.card.median if bench.probe else median
+    known, drawn = validation(bench, prompts)
+    methods["prompt-only"] = prompt_only(known, drawn, briefs, methods["random"])
+    threshold = (
+        bench.probe.card.targets[0].median if bench.probe else float(np.median(values(drawn)))
+    )
     name = "probe" if bench.probe else f"x0 preview at step {step}"
     return {
         "eval": "fidelity",
@@ -68,6 +75,7 @@ def evaluate(bench: Bench, prompts: int, seeds: int, split: Split = "test") -> d
         "of": bench.settings.steps,
         **report(name, methods, scores, threshold),
         "calibration": calibration(bench, looked.predictions, scores),
+        "words": blame(briefs, judged, looked, prior(known, drawn)) if bench.probe else None,
         "positives": f"score >= {threshold:g}, the median "
         + ("of training, frozen in the probe's card" if bench.probe else "of the validation split"),
         "seconds_per_image": {part: round(spent, 4) for part, spent in looked.seconds.items()},
@@ -75,8 +83,8 @@ def evaluate(bench: Bench, prompts: int, seeds: int, split: Split = "test") -> d
 
 
 def probed_steps(bench: Bench) -> int:
-    """The probe's; without one, a fifth of the steps."""
-    return bench.probe.card.ranges.k if bench.probe else max(1, round(bench.settings.steps / 5))
+    """A fifth of them, as the paper and the agent's tools take."""
+    return max(1, round(bench.settings.steps / 5))
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,12 @@ class Looked:
     previews: dict[int, Images]
     predictions: list[Any]
     """The probe's, empty where there is none."""
+    blind: list[Any]
+    """The same without the judge's look at the previews."""
+    seen: list[Score]
+    """What that look was."""
+    words: list[tuple[str, ...]]
+    """The traced words of each candidate."""
     seconds: dict[str, float]
     """Per image, by part."""
 
@@ -94,12 +108,16 @@ class Looked:
 def look(bench: Bench, pairs: Sequence[tuple[str, int]], step: int) -> Looked:
     """Every candidate for `step` steps, its prediction, then on to the end from its own latents."""
     from promptprobe.probe.trace import record_trace
+    from promptprobe.tools.predictions import look_of
 
     family, settings = bench.family, bench.settings
     later = min(2 * step, settings.steps)
     finals: list[Images] = []
     previews: dict[int, list[Images]] = {step: [], later: []}
     predictions: list[Any] = []
+    blind: list[Any] = []
+    looks: list[Score] = []
+    words: list[tuple[str, ...]] = []
     spent: dict[str, float] = defaultdict(float)
     for chunk in in_batches(pairs, "looked at and finished"):
         prompts, seeds = [prompt for prompt, _ in chunk], [seed for _, seed in chunk]
@@ -110,7 +128,12 @@ def look(bench: Bench, pairs: Sequence[tuple[str, int]], step: int) -> Looked:
             seen = family.decode(trace.x0)
             previews[step].append(seen)
         with timed(spent, "predict"):
-            predictions += foretold(bench, prompts, trace, seen) if bench.probe else []
+            if bench.probe:
+                looks += glance(bench, prompts, seen)
+                found = look_of(looks[-len(prompts) :], looks[-len(prompts) :], trace)
+                predictions += bench.probe.predict(trace, step, found)
+        blind += bench.probe.predict(trace, step) if bench.probe else []
+        words += trace.words
         with timed(spent, "finish"):
             text = family.encode(prompts, settings)
             state = family.denoise(state, text, settings, settings.steps, keep_x0([later], kept))
@@ -119,18 +142,16 @@ def look(bench: Bench, pairs: Sequence[tuple[str, int]], step: int) -> Looked:
             previews[later].append(family.decode(kept[later]))
     seconds = {part: total / len(pairs) for part, total in spent.items()}
     joined = {at: np.concatenate(images) for at, images in previews.items()}
-    return Looked(np.concatenate(finals), joined, predictions, seconds)
+    return Looked(np.concatenate(finals), joined, predictions, blind, looks, words, seconds)
 
 
-def foretold(bench: Bench, prompts: Sequence[str], trace: Any, seen: Images) -> list[Any]:
-    """The probe's predictions, told what the scorer sees in each preview."""
-    import torch
-
-    grades: list[float] = []
+def glance(bench: Bench, prompts: Sequence[str], seen: Images) -> list[Score]:
+    """What the scorer sees in each preview."""
+    scores: list[Score] = []
     for prompt, same in groupby(prompts):
-        own = slice(len(grades), len(grades) + len(list(same)))
-        grades += values([bench.score(prompt, seen[own])])[0].tolist()
-    return list(bench.probe.predict(trace, torch.tensor(grades)))
+        own = slice(len(scores), len(scores) + len(list(same)))
+        scores += bench.score(prompt, seen[own])
+    return scores
 
 
 @contextmanager
@@ -156,9 +177,9 @@ def guess(
     if bench.probe:
         nfe, taken = family.nfe(settings, 0, step), spent["look"] + spent["predict"]
         rest = Cost(family.nfe(settings, step, steps), spent["finish"] + spent["score"])
-        for name, read in (("probe", "score"), (CNN_ALONE, "unaided")):
-            table = np.array([getattr(found, read) for found in looked.predictions])
-            seen = Cost(nfe, taken + spent["decode"] * (read == "score"))
+        for name, found in (("probe", looked.predictions), (CNN_ALONE, looked.blind)):
+            table = np.array([prediction.score for prediction in found])
+            seen = Cost(nfe, taken + spent["decode"] * (found is looked.predictions))
             methods[name] = Method(table.reshape(len(briefs), seeds), seen, rest)
     for at, images in looked.previews.items():
         seen = Cost(family.nfe(settings, 0, at), spent["look"] + (at - step) * per_step) + judged
@@ -173,16 +194,38 @@ def guess(
     return methods
 
 
-def validation(
-    bench: Bench, prompts: int, briefs: Sequence[Brief], free: Method
-) -> tuple[float, Method]:
-    """From validation scenes: the median score, and a predictor that sees the prompt only."""
+def validation(bench: Bench, prompts: int) -> tuple[list[Brief], list[list[Score]]]:
+    """Validation scenes and how their pictures were scored; what needs fitting is fitted there."""
     known = held_out(prompts, "validation")
     drawn = sample(bench, grid(known, VALIDATION_SEEDS), label="validation")
-    scores = values(grade(bench.score, known, drawn.images))
-    predicted = fit_prompt_only(known, scores)(briefs)
+    return known, grade(bench.score, known, drawn.images)
+
+
+def prompt_only(
+    known: Sequence[Brief], drawn: list[list[Score]], briefs: Sequence[Brief], free: Method
+) -> Method:
+    """A predictor that sees the prompt and nothing else."""
+    predicted = fit_prompt_only(known, values(drawn))(briefs)
     table = np.repeat(predicted[:, None], free.guesses.shape[1], axis=1)
-    return float(np.median(scores)), replace(free, guesses=table)
+    return replace(free, guesses=table)
+
+
+def blame(
+    briefs: Sequence[Brief], judged: list[list[Score]], looked: Looked, guess: Prior
+) -> dict[str, Any] | None:
+    """Which words the probe, the judge's look at the preview and a prior expect to be missing;
+    None where the judge judges no words."""
+    if not any(score.words for row in judged for score in row):
+        return None
+    truth = verdicts(briefs, judged, looked.words)
+    probe = [prediction.words for prediction in looked.predictions]
+    preview = [
+        [1.0 if verdict is None else verdict.chance for verdict in aligned(words, score.words)]
+        for words, score in zip(looked.words, looked.seen, strict=True)
+    ]
+    ways = {"probe": probe, "judge's look at the preview": preview}
+    doubts = [doubt(name, truth, judged, looked.words, of) for name, of in ways.items()]
+    return diagnosis(truth, [*doubts, guess(truth)])
 
 
 def report(

@@ -114,7 +114,7 @@ def measure(shape: Shape, device: str, rounds: int | None, advance: Advance) -> 
         pipeline = build(shape, device)
         subject = Subject(shape, plan, device, pipeline, family_of(pipeline))
         trace = subject.traced(len(shape.prompts), plan.pixels)
-        layers = [name.partition("/")[2] for name in trace.layers if name.startswith("last/")]
+        layers = list(trace.layers)
         cases = {
             name: measure_case(subject, layers, batch, pixels, rounds or plan.rounds, advance)
             for name, batch, pixels in (
@@ -191,8 +191,8 @@ def measure_cnn(subject: Subject, trace: Any, step: float) -> dict[str, Any]:
     """The probe's network on a full batch, for one candidate; `step` is a denoising step's time."""
     import torch
 
-    from promptprobe.probe.card import load_probe
-    from promptprobe.probe.network import Network, Shape
+    from promptprobe.probe.network import Network, Shape, unseen
+    from promptprobe.probe.prediction import load_probe
     from promptprobe.probe.trace import join
 
     _, _, layers, _, _ = trace.maps.shape
@@ -201,8 +201,12 @@ def measure_cnn(subject: Subject, trace: Any, step: float) -> dict[str, Any]:
     network = load_probe(shipped).network if shipped else Network(size).eval()
     network = network.to(trace.maps.device)
     batch = join([trace] * max(1, subject.plan.batch // len(trace.mask)))
+    first = torch.zeros(len(batch.mask), dtype=torch.long, device=batch.mask.device)
     with torch.inference_mode():
-        laps = [seconds(lambda: network(batch), subject.device) for _ in range(1 + CNN_RUNS)]
+        laps = [
+            seconds(lambda: network(batch, unseen(batch), first), subject.device)
+            for _ in range(1 + CNN_RUNS)
+        ]
     each = [taken / len(batch.mask) for taken in laps[1:]]
     return {
         "weights": "shipped" if shipped else "random",

@@ -49,16 +49,16 @@ class Rival:
 def rivals(pipeline: Any, layers: Sequence[str], denoise: Callable[[], object]) -> dict[str, Rival]:
     """As near to ours as it can be asked, and as it comes; neither where it is not installed.
 
-    Near: our layers, every step, as many queries of each, all keys in the softmax, the mean over
-    heads, made there and then and left on the device. It still keeps the unconditional half, and
-    the maps of every step.
+    Near: our layers, the last step alone, as many queries of each, all keys in the softmax, the
+    mean over heads, made there and then and left on the device. It still keeps the unconditional
+    half.
     """
     if not installed():
         return {}
     part = "unet" if hasattr(pipeline, "unet") else "transformer"
     near = {
         "layers": [f"{part}.{layer}" for layer in layers],
-        "timesteps": "all",
+        "timesteps": "last",
         "query_indices": f"sample:{QUERIES}",
         "heads": "mean",
         "mode": "exact",

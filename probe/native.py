@@ -1,4 +1,4 @@
-"""Torch's own attention for the probed steps, whatever the user has chosen, and back afterwards.
+"""Torch's own attention for the captured step, whatever the user has chosen, and back afterwards.
 
 Capture sees calls of torch's scaled_dot_product_attention. Slicing, xformers and plain processors
 compute the same attention another way, so torch's way takes their place; a backend of diffusers'

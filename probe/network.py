@@ -1,10 +1,12 @@
-"""The probe's network: from a trace to the score that the finished image will get.
+"""The probe's network: from a trace, and a judge's look at its preview, to scores and words.
 
 Aggregated attention statistics rank the seeds of one prompt no better than chance, so the maps
 stay spatial and word by word. One shared CNN looks at each word's maps, with the predicted x0
-latents and the guidance gap beside them, told by the word's embedding what to look for (FiLM,
-Perez et al. 2018). Words are pooled with the spatial axes kept, and residual down-blocks, as in
-Diffusion Probe (arXiv 2602.23783), end in one score. The step is fixed by the probe's card.
+latents and the guidance gap beside them, told what to look for (FiLM, Perez et al. 2018) by the
+word's embedding, by the step, and by what a judge sees of the word in the decoded x0. Words are
+pooled with the spatial axes kept, and residual down-blocks, as in Diffusion Probe (arXiv
+2602.23783), end in one view of the picture. From it and from its own features comes each word's
+chance to be drawn as asked, and from those the scores.
 
 Always true: the order of the words and the padding of the batch change nothing.
 """
@@ -16,7 +18,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce, repeat
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -25,6 +27,8 @@ from promptprobe.probe.trace import GRID, Trace
 FLOOR = 1e-3
 """Added to attention before its logarithm: smaller differences are no signal."""
 DROPOUT = 0.1
+DOUBTS = 3
+"""What the score is told of each word: its logit, its chance, and what the judge saw."""
 COVERAGE = 0.9
 """What share of finished images the interval should hold."""
 
@@ -39,18 +43,38 @@ class Shape(BaseModel):
     layers: int = Field(ge=1, le=512, description="maps per word")
     channels: int = Field(ge=1, le=64, description="channels of the latents")
     dim: int = Field(ge=1, le=8192, description="of the text encoder's output")
+    windows: int = Field(1, ge=1, le=32, description="numbers of steps that it may be shown")
+    targets: int = Field(1, ge=1, le=16, description="scores that it predicts")
     width: int = Field(24, ge=8, le=64, multiple_of=8, description="channels of the word CNN")
+
+
+class Look(NamedTuple):
+    """What a judge sees in the decoded x0; nan where nobody looked, or it cannot say."""
+
+    score: Float[Tensor, " batch"]
+    """On the scale of the first target, 0 .. 1."""
+    words: Float[Tensor, "batch word"]
+    """The chance that the preview shows what each word asks for, 0 .. 1."""
+
+
+def unseen(trace: Trace) -> Look:
+    """Nobody looked at the previews of this trace."""
+    mask = trace.mask
+    nothing = torch.full(mask.shape, torch.nan, device=mask.device)
+    return Look(nothing.new_full((len(mask),), torch.nan), nothing)
 
 
 class Output(NamedTuple):
     """What the network says of a batch."""
 
-    logit: Float[Tensor, " batch"]
-    """The score is its sigmoid."""
-    low: Float[Tensor, " batch"]
+    logit: Float[Tensor, "batch target"]
+    """The score, on the target's scale 0 .. 1, is its sigmoid."""
+    low: Float[Tensor, "batch target"]
     """5% quantile of the score, not yet calibrated."""
-    high: Float[Tensor, " batch"]
+    high: Float[Tensor, "batch target"]
     """95% quantile."""
+    words: Float[Tensor, "batch word"]
+    """The chance of each word to be drawn as asked is its sigmoid; 0 where there is none."""
 
 
 class Block(nn.Module):
@@ -77,7 +101,7 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Trace in, `Output` out; under a million weights for any `Shape` of width 24."""
+    """Trace and look in, `Output` out; under a million weights for any `Shape` of width 24."""
 
     map_mean: Tensor
     map_std: Tensor
@@ -88,11 +112,13 @@ class Network(nn.Module):
         super().__init__()
         width, context, wide = shape.width, 4 * shape.width, 4 * shape.width
         self.shape = shape
-        self.register_buffer("map_mean", torch.zeros(shape.layers))
-        self.register_buffer("map_std", torch.ones(shape.layers))
-        self.register_buffer("latent_mean", torch.zeros(2 * shape.channels))
-        self.register_buffer("latent_std", torch.ones(2 * shape.channels))
+        self.register_buffer("map_mean", torch.zeros(shape.windows, shape.layers))
+        self.register_buffer("map_std", torch.ones(shape.windows, shape.layers))
+        self.register_buffer("latent_mean", torch.zeros(shape.windows, 2 * shape.channels))
+        self.register_buffer("latent_std", torch.ones(shape.windows, 2 * shape.channels))
         self.word = nn.Sequential(nn.LayerNorm(shape.dim), nn.Linear(shape.dim, context))
+        self.seen_word, self.seen = nn.Linear(2, context), nn.Linear(2, context)
+        self.window = nn.Embedding(shape.windows, context)
         self.prompt = nn.Linear(2 * context, context)
         self.stem = nn.Conv2d(shape.layers + 2 * shape.channels + 2, width, 3, 1, 1)
         self.per_word = nn.ModuleList(
@@ -101,63 +127,88 @@ class Network(nn.Module):
         self.join = nn.Conv2d(4 * width + 2 * shape.channels, wide, 1)
         self.pooled = nn.ModuleList(Block(wide, wide, stride, context) for stride in (1, 2, 2))
         self.norm = nn.GroupNorm(8, wide)
-        self.score = _head(2 * wide, wide, 1)
-        self.spread = _head(2 * wide, wide, 2)
-        self.to(memory_format=torch.channels_last)  # a tenth faster on CPU
+        self.drawn = _head(4 * width + 2 * wide + context, wide, 1)
+        features = 2 * wide + 2 * DOUBTS + 2
+        self.score = _head(features, wide, shape.targets)
+        self.spread = _head(features, wide, 2 * shape.targets)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on a CPU
 
-    def forward(self, trace: Trace) -> Output:
-        """Predict a batch, in float32.
+    def forward(self, trace: Trace, look: Look, window: Int[Tensor, " batch"]) -> Output:
+        """Predict a batch, in float32; `window` is the place of each trace's steps in the card.
 
         ValueError: the trace has another number of layers, latent channels or embedding values.
         """
         _check(trace, self.shape)
         mask = trace.mask
-        companions = self.companions(trace)
-        words = self.word(trace.embeddings[mask])
-        context = F.silu(self.prompt(_pool(words, mask)))
         owner = mask.nonzero()[:, 0]
+        companions = self.companions(trace, window)
+        seen, glance = _known(look.words[mask]), _known(look.score)
+        words = self.word(trace.embeddings[mask]) + self.seen_word(seen)
+        context = self.prompt(_pool(words, mask)) + self.seen(glance) + self.window(window)
+        context = F.silu(context)
         told = F.silu(words + context[owner])
 
-        x = self.stem(torch.cat([self.maps(trace.maps[mask]), companions[owner]], 1))
+        x = self.stem(torch.cat([self.maps(trace.maps[mask], window[owner]), companions[owner]], 1))
         for block in self.per_word:
             x = block(x, told)
+        of_word = _flat(x)
         small = F.adaptive_avg_pool2d(companions[:, :-2], x.shape[-1])
         x = self.join(torch.cat([_pool(x, mask), small], 1))
         for block in self.pooled:
             x = block(x, context)
-        x = F.silu(self.norm(x))
-        features = torch.cat([reduce(x, "b c h w -> b c", how) for how in ("mean", "max")], -1)
-        return self.read(features)
+        picture = _flat(F.silu(self.norm(x)))
 
-    def read(self, features: Float[Tensor, "batch feature"]) -> Output:
+        logits = self.drawn(torch.cat([of_word, picture[owner], told], 1))[:, 0]
+        # Turned round, so that the maximum over words is the one most in doubt.
+        doubts = torch.stack([-logits / 4, torch.sigmoid(-logits), -seen[:, 0]], 1)
+        summary = _pool(doubts, mask)
+        drawn = logits.new_zeros(mask.shape)
+        drawn[mask] = logits
+        return Output(*self.read(torch.cat([picture, summary, glance], 1)), drawn)
+
+    def read(self, features: Float[Tensor, "batch feature"]) -> tuple[Tensor, Tensor, Tensor]:
         """The interval learns from the score's features and bends neither them nor the score."""
-        logit = self.score(features)[:, 0]
-        below, above = F.softplus(self.spread(features.detach())).unbind(-1)
+        logit = self.score(features)
+        below, above = F.softplus(self.spread(features.detach())).chunk(2, -1)
         middle = logit.detach()
-        return Output(logit, torch.sigmoid(middle - below), torch.sigmoid(middle + above))
+        return logit, torch.sigmoid(middle - below), torch.sigmoid(middle + above)
 
-    def maps(self, maps: Float[Tensor, "n layer row col"]) -> Planes:
+    def maps(self, maps: Float[Tensor, "n layer row col"], window: Int[Tensor, " n"]) -> Planes:
         """Attention as standardized logarithms."""
-        mean, std = (rearrange(x, "l -> l 1 1") for x in (self.map_mean, self.map_std))
+        mean, std = (rearrange(x[window], "n l -> n l 1 1") for x in (self.map_mean, self.map_std))
         return ((maps.float() + FLOOR).log() - mean) / std
 
-    def companions(self, trace: Trace) -> Float[Tensor, "batch channel row col"]:
+    def companions(
+        self, trace: Trace, window: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch channel row col"]:
         """x0 and gap, standardized, on the maps' grid; then where each cell is, as two planes."""
         latents = torch.cat([trace.x0, trace.gap], 1).float()
-        mean, std = (rearrange(x, "c -> c 1 1") for x in (self.latent_mean, self.latent_std))
+        mean, std = (
+            rearrange(x[window], "b c -> b c 1 1") for x in (self.latent_mean, self.latent_std)
+        )
         planes = F.adaptive_avg_pool2d((latents - mean) / std, GRID)
         ramp = torch.linspace(-1, 1, GRID, device=planes.device)
         rows = repeat(ramp, "h -> b 1 h w", b=len(planes), w=GRID)
         return torch.cat([planes, rows, rearrange(rows, "b c h w -> b c w h")], 1)
 
     @torch.no_grad()
-    def standardize(self, trace: Trace) -> None:
-        """Take means and deviations from a sample of the training traces."""
+    def standardize(self, trace: Trace, window: int) -> None:
+        """Take a window's means and deviations from a sample of its training traces."""
         logs = (trace.maps[trace.mask].float() + FLOOR).log()
         latents = torch.cat([trace.x0, trace.gap], 1).float()
         for name, planes in (("map", logs), ("latent", latents)):
-            getattr(self, f"{name}_mean").copy_(planes.mean((0, 2, 3)))
-            getattr(self, f"{name}_std").copy_(planes.std((0, 2, 3)).clamp_min(1e-4))
+            getattr(self, f"{name}_mean")[window] = planes.mean((0, 2, 3))
+            getattr(self, f"{name}_std")[window] = planes.std((0, 2, 3)).clamp_min(1e-4)
+
+
+def _known(values: Float[Tensor, " n"]) -> Float[Tensor, "n 2"]:
+    """A share that may be nan: from -1 to 1, 0 where nothing is known; and whether it is known."""
+    known = ~values.isnan()
+    return torch.stack([torch.where(known, 2 * values - 1, 0.0), known.float()], 1)
+
+
+def _flat(planes: Planes) -> Float[Tensor, "n two_channels"]:
+    return torch.cat([reduce(planes, "n c h w -> n c", how) for how in ("mean", "max")], -1)
 
 
 def _head(inner: int, hidden: int, outer: int) -> nn.Sequential:

@@ -1,7 +1,7 @@
-"""A trace: what the first few steps of a batch of candidates showed, reduced and word by word.
+"""A trace: what a batch of candidates shows after its first few steps, reduced and word by word.
 
-Maps are reduced as the steps go, so memory does not grow with them. A candidate's trace does not
-depend on the batch it sat in.
+Only the last of the probed steps is captured: the maps of those before it told a network nothing
+more (tools/sprites/weights/README.md). A candidate's trace does not depend on the batch it sat in.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ class Trace:
 
     maps: Maps
     """Attention paid to each content word (summed over its tokens), mean over heads, conditional
-    half, each softmax row over all keys. Layers: the last probed step, then the mean of the
-    earlier ones (the last step again where there is none), so twice the attention layers."""
+    half, each softmax row over all keys, at the last probed step."""
     mask: Bool[Tensor, "batch word"]
     """True where there is a word."""
     special: Float[Tensor, "batch layer row col"]
@@ -44,59 +43,71 @@ class Trace:
     words: tuple[tuple[str, ...], ...]
     """The content words of each candidate's prompt."""
     layers: tuple[str, ...]
-    """Names along the layer axis: "last/NAME" ..., "earlier/NAME" ..."""
-
-    @property
-    def last(self) -> Maps:
-        """The maps of the last probed step alone."""
-        return self.maps[:, :, : len(self.layers) // 2]
+    """Names along the layer axis."""
 
 
 def record_trace(
     family: Family, prompts: Sequence[str], seeds: Sequence[int], settings: Settings, k: int
 ) -> tuple[Trace, State]:
-    """Run the first k steps of each (prompt, seed) and record what they show.
+    """Run the first k steps of each (prompt, seed) and record what the last of them shows.
 
     The state continues with `family.denoise`. Raises CaptureError where attention cannot be read.
     """
-    if not 1 <= k <= settings.steps:
-        raise ValueError(f"expected from 1 to {settings.steps} steps to probe, got {k}")
+    traces, state = record_traces(family, prompts, seeds, settings, (k,))
+    return traces[k], state
+
+
+def record_traces(
+    family: Family,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    settings: Settings,
+    windows: Sequence[int],
+) -> tuple[dict[int, Trace], State]:
+    """The same after each of several numbers of steps, in one pass. The state is the last one's."""
+    if not windows or not 1 <= min(windows) <= max(windows) <= settings.steps:
+        found = ", ".join(map(str, windows))
+        raise ValueError(f"expected from 1 to {settings.steps} steps to probe, got {found or 0}")
     if len(prompts) != len(seeds):
         raise ValueError(f"{len(prompts)} prompts, but {len(seeds)} seeds: expected pairs")
     conditioning = family.encode(prompts, settings)
+    state = family.draw_noise(seeds, settings)
+    traces: dict[int, Trace] = {}
+    for k in sorted(set(windows)):
+        state = family.denoise(state, conditioning, settings, k - 1)
+        traces[k], state = _traced_step(family, conditioning, state, settings)
+    return traces, state
+
+
+def _traced_step(
+    family: Family, conditioning: Conditioning, state: State, settings: Settings
+) -> tuple[Trace, State]:
     shares = _shares(conditioning)
-    start = family.draw_noise(seeds, settings)
     capture = family.capture(shares, settings)
-    last: dict[str, Tensor] = {}
-    before: dict[str, Tensor] = {}
     companions: list[Latents] = []
 
     def observe(step: int, x0: Tensor, gap: Tensor) -> None:
-        # Two maps a layer are kept: the last step's, and the sum of those before it.
-        before.update({name: before.get(name, 0) + maps for name, maps in last.items()})
-        last.update(capture.take())
         companions[:] = x0.float(), gap.float()
 
-    state = family.denoise(start, conditioning, settings, k, observe, capture)
-    earlier = [maps / (k - 1) for maps in before.values()] or list(last.values())
-    both = _on_one_grid([*last.values(), *earlier])
-    words = shares[:, :-1].to(both.device)
+    after = family.denoise(state, conditioning, settings, state.step + 1, observe, capture)
+    groups = _on_one_grid(list(capture.take().values()))
+    words = shares[:, :-1].to(groups.device)
     trace = Trace(
-        maps=both[:, :-1],
+        maps=groups[:, :-1],
         mask=words.sum(-1) > 0,
-        special=both[:, -1],
+        special=groups[:, -1],
         embeddings=_word_embeddings(conditioning, words),
         x0=companions[0],
         gap=companions[1],
         words=tuple(tuple(span.word for span in spans) for spans in conditioning.words),
-        layers=tuple(f"{when}/{name}" for when in ("last", "earlier") for name in capture.layers),
+        layers=tuple(capture.layers),
     )
-    return trace, state
+    return trace, after
 
 
 def word_focus(trace: Trace) -> Float[Tensor, "batch word"]:
-    """How settled each word is, 0 .. 1: focus of its mean map over the last step's layers."""
-    return focus(trace.last.mean(2, keepdim=True))[:, :, 0]
+    """How settled each word is, 0 .. 1: focus of its mean map over the layers."""
+    return focus(trace.maps.mean(2, keepdim=True))[:, :, 0]
 
 
 def join(traces: Sequence[Trace]) -> Trace:

@@ -1,41 +1,36 @@
-"""From shards of traces to a probe: `python -m promptprobe.probe.training --shards DIR --out DIR`.
+"""From examples to a network that ranks seeds: epochs, checkpoints, the best one kept.
 
-Choosing among the seeds of one prompt needs the rank within the prompt, so every batch is made of
-whole groups (all seeds of a prompt). Validation scenes are halved by scene: one half stops the
-training and joins the network with the preview, the other calibrates the interval and gives the
-card's figures. The same seed gives the same probe on the same device with as many threads.
+Every batch is made of whole groups (all seeds of a prompt), each group after a number of steps of
+its own. The same seed gives the same network on the same device with as many threads, whether it
+was trained in one go or killed and continued.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
 import math
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from promptprobe.probe.calibration import calibrated, conformal_margin
-from promptprobe.probe.card import Card, save_probe
+from promptprobe.probe.lessons import Parts, School, hidden, pairwise_accuracy, places
 from promptprobe.probe.losses import loss
 from promptprobe.probe.network import Network, Shape
-from promptprobe.probe.shards import Examples, read_collection, read_shards
-from promptprobe.probe.stacking import Stack, fit_stack
 
 GROUPS = 16
 """Prompts a batch; with 8 seeds each, 128 candidates."""
 SAMPLE = 2048
 """Candidates that the means and deviations of the input are taken from."""
+BLIND = 0.15
+"""Share of groups that are shown without the judge's look, so that the network can do without."""
 
 
 @dataclass(frozen=True)
@@ -49,241 +44,139 @@ class Plan:
     lr: float = 2e-3
     weight_decay: float = 0.05
     ema: float = 0.99
+    width: int = 24
+    """Channels of the network."""
     seed: int = 0
 
 
-def groups_of(examples: Examples, indices: Sequence[int]) -> list[list[int]]:
-    """Candidates of the same scene and prompt together, in order of appearance."""
-    groups: dict[tuple[str, str], list[int]] = {}
-    for index in indices:
-        row = examples.rows[index]
-        groups.setdefault((row.scene, row.prompt), []).append(index)
-    return list(groups.values())
+def fit(school: School, parts: Parts, plan: Plan, checkpoint: Path | None = None) -> Network:
+    """The moving average of the weights, from the epoch that ranked `parts.selection` best.
 
-
-def pairwise_accuracy(
-    predicted: Float[Tensor, " candidate"],
-    score: Float[Tensor, " candidate"],
-    groups: Sequence[Sequence[int]],
-) -> float:
-    """Share of groups' untied pairs ranked right, tied predictions half; nan: no such pair."""
-    right, pairs = 0.0, 0
-    for group in groups:
-        truth = score[list(group)][:, None] - score[list(group)][None]
-        guess = predicted[list(group)][:, None] - predicted[list(group)][None]
-        above = truth > 0
-        right += float(((guess > 0) + 0.5 * (guess == 0))[above].sum())
-        pairs += int(above.sum())
-    return right / pairs if pairs else math.nan
-
-
-@torch.inference_mode()
-def predict(
-    network: nn.Module, examples: Examples, indices: Sequence[int]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Score and raw interval, low and high, of these candidates: three times [candidate]."""
-    parts = [network(examples.batch(indices[at : at + 128])) for at in range(0, len(indices), 128)]
-    logit, low, high = (torch.cat(part) for part in zip(*parts, strict=True))
-    return torch.sigmoid(logit), low, high
-
-
-@dataclass(frozen=True)
-class Trained:
-    """All that a card and its weights say."""
-
-    network: Network
-    """Of the epoch that ranked validation best."""
-    stack: Stack
-    margin: float
-    figures: dict[str, float]
-    """On validation."""
-    groups: list[list[int]]
-    """The candidates that it was trained on."""
-
-
-def train(examples: Examples, plan: Plan, width: int = 24) -> Trained:
-    """Train the network, join it with the preview, calibrate the interval.
-
-    ValueError: the training or a half of the validation split has no prompt whose seeds differ.
+    With a `checkpoint`, every epoch is saved there, and one of the same examples and plan is gone
+    on with.
     """
-    parts = _split(examples)
-    shape = Shape(
-        layers=examples.maps.shape[1],
-        channels=examples.x0.shape[1],
-        dim=examples.embeddings.shape[1],
-        width=width,
-    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        network = _fit(Network(shape), examples, parts, plan)
-    return _finish(network, examples, parts)
+        course = _Course(school, parts, plan)
+        mark = _mark(school, parts, plan)
+        if checkpoint and checkpoint.exists():
+            course.load(checkpoint, mark)
+        while course.goes_on:
+            course.epoch()
+            if checkpoint:
+                course.save(checkpoint, mark)
+        return course.kept.eval()
 
 
-def _finish(network: Network, examples: Examples, parts: dict[str, list[list[int]]]) -> Trained:
-    """Stack on one half of validation; calibrate and measure on the other."""
-    chosen_on, held_out = list(chain(*parts["selection"])), list(chain(*parts["calibration"]))
-    group = torch.repeat_interleave(torch.tensor([len(group) for group in parts["selection"]]))
-    alone, _, _ = predict(network, examples, chosen_on)
-    seen, score = _previews(examples, chosen_on), _scores(examples, chosen_on)
-    stack = fit_stack(alone, seen, score, group)
+class _Course:
+    """A training between two epochs."""
 
-    alone, low, high = predict(network, examples, held_out)
-    seen, score = _previews(examples, held_out), _scores(examples, held_out)
-    predicted, low, high = (stack(view, seen) for view in (alone, low, high))
-    margin = conformal_margin(score, low, high)
-    low, high = calibrated(predicted, low, high, margin)
-    places = _places(examples, held_out)
-    figures = _figures(predicted, score, places) | {
-        "within_pairwise_network_alone": pairwise_accuracy(alone, score, places),
-        "within_pairwise_preview_alone": pairwise_accuracy(seen, score, places),
-        "interval_width": float((high - low).mean()),
-    }
-    figures = {name: round(value, 4) for name, value in figures.items()}
-    return Trained(network, stack, margin, figures, parts["train"])
-
-
-def _split(examples: Examples) -> dict[str, list[list[int]]]:
-    """Groups to train on, to stop by, and to calibrate on.
-
-    A prompt that both splits hold (one object: only the seeds are new) is trained on as a whole.
-    """
-    parts: dict[str, list[list[int]]] = {"train": [], "selection": [], "calibration": []}
-    for group in groups_of(examples, range(len(examples))):
-        row = examples.rows[group[0]]
-        if row.split == "train":
-            parts["train"].append(group)
-        elif row.split == "validation":
-            odd = sha256(row.scene.encode()).digest()[0] % 2
-            parts["calibration" if odd else "selection"].append(group)
-    for name, groups in parts.items():
-        if all(len({examples.rows[i].score for i in group}) < 2 for group in groups):
-            raise ValueError(
-                f"no prompt for {name} has two seeds with different scores ({len(groups)} prompts):"
-                " collect more candidates of that split (train; validation for the other two)"
+    def __init__(self, school: School, parts: Parts, plan: Plan) -> None:
+        self.school, self.parts, self.plan = school, parts, plan
+        examples = school.examples
+        self.network = Network(
+            Shape(
+                layers=len(examples.layers),
+                channels=examples.x0.shape[2],
+                dim=examples.embeddings.shape[1],
+                windows=school.windows,
+                targets=len(school.targets),
+                width=plan.width,
             )
-    return parts
+        )
+        known = list(chain(*parts.train))
+        sample = [known[at] for at in torch.randperm(len(known))[:SAMPLE].tolist()]
+        for window in range(school.windows):
+            trace, _ = examples.batch(sample, torch.full((len(sample),), window))
+            self.network.standardize(trace, window)
+        self.average = AveragedModel(
+            self.network, multi_avg_fn=get_ema_multi_avg_fn(plan.ema), use_buffers=True
+        )
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), plan.lr, weight_decay=plan.weight_decay
+        )
+        self.batches = math.ceil(len(parts.train) / GROUPS)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, plan.lr, total_steps=plan.epochs * self.batches, pct_start=0.1
+        )
+        self.done, self.best, self.since = 0, -1.0, 0
+        self.kept = copy.deepcopy(self.network)
 
+    @property
+    def goes_on(self) -> bool:
+        return self.done < self.plan.epochs and self.since < self.plan.patience
 
-def _fit(
-    network: Network, examples: Examples, parts: dict[str, list[list[int]]], plan: Plan
-) -> Network:
-    """The moving average of the weights, from the epoch that ranked validation best."""
-    trained_on = list(chain(*parts["train"]))
-    order = torch.randperm(len(trained_on))[:SAMPLE].tolist()
-    network.standardize(examples.batch([trained_on[at] for at in order]))
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on a CPU
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(plan.ema), use_buffers=True)
-    optimizer = torch.optim.AdamW(network.parameters(), plan.lr, weight_decay=plan.weight_decay)
-    batches = math.ceil(len(parts["train"]) / GROUPS)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, plan.lr, total_steps=plan.epochs * batches, pct_start=0.1
-    )
-    watched = list(chain(*parts["selection"]))
-    groups = _places(examples, watched)
-    best, since = -1.0, 0
-    kept: nn.Module = network
-    began = time.monotonic()
-    for epoch in range(plan.epochs):
-        network.train()
-        bar = tqdm(_batches(parts["train"]), f"epoch {epoch + 1}/{plan.epochs}", batches)
-        for done, (indices, group) in enumerate(bar, 1):
-            value = loss(network(examples.batch(indices)), _scores(examples, indices), group)
-            optimizer.zero_grad()
+    def epoch(self) -> None:
+        """Every training group once, then the rank on the selection half."""
+        self.network.train()
+        title = f"epoch {self.done + 1} of at most {self.plan.epochs}"
+        for indices, group, window in tqdm(self._batches(), title, self.batches):
+            batch = self.school.batch(indices, window)
+            look = hidden(batch.look, (torch.rand(int(group[-1]) + 1) < BLIND)[group])
+            output = self.network(batch.trace, look, batch.window)
+            value = loss(output, batch.scores, batch.words, group)
+            self.optimizer.zero_grad()
             value.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            average.update_parameters(network)
-            if epoch == 0 and done == min(5, batches):
-                minutes = (time.monotonic() - began) / done * batches * plan.epochs / 60
-                bar.write(f"{len(trained_on)} candidates; at most {minutes:.1f} minutes")
-        predicted, _, _ = predict(average.module.eval(), examples, watched)
-        rank = pairwise_accuracy(predicted, _scores(examples, watched), groups)
-        tqdm.write(f"epoch {epoch + 1}: loss {value.item():.3f}, validation pairwise {rank:.3f}")
-        if rank > best:
-            best, since, kept = rank, 0, copy.deepcopy(average.module)
-        elif (since := since + 1) >= plan.patience:
-            break
-    assert isinstance(kept, Network)
-    return kept.eval()
+            nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+            self.optimizer.step()
+            self.schedule.step()
+            self.average.update_parameters(self.network)
+        self.done += 1
+        rank = self._rank()
+        tqdm.write(f"epoch {self.done}: loss {value.item():.3f}, validation pairwise {rank:.3f}")
+        if rank > self.best:
+            self.best, self.since = rank, 0
+            self.kept.load_state_dict(self.average.module.state_dict())
+        else:
+            self.since += 1
+
+    def _rank(self) -> float:
+        """Pairwise accuracy of the first target within the selection's prompts, over windows."""
+        watched, network = list(chain(*self.parts.selection)), self.average.module.eval()
+        groups = places(self.parts.selection)
+        found = []
+        for window in range(self.school.windows):
+            truth = self.school.batch(watched, torch.full((len(watched),), window)).scores[:, 0]
+            guess = self.school.predict(network, watched, window).logit[:, 0]
+            found.append(pairwise_accuracy(guess, truth, groups))
+        return sum(found) / len(found)
+
+    def _batches(self) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """Whole groups in a new order, with the group and the window of each candidate."""
+        groups = self.parts.train
+        order = torch.randperm(len(groups)).tolist()
+        for at in range(0, len(order), GROUPS):
+            chosen = [groups[i] for i in order[at : at + GROUPS]]
+            sizes = torch.tensor([len(group) for group in chosen])
+            window = torch.randint(self.school.windows, (len(chosen),)).repeat_interleave(sizes)
+            yield list(chain(*chosen)), torch.arange(len(chosen)).repeat_interleave(sizes), window
+
+    def save(self, path: Path, mark: str) -> None:
+        """Whole or not at all."""
+        state = {name: getattr(self, name).state_dict() for name in LEARNING}
+        counts = {name: getattr(self, name) for name in COUNTING}
+        partial = path.with_suffix(".partial")
+        torch.save(state | counts | {"mark": mark, "random": torch.get_rng_state()}, partial)
+        partial.replace(path)
+
+    def load(self, path: Path, mark: str) -> None:
+        """Go on where it was; of other examples or another plan nothing is taken."""
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        if state["mark"] != mark:
+            return
+        for name in LEARNING:
+            getattr(self, name).load_state_dict(state[name])
+        for name in COUNTING:
+            setattr(self, name, state[name])
+        torch.set_rng_state(state["random"])
 
 
-def _batches(groups: list[list[int]]) -> Iterator[tuple[list[int], Int[Tensor, " batch"]]]:
-    """Whole groups in a new order, with the group of each candidate."""
-    order = torch.randperm(len(groups)).tolist()
-    for at in range(0, len(order), GROUPS):
-        chosen = [groups[i] for i in order[at : at + GROUPS]]
-        sizes = torch.tensor([len(group) for group in chosen])
-        yield list(chain(*chosen)), torch.arange(len(chosen)).repeat_interleave(sizes)
+LEARNING = ("network", "average", "optimizer", "schedule", "kept")
+COUNTING = ("done", "best", "since")
 
 
-def _scores(examples: Examples, indices: Sequence[int]) -> Float[Tensor, " batch"]:
-    return torch.tensor([examples.rows[i].score for i in indices], dtype=torch.float32)
-
-
-def _previews(examples: Examples, indices: Sequence[int]) -> Float[Tensor, " batch"]:
-    return torch.tensor([examples.rows[i].preview for i in indices], dtype=torch.float32)
-
-
-def _places(examples: Examples, indices: Sequence[int]) -> list[list[int]]:
-    """Groups of these candidates, as positions in `indices`."""
-    place = {index: at for at, index in enumerate(indices)}
-    return [[place[index] for index in group] for group in groups_of(examples, indices)]
-
-
-def _figures(
-    predicted: Float[Tensor, " candidate"],
-    score: Float[Tensor, " candidate"],
-    groups: list[list[int]],
-) -> dict[str, float]:
-    """Of validation candidates that chose nothing; those that are defined."""
-    figures = {
-        "validation_prompts": float(len(groups)),
-        "validation_candidates": float(len(score)),
-        "within_pairwise": pairwise_accuracy(predicted, score, groups),
-        "pooled_pcc": float(torch.corrcoef(torch.stack([predicted, score]))[0, 1]),
-        "mse": float(F.mse_loss(predicted, score)),
-    }
-    return {name: value for name, value in figures.items() if math.isfinite(value)}
-
-
-def make_probe(shards: Path, out: Path, plan: Plan) -> Card:
-    """Train on a folder of shards and write the probe folder."""
-    collection = read_collection(shards)
-    examples = read_shards(shards)
-    trained = train(examples, plan)
-    trained_on = list(chain(*trained.groups))
-    card = Card(
-        model=collection.model,
-        ranges=collection.facts,
-        shape=trained.network.shape,
-        weights_sha256="0" * 64,
-        target=collection.target,
-        stack=trained.stack,
-        candidates=len(trained_on),
-        prompts=len(trained.groups),
-        median=float(_scores(examples, trained_on).median()),
-        margin=trained.margin,
-        figures=trained.figures,
-    )
-    return save_probe(out, trained.network, card)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Train a probe on shards of traces.")
-    parser.add_argument("--shards", type=Path, required=True, help="written by tools.collect")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the probe")
-    parser.add_argument("--epochs", type=int, default=Plan.epochs, help="at most")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    try:
-        plan = Plan(epochs=options.epochs, seed=options.seed)
-        card = make_probe(options.shards, options.out, plan)
-    except ValueError as error:
-        parser.exit(1, f"{error}\n")
-    print(card.model_dump_json(indent=1, exclude={"ranges": {"layers"}}))
-    print(f"probe in {options.out}")
-
-
-if __name__ == "__main__":
-    main()
+def _mark(school: School, parts: Parts, plan: Plan) -> str:
+    """What a checkpoint was made from."""
+    rows = school.examples.rows
+    known = [(rows[i].prompt, rows[i].seed, rows[i].split) for i in chain(*parts.train)]
+    return sha256(repr((plan, school.targets, known)).encode()).hexdigest()

@@ -15,12 +15,13 @@ from promptprobe import __version__
 COMMANDS = {
     "optimize": ("promptprobe.agent.cli", "find the prompt and seed that draw a brief best"),
     "probe": ("promptprobe.agent.probe_cli", "judge seeds and wordings by their first steps"),
+    "train": ("promptprobe.agent.train_cli", "make a probe for a model, from prompts and a scorer"),
     "eval": ("promptprobe.evals.cli", "measure the model, the probe and the gain"),
     "mcp": ("promptprobe.agent.mcp_server", "serve agents over MCP (stdio)"),
     "tools": ("promptprobe.agent.schemas", "print the tool schemas for an agent of your own"),
 }
 
-EXTRAS = {"mcp": "mcp"}
+EXTRAS = {"mcp": "mcp", "pyarrow": "train"}
 """Packages that a plain install leaves out, and the extra that brings them."""
 
 HELP = f"""usage: promptprobe COMMAND [options]

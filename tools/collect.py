@@ -1,219 +1,176 @@
-"""What a probe learns from: `python -m promptprobe.tools.collect --out DIR --candidates N`.
+"""What a probe learns from: prompts x seeds, traced after some of their steps, rendered, scored.
 
-Draws scenes of a split, gives each one wording and several seeds, records the first steps of
-every (prompt, seed), renders it by continuing from there, and scores the preview and the picture
-against the wording. What a shard holds is a function of its number alone: killed at any moment, the
-command goes on at the first shard that is missing, and asking for more candidates later only adds.
+Every candidate is drawn in full by going on from its traced steps, so a trace costs next to nothing
+beyond the picture. What a folder of shards holds is not done again: killed at any moment, a
+collection goes on at the first shard that is missing, and more prompts later only add.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import groupby
 from pathlib import Path
-from typing import get_args
 
-import numpy as np
-import torch
+from PIL import Image
 from tqdm import tqdm
 
 from promptprobe.probe.card import facts_of
-from promptprobe.probe.family import Family, Images, Settings
-from promptprobe.probe.shards import Collection, Row, open_collection, write_shard
-from promptprobe.probe.trace import Trace, join, record_trace
-from promptprobe.tools.records import Score
-from promptprobe.tools.sprites.language import word
-from promptprobe.tools.sprites.world import (
-    Kind,
-    Scene,
-    Split,
-    fraction,
-    scene_seed,
-    scenes,
+from promptprobe.probe.family import Family, Settings
+from promptprobe.probe.shards import (
+    Collection,
+    Row,
+    Seen,
+    open_collection,
+    read_rows,
+    shards_of,
+    write_shard,
 )
+from promptprobe.probe.trace import Trace, join, record_traces
+from promptprobe.tools.predictions import aligned, chances
+from promptprobe.tools.prompts import Job, Wanted, jobs
+from promptprobe.tools.records import Score
+from promptprobe.tools.scorers import Scorer
 
-SHARES: dict[Kind, float] = {
-    "one object": 0.05,
-    "colours": 0.10,
-    "two objects": 0.15,
-    "counting": 0.20,
-    "attribute binding": 0.25,
-    "position": 0.25,
-}
-"""Kinds whose seeds differ more teach more."""
 BATCH = 16
-PER_SHARD = 64
-"""Prompts; with 8 seeds, 512 candidates and about 18 MB."""
+PER_SHARD = 512
+"""Candidates, rounded up to whole prompts."""
 
-Scorer = Callable[[str, Images], Sequence[Score]]
-
-
-@dataclass(frozen=True)
-class Group:
-    """One wording of a scene with its seeds."""
-
-    scene: Scene
-    prompt: str
-    seeds: tuple[int, ...]
-
-
-def groups(split: Split, seeds: int) -> Iterator[Group]:
-    """Groups of a split without end, always the same ones; no (scene, seed) comes twice.
-
-    One-object scenes cannot be new, so outside the training split only their seeds are.
-    """
-    pools = {kind: _pool(kind, split) for kind in SHARES}
-    shares = np.array([SHARES[kind] if pools[kind] else 0.0 for kind in SHARES])
-    kinds, taken = list(SHARES), dict.fromkeys(SHARES, 0)
-    for number in count():
-        rng = np.random.default_rng([int(fraction("collect", split) * 2**52), number])
-        kind = kinds[rng.choice(len(kinds), p=shares / shares.sum())]
-        turn, place = divmod(taken[kind], len(pools[kind]))
-        taken[kind] += 1
-        scene = pools[kind][place]
-        indices = range(turn * seeds, (turn + 1) * seeds)
-        yield Group(scene, word(scene, rng), tuple(scene_seed(split, scene, i) for i in indices))
-
-
-def _pool(kind: Kind, split: Split) -> list[Scene]:
-    found = [scene for scene in scenes(kind) if kind == "one object" or scene.split == split]
-    return sorted(found, key=lambda scene: fraction("collect order", split, scene.key))
+Pictures = list[Image.Image]
 
 
 @dataclass(frozen=True)
 class Collector:
     """What makes candidates: a model, its settings, and who judges."""
 
+    model: str
     family: Family
     settings: Settings
-    k: int
-    """Steps to probe, of settings.steps."""
-    scorer: Scorer
-    bf16: bool = False
-    """Render the steps after the probed ones in bfloat16 autocast; traces stay exact."""
+    windows: tuple[int, ...]
+    """Numbers of steps after which a trace is kept, ascending."""
+    scorers: tuple[Scorer, ...]
+    """The first one judges the previews too."""
 
-    def shard(self, split: Split, chosen: Sequence[Group]) -> tuple[Trace, list[Row]]:
-        """Trace, render and score every candidate of these groups, in batches of `BATCH`."""
-        pairs = [(group.prompt, seed) for group in chosen for seed in group.seeds]
-        traces, images, looks = [], [], []
-        for at in range(0, len(pairs), BATCH):
-            trace, pixels = self._render(pairs[at : at + BATCH])
-            traces.append(trace)
-            images.append(pixels)
-            looks.append(self.family.decode(trace.x0))
-        trace, pixels, previews = join(traces), np.concatenate(images), np.concatenate(looks)
-        rows: list[Row] = []
-        for group in chosen:
-            own = slice(len(rows), len(rows) + len(group.seeds))
-            scores = self.scorer(group.prompt, pixels[own])
-            seen = self.scorer(group.prompt, previews[own])
-            rows += [
-                Row(
-                    scene=group.scene.key,
-                    prompt=group.prompt,
-                    seed=seed,
-                    kind=group.scene.kind,
-                    split=split,
-                    score=score.value,
-                    preview=preview.value,
-                    correct=score.correct,
-                    explanation=score.explanation or score.reason,
-                    words=words,
-                )
-                for seed, score, preview, words in zip(
-                    group.seeds, scores, seen, trace.words[own], strict=True
-                )
-            ]
-        return trace, rows
+    @property
+    def collection(self) -> Collection:
+        return Collection(
+            model=self.model,
+            targets=tuple(f"{scorer.name} score" for scorer in self.scorers),
+            windows=self.windows,
+            facts=facts_of(self.family, self.settings),
+        )
 
-    def _render(self, pairs: Sequence[tuple[str, int]]) -> tuple[Trace, Images]:
-        prompts, seeds = [prompt for prompt, _ in pairs], [seed for _, seed in pairs]
-        trace, state = record_trace(self.family, prompts, seeds, self.settings, self.k)
+    def shard(self, chosen: Sequence[Job]) -> tuple[dict[int, Trace], list[Row]]:
+        """Trace, render and score every candidate, in batches of `BATCH`."""
+        traces: dict[int, list[Trace]] = {k: [] for k in self.windows}
+        previews: dict[int, Pictures] = {k: [] for k in self.windows}
+        finals: Pictures = []
+        for at in range(0, len(chosen), BATCH):
+            found, pictures = self._render(chosen[at : at + BATCH])
+            finals += pictures
+            for k, trace in found.items():
+                traces[k].append(trace)
+                previews[k] += _pictures(self.family.decode(trace.x0))
+        joined = {k: join(parts) for k, parts in traces.items()}
+        looks = [self._judge(chosen, previews[k], self.scorers[:1])[0] for k in self.windows]
+        scores = self._judge(chosen, finals, self.scorers)
+        words = joined[self.windows[0]].words
+        rows = [
+            _row(job, words[at], self.collection.targets, scores, looks, at)
+            for at, job in enumerate(chosen)
+        ]
+        return joined, rows
+
+    def _render(self, chosen: Sequence[Job]) -> tuple[dict[int, Trace], Pictures]:
+        prompts, seeds = [job.wanted.prompt for job in chosen], [job.seed for job in chosen]
+        traces, state = record_traces(self.family, prompts, seeds, self.settings, self.windows)
         conditioning = self.family.encode(prompts, self.settings)
-        with self._precision():
-            state = self.family.denoise(state, conditioning, self.settings, self.settings.steps)
-        return trace, self.family.decode(state.latents.float())
+        state = self.family.denoise(state, conditioning, self.settings, self.settings.steps)
+        return traces, _pictures(self.family.decode(state.latents))
 
-    def _precision(self) -> AbstractContextManager[object]:
-        return torch.autocast("cpu", torch.bfloat16) if self.bf16 else nullcontext()
+    def _judge(
+        self, chosen: Sequence[Job], pictures: Pictures, scorers: Sequence[Scorer]
+    ) -> list[list[Score]]:
+        """Each scorer's scores of all pictures, asked prompt by prompt."""
+        found: list[list[Score]] = [[] for _ in scorers]
+        at = 0
+        for prompt, same in groupby(chosen, key=lambda job: job.wanted.prompt):
+            own = pictures[at : (at := at + len(list(same)))]
+            for scores, scorer in zip(found, scorers, strict=True):
+                scores += scorer(prompt, own)
+        return found
+
+
+def _pictures(pixels: Iterable[object]) -> Pictures:
+    return [Image.fromarray(image) for image in pixels]  # type: ignore[arg-type]
+
+
+def _row(
+    job: Job,
+    words: tuple[str, ...],
+    targets: Sequence[str],
+    scores: Sequence[Sequence[Score]],
+    looks: Sequence[Sequence[Score]],
+    at: int,
+) -> Row:
+    judged = scores[0][at]
+    values = zip(targets, [of[at].value for of in scores], strict=True)
+    return Row(
+        scene=job.wanted.content,
+        prompt=job.wanted.prompt,
+        seed=job.seed,
+        kind=job.wanted.kind,
+        split=job.wanted.part,
+        scores={target: value for target, value in values if value is not None},
+        correct=judged.correct,
+        explanation=judged.explanation or judged.reason,
+        words=words,
+        drawn=tuple(
+            None if verdict is None else verdict.ok for verdict in aligned(words, judged.words)
+        ),
+        previews=tuple(
+            Seen(score=look[at].value, words=tuple(chances(words, look[at]))) for look in looks
+        ),
+    )
 
 
 def collect(
     collector: Collector,
     out: Path,
-    candidates: int,
-    *,
-    model: str,
-    split: Split = "train",
-    seeds: int = 8,
+    wanted: Iterable[Wanted],
+    seeds: int,
     per_shard: int = PER_SHARD,
 ) -> int:
-    """Fill a folder with shards of a split until it holds at least so many of its candidates.
+    """Fill a folder with shards until it holds every prompt with its seeds.
 
-    The number of shards written now is returned. ShardError: the folder was begun with another
+    The number of candidates drawn now is returned. ShardError: the folder was begun with another
     model, or otherwise.
     """
-    collection = Collection(
-        model=model,
-        target="sprites score",
-        seeds=seeds,
-        per_shard=per_shard,
-        rendered_in="bfloat16" if collector.bf16 else "float32",
-        facts=facts_of(collector.family, collector.settings, collector.k),
-    )
-    open_collection(out, collection)
-    source, written = groups(split, seeds), 0
-    size = per_shard * seeds
-    shards = -(-candidates // size)
-    paths = [out / f"{split}-{number:05}.safetensors" for number in range(shards)]
-    held = sum(path.exists() for path in paths)
-    print(f"{out}: {held} of {shards} shards of {size} candidates are there")
-    with tqdm(total=shards * size, initial=held * size, unit="candidate", desc=split) as bar:
-        for path in paths:
-            chosen = list(islice(source, per_shard))
-            if path.exists():
-                continue
-            write_shard(path, *collector.shard(split, chosen))
-            written += 1
-            bar.update(size)
-    return written
+    open_collection(out, collector.collection)
+    paths = shards_of(out)
+    held = {(row.prompt, row.seed) for path in paths for row in read_rows(path)}
+    number = max((int(path.stem.rpartition("-")[2]) for path in paths), default=-1)
+    groups = [
+        group
+        for group in jobs(wanted, seeds)
+        if any((job.wanted.prompt, job.seed) not in held for job in group)
+    ]
+    total = sum(map(len, groups))
+    with tqdm(total=total + len(held), initial=len(held), unit="candidate", desc="collect") as bar:
+        for shard in _filled(groups, per_shard):
+            number += 1
+            write_shard(out / f"shard-{number:05}.safetensors", *collector.shard(shard))
+            bar.update(len(shard))
+    return total
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Collect what a probe of Sprites learns from.")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
-    parser.add_argument("--candidates", type=int, required=True, help="at least so many")
-    parser.add_argument("--split", choices=get_args(Split), default="train")
-    parser.add_argument("--seeds", type=int, default=8, help="per prompt")
-    parser.add_argument("--steps", type=int, help="to probe; default: a fifth of all")
-    parser.add_argument("--bf16", action="store_true", help="render what follows in bfloat16")
-    options = parser.parse_args()
-    if options.candidates < 1 or options.seeds < 1:
-        parser.error("--candidates and --seeds must be at least 1")
-
-    from promptprobe.tools.models import open_model
-    from promptprobe.tools.sprites.scorer import score_images
-
-    try:
-        opened = open_model("sprites")
-        used = opened.generation.model_dump(include={"steps", "guidance", "height", "width"})
-        settings = Settings(**used)
-        k = options.steps or max(1, round(settings.steps / 5))
-        collector = Collector(opened.family, settings, k, score_images, options.bf16)
-        collect(
-            collector,
-            options.out,
-            options.candidates,
-            model=opened.name,
-            split=options.split,
-            seeds=options.seeds,
-        )
-    except ValueError as error:
-        parser.exit(1, f"{error}\n")
-
-
-if __name__ == "__main__":
-    main()
+def _filled(groups: Iterable[list[Job]], size: int) -> Iterable[list[Job]]:
+    """Whole groups, together until there are `size` candidates or more."""
+    shard: list[Job] = []
+    for group in groups:
+        shard += group
+        if len(shard) >= size:
+            yield shard
+            shard = []
+    if shard:
+        yield shard

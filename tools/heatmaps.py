@@ -57,7 +57,7 @@ def save_heatmaps(
     after: str,
 ) -> list[Path]:
     """One picture a candidate of the trace, from the last probed step; `after` says which."""
-    maps = np.nan_to_num(trace.last.mean(2).cpu().numpy())
+    maps = np.nan_to_num(trace.maps.mean(2).cpu().numpy())
     paths = [folder / f"{candidate.key}.png" for candidate in candidates]
     for path, candidate, view, its_words, its_maps in zip(
         paths, candidates, views, words, maps, strict=True

@@ -55,6 +55,7 @@ def open_toolbox(
     model: str | Path | Any = SPRITES,
     generation: Generation = DEFAULTS,
     scorer: str | Callable[..., Any] | None = None,
+    probe: str | Path | None = None,
 ) -> Toolbox:
     """The agent's tools for a model.
 
@@ -62,6 +63,7 @@ def open_toolbox(
         model: "sprites", a local folder, a hub id, or a loaded pipeline.
         generation: how images are made; what is None takes the model's own default.
         scorer: who judges; None takes "sprites" for Sprites and a CLIP model for others.
+        probe: folder of a trained probe; None takes the one that is shipped for Sprites.
 
     Raises:
         ValueError: unknown or unloadable model or scorer, or settings that it cannot work with.
@@ -74,7 +76,7 @@ def open_toolbox(
         opened,
         open_scorer(scorer or (SPRITES if opened.is_sprites else DEFAULT_CLIP), device),
         open_second_judge(opened.is_sprites),
-        PROBE if opened.is_sprites and PROBE.is_dir() else None,
+        Path(probe) if probe else PROBE if opened.is_sprites and PROBE.is_dir() else None,
     )
 
 

@@ -14,10 +14,13 @@ from typing import Any
 import torch
 from PIL import Image
 
-from promptprobe.probe.card import Probe, ProbeError, check, facts_of, load_probe
+from promptprobe.probe.card import check, facts_of
 from promptprobe.probe.family import Family, Settings
+from promptprobe.probe.network import Look
+from promptprobe.probe.prediction import Probe, load_probe
+from promptprobe.probe.shards import padded
 from promptprobe.probe.trace import Trace, word_focus
-from promptprobe.tools.records import Prediction, Score, Word
+from promptprobe.tools.records import Prediction, Score, Verdict, Word
 from promptprobe.tools.scorers import Scorer
 
 NOT_FINITE = (
@@ -35,29 +38,42 @@ class Foretold:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Fitting:
+    """A probe that was made for what is in use, and how to ask it."""
+
+    probe: Probe
+    k: int
+    target: int
+    judged: bool
+    """Whether the scorer in use is the one whose look at the preview it knows."""
+
+
 def fitting_probe(
     folder: Path, family: Family, settings: Settings, k: int, scorer: Scorer, device: str
-) -> Probe:
+) -> Fitting:
     """The probe of a folder, if it was made for this model, these settings and this scorer.
 
     Raises:
         ProbeError: it is missing, broken or made for others; names the two values that differ.
     """
     probe = load_probe(folder)
-    check(probe.card, facts_of(family, settings, k))
-    if probe.card.target != f"{scorer.name} score":
-        raise ProbeError(
-            f"this probe predicts the {probe.card.target!r}, and the scorer in use gives the "
-            f"'{scorer.name} score'"
-        )
+    check(probe.card, facts_of(family, settings))
+    probe.window(k)
+    target = probe.target(f"{scorer.name} score")
     probe.network.to(device)
-    return probe
+    return Fitting(probe, k, target, target == 0)
 
 
 def foretell(
-    probe: Probe | None, family: Family, scorer: Scorer, brief: str, trace: Trace
+    fitting: Fitting | None,
+    family: Family,
+    scorer: Scorer,
+    brief: str,
+    prompts: Sequence[str],
+    trace: Trace,
 ) -> list[Foretold]:
-    """One view a candidate of the trace."""
+    """One view a candidate of the trace, each of its prompt, against the brief."""
     finite = torch.isfinite(trace.x0).flatten(1).all(1)
     if not finite.all():  # the broken rows must not spoil the others
         rows = finite[:, None, None, None]
@@ -69,26 +85,81 @@ def foretell(
         )
     previews = [Image.fromarray(pixels) for pixels in family.decode(trace.x0)]
     scores = scorer(brief, previews)
-    views = _views(probe, trace, scores)
+    words = focused_words(trace)
+    if fitting is None:
+        views: list[dict[str, Any]] = [{"basis": "preview", "score": s.value} for s in scores]
+    else:
+        look = _looked(scorer, brief, prompts, previews, scores, trace) if fitting.judged else None
+        views, words = _probed(fitting, trace, look, words)
     return [
         Foretold(None, preview, why)
         if (why := _unforetold(score, fine))
-        else Foretold(Prediction(**view, explanation=score.explanation, words=words), preview)
-        for view, preview, score, fine, words in zip(
-            views, previews, scores, finite.tolist(), focused_words(trace), strict=True
+        else Foretold(Prediction(**view, explanation=score.explanation, words=said), preview)
+        for view, preview, score, fine, said in zip(
+            views, previews, scores, finite.tolist(), words, strict=True
         )
     ]
 
 
-def _views(probe: Probe | None, trace: Trace, scores: Sequence[Score]) -> list[dict[str, Any]]:
-    """What a prediction says in numbers, and on what basis; an unscored preview counts as zero."""
-    seen = [score.value or 0.0 for score in scores]
-    if probe is None:
-        return [{"basis": "preview", "score": value} for value in seen]
-    return [
-        {"basis": "probe", "score": found.score, "low": found.low, "high": found.high}
-        for found in probe.predict(trace, torch.tensor(seen))
+def _looked(
+    scorer: Scorer,
+    brief: str,
+    prompts: Sequence[str],
+    previews: Sequence[Image.Image],
+    scores: Sequence[Score],
+    trace: Trace,
+) -> Look:
+    """What the judge says of each preview: as a whole against the brief, which is what counts; word
+    by word against the prompt, whose words were traced, by a scorer that tells words apart."""
+    said = list(scores)
+    for prompt in dict.fromkeys(prompts):
+        places = [at for at, other in enumerate(prompts) if other == prompt]
+        if prompt != brief and any(scores[at].words for at in places):
+            found = scorer(prompt, [previews[at] for at in places])
+            said = [found[places.index(at)] if at in places else x for at, x in enumerate(said)]
+    return look_of(scores, said, trace)
+
+
+def look_of(scores: Sequence[Score], said: Sequence[Score], trace: Trace) -> Look:
+    """Scores of the previews as wholes, and what is said of their words, as tensors."""
+    words = [chances(own, score) for own, score in zip(trace.words, said, strict=True)]
+    return Look(
+        padded([[score.value] for score in scores])[:, 0], padded(words, trace.mask.shape[1])
+    )
+
+
+def _probed(
+    fitting: Fitting, trace: Trace, look: Look | None, words: Sequence[tuple[Word, ...]]
+) -> tuple[list[dict[str, Any]], list[tuple[Word, ...]]]:
+    """What the probe says in numbers, and of each word."""
+    found = fitting.probe.predict(trace, fitting.k, look, fitting.target)
+    # Of words that no judge judges, such as "photo", training has told the network nothing.
+    judged = torch.zeros_like(trace.mask) if look is None else ~look.words.isnan()
+    views = [{"basis": "probe", "score": p.score, "low": p.low, "high": p.high} for p in found]
+    return views, [
+        tuple(
+            word.model_copy(update={"drawn": chance}) if known else word
+            for word, chance, known in zip(own, p.words, row, strict=False)
+        )
+        for own, p, row in zip(words, found, judged.tolist(), strict=True)
     ]
+
+
+def aligned(words: Sequence[str], verdicts: Sequence[Verdict]) -> list[Verdict | None]:
+    """The verdict on each word of a prompt; both are in its order, and None stands for none."""
+    found: list[Verdict | None] = []
+    at = 0
+    for word in words:
+        rest = (i for i in range(at, len(verdicts)) if verdicts[i].word.lower() == word.lower())
+        place = next(rest, None)
+        found.append(None if place is None else verdicts[place])
+        at = at if place is None else place + 1
+    return found
+
+
+def chances(words: Sequence[str], score: Score) -> list[float | None]:
+    """How sure a judge is of each word of a prompt."""
+    return [None if verdict is None else verdict.chance for verdict in aligned(words, score.words)]
 
 
 def _unforetold(score: Score, fine: bool) -> str:

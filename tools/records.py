@@ -83,6 +83,9 @@ class Word(Record):
 
     word: str
     focus: Unit = Field(description="0: attention spread evenly, 1: settled on one place")
+    drawn: Unit | None = Field(
+        None, description="chance to be drawn as asked; None: no probe or no judge tells"
+    )
 
 
 class Prediction(Record):
@@ -99,6 +102,14 @@ class Prediction(Record):
     words: tuple[Word, ...] = ()
 
 
+class Verdict(Record):
+    """What a judge says of one word of the brief."""
+
+    word: str = Field(max_length=MAX_TEXT)
+    ok: bool = Field(description="whether the picture shows what the word asks for")
+    chance: Unit = Field(description="how sure that it does; of a blurred picture it says more")
+
+
 class Score(Record):
     """A judge's view of a finished image. Unscored (no value) is not zero: `reason` says why."""
 
@@ -106,6 +117,7 @@ class Score(Record):
     correct: bool | None = Field(None, description="whether nothing is missing; None: cannot tell")
     explanation: str = ""
     reason: str = Field("", description="why there is no value")
+    words: tuple[Verdict, ...] = Field((), max_length=200, description="in the brief's order")
 
 
 class Trial(Record):

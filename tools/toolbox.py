@@ -15,14 +15,20 @@ import numpy as np
 import torch
 from PIL import Image
 
-from promptprobe.probe.card import Probe, ProbeError
+from promptprobe.probe.card import ProbeError
 from promptprobe.probe.family import Settings, State, StateError
 from promptprobe.probe.trace import record_trace
 from promptprobe.tools.batches import Batches
 from promptprobe.tools.heatmaps import save_heatmaps
 from promptprobe.tools.models import Model
 from promptprobe.tools.pictures import save_png
-from promptprobe.tools.predictions import NOT_FINITE, fitting_probe, focused_words, foretell
+from promptprobe.tools.predictions import (
+    NOT_FINITE,
+    Fitting,
+    fitting_probe,
+    focused_words,
+    foretell,
+)
 from promptprobe.tools.protocol import Probed, Rendered
 from promptprobe.tools.records import Candidate, Generation, Score
 from promptprobe.tools.scorers import Scorer
@@ -60,7 +66,7 @@ class Toolbox:
     ) -> None:
         self._model, self._family = model, model.family
         self._scorer, self._second_judge = scorer, second_judge
-        self._settings = _settings(model.generation)
+        self._settings = settings_of(model.generation)
         self._family.draw_noise([0], self._settings)  # impossible settings fail now, not later
         self._device = str(model.generation.device)
         at_once = PIXELS_AT_ONCE["cuda" if self._device.startswith("cuda") else "cpu"]
@@ -151,7 +157,7 @@ class Toolbox:
 
     # -- how they work ---------------------------------------------------------------------
 
-    def _open_probe(self, folder: Path) -> Probe | None:
+    def _open_probe(self, folder: Path) -> Fitting | None:
         try:
             return fitting_probe(
                 folder, self._family, self._settings, self.probe_steps, self._scorer, self._device
@@ -170,7 +176,7 @@ class Toolbox:
         trace, state = record_trace(self._family, prompts, seeds, self._settings, self.probe_steps)
         paths = [folder / f"{candidate.key}.safetensors" for candidate in batch]
         self._family.save_state(state, self._settings, paths)
-        foretold = foretell(self._probe, self._family, self._scorer, brief, trace)
+        foretold = foretell(self._probe, self._family, self._scorer, brief, prompts, trace)
         pictures: Sequence[Path | None] = [None] * len(batch)
         if heatmaps is not None:
             after = f"after {self.probe_steps} of {self._settings.steps} steps"
@@ -240,7 +246,7 @@ class Toolbox:
         return self._family.nfe(self._settings, first, until)
 
 
-def _settings(generation: Generation) -> Settings:
+def settings_of(generation: Generation) -> Settings:
     """The tensors' side of the settings. Raises ValueError where a default is not filled in."""
     if generation.guidance is None or generation.height is None or generation.width is None:
         raise ValueError(f"expected the model's defaults to be filled in, got {generation!r}")

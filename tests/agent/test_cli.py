@@ -48,6 +48,7 @@ def test_every_option_reaches_the_request() -> None:
     arguments = [
         *("a cat", "--model", "folder", "--llm", "gpt", "--prompt", "one", "--prompt", "two"),
         *("--no-rewrite", "--keep", "<lora:x>", "--scorer", "clip:x", "--budget", "heavy"),
+        *("--probe", "mine/probe"),
         *("--seed", "7", "--steps", "9", "--guidance", "2.5", "--height", "64", "--width", "72"),
         *("--negative-prompt", "blur", "--dtype", "bfloat16", "--device", "cpu"),
     ]
@@ -59,6 +60,7 @@ def test_every_option_reaches_the_request() -> None:
         "prompts": ("one", "two"),
     }
     expected |= {"rewrite": False, "keep": ("<lora:x>",), "scorer": "clip:x", "budget": "heavy"}
+    expected |= {"probe": "mine/probe"}
     generation = Generation(
         steps=9, guidance=2.5, height=64, width=72,
         negative_prompt="blur", dtype="bfloat16", device="cpu",

@@ -53,7 +53,7 @@ def test_every_option_reaches_the_request() -> None:
         *("a cat", "--prompt", "one", "--prompt", "two", "--seeds", "3", "--seed", "7"),
         *("--model", "folder", "--scorer", "clip:x", "--steps", "9", "--guidance", "2.5"),
         *("--height", "64", "--width", "72", "--negative-prompt", "blur"),
-        *("--dtype", "bfloat16", "--device", "cpu"),
+        *("--dtype", "bfloat16", "--device", "cpu", "--probe", "mine/probe"),
     ]
     generation = Generation(
         steps=9, guidance=2.5, height=64, width=72,
@@ -65,6 +65,7 @@ def test_every_option_reaches_the_request() -> None:
         "seeds": (7, 8, 9),
         "model": "folder",
         "scorer": "clip:x",
+        "probe": "mine/probe",
         "generation": generation,
     }
 

@@ -69,9 +69,9 @@ def test_eval_fidelity_reports_everything_that_the_protocol_asks_for(bench):
 def test_a_shipped_probe_is_what_fidelity_measures_with_its_interval_and_median(bench):
     import torch
 
-    from promptprobe.probe.card import Card, Probe, facts_of
+    from promptprobe.probe.card import Card, Target, Window, facts_of
     from promptprobe.probe.network import Network, Shape
-    from promptprobe.probe.stacking import Stack
+    from promptprobe.probe.prediction import Probe
     from promptprobe.probe.trace import record_trace
 
     trace, _ = record_trace(bench.family, ["a cat"], [0], bench.settings, 2)
@@ -82,16 +82,17 @@ def test_a_shipped_probe_is_what_fidelity_measures_with_its_interval_and_median(
         torch.manual_seed(0)
         network = Network(shape).eval()
     card = Card(
-        model="tiny", ranges=facts_of(bench.family, bench.settings, 2), shape=shape,
-        weights_sha256="0" * 64, target="brightness", candidates=0, prompts=0, median=0.25,
-        stack=Stack(network=1.0, preview=1.0, offset=0.0), margin=1.0, figures={},
+        model="tiny", ranges=facts_of(bench.family, bench.settings), shape=shape,
+        weights_sha256="0" * 64, candidates=0, prompts=0,
+        targets=(Target(name="brightness", low=0.0, high=1.0, median=0.25),),
+        windows=(Window(k=1, margins=(1.0,), figures={}),),
     )  # fmt: skip
     report = fidelity.evaluate(replace(bench, probe=Probe(network, card)), 4, 2)
-    assert (report["predictor"], report["probe"], report["step"]) == ("probe", "shipped", 2)
+    assert (report["predictor"], report["probe"], report["step"]) == ("probe", "shipped", 1)
     assert report["calibration"]["coverage"]["value"] == 1
     assert report["calibration"]["mean_width"]["value"] == 1
     assert "0.25, the median of training" in report["positives"]
-    rivals = {"x0 preview at step 2", "coarse render in 2 steps", fidelity.CNN_ALONE}
+    rivals = {"x0 preview at step 1", "coarse render in 1 steps", fidelity.CNN_ALONE}
     assert rivals < set(report["baselines"])
 
 

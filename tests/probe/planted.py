@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
 
-from promptprobe.probe.card import Facts
-from promptprobe.probe.shards import Examples, Row
+from promptprobe.probe.card import Card, Facts, Target, Window
+from promptprobe.probe.network import Look, Shape
+from promptprobe.probe.shards import Collection, Examples, Row, Seen
+from promptprobe.probe.trace import Trace
 
 SEEDS = 6
-LAYERS = ("last/a", "earlier/a")
+LAYERS = ("a", "b")
+TARGETS = ("planted score", "other score")
+WINDOWS = (2, 5)
 FACTS = Facts(
     scheduler="DDIMScheduler",
     prediction_type="v_prediction",
     dtype="float32",
     guidance=3.0,
     steps=25,
-    k=5,
     timesteps=(999.0, 950.0),
     height=64,
     width=64,
@@ -28,10 +32,32 @@ FACTS = Facts(
 )
 
 
+COLLECTION = Collection(model="tiny", targets=TARGETS, windows=WINDOWS, facts=FACTS)
+
+
+def a_card(shape: Shape) -> Card:
+    """Of a probe for the planted candidates."""
+    names = TARGETS[: shape.targets]
+    return Card(
+        model="tiny",
+        ranges=FACTS,
+        shape=shape,
+        weights_sha256="0" * 64,
+        targets=tuple(Target(name=name, low=0.0, high=1.0, median=0.5) for name in names),
+        windows=tuple(
+            Window(k=k, margins=(0.05,) * len(names), figures={}) for k in WINDOWS[: shape.windows]
+        ),
+        candidates=100,
+        prompts=10,
+    )
+
+
 def planted(prompts: int, *, noise: float = 0.05, seed: int = 0) -> Examples:
     """Good where the prompt's noun looks left, however easy the prompt; its adjective is no help.
 
-    Per prompt: one to three words, of which the last is the noun. A third of them validate.
+    Per prompt: one to three words, of which the last is the noun. A third of them validate. After
+    the first window's steps the maps are those of the second, half drowned; the second target is
+    the first one turned round, from 10 down to 0; the noun is drawn where it looks left.
     """
     random = torch.Generator().manual_seed(seed)
     rows, maps, embeddings = [], [], []
@@ -43,30 +69,41 @@ def planted(prompts: int, *, noise: float = 0.05, seed: int = 0) -> Examples:
             maps.append(_peaks(places))
             embeddings.append(torch.eye(8)[[*range(words - 1), 7]])
             error = noise * float(torch.randn((), generator=random))
-            score = ease + 0.6 * (1 - float(places[-1, 1])) + error
+            score = min(max(ease + 0.6 * (1 - float(places[-1, 1])) + error, 0.0), 1.0)
             rows.append(
                 Row(
                     scene=f"scene {prompt}",
                     prompt=f"prompt {prompt}",
                     seed=index,
-                    kind="colours",
                     split="validation" if prompt % 3 == 2 or prompt % 7 == 0 else "train",
-                    score=min(max(score, 0.0), 1.0),
-                    preview=float(score > 0.5),
+                    scores={TARGETS[0]: score, TARGETS[1]: 10 * (1 - score)},
                     correct=score > 0.5,
                     words=tuple(f"word{place}" for place in range(words)),
+                    drawn=(*(None,) * (words - 1), bool(places[-1, 1] < 0.5)),
+                    previews=(
+                        Seen(score=None, words=(None,) * words),
+                        Seen(score=float(score > 0.5), words=(*(None,) * (words - 1), 0.5)),
+                    ),
                 )
             )
+    clear = torch.cat(maps)
+    latents = (len(WINDOWS), len(rows), 2, 16, 16)
     return Examples(
-        maps=torch.cat(maps).half(),
+        maps=torch.stack(
+            [clear / 2 + 0.1 * torch.rand(clear.shape, generator=random), clear]
+        ).half(),
         embeddings=torch.cat(embeddings).half(),
         starts=torch.tensor([0, *accumulate(len(row.words) for row in rows)]),
-        special=torch.rand(len(rows), len(LAYERS), 16, 16, generator=random).half(),
-        x0=torch.randn(len(rows), 2, 16, 16, generator=random).half(),
-        gap=torch.randn(len(rows), 2, 16, 16, generator=random).half(),
+        x0=torch.randn(latents, generator=random).half(),
+        gap=torch.randn(latents, generator=random).half(),
         rows=tuple(rows),
         layers=LAYERS,
     )
+
+
+def at(examples: Examples, indices: Sequence[int], window: int = 1) -> tuple[Trace, Look]:
+    """These candidates after one window's steps."""
+    return examples.batch(indices, torch.full((len(indices),), window))
 
 
 def _peaks(places: torch.Tensor) -> torch.Tensor:

@@ -200,7 +200,7 @@ def test_an_offloaded_pipeline_is_probed_where_it_runs(
     if way == "by parts":
         assert all(weight.is_meta for weight in denoiser(family).parameters())
         with pytest.raises(ProbeError, match="offloaded part by part"):
-            facts_of(family, settings, 2)
+            facts_of(family, settings)
 
 
 def test_an_adapter_in_the_attention_is_seen(tiny_pipeline: Any) -> None:

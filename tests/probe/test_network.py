@@ -7,10 +7,10 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from promptprobe.probe.network import Network, Shape
+from promptprobe.probe.network import Look, Network, Output, Shape, unseen
 from promptprobe.probe.trace import Trace
 
-SHAPE = Shape(layers=4, channels=4, dim=16, width=8)
+SHAPE = Shape(layers=4, channels=4, dim=16, windows=2, targets=2, width=8)
 
 
 def a_trace(counts: list[int], *, size: int = 16) -> Trace:
@@ -26,8 +26,13 @@ def a_trace(counts: list[int], *, size: int = 16) -> Trace:
         x0=torch.randn(batch, 4, size, size),
         gap=torch.randn(batch, 4, size, size),
         words=tuple(("word",) * count for count in counts),
-        layers=("last/a", "last/b", "earlier/a", "earlier/b"),
+        layers=("a", "b", "c", "d"),
     )
+
+
+def ask(network: Network, trace: Trace, look: Look | None = None, window: int = 0) -> Output:
+    """What it says after a window's steps; nobody looked, unless told."""
+    return network(trace, look or unseen(trace), torch.full((len(trace.mask),), window))
 
 
 @pytest.fixture
@@ -42,7 +47,7 @@ def network() -> Network:
 def test_the_order_of_the_words_changes_nothing(network: Network) -> None:
     trace = a_trace([3, 3])
     turned = replace(trace, maps=trace.maps.flip(1), embeddings=trace.embeddings.flip(1))
-    torch.testing.assert_close(network(turned).logit, network(trace).logit)
+    torch.testing.assert_close(ask(network, turned).logit, ask(network, trace).logit)
 
 
 def test_padding_changes_nothing_whatever_it_holds(network: Network) -> None:
@@ -53,8 +58,9 @@ def test_padding_changes_nothing_whatever_it_holds(network: Network) -> None:
         embeddings=torch.cat([trace.embeddings, torch.full((2, 3, 16), 9.0)], 1),
         mask=torch.cat([trace.mask, torch.zeros(2, 3, dtype=torch.bool)], 1),
     )
-    for plain, other in zip(network(trace), network(padded), strict=True):
-        torch.testing.assert_close(plain, other)
+    for plain, other in zip(ask(network, trace), ask(network, padded), strict=True):
+        torch.testing.assert_close(plain, other[:, : plain.shape[1]])
+        assert not other[:, plain.shape[1] :].any()
 
 
 def test_a_candidate_is_judged_alike_alone_and_in_a_batch(network: Network) -> None:
@@ -67,34 +73,58 @@ def test_a_candidate_is_judged_alike_alone_and_in_a_batch(network: Network) -> N
             if field.name != "layers"
         },
     )
-    torch.testing.assert_close(network(alone).logit[0], network(trace).logit[2])
+    torch.testing.assert_close(ask(network, alone).logit[0], ask(network, trace).logit[2])
 
 
 @pytest.mark.parametrize("name", ["maps", "embeddings", "x0", "gap"])
 def test_every_part_of_the_trace_matters(network: Network, name: str) -> None:
     trace = a_trace([2])
     changed = replace(trace, **{name: getattr(trace, name).flip(-1)})
-    assert (network(trace).logit - network(changed).logit).abs() > 1e-4
+    assert (ask(network, trace).logit - ask(network, changed).logit).abs().max() > 1e-4
 
 
 def test_where_a_word_looks_matters_not_only_how_much(network: Network) -> None:
     trace = a_trace([2])
     moved = replace(trace, maps=trace.maps.roll(8, -1))
-    assert (network(trace).logit - network(moved).logit).abs() > 1e-4
+    assert (ask(network, trace).logit - ask(network, moved).logit).abs().max() > 1e-4
+
+
+def test_what_a_judge_sees_matters_as_a_whole_and_word_by_word(network: Network) -> None:
+    trace = a_trace([2, 2])
+    nothing = unseen(trace)
+    whole = nothing._replace(score=torch.tensor([0.2, 0.9]))
+    by_word = nothing._replace(words=torch.tensor([[0.1, 0.9], [torch.nan, torch.nan]]))
+    plain = ask(network, trace)
+    assert (ask(network, trace, whole).logit - plain.logit).abs().min() > 1e-4
+    seen = ask(network, trace, by_word)
+    assert (seen.words[0] - plain.words[0]).abs().min() > 1e-4
+    torch.testing.assert_close(seen.logit[1], plain.logit[1])
+
+
+def test_the_number_of_steps_matters(network: Network) -> None:
+    trace = a_trace([2])
+    assert (ask(network, trace).logit - ask(network, trace, window=1).logit).abs().max() > 1e-4
+
+
+def test_candidates_after_different_steps_share_a_batch(network: Network) -> None:
+    trace = a_trace([2, 2])
+    mixed = network(trace, unseen(trace), torch.tensor([0, 1])).logit
+    torch.testing.assert_close(mixed[0], ask(network, trace).logit[0])
+    torch.testing.assert_close(mixed[1], ask(network, trace, window=1).logit[1])
 
 
 def test_a_prompt_without_words_is_judged_by_its_latents(network: Network) -> None:
     trace = a_trace([2, 2])
     wordless = replace(trace, mask=torch.tensor([[True, True], [False, False]]))
-    assert network(wordless).logit.isfinite().all()
+    assert ask(network, wordless).logit.isfinite().all()
 
 
 def test_latents_of_any_size_are_brought_to_the_grid(network: Network) -> None:
-    assert network(a_trace([2], size=64)).logit.isfinite().all()
+    assert ask(network, a_trace([2], size=64)).logit.isfinite().all()
 
 
 def test_the_raw_interval_lies_around_the_score(network: Network) -> None:
-    output = network(a_trace([2, 3]))
+    output = ask(network, a_trace([2, 3]))
     score = torch.sigmoid(output.logit)
     assert (output.low < score).all()
     assert (output.high > score).all()
@@ -109,12 +139,14 @@ def test_it_has_less_than_a_million_weights(layers: int, dim: int) -> None:
 def test_a_trace_of_another_model_is_refused_with_both_numbers() -> None:
     other = Network(Shape(layers=6, channels=4, dim=16, width=8))
     with pytest.raises(ValueError, match="reads 6 attention maps a word, and the trace has 4"):
-        other(a_trace([2]))
+        ask(other, a_trace([2]))
 
 
-def test_standardizing_makes_the_inputs_comparable() -> None:
+def test_standardizing_makes_the_inputs_of_one_window_comparable() -> None:
     network, trace = Network(SHAPE), a_trace([2, 3, 1])
-    network.standardize(trace)
-    maps = network.maps(trace.maps[trace.mask])
+    network.standardize(trace, 1)
+    words = torch.ones(6, dtype=torch.long)
+    maps = network.maps(trace.maps[trace.mask], words)
     assert maps.mean((0, 2, 3)).abs().max() < 1e-3
     assert (maps.std((0, 2, 3)) - 1).abs().max() < 1e-2
+    assert network.map_mean[1].any() and not network.map_mean[0].any()

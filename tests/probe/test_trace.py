@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 from promptprobe.probe.family import Family, Settings
 from promptprobe.probe.statistics import peak
-from promptprobe.probe.trace import Trace, join, record_trace, word_focus
+from promptprobe.probe.trace import Trace, join, record_trace, record_traces, word_focus
 from tests.probe.pipelines import family_of
 
 PROMPTS = ["a cat", "a red cat left of a blue car", "a photo of a green umbrella"]
@@ -44,14 +44,13 @@ def test_a_trace_has_the_shapes_it_states(family: Family) -> None:
         ("red", "cat", "left", "blue", "car"),
         ("photo", "green", "umbrella"),
     )
-    assert trace.maps.shape == (3, 5, 2 * layers, 16, 16)
-    assert trace.special.shape == (3, 2 * layers, 16, 16)
+    assert trace.maps.shape == (3, 5, layers, 16, 16)
+    assert trace.special.shape == (3, layers, 16, 16)
     assert trace.mask.sum(1).tolist() == [1, 5, 3]
     dim = family.encode(PROMPTS, SETTINGS).embeddings.shape[-1]
     assert trace.embeddings.shape == (3, 5, dim)
     assert trace.x0.shape == trace.gap.shape == (3, 4, 16, 16)
-    assert len(trace.layers) == 2 * layers
-    assert trace.last.shape[2] == layers
+    assert len(trace.layers) == layers
     assert state.step == K
 
 
@@ -90,14 +89,22 @@ def each_token(family: Family, prompts: list[str], seeds: list[int], k: int) -> 
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])
-def test_maps_are_the_last_step_and_the_mean_of_those_before(family: Family, k: int) -> None:
+def test_maps_are_those_of_the_last_step(family: Family, k: int) -> None:
     trace, _ = record_trace(family, PROMPTS[1:2], SEEDS[1:2], SETTINGS, k)
     tokens = list(family.encode(PROMPTS[1:2], SETTINGS).words[0][0].tokens)
     red = [maps[tokens].sum(0) for maps in each_token(family, PROMPTS[1:2], SEEDS[1:2], k)]
-    earlier = torch.stack(red[:-1]).mean(0) if k > 1 else red[0]
     assert torch.allclose(trace.maps[0, 0, 0], red[-1], atol=1e-6)
-    place = trace.layers.index(trace.layers[0].replace("last/", "earlier/"))
-    assert torch.allclose(trace.maps[0, 0, place], earlier, atol=1e-6)
+
+
+def test_traces_of_several_windows_are_those_of_each_alone(family: Family) -> None:
+    traces, state = record_traces(family, PROMPTS, SEEDS, SETTINGS, (4, 1, K))
+    assert list(traces) == sorted({1, K, 4})
+    assert state.step == 4
+    for k, trace in traces.items():
+        alone, _ = record_trace(family, PROMPTS, SEEDS, SETTINGS, k)
+        for index in range(len(PROMPTS)):
+            for name, expected in row(alone, index).items():
+                assert torch.equal(row(trace, index)[name], expected), (k, name)
 
 
 def test_the_pieces_of_a_word_are_joined(family: Family) -> None:

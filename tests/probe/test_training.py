@@ -11,84 +11,163 @@ import pytest
 import torch
 
 from promptprobe.probe.calibration import calibrated, conformal_margin
-from promptprobe.probe.card import check, load_probe
+from promptprobe.probe.card import check
+from promptprobe.probe.lessons import School, groups_of, pairwise_accuracy, scale, split
 from promptprobe.probe.losses import loss
-from promptprobe.probe.network import Output
-from promptprobe.probe.shards import Collection, Examples, open_collection, write_shard
-from promptprobe.probe.training import (
-    Plan,
-    Trained,
-    groups_of,
-    make_probe,
-    pairwise_accuracy,
-    predict,
-    train,
-)
-from tests.probe.planted import FACTS, SEEDS, planted
+from promptprobe.probe.making import examine, make_probe
+from promptprobe.probe.network import Network, Output
+from promptprobe.probe.prediction import load_probe
+from promptprobe.probe.shards import Examples, open_collection, write_shard
+from promptprobe.probe.training import Plan, fit
+from tests.probe.planted import COLLECTION, FACTS, SEEDS, TARGETS, WINDOWS, at, planted
 
-PLAN = Plan(epochs=5, lr=8e-3, ema=0.9)
+PLAN = Plan(epochs=6, lr=8e-3, ema=0.9, width=8)
 
 
-@pytest.fixture(scope="module")
-def examples() -> Examples:
-    return planted(150)
+def school_of(examples: Examples) -> School:
+    train = split(examples, TARGETS[0]).train
+    return School(examples, tuple(scale(examples, train, name) for name in TARGETS))
 
 
 @pytest.fixture(scope="module")
-def trained(examples: Examples) -> Trained:
-    return train(examples, PLAN, width=8)
+def school() -> School:
+    return school_of(planted(150))
 
 
+@pytest.fixture(scope="module")
+def network(school: School) -> Network:
+    return fit(school, split(school.examples, TARGETS[0]), PLAN)
+
+
+@pytest.mark.parametrize("window", [0, 1])
 def test_seeds_of_a_prompt_are_ranked_by_where_its_noun_looks(
-    trained: Trained,
+    school: School, network: Network, window: int
 ) -> None:
-    fresh = planted(30, seed=1)
-    score, _, _ = predict(trained.network, fresh, range(len(fresh)))
-    truth = torch.tensor([row.score for row in fresh.rows])
-    assert pairwise_accuracy(score, truth, groups_of(fresh, range(len(fresh)))) > 0.8
-    assert trained.figures["within_pairwise_network_alone"] > 0.8
+    fresh = replace(school, examples=planted(30, seed=1))
+    everything = range(len(fresh.examples))
+    output = fresh.predict(network, everything, window, blind=True)
+    truth = fresh.batch(everything, torch.zeros(len(everything), dtype=torch.long)).scores
+    groups = groups_of(fresh.examples)
+    assert pairwise_accuracy(output.logit[:, 0], truth[:, 0], groups) > 0.75
+    assert pairwise_accuracy(output.logit[:, 1], truth[:, 1], groups) > 0.75
+
+
+def test_a_noun_that_will_not_be_drawn_is_told_from_one_that_will(
+    school: School, network: Network
+) -> None:
+    fresh = replace(school, examples=planted(30, seed=1))
+    everything = range(len(fresh.examples))
+    batch = fresh.batch(everything, torch.ones(len(everything), dtype=torch.long))
+    said, known = fresh.predict(network, everything, 1, blind=True).words, ~batch.words.isnan()
+    missing, drawn = (said[known & (batch.words == value)] for value in (0.0, 1.0))
+    assert (drawn[:, None] > missing[None]).float().mean() > 0.8
 
 
 def test_the_calibrated_interval_holds_nine_of_ten_fresh_candidates(
-    trained: Trained,
+    school: School, network: Network
 ) -> None:
-    fresh = planted(100, seed=2)
-    seen = torch.tensor([row.preview for row in fresh.rows])
-    views = predict(trained.network, fresh, range(len(fresh)))
-    score, low, high = (trained.stack(view, seen) for view in views)
-    low, high = calibrated(score, low, high, trained.margin)
-    truth = torch.tensor([row.score for row in fresh.rows])
-    held = float(((truth >= low) & (truth <= high)).float().mean())
-    assert 0.84 < held < 0.96
-    assert trained.figures["interval_width"] < 0.6
+    parts = split(school.examples, TARGETS[0])
+    [_, window] = examine(network, school, parts.calibration, COLLECTION)
+    fresh = replace(school, examples=planted(100, seed=2))
+    everything = range(len(fresh.examples))
+    output = fresh.predict(network, everything, 1)
+    truth = fresh.batch(everything, torch.ones(len(everything), dtype=torch.long)).scores
+    for place, margin in enumerate(window.margins):
+        columns = (output.logit, output.low, output.high, truth)
+        logit, low, high, score = (table[:, place] for table in columns)
+        low, high = calibrated(torch.sigmoid(logit), low, high, margin)
+        assert 0.84 < float(((score >= low) & (score <= high)).float().mean()) < 0.97
+    assert window.figures[TARGETS[0]]["interval_width"] < 0.6
+    assert window.figures[TARGETS[0]]["within_pairwise_preview"] > 0.6
 
 
-def test_the_same_seed_trains_the_same_network(examples: Examples) -> None:
-    short = replace(PLAN, epochs=1)
-    one, two = (train(examples, short, width=8).network.state_dict() for _ in range(2))
+def test_the_same_seed_trains_the_same_network(school: School) -> None:
+    parts, short = split(school.examples, TARGETS[0]), replace(PLAN, epochs=1)
+    one, two = (fit(school, parts, short).state_dict() for _ in range(2))
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_training_leaves_the_random_numbers_of_others_alone(examples: Examples) -> None:
+def test_a_training_that_was_killed_ends_as_one_that_was_not(
+    school: School, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from promptprobe.probe.training import _Course
+
+    parts, short = split(school.examples, TARGETS[0]), replace(PLAN, epochs=3)
+    whole = fit(school, parts, short).state_dict()
+    epoch = _Course.epoch
+
+    def dies(course: _Course) -> None:
+        if course.done == 2:
+            raise KeyboardInterrupt
+        epoch(course)
+
+    monkeypatch.setattr(_Course, "epoch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        fit(school, parts, short, tmp_path / "training.pt")
+    monkeypatch.setattr(_Course, "epoch", epoch)
+    resumed = fit(school, parts, short, tmp_path / "training.pt").state_dict()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_checkpoint_of_other_examples_is_not_gone_on_with(tmp_path: Path) -> None:
+    short, saved = replace(PLAN, epochs=1), tmp_path / "training.pt"
+    few, more = school_of(planted(24)), school_of(planted(30))
+    fit(few, split(few.examples, TARGETS[0]), short, saved)
+    parts = split(more.examples, TARGETS[0])
+    fresh = fit(more, parts, short).state_dict()
+    after = fit(more, parts, short, saved).state_dict()
+    assert all(torch.equal(fresh[name], after[name]) for name in fresh)
+
+
+def test_training_leaves_the_random_numbers_of_others_alone() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    train(examples, replace(PLAN, epochs=1), width=8)
+    few = school_of(planted(24))
+    fit(few, split(few.examples, TARGETS[0]), replace(PLAN, epochs=1))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_prompt_s_seeds_stay_together(examples: Examples) -> None:
-    groups = groups_of(examples, range(len(examples)))
+def test_a_prompt_s_seeds_stay_together(school: School) -> None:
+    groups = groups_of(school.examples)
     assert {len(group) for group in groups} == {SEEDS}
-    assert sorted(chain(*groups)) == list(range(len(examples)))
+    assert sorted(chain(*groups)) == list(range(len(school.examples)))
+
+
+def test_a_prompt_that_both_splits_hold_is_trained_on_alone() -> None:
+    examples = planted(24)
+    rows = tuple(
+        row.model_copy(update={"scene": "scene 3", "prompt": "prompt 3"})
+        if row.split == "validation" and row.prompt == "prompt 2"
+        else row
+        for row in examples.rows
+    )
+    parts = split(replace(examples, rows=rows), TARGETS[0])
+    validating = chain(*parts.selection, *parts.calibration)
+    assert {rows[at].prompt for at in validating}.isdisjoint({"prompt 2", "prompt 3"})
 
 
 def test_the_ranking_loss_looks_only_within_prompts() -> None:
-    score = torch.tensor([1.0, 0.0])
-    logit = torch.tensor([-1.0, 1.0])
-    output = Output(logit, torch.zeros(2), torch.ones(2))
-    apart = loss(output, score, torch.tensor([0, 1]))
-    together = loss(output, score, torch.tensor([0, 0]))
+    scores = torch.tensor([[1.0], [0.0]])
+    logit = torch.tensor([[-1.0], [1.0]])
+    output = Output(logit, torch.zeros(2, 1), torch.ones(2, 1), torch.zeros(2, 1))
+    words = torch.full((2, 1), torch.nan)
+    apart = loss(output, scores, words, torch.tensor([0, 1]))
+    together = loss(output, scores, words, torch.tensor([0, 0]))
     assert together - apart == pytest.approx(0.5 * math.log(1 + math.exp(4)), rel=1e-5)
+
+
+def test_what_is_not_known_teaches_nothing() -> None:
+    output = Output(torch.randn(3, 2), torch.zeros(3, 2), torch.ones(3, 2), torch.randn(3, 4))
+    group = torch.tensor([0, 0, 0])
+    scores, words = torch.rand(3, 2), torch.full((3, 4), torch.nan)
+    scores[2] = torch.nan
+    words[0, 1] = 1.0
+    first = loss(output, scores, words, group)
+    output.logit[2] += 5
+    output.words[1] += 5
+    assert loss(output, scores, words, group) == first
+    output.words[0, 1] += 5
+    assert loss(output, scores, words, group) < first
 
 
 def test_tied_seeds_are_no_pair_and_tied_predictions_count_half() -> None:
@@ -110,25 +189,27 @@ def test_too_few_candidates_to_calibrate_give_the_widest_interval() -> None:
     assert conformal_margin(few, few - 0.1, few + 0.1) == 1.0
 
 
-def test_without_a_validation_split_it_says_what_to_collect(examples: Examples) -> None:
+def test_without_a_validation_split_it_says_what_to_collect() -> None:
+    examples = planted(24)
     rows = tuple(row.model_copy(update={"split": "train"}) for row in examples.rows)
     with pytest.raises(ValueError, match=r"no prompt for selection .*collect more"):
-        train(replace(examples, rows=rows), PLAN, width=8)
+        split(replace(examples, rows=rows), TARGETS[0])
+
+
+def test_a_score_that_never_differs_is_named() -> None:
+    examples = planted(24)
+    rows = tuple(row.model_copy(update={"scores": {"x": 0.5}}) for row in examples.rows)
+    examples = replace(examples, rows=rows)
+    with pytest.raises(ValueError, match="the x is the same for all of"):
+        scale(examples, groups_of(examples), "x")
 
 
 def test_shards_become_a_probe_folder_with_an_honest_card(tmp_path: Path) -> None:
-    collection = Collection(
-        model="tiny",
-        target="planted",
-        seeds=SEEDS,
-        per_shard=30,
-        rendered_in="float32",
-        facts=FACTS,
-    )
-    open_collection(tmp_path / "shards", collection)
+    open_collection(tmp_path / "shards", COLLECTION)
     examples = planted(30)
     everything = range(len(examples))
-    write_shard(tmp_path / "shards/0.safetensors", examples.batch(everything), examples.rows)
+    traces = {k: at(examples, everything, place)[0] for place, k in enumerate(WINDOWS)}
+    write_shard(tmp_path / "shards/0.safetensors", traces, examples.rows)
 
     card = make_probe(tmp_path / "shards", tmp_path / "probe", replace(PLAN, epochs=1))
 
@@ -137,8 +218,9 @@ def test_shards_become_a_probe_folder_with_an_honest_card(tmp_path: Path) -> Non
     check(card, FACTS)
     trained_on = [row for row in examples.rows if row.split == "train"]
     assert card.candidates == len(trained_on) == card.prompts * SEEDS
-    assert card.median == pytest.approx(
-        sorted(row.score or 0 for row in trained_on)[len(trained_on) // 2 - 1]
-    )
-    seen = torch.zeros(len(examples))
-    assert len(probe.predict(examples.batch(everything), seen)) == len(examples)
+    assert [target.name for target in card.targets] == list(TARGETS)
+    scores = sorted(row.scores[TARGETS[0]] for row in trained_on)
+    assert card.targets[0].median == pytest.approx(scores[len(scores) // 2 - 1])
+    assert (card.targets[0].low, card.targets[0].high) == pytest.approx((scores[0], scores[-1]))
+    assert [window.k for window in card.windows] == list(WINDOWS)
+    assert len(probe.predict(traces[2], 2)) == len(examples)

@@ -1,30 +1,39 @@
-"""Collecting: the right scenes, scores beside their own traces, and no work done twice."""
+"""Collecting: scores beside their own traces, and no work done twice."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from PIL import Image
 
 from promptprobe.probe.families.stable_diffusion import StableDiffusion
 from promptprobe.probe.family import Settings
-from promptprobe.probe.shards import ShardError, read_shards
+from promptprobe.probe.shards import ShardError, read_rows, read_shards, shards_of
 from promptprobe.probe.trace import record_trace
-from promptprobe.tools import collect
-from promptprobe.tools.collect import Collector, groups
-from promptprobe.tools.records import Score
-from promptprobe.tools.sprites.language import read
+from promptprobe.tools.collect import Collector, collect
+from promptprobe.tools.prompts import Wanted, jobs
+from promptprobe.tools.records import Score, Verdict
+from promptprobe.tools.scorers import Scorer, open_scorer
+from tests.images import brightness
 
 SETTINGS = Settings(steps=3, guidance=3.0, height=32, width=32)
+PROMPTS = [
+    Wanted(prompt=f"{number} photos of a {thing}", scene=thing, kind="thing")
+    for number, thing in enumerate(("red cat", "dog", "blue car", "moon", "key", "star"), 2)
+]
 
 
-def brightness(brief: str, images: np.ndarray) -> list[Score]:
-    """A scorer of any picture."""
-    return [Score(value=float(image.mean()) / 255, correct=bool(brief)) for image in images]
+def by_word(brief: str, image: Image.Image) -> Score:
+    """Bright pictures show the last word of the brief, and nothing is known of the others."""
+    value = brightness(brief, image)
+    word = Verdict(word=brief.split()[-1], ok=value > 0.5, chance=value)
+    return Score(value=value, correct=value > 0.5, words=(word,))
+
+
+def darkness(brief: str, image: Image.Image) -> float:
+    return 10 - brightness(brief, image)
 
 
 @pytest.fixture(scope="module")
@@ -36,95 +45,96 @@ def family(ddim_folder: Path) -> StableDiffusion:
     return StableDiffusion(pipeline)
 
 
-def run(family: StableDiffusion, out: Path, candidates: int, scorer: Any = brightness) -> int:
-    collector = Collector(family, SETTINGS, 1, scorer)
-    return collect.collect(collector, out, candidates, model="tiny", seeds=2, per_shard=3)
+def a_collector(family: StableDiffusion, judge: Any = by_word, steps: int = 3) -> Collector:
+    settings = Settings(steps=steps, guidance=3.0, height=32, width=32)
+    scorers = (open_scorer(judge), open_scorer(darkness))
+    return Collector("tiny", family, settings, (1, 2), scorers)
+
+
+def run(
+    family: StableDiffusion, out: Path, prompts: list[Wanted] = PROMPTS, judge: Any = by_word
+) -> int:
+    return collect(a_collector(family, judge), out, prompts, seeds=2, per_shard=4)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_groups_keep_to_their_split_and_say_their_scene(split: Any) -> None:
-    for group in islice(groups(split, 2), 200):
-        assert group.scene.kind == "one object" or group.scene.split == split
-        assert read(group.prompt).scene == group.scene.canonical
-
-
-def test_no_scene_meets_a_seed_twice_in_any_split() -> None:
-    pairs = [
-        (group.scene.key, seed)
-        for split in ("train", "validation")
-        for group in islice(groups(split, 4), 600)
-        for seed in group.seeds
-    ]
-    assert len(set(pairs)) == len(pairs)
-
-
-def test_every_kind_is_collected_in_its_share() -> None:
-    kinds = [group.scene.kind for group in islice(groups("train", 2), 1000)]
-    for kind, share in collect.SHARES.items():
-        assert kinds.count(kind) / 1000 == pytest.approx(share, abs=0.05)
-
-
-def test_a_row_scores_the_picture_of_its_own_prompt_and_seed(
+def test_a_row_judges_the_picture_of_its_own_prompt_and_seed(
     family: StableDiffusion, tmp_path: Path
 ) -> None:
-    run(family, tmp_path, 6)
+    assert run(family, tmp_path) == 12
     examples = read_shards(tmp_path)
-    assert len(examples) == 6
-    assert len({row.score for row in examples.rows}) == 6
-    for row in examples.rows[::3]:
+    assert [row.seed for row in examples.rows] == [
+        job.seed for group in jobs(PROMPTS, 2) for job in group
+    ]
+    for row in examples.rows[::5]:
         conditioning = family.encode([row.prompt], SETTINGS)
         state = family.draw_noise([row.seed], SETTINGS)
         state = family.denoise(state, conditioning, SETTINGS, SETTINGS.steps)
-        [score] = brightness(row.prompt, family.decode(state.latents))
-        assert row.score == pytest.approx(score.value, abs=2e-3)
-        trace, _ = record_trace(family, [row.prompt], [row.seed], SETTINGS, 1)
-        [seen] = brightness(row.prompt, family.decode(trace.x0))
-        assert row.preview == pytest.approx(seen.value, abs=2e-3)
-        assert row.preview != row.score
+        [pixels] = family.decode(state.latents)
+        final = by_word(row.prompt, Image.fromarray(pixels))
+        assert final.value is not None
+        assert row.scores["by_word score"] == pytest.approx(final.value, abs=2e-3)
+        assert row.scores["darkness score"] == pytest.approx(10 - final.value, abs=2e-3)
+        assert row.drawn == (*(None,) * (len(row.words) - 1), final.words[0].ok)
+        for k, seen in zip((1, 2), row.previews, strict=True):
+            trace, _ = record_trace(family, [row.prompt], [row.seed], SETTINGS, k)
+            [pixels] = family.decode(trace.x0)
+            look = by_word(row.prompt, Image.fromarray(pixels))
+            assert seen.score == pytest.approx(look.value, abs=2e-3)
+            assert seen.words[-1] == pytest.approx(look.words[0].chance, abs=2e-3)
 
 
 def test_interrupted_it_goes_on_and_ends_with_the_same_files(
     family: StableDiffusion, tmp_path: Path
 ) -> None:
-    assert run(family, tmp_path / "whole", 18) == 3
-    scored: list[str] = []
+    run(family, tmp_path / "whole")
+    judged: list[str] = []
 
-    def failing(brief: str, images: np.ndarray) -> Sequence[Score]:
-        scored.append(brief)
-        if len(scored) == 9:  # two looks a prompt, three prompts a shard: in the second
+    def dies(brief: str, images: Any) -> list[Score]:
+        judged.append(brief)
+        if len(judged) == 9:  # three looks a prompt, two prompts a shard: in the second
             raise KeyboardInterrupt
-        return brightness(brief, images)
+        return [by_word(brief, image) for image in images]
 
+    broken = a_collector(family)
+    broken = Collector(
+        broken.model, family, SETTINGS, broken.windows, (Scorer("by_word", dies), broken.scorers[1])
+    )
     with pytest.raises(KeyboardInterrupt):
-        run(family, tmp_path / "broken", 18, failing)
-    (tmp_path / "broken" / "train-00001.jsonl.partial").write_text("half a li")
-    assert run(family, tmp_path / "broken", 18) == 2
+        collect(broken, tmp_path / "broken", PROMPTS, seeds=2, per_shard=4)
+    assert len(shards_of(tmp_path / "broken")) == 1
+    (tmp_path / "broken" / "shard-00001.parquet.partial").write_text("half a ta")
+    assert run(family, tmp_path / "broken") == 8
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
 
 
-def test_asking_for_more_only_adds(family: StableDiffusion, tmp_path: Path) -> None:
-    run(family, tmp_path, 6)
+def test_more_prompts_only_add(family: StableDiffusion, tmp_path: Path) -> None:
+    run(family, tmp_path, PROMPTS[:3])
     before = contents(tmp_path)
-    assert run(family, tmp_path, 7) == 1
+    assert run(family, tmp_path) == 6
     assert before.items() <= contents(tmp_path).items()
-    assert run(family, tmp_path, 7) == 0
+    held = [(row.prompt, row.seed) for path in shards_of(tmp_path) for row in read_rows(path)]
+    assert len(held) == len(set(held)) == 12
+    assert run(family, tmp_path) == 0
+
+
+def test_a_picture_that_one_judge_could_not_score_keeps_the_other_s(
+    family: StableDiffusion, tmp_path: Path
+) -> None:
+    def fails(brief: str, image: Image.Image) -> float:
+        raise RuntimeError("no")
+
+    run(family, tmp_path, PROMPTS[:1], fails)
+    for row in read_shards(tmp_path).rows:
+        assert list(row.scores) == ["darkness score"]
+        assert [seen.score for seen in row.previews] == [None, None]
+        assert "no" in row.explanation
 
 
 def test_a_folder_of_other_settings_is_refused(family: StableDiffusion, tmp_path: Path) -> None:
-    run(family, tmp_path, 6)
-    other = Collector(family, Settings(steps=4, guidance=3.0, height=32, width=32), 1, brightness)
+    run(family, tmp_path, PROMPTS[:1])
     with pytest.raises(ShardError, match="collected with steps 3, not 4"):
-        collect.collect(other, tmp_path, 6, model="tiny", seeds=2, per_shard=3)
-
-
-def test_bfloat16_changes_the_render_and_never_the_trace(family: StableDiffusion) -> None:
-    chosen = list(islice(groups("train", 2), 2))
-    exact, rows = Collector(family, SETTINGS, 1, brightness).shard("train", chosen)
-    quick, other = Collector(family, SETTINGS, 1, brightness, bf16=True).shard("train", chosen)
-    assert exact.maps.equal(quick.maps)
-    assert [row.score for row in other] == pytest.approx([row.score for row in rows], abs=0.1)
-    assert [row.score for row in other] != [row.score for row in rows]
+        collect(a_collector(family, steps=4), tmp_path, PROMPTS[:1], seeds=2)

@@ -4,49 +4,40 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from promptprobe.tools.models import open_model
 from promptprobe.tools.records import Candidate, Generation
 from promptprobe.tools.scorers import open_scorer, open_second_judge
 from promptprobe.tools.sprites import PROBE
 from promptprobe.tools.toolbox import Toolbox
+from tests.images import brightness
 
 STEPS = 10
 USED = Generation(steps=STEPS, guidance=5)
 TWO = [Candidate(prompt="a photo of a red cat", seed=seed) for seed in (3, 4)]
 
 
-def brightness(brief: str, image: Image.Image) -> float:
-    return float(np.asarray(image, float).mean() / 255)
-
-
 @pytest.fixture
 def probe_folder(ddim_folder: Path, tmp_path: Path) -> Path:
     """A probe of random weights whose card fits the tiny pipeline under USED."""
-    from promptprobe.probe.card import Card, facts_of, save_probe
+    from promptprobe.probe.card import Card, Target, Window, facts_of
     from promptprobe.probe.family import Settings
     from promptprobe.probe.network import Network, Shape
-    from promptprobe.probe.stacking import Stack
+    from promptprobe.probe.prediction import save_probe
 
     model = open_model(ddim_folder, USED)
     settings = Settings(steps=STEPS, guidance=5.0, height=32, width=32)
-    layers = 2 * len(model.family.layers())
-    network = Network(Shape(layers=layers, channels=4, dim=32, width=8))
+    network = Network(Shape(layers=len(model.family.layers()), channels=4, dim=32, width=8))
     card = Card(
         model="tiny",
-        ranges=facts_of(model.family, settings, 2),
+        ranges=facts_of(model.family, settings),
         shape=network.shape,
         weights_sha256="0" * 64,
-        target="brightness score",
-        stack=Stack(network=1.0, preview=1.0, offset=0.0),
+        targets=(Target(name="brightness score", low=0.0, high=1.0, median=0.5),),
+        windows=(Window(k=2, margins=(0.1,), figures={}),),
         candidates=0,
         prompts=0,
-        median=0.5,
-        margin=0.1,
-        figures={},
     )
     save_probe(tmp_path / "probe", network, card)
     return tmp_path / "probe"
@@ -69,7 +60,8 @@ def test_a_probe_that_fits_predicts_with_an_interval(
         assert view.prediction.low is not None
         assert view.prediction.high is not None
         assert 0 <= view.prediction.low <= view.prediction.score <= view.prediction.high <= 1
-        assert view.prediction.words
+        assert [word.word for word in view.prediction.words] == ["photo", "red", "cat"]
+        assert all(word.drawn is None for word in view.prediction.words)  # no judge of words
 
 
 def test_sprites_ships_a_probe_that_fits_its_defaults(tmp_path: Path):
@@ -78,6 +70,10 @@ def test_sprites_ships_a_probe_that_fits_its_defaults(tmp_path: Path):
     for view in toolbox.probe("a red cat", TWO, tmp_path / "latents"):
         assert view.prediction is not None
         assert view.prediction.basis == "probe"
+        chances = {word.word: word.drawn for word in view.prediction.words}
+        assert chances["photo"] is None
+        assert chances["red"] is not None
+        assert chances["cat"] is not None
 
 
 def damage_nothing(folder: Path) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu
@@ -75,24 +76,45 @@ def load_detector(path: Path = WEIGHTS / "detector.safetensors") -> Detector:
     return model.eval().requires_grad_(False)
 
 
+class Heat(NamedTuple):
+    """What the network says of one image, cell by cell."""
+
+    nouns: Float[Tensor, "noun row col"]
+    """Chance that an object of this noun has its centre here."""
+    colours: Float[Tensor, "colour row col"]
+    """Chance that what is here has this colour."""
+    offsets: Float[Tensor, "2 row col"]
+    """x and y of the centre within the cell, in cells."""
+
+
 @torch.no_grad()
-def find(model: Detector, images: np.ndarray) -> list[list[Placed]]:
-    """The objects in each of the images, uint8 [n, 64, 64, 3]; sizes are not estimated (0)."""
+def heat(model: Detector, images: np.ndarray) -> list[Heat]:
+    """Of each of the images, uint8 [n, 64, 64, 3]."""
     pixels = rearrange(torch.from_numpy(images.copy()), "n h w c -> n c h w").float() / 127.5 - 1
     nouns, colours, offsets = model(pixels)
-    chance = nouns.sigmoid()
-    peak, noun = chance.max(1)
-    local = max_pool2d(peak[:, None], 3, stride=1, padding=1)[:, 0]
-    colour = colours.argmax(1)
-    found = []
-    for i in range(len(images)):
-        cells = torch.nonzero((peak[i] == local[i]) & (peak[i] > THRESHOLD)).tolist()
-        cells.sort(key=lambda cell: -peak[i, cell[0], cell[1]].item())
-        kept: list[Placed] = []
-        for row, col in cells:
-            x, y = ((torch.tensor([col, row]) + offsets[i, :, row, col]) * CELL).tolist()
-            if all(max(abs(x - item.x), abs(y - item.y)) >= APART for item in kept):
-                name = list(COLOURS)[int(colour[i, row, col])]
-                kept.append(Placed(NOUNS[int(noun[i, row, col])], name, x, y, 0.0))
-        found.append(kept)
-    return found
+    return [Heat(*maps) for maps in zip(nouns.sigmoid(), colours.softmax(1), offsets, strict=True)]
+
+
+def peaks(chance: Float[Tensor, "noun row col"]) -> Bool[Tensor, "noun row col"]:
+    """Where no neighbour is surer."""
+    return chance == max_pool2d(chance[:, None], 3, stride=1, padding=1)[:, 0]
+
+
+def objects(seen: Heat) -> list[Placed]:
+    """The objects of an image; sizes are not estimated (0)."""
+    peak, noun = seen.nouns.max(0)
+    colour = seen.colours.argmax(0)
+    cells = torch.nonzero(peaks(peak[None])[0] & (peak > THRESHOLD)).tolist()
+    cells.sort(key=lambda cell: -peak[cell[0], cell[1]].item())
+    kept: list[Placed] = []
+    for row, col in cells:
+        x, y = ((torch.tensor([col, row]) + seen.offsets[:, row, col]) * CELL).tolist()
+        if all(max(abs(x - item.x), abs(y - item.y)) >= APART for item in kept):
+            name = list(COLOURS)[int(colour[row, col])]
+            kept.append(Placed(NOUNS[int(noun[row, col])], name, x, y, 0.0))
+    return kept
+
+
+def find(model: Detector, images: np.ndarray) -> list[list[Placed]]:
+    """The objects in each of the images, uint8 [n, 64, 64, 3]."""
+    return [objects(seen) for seen in heat(model, images)]

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -262,3 +262,38 @@ def _checked(things: list[Thing], relation: tuple[Relation, bool] | None) -> Sce
     if len(things) == 1 or things[0].count + things[1].count > 2:
         raise ValueError("a relation needs exactly two single things")
     return Scene(tuple(reversed(things)) if relation[1] else tuple(things), relation[0])
+
+
+# -- which word asks for what ------------------------------------------------------------------
+
+Role = Literal["noun", "colour", "count", "relation"]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A word of a text and what it asks for."""
+
+    word: str
+    """In lower case, as it stands there."""
+    role: Role
+    noun: str
+    """Whose colour or number it is; empty of a relation, which is of both."""
+
+
+def askings(text: str) -> list[Asking]:
+    """The words of a text that ask for something, in their order; those that fill are left out."""
+    found = tokens(text)
+    nouns = [value[0] for _, (role, value) in found if role == "noun"]
+    asked: list[Asking] = []
+    seen, after = 0, False
+    for phrase, (role, _) in found:
+        words = phrase.split()
+        if role in ("relation", "trailing"):
+            asked += [Asking(word, "relation", "") for word in words]
+        elif role in get_args(Role):
+            back = role == "colour" and after and seen > 0  # "a cat in red"
+            noun = nouns[min(seen - back, len(nouns) - 1)] if nouns else ""
+            asked += [Asking(word, cast(Role, role), noun) for word in words]
+            seen += role == "noun"
+        after = role == "after"
+    return asked

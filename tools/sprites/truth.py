@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from promptprobe.tools.records import Score
+from promptprobe.tools.records import Score, Verdict
 from promptprobe.tools.sprites.draw import Placed
-from promptprobe.tools.sprites.language import read
+from promptprobe.tools.sprites.language import Asking, askings, read
 from promptprobe.tools.sprites.world import Scene, Thing
 
 CLEARLY = 4.0
@@ -28,7 +28,29 @@ def grade(
     reading = read(brief)
     if reading.scene is None:
         return [Score(reason=f"this brief has no scene to check: {reading.problem}")] * len(images)
-    return [compare(reading.scene, found) for found in find(images)]
+    asked = askings(brief)
+    return [
+        compare(reading.scene, found).model_copy(
+            update={"words": verdicts(reading.scene, asked, found)}
+        )
+        for found in find(images)
+    ]
+
+
+def verdicts(scene: Scene, asked: Sequence[Asking], found: Sequence[Placed]) -> tuple[Verdict, ...]:
+    """Of each word that asks for something. All are ok exactly where the picture is correct."""
+    things = {thing.noun: thing for thing in scene.things}
+    said = []
+    for asking in asked:
+        if asking.role == "relation":
+            ok = _relation(scene, found)
+        else:
+            thing = things[asking.noun]
+            number, coloured, _ = _thing(thing, found)
+            there = any(item.noun == thing.noun for item in found)
+            ok = {"noun": there, "count": number == 1, "colour": coloured == 1}[asking.role]
+        said.append(Verdict(word=asking.word, ok=ok, chance=float(ok)))
+    return tuple(said)
 
 
 def compare(scene: Scene, found: Sequence[Placed]) -> Score:

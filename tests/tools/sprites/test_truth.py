@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from promptprobe.tools.sprites.draw import Placed, draw
+from promptprobe.tools.sprites.language import word
+from promptprobe.tools.sprites.scorer import score_images
 from promptprobe.tools.sprites.segments import judge_images, segments
 from promptprobe.tools.sprites.truth import compare
 from promptprobe.tools.sprites.world import KINDS, Kind, Scene, Thing, scenes
@@ -46,3 +48,23 @@ def test_the_second_judge_finds_what_was_drawn(kind: Kind) -> None:
 def test_the_second_judge_of_a_brief_without_a_scene_gives_a_reason_not_zero() -> None:
     (score,) = judge_images("a zebra", np.zeros((1, 64, 64, 3), np.uint8))
     assert score.value is None and "nothing" in score.reason
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_words_are_all_right_exactly_where_the_picture_is(kind: Kind) -> None:
+    pool = scenes(kind)[::61]
+    for index, scene in enumerate(pool):
+        pictures = np.stack([draw(other, index)[0] for other in (scene, pool[index - 1])])
+        for judge in (score_images, judge_images):
+            for score in judge(word(scene, np.random.default_rng(index)), pictures):
+                assert score.words
+                assert all(verdict.ok for verdict in score.words) == score.correct
+
+
+def test_each_word_is_blamed_for_what_it_asks() -> None:
+    picture = draw(Scene((Thing("cat", "blue"), Thing("car", "blue")), "above"), 0)[0]
+    [score] = score_images("a red cat left of a blue car", picture[None])
+    assert {verdict.word: verdict.ok for verdict in score.words} == {
+        "red": False, "cat": True, "left": False, "of": False, "blue": True, "car": True,
+    }  # fmt: skip
+    assert all((verdict.chance > 0.5) == verdict.ok for verdict in score.words)

@@ -1,0 +1,106 @@
+"""`promptprobe train`: a probe for a model, from prompts and a scorer.
+
+Killed at any moment it goes on where it was; more prompts later only add. Exit codes: 0 done,
+1 failed, 2 bad usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from promptprobe.agent.options import (
+    DONE,
+    add_pictures,
+    ended,
+    forgive_terminals,
+    generation_of,
+    print_json,
+)
+
+EXAMPLES = """\
+examples:
+  promptprobe train --model FOLDER --prompts prompts.txt --scorer clip:FOLDER --out my-probe
+  python -m promptprobe.tools.sprites.prompts > sprites.jsonl
+  promptprobe train --model sprites --prompts sprites.jsonl --scorer sprites --out T
+
+exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted; the same command goes on
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of `promptprobe train`."""
+    parser = argparse.ArgumentParser(
+        prog="promptprobe train",
+        description="Draw prompts x seeds with a model, judge the pictures, and train a probe that "
+        "foretells the judgement from the first denoising steps. Needs promptprobe[train].",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--model", required=True, metavar="M", help="sprites, a diffusers folder, or a hub id")
+    add(
+        "--prompts", type=Path, required=True, metavar="FILE",
+        help='one a line, or .jsonl with {"prompt": ..., "scene": ..., "split": ...}',
+    )  # fmt: skip
+    add(
+        "--scorer", action="append", required=True, metavar="S",
+        help="sprites, clip:sprites, or clip:FOLDER_OR_HUB_ID; may be repeated: the first one "
+        "judges previews too",
+    )  # fmt: skip
+    add("--out", type=Path, required=True, metavar="DIR", help="shards, and the probe in DIR/probe")
+    add("--seeds", type=_count, default=8, metavar="N", help="seeds of each prompt (8)")
+    add(
+        "--probed", type=_counts, default=(), metavar="K,...",
+        help="numbers of steps to learn from (1,2,3,5,8,10 of 25)",
+    )  # fmt: skip
+    add("--epochs", type=_count, default=12, metavar="N", help="of training, at most (12)")
+    add("--json", action="store_true", help="print the card on stdout")
+    add_pictures(parser)
+    return parser
+
+
+def _count(text: str) -> int:
+    if text.isdecimal() and 1 <= int(text) <= 1000:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 1000, got {text!r}")
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(_count(part) for part in text.split(","))
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; returns its exit code."""
+    forgive_terminals()
+    options = build_parser().parse_args(argv)
+    return ended("train", lambda: _train(options), lambda: f"{options.out} keeps what is done")
+
+
+def _train(options: argparse.Namespace) -> int:
+    from promptprobe.tools.learn import Course, learn
+    from promptprobe.tools.prompts import read_prompts
+    from promptprobe.tools.records import Generation
+
+    given = {name: value for name, value in generation_of(options).items() if value is not None}
+    course = Course(
+        model=options.model,
+        wanted=read_prompts(options.prompts),
+        scorers=options.scorer,
+        generation=Generation.model_validate(given),
+        seeds=options.seeds,
+        windows=options.probed,
+        epochs=options.epochs,
+    )
+    card = learn(course, options.out, lambda line: print(line, file=sys.stderr, flush=True))
+    if options.json:
+        print_json(card)
+    else:
+        for window in card["windows"]:
+            for target, figures in window["figures"].items():
+                rank = figures.get("within_pairwise", float("nan"))
+                print(f"after {window['k']} steps: {target}, rank within a prompt {rank:.3f}")
+        print(f"probe in {options.out / 'probe'}")
+    return DONE
