@@ -20,6 +20,17 @@ from promptprobe.tools.records import Generation
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
+def whole(most: int) -> Callable[[str], int]:
+    """A type of option: a whole number from 1 to `most`."""
+
+    def number(text: str) -> int:
+        if text.isdecimal() and 1 <= int(text) <= most:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {most}, got {text!r}")
+
+    return number
+
+
 def add_model(group: argparse._ArgumentGroup) -> None:
     """Who draws, who judges, and from which seed on."""
     add = group.add_argument

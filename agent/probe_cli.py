@@ -17,6 +17,7 @@ from promptprobe.agent.options import (
     forgive_terminals,
     generation_of,
     print_json,
+    whole,
 )
 from promptprobe.agent.schemas import MAX_SEEDS, ProbeRequest
 
@@ -61,17 +62,15 @@ def build_parser() -> argparse.ArgumentParser:
         help="a further wording, judged against the same brief; may be repeated",
     )
     group.add_argument(
-        "--seeds", type=_count, default=SEEDS, metavar="N", help=f"seeds of each prompt ({SEEDS})"
+        "--seeds",
+        type=whole(MAX_SEEDS),
+        default=SEEDS,
+        metavar="N",
+        help=f"seeds of each prompt ({SEEDS})",
     )
     add_model(group)
     add_pictures(parser)
     return parser
-
-
-def _count(text: str) -> int:
-    if text.isdecimal() and 1 <= int(text) <= MAX_SEEDS:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MAX_SEEDS}, got {text!r}")
 
 
 def request_of(options: argparse.Namespace) -> ProbeRequest:

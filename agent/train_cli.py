@@ -17,7 +17,11 @@ from promptprobe.agent.options import (
     forgive_terminals,
     generation_of,
     print_json,
+    whole,
 )
+
+MOST = 1000
+"""Seeds of a prompt, steps, or epochs."""
 
 EXAMPLES = """\
 examples:
@@ -51,25 +55,19 @@ def build_parser() -> argparse.ArgumentParser:
         "judges previews too",
     )  # fmt: skip
     add("--out", type=Path, required=True, metavar="DIR", help="shards, and the probe in DIR/probe")
-    add("--seeds", type=_count, default=8, metavar="N", help="seeds of each prompt (8)")
+    add("--seeds", type=whole(MOST), default=8, metavar="N", help="seeds of each prompt (8)")
     add(
         "--probed", type=_counts, default=(), metavar="K,...",
         help="numbers of steps to learn from (1,2,3,5,8,10 of 25)",
     )  # fmt: skip
-    add("--epochs", type=_count, default=12, metavar="N", help="of training, at most (12)")
+    add("--epochs", type=whole(MOST), default=12, metavar="N", help="of training, at most (12)")
     add("--json", action="store_true", help="print the card on stdout")
     add_pictures(parser)
     return parser
 
 
-def _count(text: str) -> int:
-    if text.isdecimal() and 1 <= int(text) <= 1000:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 1000, got {text!r}")
-
-
 def _counts(text: str) -> tuple[int, ...]:
-    return tuple(_count(part) for part in text.split(","))
+    return tuple(whole(MOST)(part) for part in text.split(","))
 
 
 def main(argv: list[str]) -> int:

@@ -52,10 +52,15 @@ class Collector:
     """The first one judges the previews too."""
 
     @property
+    def targets(self) -> tuple[str, ...]:
+        return tuple(f"{scorer.name} score" for scorer in self.scorers)
+
+    @property
     def collection(self) -> Collection:
+        """Takes a hash of the model's attention weights: not for every candidate."""
         return Collection(
             model=self.model,
-            targets=tuple(f"{scorer.name} score" for scorer in self.scorers),
+            targets=self.targets,
             windows=self.windows,
             facts=facts_of(self.family, self.settings),
         )
@@ -76,8 +81,7 @@ class Collector:
         scores = self._judge(chosen, finals, self.scorers)
         words = joined[self.windows[0]].words
         rows = [
-            _row(job, words[at], self.collection.targets, scores, looks, at)
-            for at, job in enumerate(chosen)
+            _row(job, words[at], self.targets, scores, looks, at) for at, job in enumerate(chosen)
         ]
         return joined, rows
 

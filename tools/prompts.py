@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field, ValidationError
 
 from promptprobe.tools.records import MAX_TEXT, Record, Text
-from promptprobe.tools.sprites.world import fraction
+from promptprobe.tools.sprites.world import fraction, seed_of
 
 MOST = 1_000_000
 MOST_CHARACTERS = 4 * MAX_TEXT
@@ -93,8 +93,3 @@ def jobs(wanted: Iterable[Wanted], seeds: int) -> Iterator[list[Job]]:
         taken[one.part, one.content] += 1
         indices = range(turn * seeds, (turn + 1) * seeds)
         yield [Job(one, seed_of(one.part, one.content, index)) for index in indices]
-
-
-def seed_of(split: str, scene: str, index: int) -> int:
-    """The index-th seed of a scene; none recurs across splits or scenes."""
-    return int(fraction("seed", split, scene, str(index)) * 2**52)

@@ -100,7 +100,12 @@ def fraction(*words: str) -> float:
 
 def scene_seed(split: str, scene: Scene, index: int) -> int:
     """The index-th seed of a scene: no seed recurs across splits or scenes."""
-    return int(fraction("seed", split, scene.key, str(index)) * 2**52)
+    return seed_of(split, scene.key, index)
+
+
+def seed_of(split: str, key: str, index: int) -> int:
+    """The same of a scene that is known by its key alone."""
+    return int(fraction("seed", split, key, str(index)) * 2**52)
 
 
 def scenes(kind: Kind) -> list[Scene]:
