@@ -17,6 +17,7 @@ from promptprobe.agent.options import (
     FAILED,
     add_model,
     add_pictures,
+    command_parser,
     ended,
     forgive_terminals,
     generation_of,
@@ -49,12 +50,10 @@ exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted, with the run kept
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of `promptprobe optimize`."""
-    parser = argparse.ArgumentParser(
-        prog="promptprobe optimize",
-        description="Find the prompt and seed with which a text-to-image model draws BRIEF best.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command_parser(
+        "optimize",
+        "Find the prompt and seed with which a text-to-image model draws BRIEF best.",
+        EXAMPLES,
     )
     add = parser.add_argument
     add("brief", nargs="?", metavar="BRIEF", help="what the picture should show")

@@ -31,6 +31,17 @@ def whole(most: int) -> Callable[[str], int]:
     return number
 
 
+def command_parser(name: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    """A parser of `promptprobe NAME`; the epilog is shown as it is laid out."""
+    return argparse.ArgumentParser(
+        prog=f"promptprobe {name}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
 def add_model(group: argparse._ArgumentGroup) -> None:
     """Who draws, who judges, and from which seed on."""
     add = group.add_argument

@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from promptprobe.agent.options import DONE, ended, forgive_terminals, print_json
+from promptprobe.agent.options import DONE, command_parser, ended, forgive_terminals, print_json
 
 PAIRS, PROMPTS = ".parquet", (".jsonl", ".txt")
 
@@ -31,13 +31,11 @@ exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted; the same command goe
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of `promptprobe pairs`."""
-    parser = argparse.ArgumentParser(
-        prog="promptprobe pairs",
-        description="Make preference pairs for DPO of what runs have probed: the probe chooses "
+    parser = command_parser(
+        "pairs",
+        "Make preference pairs for DPO of what runs have probed: the probe chooses "
         "which seeds to compare, so that only they are rendered. Needs promptprobe[train].",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        EXAMPLES,
     )
     add = parser.add_argument
     add(

@@ -13,6 +13,7 @@ from promptprobe.agent.options import (
     DONE,
     add_model,
     add_pictures,
+    command_parser,
     ended,
     forgive_terminals,
     generation_of,
@@ -36,13 +37,11 @@ exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of `promptprobe probe`."""
-    parser = argparse.ArgumentParser(
-        prog="promptprobe probe",
-        description="Predict from the first denoising steps how well seeds and wordings would draw "
+    parser = command_parser(
+        "probe",
+        "Predict from the first denoising steps how well seeds and wordings would draw "
         "BRIEF, and how settled each word is. No picture is rendered.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        EXAMPLES,
     )
     add = parser.add_argument
     add("brief", metavar="BRIEF", help="what the picture should show")

@@ -17,6 +17,7 @@ from promptprobe.agent.options import (
     DONE,
     FAILED,
     add_pictures,
+    command_parser,
     ended,
     fail,
     forgive_terminals,
@@ -58,12 +59,10 @@ WORDS = {
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of `promptprobe probes`: a command each for many, for one, and for its check."""
-    parser = argparse.ArgumentParser(
-        prog="promptprobe probes",
-        description="List, show and verify trained probes.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command_parser(
+        "probes",
+        "List, show and verify trained probes.",
+        EXAMPLES,
     )
     commands = parser.add_subparsers(dest="do", required=True, metavar="list|show|verify")
 

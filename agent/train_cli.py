@@ -13,6 +13,7 @@ from pathlib import Path
 from promptprobe.agent.options import (
     DONE,
     add_pictures,
+    command_parser,
     ended,
     forgive_terminals,
     generation_of,
@@ -38,13 +39,11 @@ exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted; the same command goe
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of `promptprobe train`."""
-    parser = argparse.ArgumentParser(
-        prog="promptprobe train",
-        description="Draw prompts x seeds with a model, judge the pictures, and train a probe that "
+    parser = command_parser(
+        "train",
+        "Draw prompts x seeds with a model, judge the pictures, and train a probe that "
         "foretells the judgement from the first denoising steps. Needs promptprobe[train].",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        EXAMPLES,
     )
     add = parser.add_argument
     add("--model", required=True, metavar="M", help="sprites, a diffusers folder, or a hub id")

@@ -38,7 +38,6 @@ SPLITS = {
     ),
 }
 SEEDS = 8
-FIGURE = ("value", "low", "high")
 
 
 def main(argv: list[str]) -> int:
@@ -209,6 +208,6 @@ def lines(report: object, indent: str = "") -> Iterator[str]:
 
 def figure(item: dict[str, Any]) -> str:
     """0.812 [0.771, 0.853]; a question mark where the data cannot say."""
-    value, low, high = ("?" if item[end] is None else f"{item[end]:.3f}" for end in FIGURE)
-    rest = "".join(f", {item[name]} {name}" for name in item if name not in FIGURE)
+    value, low, high = ("?" if item[end] is None else f"{item[end]:.3f}" for end in results.FIGURE)
+    rest = "".join(f", {item[name]} {name}" for name in item if name not in results.FIGURE)
     return f"{value} [{low}, {high}]{rest}"

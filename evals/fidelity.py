@@ -20,8 +20,8 @@ from promptprobe.evals.rivals import (
     choice,
     curve,
     leave_seed_out,
-    naive,
     naive_curve,
+    worth,
 )
 from promptprobe.evals.statistics import (
     Floats,
@@ -35,7 +35,7 @@ from promptprobe.evals.statistics import (
     within,
 )
 from promptprobe.evals.study import RIVAL, Study, coarse_name, foretold, methods
-from promptprobe.tools.predictions import aligned
+from promptprobe.tools.predictions import chances
 
 NO_PROBE = "none is shipped: the figures are those of the x0 preview, graded by the scorer"
 
@@ -126,15 +126,10 @@ def rungs(drawn: Study, chosen: Floats) -> dict[str, Any]:
         if not affordable:
             continue
         rule = rules.choose(affordable, guesses, known.scores)
-        best, equal = rules.best_kept(rule, fresh, test.scores), costs[rule].nfe / full.nfe
+        best = rules.best_kept(rule, fresh, test.scores)
         found[name] = {
             "rule": ", ".join(f"after {k} steps keep {keep}" for k, keep in rule),
-            "share_of_nfe": round(equal / seeds, 4),
-            "share_of_seconds": round(costs[rule].seconds / (full.seconds * seeds), 4),
-            "recovered": headroom(best, test.scores).json(),
-            "minus_naive_at_equal_nfe": headroom(
-                best, test.scores, naive(test.scores, equal)
-            ).json(),
+            **worth(best, test.scores, costs[rule], full),
             "minus_one_look_of_the_predictor": headroom(best, test.scores, chosen).json(),
         }
     return found
@@ -194,7 +189,7 @@ def blame(drawn: Study) -> dict[str, Any] | None:
         return None
     truth = verdicts(test.briefs, test.judged, test.words)
     preview = [
-        [1.0 if verdict is None else verdict.chance for verdict in aligned(words, score.words)]
+        [1.0 if chance is None else chance for chance in chances(words, score)]
         for words, score in zip(test.words, view.seen, strict=True)
     ]
     ways = {

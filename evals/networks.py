@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from promptprobe.evals.clock import Clock
-from promptprobe.evals.rivals import Cost, Method
+from promptprobe.evals.rivals import Method
 from promptprobe.evals.statistics import Floats
 from promptprobe.evals.table import Table
 from promptprobe.probe.lessons import Parts, School, scale, split
 from promptprobe.probe.network import FLOOR, Block
-from promptprobe.probe.shards import Examples, read_collection, read_shards
+from promptprobe.probe.shards import Collection, Examples, read_collection, read_shards
 from promptprobe.probe.training import Plan, fit
 
 EPOCHS = 6
@@ -69,6 +69,8 @@ ABLATIONS: dict[str, Part] = {
     "... without the judge's look": _unseen,
     "... attention alone": lambda examples: _unseen(_without("x0", "gap")(examples)),
 }
+UNJUDGED = ("... without the judge's look", "... attention alone")
+"""These need no preview decoded and judged."""
 
 
 class PaperCNN(nn.Module):
@@ -100,17 +102,25 @@ class PaperCNN(nn.Module):
         return logit
 
 
+def collected(shards: Path, step: int) -> Collection:
+    """What a folder of shards was made with. ValueError: none, or not after this many steps."""
+    collection = read_collection(shards)
+    if step not in collection.windows:
+        raise ValueError(
+            f"{shards} was collected after {collection.windows} steps, and {step} are asked for"
+        )
+    return collection
+
+
 def rivals(shards: Path, test: Table, step: int, clock: Clock) -> dict[str, Method]:
     """Each network trained on the collection's training scenes after `step` steps, on test.
 
     ValueError: broken shards, or a collection without this number of steps.
     """
-    windows = read_collection(shards).windows
-    if step not in windows:
-        raise ValueError(f"{shards} was collected after {windows} steps, and {step} are asked for")
-    known = at_window(read_shards(shards), windows.index(step))
+    collection = collected(shards, step)
+    known = at_window(read_shards(shards), collection.windows.index(step))
     fresh = at_window(test.examples, list(test.views).index(step))
-    target = read_collection(shards).targets[0]
+    target = collection.targets[0]
     parts = split(known, target)
     scales = (scale(known, parts.train, target),)
     rest, blind = clock.finish(step), clock.probe(step, judged=False)
@@ -122,8 +132,7 @@ def rivals(shards: Path, test: Table, step: int, clock: Clock) -> dict[str, Meth
     for name, part in ABLATIONS.items():
         network = fit(School(part(known), scales), parts, Plan(epochs=EPOCHS))
         said = School(part(fresh), scales).predict(network, range(len(fresh)), 0)
-        looks = part in (_unseen, ABLATIONS["... attention alone"])
-        cost: Cost = blind if looks else clock.probe(step)
+        cost = clock.probe(step, judged=name not in UNJUDGED)
         found[name] = Method(test.shaped(said.logit[:, 0].sigmoid().numpy()), cost, rest)
     return found
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+FIGURE = ("value", "low", "high")
+
 
 def lines(report: dict[str, Any]) -> Iterator[str]:
     """Markdown: a summary, and a table of rivals on the same candidates."""
@@ -100,8 +102,5 @@ def percent(item: dict[str, Any]) -> str:
 
 
 def _said(item: dict[str, Any], show: Any, unit: str = "") -> str:
-    value, low, high = ("?" if item[end] is None else show(item[end]) for end in _ENDS)
+    value, low, high = ("?" if item[end] is None else show(item[end]) for end in FIGURE)
     return f"{value}{unit} ({low} to {high})"
-
-
-_ENDS = ("value", "low", "high")

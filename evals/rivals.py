@@ -91,23 +91,26 @@ def at_budget(
     keep = affordable(method, full)
     if keep == 0:
         return None
-    cost, seeds = method.cost(keep), scores.shape[1]
     chosen = choice(method, scores, full)
-    point = {
-        "keep": keep,
-        "share_of_nfe": round(cost.nfe / (full.nfe * seeds), 4),
-        "share_of_seconds": round(cost.seconds / (full.seconds * seeds), 4),
-        "recovered": headroom(chosen, scores).json(),
-        "minus_naive_at_equal_nfe": headroom(
-            chosen, scores, naive(scores, cost.nfe / full.nfe)
-        ).json(),
-        "minus_naive_at_equal_seconds": headroom(
-            chosen, scores, naive(scores, cost.seconds / full.seconds)
-        ).json(),
-    }
+    point = {"keep": keep, **worth(chosen, scores, method.cost(keep), full)}
     if predictor is not None:
         point["predictor_minus_this"] = headroom(predictor, scores, chosen).json()
     return point
+
+
+def worth(chosen: Floats, scores: Floats, cost: Cost, full: Cost) -> dict[str, Any]:
+    """What choices, [prompt], recover of the headroom at a prompt's cost, beside naive best-of-n at
+    as many NFE and as many seconds."""
+    seeds = scores.shape[1]
+    renders = {"nfe": cost.nfe / full.nfe, "seconds": cost.seconds / full.seconds}
+    return {
+        **{f"share_of_{unit}": round(number / seeds, 4) for unit, number in renders.items()},
+        "recovered": headroom(chosen, scores).json(),
+        **{
+            f"minus_naive_at_equal_{unit}": headroom(chosen, scores, naive(scores, number)).json()
+            for unit, number in renders.items()
+        },
+    }
 
 
 def naive(scores: Floats, renders: float) -> Floats:

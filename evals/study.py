@@ -19,6 +19,7 @@ from promptprobe.evals.sampling import Brief, grade, grid, held_out, sample, val
 from promptprobe.evals.statistics import Floats
 from promptprobe.evals.table import Table, tabulate
 from promptprobe.tools.sprites.world import Split
+from promptprobe.tools.toolbox import PROBED_SHARE
 
 COARSE = (3, 5, 8)
 """Steps of the coarse renders."""
@@ -73,6 +74,10 @@ def study(
         raise ValueError(f"expected a step from 1 to {steps - 1}, got {step}")
     if bench.probe:
         bench.probe.window(step)
+    if shards:  # before an hour's work is done for them
+        from promptprobe.evals.networks import collected
+
+        collected(shards, step)
     windows = sorted({step, *windows_of(bench)})
     briefs = held_out(prompts, split)
     test = tabulate(bench, briefs, seeds, windows)
@@ -88,8 +93,8 @@ def coarse_name(steps: int) -> str:
 
 
 def probed_steps(bench: Bench) -> int:
-    """A fifth of them, as the paper and the agent's tools take."""
-    return max(1, round(bench.settings.steps / 5))
+    """The share of them that the agent's tools take, a fifth as in the paper."""
+    return max(1, round(bench.settings.steps / PROBED_SHARE))
 
 
 def windows_of(bench: Bench) -> Sequence[int]:
@@ -111,11 +116,8 @@ def methods(drawn: Study) -> dict[str, Method]:
     full = time.full()
     found: dict[str, Method] = {}
     if drawn.bench.probe:
-        seen, rest = test.views[step], time.finish(step)
-        told, blind = (
-            test.shaped([prediction.score for prediction in said])
-            for said in (seen.predictions, seen.blind)
-        )
+        rest, told = time.finish(step), foretold(test, step)["probe"]
+        blind = test.shaped([prediction.score for prediction in test.views[step].blind])
         found["probe"] = Method(told, time.probe(step), rest)
         found[BLIND] = Method(blind, time.probe(step, judged=False), rest)
     for k in sorted(test.views, key=lambda k: (k != step, k)):
