@@ -1,5 +1,6 @@
 """A training that was interrupted ends where an unbroken one does."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,19 +22,24 @@ def test_an_interrupted_training_ends_with_the_same_weights(
 ) -> None:
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
 
-    def network() -> nn.Module:
+    def network() -> nn.Sequential:
         torch.manual_seed(0)
-        return nn.Conv2d(3, 1, 3, padding=1)
+        return nn.Sequential(nn.Conv2d(3, 1, 3, padding=1), nn.Linear(8, 8))
+
+    def fit(name: str, loss: Callable[[nn.Module, int], Tensor]) -> nn.Module:
+        model = network()
+        matrices = [weight for weight in model.parameters() if weight.ndim == 2]
+        return loop.fit(model, loss, steps=12, lr=0.1, out=tmp_path / name, hidden=matrices)
 
     def broken(model: nn.Module, step: int) -> Tensor:
         if step == 7:
             raise KeyboardInterrupt
         return loss(model, step)
 
-    unbroken = loop.fit(network(), loss, steps=12, lr=0.1, out=tmp_path / "unbroken")
+    unbroken = fit("unbroken", loss)
     with pytest.raises(KeyboardInterrupt):
-        loop.fit(network(), broken, steps=12, lr=0.1, out=tmp_path / "resumed")
-    resumed = loop.fit(network(), loss, steps=12, lr=0.1, out=tmp_path / "resumed")
+        fit("resumed", broken)
+    resumed = fit("resumed", loss)
     for name, value in unbroken.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     lines = (tmp_path / "resumed/loss.jsonl").read_text().splitlines()

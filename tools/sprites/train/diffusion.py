@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -180,13 +181,18 @@ def validation_prompts() -> list[str]:
     return prompts
 
 
-@torch.no_grad()
 def sheet(vae: AutoencoderTiny, tokenizer: CLIPTokenizer, model: nn.Module, path: Path) -> None:
-    """The validation prompts, a seed each."""
+    """What has been learned so far."""
+    draw_sheet(assemble(vae, tokenizer, model), path, guidance_scale=2.0)
+
+
+@torch.no_grad()
+def draw_sheet(pipeline: Any, path: Path, **settings: float) -> None:
+    """The validation prompts, a seed each, and their text beside the picture."""
     prompts = validation_prompts()
     seeds = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
-    images = assemble(vae, tokenizer, model)(
-        prompts, num_inference_steps=25, guidance_scale=2.0, generator=seeds, output_type="np"
+    images = pipeline(
+        prompts, num_inference_steps=25, generator=seeds, output_type="np", **settings
     ).images
     save_sheet(to_model(torch.from_numpy((images * 255).round().astype(np.uint8))), path, columns=6)
     path.with_suffix(".txt").write_text("\n".join(prompts) + "\n")

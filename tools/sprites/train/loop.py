@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,44 +18,63 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 CHECKPOINT_SECONDS = 120.0
+MUON = 4.0
+"""Muon's learning rate over AdamW's."""
 
 
 @dataclass
 class Training:
-    """What a checkpoint holds: the network, its moving average, the optimizer and the next step."""
+    """What a checkpoint holds: the network, its moving average, optimizers, the next step."""
 
     model: nn.Module
     average: AveragedModel
-    optimizer: torch.optim.Optimizer
+    optimizers: dict[str, torch.optim.Optimizer]
     step: int = 0
 
     def load(self, path: Path) -> None:
         state = torch.load(path, weights_only=True)
         self.step = state["step"]
-        for name in ("model", "average", "optimizer"):
-            getattr(self, name).load_state_dict(state[name])
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
 
     def save(self, path: Path) -> None:
-        parts = {
-            name: getattr(self, name).state_dict() for name in ("model", "average", "optimizer")
-        }
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
         partial = path.with_suffix(".partial")
         torch.save({"step": self.step, **parts}, partial)
         partial.replace(path)
 
-    def learn(self, loss: Callable[[nn.Module, int], Tensor], lr: float) -> float:
-        """One step; its loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+    def _parts(self) -> dict[str, Any]:
+        return {"model": self.model, "average": self.average, **self.optimizers}
+
+    def learn(self, loss: Callable[[nn.Module, int], Tensor], rate: float) -> float:
+        """One step at this share of the full learning rates; its loss."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = rate * optimizer.defaults["lr"]
         self.model.train()
         value = loss(self.model, self.step)
-        self.optimizer.zero_grad()
+        self.model.zero_grad()
         value.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
         self.average.update_parameters(self.model)
         self.step += 1
         return value.item()
+
+
+def optimizers(
+    model: nn.Module, lr: float, hidden: Sequence[nn.Parameter]
+) -> dict[str, torch.optim.Optimizer]:
+    """By name: AdamW for the model's weights, and Muon for those that are hidden matrices."""
+    matrices = {id(weight) for weight in hidden}
+    rest = [weight for weight in model.parameters() if id(weight) not in matrices]
+    found: dict[str, torch.optim.Optimizer] = {"optimizer": torch.optim.AdamW(rest, lr=lr)}
+    if hidden:
+        found["muon"] = torch.optim.Muon(
+            hidden, lr=MUON * lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+        )
+    return found
 
 
 def fit(
@@ -67,26 +87,28 @@ def fit(
     sheet: Callable[[nn.Module, Path], None] | None = None,
     decay: float = 0.2,
     ema: float = 0.999,
+    hidden: Sequence[nn.Parameter] = (),
 ) -> nn.Module:
     """Train `model` for `steps` and return its moving average, in eval mode.
 
     `loss(model, step)` draws its own batch from `step`. Learning rate: linear warm-up over 2% of
     the steps, then flat, then linear to zero over the last `decay` share. `out` receives
     `checkpoint.pt` (every two minutes), `loss.jsonl` and, where `sheet` is given, a picture beside
-    each checkpoint. Killed and called again it continues, and ends with the same weights on the
-    same device.
+    each checkpoint. AdamW moves the weights, save that Muon (Jordan et al. 2024) moves the matrices
+    in `hidden`, at MUON times the rate. Killed and called again it continues, and ends with the
+    same weights on the same device.
     """
     out.mkdir(parents=True, exist_ok=True)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on a CPU
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema))
-    training = Training(model, average, torch.optim.AdamW(model.parameters()))
+    training = Training(model, average, optimizers(model, lr, hidden))
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
         training.load(checkpoint)
     first, saved = training.step, time.monotonic()
     for step in tqdm(range(first, steps), initial=first, total=steps, desc=out.name):
         rate = min((step + 1) / (0.02 * steps), 1, (steps - step) / (decay * steps))
-        value = training.learn(loss, lr * rate)
+        value = training.learn(loss, rate)
         with (out / "loss.jsonl").open("a") as log:
             log.write(json.dumps({"step": step, "loss": round(value, 5)}) + "\n")
         if time.monotonic() - saved > CHECKPOINT_SECONDS or step + 1 == steps:
