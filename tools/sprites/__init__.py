@@ -24,5 +24,6 @@ class BuiltIn(NamedTuple):
 
 MODELS = {
     "sprites": BuiltIn(WEIGHTS / "pipeline", WEIGHTS / "probe", 2.0),
+    "sprites-flow": BuiltIn(WEIGHTS / "flow", WEIGHTS / "flow-probe", 1.0),
 }
 PIPELINE, PROBE, _ = MODELS["sprites"]
