@@ -46,7 +46,7 @@ async def aoptimize_prompt(
 
     Args:
         brief: what the picture should show; every score is against it.
-        model: "sprites", a local diffusers folder, a hub id, or a loaded pipeline.
+        model: "sprites" or "sprites-flow", a diffusers folder, a hub id, or a loaded pipeline.
         generation: how images are made; None in a field takes the model's default.
         llm: name of a model at an OpenAI-compatible endpoint (OPENAI_BASE_URL, OPENAI_API_KEY).
         prompts: your own rewrites, tried in their order instead of an LLM's.

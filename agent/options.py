@@ -49,7 +49,7 @@ def add_model(group: argparse._ArgumentGroup) -> None:
         "--model",
         default="sprites",
         metavar="M",
-        help="sprites (built in, the default), or a diffusers folder or hub "
+        help="sprites (the default) or sprites-flow, both built in, or a diffusers folder or hub "
         "id of a Stable Diffusion, FLUX.1, Qwen-Image, Z-Image or PixArt-Sigma pipeline",
     )
     add(

@@ -81,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     one = command("verify", "whether a probe is whole and, with --model, made for that model")
     one.add_argument("probe", metavar="PROBE", help=PROBE)
-    one.add_argument("--model", metavar="M", help="sprites, a diffusers folder, or a hub id")
+    one.add_argument("--model", metavar="M", help="sprites[-flow], a diffusers folder, or a hub id")
     add_pictures(one)
     return parser
 

@@ -23,7 +23,7 @@ class RunSettings(Record):
     """What a run was asked to do."""
 
     brief: Text
-    model: str = Field(description="sprites, a folder, a hub id; or the class of an object")
+    model: str = Field(description="a built-in one, a folder, a hub id; or the class of an object")
     pipeline: str = Field("", description="class name of the model's diffusers pipeline")
     generation: Generation = Field(description="the model's defaults filled in")
     scorer: str | None = Field(None, description="None: the model's own")

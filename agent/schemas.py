@@ -63,8 +63,8 @@ class OptimizeRequest(Request):
     )
     model: Text = Field(
         "sprites",
-        description='"sprites" (built in), a diffusers folder, or a Hugging Face hub id of a '
-        "Stable Diffusion, FLUX.1, Qwen-Image, Z-Image or PixArt-Sigma pipeline",
+        description='"sprites" or "sprites-flow" (built in), a diffusers folder, or a Hugging Face '
+        "hub id of a Stable Diffusion, FLUX.1, Qwen-Image, Z-Image or PixArt-Sigma pipeline",
     )
     llm: Text | None = Field(
         None, description="name of an LLM behind the server's OPENAI_BASE_URL, to propose rewrites"

@@ -46,7 +46,12 @@ def build_parser() -> argparse.ArgumentParser:
         EXAMPLES,
     )
     add = parser.add_argument
-    add("--model", required=True, metavar="M", help="sprites, a diffusers folder, or a hub id")
+    add(
+        "--model",
+        required=True,
+        metavar="M",
+        help="sprites[-flow], a diffusers folder, or a hub id",
+    )
     add(
         "--prompts", type=Path, metavar="FILE",
         help='one a line, or .jsonl with {"prompt": ..., "scene": ..., "split": ...}',

@@ -79,9 +79,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_scenes(one: argparse.ArgumentParser, name: str) -> None:
-    """Of an eval on held-out scenes of the built-in model."""
+    """Of an eval on held-out scenes with a built-in model."""
     one.epilog = (
-        "On held-out scenes, with images that the built-in model draws here and now. Every figure "
+        "On held-out scenes, with images that a built-in model draws here and now. Every figure "
         "has a 95% interval from a bootstrap over scenes."
     )
     for option, default, what in (
@@ -153,7 +153,7 @@ def shapes(text: str) -> tuple[str, ...]:
 
 
 def on_scenes(options: argparse.Namespace) -> dict[str, Any]:
-    """The report of an eval on the built-in model's scenes."""
+    """The report of an eval on a built-in model's scenes."""
     from promptprobe.evals import gain, model
     from promptprobe.evals.bench import open_bench
 

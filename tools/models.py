@@ -28,7 +28,7 @@ DEFAULTS = Generation()
 MADE_FOR_FLOAT16 = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 """The others overflow in it, and were made for bfloat16."""
 HELP = (
-    'give "sprites" (built in), a folder in diffusers\' format, or the Hugging '
+    'give "sprites" or "sprites-flow" (built in), a folder in diffusers\' format, or the Hugging '
     "Face hub id of a Stable Diffusion (1.x to 3.5, XL), FLUX.1, Qwen-Image, Z-Image or "
     "PixArt-Sigma pipeline"
 )
@@ -61,7 +61,7 @@ def open_toolbox(
     """The agent's tools for a model.
 
     Args:
-        model: "sprites", a local folder, a hub id, or a loaded pipeline.
+        model: "sprites" or "sprites-flow", a local folder, a hub id, or a loaded pipeline.
         generation: how images are made; what is None takes the model's own default.
         scorer: who judges; None takes "sprites" for the built-in models and a CLIP for others.
         probe: the name of a built-in model for its own, folder or hub id of a trained probe; None

@@ -162,11 +162,19 @@ def test_guidance_is_what_the_official_pipeline_takes(pndm_folder: Path, xl_fold
     assert open_model(xl_folder).generation.guidance == 5.0
 
 
-def test_the_built_in_model_opens_with_its_own_defaults():
-    toolbox = open_toolbox()
+@pytest.mark.parametrize(("name", "guidance"), [("sprites", 2.0), ("sprites-flow", 1.0)])
+def test_a_built_in_model_opens_with_its_own_defaults_and_draws(
+    name: str, guidance: float, tmp_path: Path
+):
+    toolbox = open_toolbox(name)
     used = toolbox.settings_used
-    assert (used.steps, used.guidance, used.height, used.width) == (25, 2.0, 64, 64)
-    assert toolbox.model_name == "sprites"
+    assert (used.steps, used.guidance, used.height, used.width) == (25, guidance, 64, 64)
+    assert toolbox.model_name == name
+    brief = "a red star"
+    asked = [Candidate(prompt=brief, seed=seed) for seed in range(4)]
+    drawn = toolbox.render(asked, [None] * len(asked), tmp_path)
+    scores = toolbox.score(brief, [one.image for one in drawn if one.image])
+    assert sum(score.correct or False for score in scores) >= 3
 
 
 def test_loading_prints_nothing(ddim_folder: Path, capfd: pytest.CaptureFixture[str]):

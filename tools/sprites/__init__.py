@@ -1,6 +1,6 @@
-"""Sprites: the built-in text-to-image model, its world and its judges.
+"""Sprites: the built-in text-to-image models, their world and its judges.
 
-No real image model: it knows twelve nouns and seven colours (see weights/README.md).
+No real image models: they know twelve nouns and seven colours (see weights/README.md).
 """
 
 from pathlib import Path
