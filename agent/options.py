@@ -55,8 +55,8 @@ def add_model(group: argparse._ArgumentGroup) -> None:
     add(
         "--scorer",
         metavar="S",
-        help="sprites, clip:sprites (its small CLIP), or clip:FOLDER_OR_HUB_ID (default: the "
-        "model's)",
+        help="sprites, clip:sprites (its small CLIP), critic:sprites (how well formed), or "
+        "clip:FOLDER_OR_HUB_ID (default: the model's)",
     )
     add(
         "--probe",

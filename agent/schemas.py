@@ -71,7 +71,8 @@ class OptimizeRequest(Request):
     )
     scorer: Text | None = Field(
         None,
-        description='"sprites", "clip:sprites" (its small CLIP) or "clip:FOLDER_OR_HUB_ID"; none: '
+        description='"sprites", "clip:sprites" (its small CLIP), "critic:sprites" (only how '
+        'well formed a picture is) or "clip:FOLDER_OR_HUB_ID"; none: '
         "the model's own default",
     )
     probe: Text | None = Field(

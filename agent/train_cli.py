@@ -63,8 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add(
         "--scorer", action="append", required=True, metavar="S",
-        help="sprites, clip:sprites, or clip:FOLDER_OR_HUB_ID; may be repeated: the first one "
-        "judges previews too",
+        help="sprites, clip:sprites, critic:sprites, or clip:FOLDER_OR_HUB_ID; may be repeated: "
+        "the first one judges previews too",
     )  # fmt: skip
     add("--out", type=Path, required=True, metavar="DIR", help="shards, and the probe in DIR/probe")
     add("--seeds", type=whole(MOST), default=8, metavar="N", help="seeds of each prompt (8)")

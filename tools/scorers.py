@@ -1,4 +1,4 @@
-"""Judges of finished images: the sprites scorer, a CLIP model, or the caller's own function.
+"""Judges of finished images: the sprites scorer, a critic, a CLIP, or the caller's own function.
 
 A judge that fails leaves an image unscored, with the reason; it never yields a zero, which would
 read as "this picture is bad".
@@ -21,7 +21,7 @@ from promptprobe.tools.sprites import CLIP
 Pictures = Sequence[Image.Image]
 ScoreImages = Callable[[str, Pictures], list[Score]]
 KNOWN = (
-    '"sprites", "clip:sprites", "clip:FOLDER_OR_HUB_ID", '
+    '"sprites", "critic:sprites", "clip:sprites", "clip:FOLDER_OR_HUB_ID", '
     "or in Python a callable (brief, image) -> float or Score"
 )
 NO_SECOND_JUDGE = "no second judge for this model"
@@ -60,6 +60,8 @@ def open_scorer(spec: str | Callable[..., Any], device: str = "cpu") -> Scorer:
         return Scorer(getattr(spec, "__name__", type(spec).__name__), _each(spec))
     if spec == "sprites":
         return Scorer("sprites", _sprites)
+    if spec == "critic:sprites":
+        return Scorer(spec, _sprites_critic)
     if isinstance(spec, str) and spec.startswith("clip:") and spec.removeprefix("clip:").strip():
         source = spec.removeprefix("clip:").strip()
         return Scorer(spec, _clip(str(CLIP) if source == "sprites" else source, device))
@@ -109,6 +111,12 @@ def _sprites(brief: str, images: Pictures) -> list[Score]:
     from promptprobe.tools.sprites.scorer import score_images
 
     return score_images(brief, _canvas(images))
+
+
+def _sprites_critic(_: str, images: Pictures) -> list[Score]:
+    from promptprobe.tools.sprites.critic import score_images
+
+    return score_images(_canvas(images))
 
 
 def _sprites_segments(brief: str, images: Pictures) -> list[Score]:

@@ -62,7 +62,7 @@ def test_a_score_without_value_and_reason_gets_a_reason():
 
 @pytest.mark.parametrize("spec", ["beauty", "clip:", "", "sprite"])
 def test_an_unknown_scorer_lists_the_known_ones(spec: str):
-    with pytest.raises(ValueError, match=r'unknown scorer .*known: "sprites", "clip:sprites"'):
+    with pytest.raises(ValueError, match=r'unknown scorer .*known: "sprites", "critic:sprites"'):
         open_scorer(spec)
 
 
@@ -104,6 +104,17 @@ def test_the_sprites_second_judge_sees_colour_and_noun_at_any_size():
     assert right.correct is True
     assert wrong.correct is False
     assert large.correct is True
+
+
+def test_the_critic_knows_a_clean_drawing_whatever_was_asked_for():
+    clean = drawn(RED_CAT, 3)
+    noise = np.random.default_rng(0).normal(0, 40, (64, 64, 3))
+    noisy = Image.fromarray((np.asarray(clean) + noise).clip(0, 255).astype(np.uint8))
+    ghost = Image.blend(clean, drawn(Scene((Thing("house", "green"),)), 5), 0.4)
+    critic = open_scorer("critic:sprites")
+    scores = [score.value or 0 for score in critic("a blue car", [clean, noisy, ghost])]
+    assert scores[0] > 0.8 > 0.6 > max(scores[1:])
+    assert scores[0] == pytest.approx(critic("a red cat", [clean])[0].value, abs=1e-5)
 
 
 def test_other_models_have_no_second_judge_and_say_so():

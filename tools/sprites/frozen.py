@@ -41,6 +41,7 @@ def fingerprints() -> dict[str, str]:
         "language": digest(_wordings(sample)),
         "judges": digest(_verdicts(sample)),
         "detector": files([WEIGHTS / "detector.safetensors"]),
+        "critic": files([WEIGHTS / "critic.safetensors"]),
         "clip": files(sorted(CLIP.rglob("*"))),
         **{name: files(sorted(one.pipeline.rglob("*"))) for name, one in MODELS.items()},
     }

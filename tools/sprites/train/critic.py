@@ -1,0 +1,111 @@
+"""Trains the critic: clean drawings against spoiled and half-formed ones.
+
+`python -m promptprobe.tools.sprites.train.critic --out DIR` (a few minutes on two CPU cores). The
+label is what an eye would miss: the share of the drawing's ink that is wrong. An earlier critic was
+told the share of noise instead, and held clean drawings for noisy ones: little noise does not show.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, relu
+
+from promptprobe.tools.sprites import PIPELINE
+from promptprobe.tools.sprites.critic import Critic
+from promptprobe.tools.sprites.language import word
+from promptprobe.tools.sprites.train.data import batch
+from promptprobe.tools.sprites.train.diffusion import build_scheduler, tokenize
+from promptprobe.tools.sprites.train.loop import fit
+from promptprobe.tools.sprites.world import Scene
+
+BATCH = 48
+UNSEEN = 0.06
+"""A difference up to this, of a range of 2, shows to nobody."""
+FORMING = 700
+"""Of 1000 times, those from here on leave a picture half-formed; sigma is above 1.4 there."""
+GROUND = 4
+"""Pixels along a side of the corner that shows the plain ground."""
+
+
+def quality(spoiled: Tensor, clean: Tensor) -> Tensor:
+    """1 - the share of the ink that is wrong, [batch], 0 where as much is wrong as was drawn."""
+    ground = clean[:, :, :GROUND, :GROUND].amax((2, 3), keepdim=True)
+    ink = (clean - ground).abs().mean(1).sum((1, 2))
+    wrong = relu((spoiled - clean).abs() - UNSEEN).mean(1).sum((1, 2))
+    return (1 - wrong / ink.clamp_min(1.0)).clamp(0, 1)
+
+
+@torch.no_grad()
+def lesson(pipeline: StableDiffusionPipeline, step: int) -> tuple[Tensor, Tensor]:
+    """Pictures [BATCH, 3, 64, 64] and their quality [BATCH]: half of them half-formed, a quarter
+    blurred, noisy or ghosted, a quarter as drawn or as the autoencoder gives them back."""
+    clean, _, chosen = batch(step, BATCH)
+    generator = torch.Generator().manual_seed(step)
+    half, quarter = BATCH // 2, BATCH // 4
+    made = clean.clone()
+    made[:half] = half_formed(pipeline, clean[:half], chosen[:half], step)
+    made[half : half + quarter] = spoiled(clean[half : half + quarter], generator)
+    rest = slice(half + quarter, half + quarter + quarter // 2)
+    made[rest] = pipeline.vae.decode(pipeline.vae.encode(clean[rest]).latents).sample
+    made = made.clamp(-1, 1)
+    return made, quality(made, clean)
+
+
+def half_formed(
+    pipeline: StableDiffusionPipeline, clean: Tensor, chosen: list[Scene], step: int
+) -> Tensor:
+    """What Sprites takes the drawings for, through noise of any strength."""
+    rng, scheduler = np.random.default_rng([step, 21]), build_scheduler()
+    generator = torch.Generator().manual_seed(step)
+    tokens = tokenize(pipeline.tokenizer, [word(scene, rng, "plain") for scene in chosen])
+    latents = pipeline.vae.encode(clean).latents * pipeline.vae.config.scaling_factor
+    noise = torch.randn(latents.shape, generator=generator)
+    t = torch.randint(FORMING, 1000, (len(latents),), generator=generator)
+    noisy = scheduler.add_noise(latents, noise, t)
+    told = pipeline.text_encoder(tokens).last_hidden_state
+    velocity = pipeline.unet(noisy, t, encoder_hidden_states=told).sample
+    kept = scheduler.alphas_cumprod[t][:, None, None, None]
+    x0 = kept.sqrt() * noisy - (1 - kept).sqrt() * velocity
+    seen: Tensor = pipeline.vae.decode(x0 / pipeline.vae.config.scaling_factor).sample
+    return seen
+
+
+def spoiled(clean: Tensor, generator: torch.Generator) -> Tensor:
+    """A third blurred, a third noisy, a third with another drawing's ghost, more or less."""
+    third = len(clean) // 3
+    much = torch.rand(len(clean), 1, 1, 1, generator=generator)
+    blurred = avg_pool2d(clean, 5, 1, 2, count_include_pad=False)
+    noisy = clean + 0.4 * torch.randn(clean.shape, generator=generator)
+    other = torch.cat([blurred[:third], noisy[third : 2 * third], clean.roll(1, 0)[2 * third :]])
+    return torch.lerp(clean, other, much)
+
+
+def loss(pipeline: StableDiffusionPipeline, model: nn.Module, step: int) -> Tensor:
+    images, wanted = lesson(pipeline, step)
+    return binary_cross_entropy_with_logits(model(images), wanted)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=600)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    pipeline = StableDiffusionPipeline.from_pretrained(PIPELINE, use_safetensors=True)
+    model = fit(
+        Critic(), partial(loss, pipeline), steps=options.steps, lr=2e-3, out=options.out, ema=0.99
+    )
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, options.out / "critic.safetensors")
+
+
+if __name__ == "__main__":
+    main()
