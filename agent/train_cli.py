@@ -72,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--probed", type=_counts, default=(), metavar="K,...",
         help="numbers of steps to learn from (1,2,3,5,8,10 of 25)",
     )  # fmt: skip
-    add("--epochs", type=whole(MOST), default=12, metavar="N", help="of training, at most (12)")
+    add("--epochs", type=whole(MOST), default=30, metavar="N", help="of training, at most (30)")
     add("--json", action="store_true", help="print the card on stdout")
     add_pictures(parser)
     return parser

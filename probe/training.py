@@ -37,7 +37,7 @@ BLIND = 0.15
 class Plan:
     """How long and how fast."""
 
-    epochs: int = 20
+    epochs: int = 30
     """At most."""
     patience: int = 4
     """Epochs without a better rank on validation before stopping."""

@@ -14,7 +14,7 @@ import pytest
 
 from promptprobe.__main__ import main
 from promptprobe.probe.prediction import CARD, WEIGHTS, load_probe
-from promptprobe.tools.sprites import PROBE
+from promptprobe.tools.sprites import MODELS, PROBE
 from tests.hub import REPOSITORY, Hub, serving
 
 ROOT = Path(__file__).parents[2]
@@ -37,17 +37,19 @@ def change(folder: Path, **fields: object) -> None:
     (folder / CARD).write_text(json.dumps(card | fields))
 
 
-def test_list_shows_the_shipped_probe_and_why_another_is_broken(
+def test_list_shows_the_shipped_probes_and_why_another_is_broken(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / WEIGHTS).write_bytes(b"garbage")
     assert main(["probes", "list", str(folder.parent)]) == 0
     shown = capsys.readouterr().out
-    assert re.search(r"sprites +sprites +sprites score +5 of 25 +0\.\d{3} +20480", shown)
+    for name in MODELS:
+        assert re.search(rf"{name} +{name} +sprites score +\d+ of 25 +0\.\d{{3}} +\d+", shown)
     assert re.search(rf"{folder} +- .*{WEIGHTS} is truncated or not the file", shown)
     assert main(["probes", "list", str(folder.parent), "--json"]) == 0
-    shipped, broken = json.loads(capsys.readouterr().out)["probes"]
-    assert (shipped["probe"], shipped["windows"], shipped["problem"]) == ("sprites", [5], "")
+    *shipped, broken = json.loads(capsys.readouterr().out)["probes"]
+    assert [one["probe"] for one in shipped] == list(MODELS)
+    assert all(5 in one["windows"] and not one["problem"] for one in shipped)
     assert (broken["folder"], broken["targets"]) == (str(folder), [])
     assert "truncated" in broken["problem"]
 

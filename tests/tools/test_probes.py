@@ -13,7 +13,7 @@ from promptprobe.probe.prediction import CARD, MOST_BYTES, WEIGHTS, load_probe
 from promptprobe.tools.models import open_toolbox
 from promptprobe.tools.probes import list_probes, locate_probe, verify_probe
 from promptprobe.tools.records import Generation
-from promptprobe.tools.sprites import PROBE
+from promptprobe.tools.sprites import MODELS, PROBE
 from tests.hub import COMMIT, REPOSITORY, Hub, serving
 
 
@@ -133,18 +133,16 @@ def test_an_unknown_probe_is_refused_before_the_model_is_opened() -> None:
 # Lists and checks
 
 
-def test_folders_are_searched_two_deep_and_the_shipped_probe_is_always_there(
+def test_folders_are_searched_two_deep_and_the_shipped_probes_are_always_there(
     tmp_path: Path,
 ) -> None:
     for place in ("here", "a/b/too", "a/b/c/not"):
         shutil.copytree(PROBE, tmp_path / place)
     (tmp_path / "empty").mkdir()
-    shipped, *found = list_probes([tmp_path / "a", tmp_path])
-    assert (shipped.probe, shipped.targets, shipped.windows) == (
-        "sprites",
-        ("sprites score",),
-        (5,),
-    )
+    shipped, flow, *found = list_probes([tmp_path / "a", tmp_path])
+    assert (shipped.probe, flow.probe) == ("sprites", "sprites-flow")
+    for one in (shipped, flow):
+        assert one.targets[0] == "sprites score" and 5 in one.windows and not one.problem
     assert [row.folder for row in found] == [tmp_path / "a/b/too", tmp_path / "here"]
     assert found[0].model_copy(update={"probe": "sprites", "folder": PROBE}) == shipped
     assert found[0].ranks[0] is not None and 0.5 < found[0].ranks[0] < 1
@@ -155,7 +153,7 @@ def test_a_broken_folder_is_listed_with_what_is_wrong(tmp_path: Path) -> None:
         shutil.copytree(PROBE, tmp_path / place)
     (tmp_path / "half" / CARD).unlink()
     (tmp_path / "bytes" / CARD).write_bytes(bytes(range(256)))
-    _, scrambled, half, whole = list_probes([tmp_path])
+    scrambled, half, whole = list_probes([tmp_path])[len(MODELS) :]
     assert "is no card of a probe" in scrambled.problem and scrambled.model is None
     assert f"{CARD}: No such file" in half.problem
     assert whole.problem == ""
