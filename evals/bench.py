@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ class Bench:
     """The second judge, which never selects."""
     probe: Any = None
     """A `probe.prediction.Probe`, checked against the model; None where none is shipped."""
+    further: Mapping[str, Judge] = field(default_factory=dict)
+    """Judges of the probe's other targets, by the target's name."""
 
     def nfe(self, start: int = 0, stop: int = 0, *, of: int = 0) -> int:
         """Denoiser evaluations from step to step of a full render, or one `of` other steps."""
@@ -68,4 +70,17 @@ def open_bench(model: str = "sprites", guidance: float | None = None) -> Bench:
     probe = load_probe(folder) if folder.is_dir() else None
     if probe:
         check(probe.card, facts_of(opened.family, settings))
-    return Bench(model, opened.family, settings, score_images, judge_images, probe)
+    further = (
+        {target.name: judge_of(target.name) for target in probe.card.targets[1:]} if probe else {}
+    )
+    return Bench(model, opened.family, settings, score_images, judge_images, probe, further)
+
+
+def judge_of(target: str) -> Judge:
+    """The scorer that a probe's target is named after. ValueError: there is none of that name."""
+    from PIL import Image
+
+    from promptprobe.tools.scorers import open_scorer
+
+    scorer = open_scorer(target.removesuffix(" score"))
+    return lambda brief, images: scorer(brief, [Image.fromarray(image) for image in images])

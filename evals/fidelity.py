@@ -7,6 +7,7 @@ sprites scorer; the target is its score of the finished image.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from promptprobe.evals import learned, pairing, rules
 from promptprobe.evals.diagnosis import diagnosis, doubt, prior, verdicts
 from promptprobe.evals.rivals import (
     BUDGET,
-    Method,
+    Cost,
     at_budget,
     choice,
     curve,
@@ -46,26 +47,29 @@ def report(drawn: Study) -> dict[str, Any]:
     scores, found = test.scores, methods(drawn)
     best = found[drawn.predictor]
     chosen = choice(best, scores, full)
+    ruled = ruling(drawn)
+    rule = ruled[drawn.predictor].best if drawn.predictor in ruled else None
     curves = [drawn.predictor, f"{RIVAL} at step {drawn.step}", coarse_name(drawn.step)]
     return {
         **setting(drawn),
-        **figures(best, scores, drawn.threshold),
+        **figures(best.guesses, scores, drawn.threshold),
         "at_budget": at_budget(best, scores, full),
         "headroom": {name: curve(found[name], scores, full) for name in curves}
         | {"naive best-of-n": naive_curve(scores, full)},
         "baselines": {
-            name: figures(method, scores, drawn.threshold)
+            name: figures(method.guesses, scores, drawn.threshold)
             | {
                 "predictor_minus_this": {
                     "pairwise": pairwise(best.guesses, scores, method.guesses).json(),
                     "pcc": pcc_gain(best.guesses, method.guesses, scores).json(),
                 },
-                "at_budget": at_budget(method, scores, full, chosen),
+                "at_budget": at_budget(method, scores, full, chosen, rule),
             }
             for name, method in found.items()
             if name != drawn.predictor
         },
-        "rungs": rungs(drawn, chosen),
+        "rungs": rungs(drawn, chosen, ruled),
+        "further_targets": further(drawn),
         "over_steps": over_steps(drawn),
         **unsure(drawn, best.guesses),
         "words": blame(drawn),
@@ -99,19 +103,28 @@ def setting(drawn: Study) -> dict[str, Any]:
     }
 
 
-def figures(method: Method, scores: Floats, threshold: float) -> dict[str, Any]:
-    """How well a method's guesses rank within a prompt, and over all."""
-    return {
-        "within": within(method.guesses, scores),
-        "pooled": pooled(method.guesses, scores, threshold),
-    }
+def figures(guesses: Floats, scores: Floats, threshold: float) -> dict[str, Any]:
+    """How well guesses rank within a prompt, and over all."""
+    return {"within": within(guesses, scores), "pooled": pooled(guesses, scores, threshold)}
 
 
-def rungs(drawn: Study, chosen: Floats) -> dict[str, Any]:
-    """The rule within the budget that recovers most on validation, and what it does on test."""
+@dataclass(frozen=True)
+class Ruled:
+    """A rule within the budget and what it finishes."""
+
+    rule: rules.Rule
+    cost: Cost
+    """Of a prompt."""
+    best: Floats
+    """Score of the best that it finishes, [prompt]."""
+
+
+def ruling(drawn: Study) -> dict[str, Ruled]:
+    """By who looks, the rule within the budget that recovers most on validation, on test."""
     test, known, time = drawn.test, drawn.known, drawn.clock
-    seeds, full = test.scores.shape[1], time.full()
-    found: dict[str, Any] = {}
+    seeds = test.scores.shape[1]
+    most = BUDGET * time.full().nfe * seeds
+    found: dict[str, Ruled] = {}
     for name, look in (("probe", time.probe), (RIVAL, time.preview)):
         guesses, fresh = (
             {k: said[name] for k in table.views if name in (said := foretold(table, k))}
@@ -121,16 +134,42 @@ def rungs(drawn: Study, chosen: Floats) -> dict[str, Any]:
             rule: rules.cost(rule, seeds, look, time.finish)
             for rule in rules.rules(sorted(guesses), seeds)
         }
-        most = BUDGET * full.nfe * seeds
         affordable = {rule: cost.nfe for rule, cost in costs.items() if cost.nfe <= most}
-        if not affordable:
-            continue
-        rule = rules.choose(affordable, guesses, known.scores)
-        best = rules.best_kept(rule, fresh, test.scores)
+        if affordable:
+            rule = rules.choose(affordable, guesses, known.scores)
+            found[name] = Ruled(rule, costs[rule], rules.best_kept(rule, fresh, test.scores))
+    return found
+
+
+def rungs(drawn: Study, chosen: Floats, ruled: dict[str, Ruled]) -> dict[str, Any]:
+    """What the rules recover, beside one look of the predictor and beside each other."""
+    scores = drawn.test.scores
+    return {
+        name: {
+            "rule": ", ".join(f"after {k} steps keep {keep}" for k, keep in one.rule),
+            **worth(one.best, scores, one.cost, drawn.clock.full()),
+            "minus_one_look_of_the_predictor": headroom(one.best, scores, chosen).json(),
+            "minus_the_rule_of": {
+                other: headroom(one.best, scores, theirs.best).json()
+                for other, theirs in ruled.items()
+                if other != name
+            },
+        }
+        for name, one in ruled.items()
+    }
+
+
+def further(drawn: Study) -> dict[str, Any]:
+    """What the probe foretells of its other targets, told what the scorer saw, and not."""
+    test, probe = drawn.test, drawn.bench.probe
+    found: dict[str, Any] = {}
+    for name, both in test.views[drawn.step].further.items():
+        [median] = [target.median for target in probe.card.targets if target.name == name]
+        told, blind = (test.shaped([one.score for one in said]) for said in both)
+        scores = test.further[name]
         found[name] = {
-            "rule": ", ".join(f"after {k} steps keep {keep}" for k, keep in rule),
-            **worth(best, test.scores, costs[rule], full),
-            "minus_one_look_of_the_predictor": headroom(best, test.scores, chosen).json(),
+            **figures(told, scores, median),
+            "blind": figures(blind, scores, median),
         }
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -37,6 +37,8 @@ class View:
     """By the probe, which is told so; empty where there is none for this number of steps."""
     blind: list[Any]
     """By the probe without that."""
+    further: dict[str, tuple[list[Any], list[Any]]] = field(default_factory=dict)
+    """By the probe of its other targets, told what the scorer saw and not."""
 
 
 def look(bench: Bench, pairs: Sequence[Pair], windows: Sequence[int]) -> Looked:
@@ -68,8 +70,13 @@ def view(bench: Bench, pairs: Sequence[Pair], looked: Looked, k: int) -> View:
     probe, trace = bench.probe_at(k), looked.traces[k]
     if probe is None:
         return View(seen, [], [])
-    told = probe.predict(trace, k, look_of(seen, seen, trace))
-    return View(seen, told, probe.predict(trace, k))
+    told = look_of(seen, seen, trace)
+    further = {
+        target.name: (probe.predict(trace, k, told, place), probe.predict(trace, k, None, place))
+        for place, target in enumerate(probe.card.targets)
+        if target.name in bench.further
+    }
+    return View(seen, probe.predict(trace, k, told), probe.predict(trace, k), further)
 
 
 def glance(bench: Bench, prompts: Sequence[str], images: Images) -> list[Score]:

@@ -1,17 +1,15 @@
 """Rivals that are networks, trained here and now on a collection of `promptprobe train`.
 
 The paper's CNN (Diffusion Probe, arXiv 2602.23783): mean and deviation over words of each layer's
-maps, residual blocks, MSE. And our own with a part of what it is told taken away: what each part is
-worth.
+maps, residual blocks, MSE. Our own with one thing changed (variants.py). And our own on a coarse
+path (coarse.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,57 +18,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from promptprobe.evals.bench import Bench
 from promptprobe.evals.clock import Clock
-from promptprobe.evals.rivals import Method
+from promptprobe.evals.coarse import retraced
+from promptprobe.evals.rivals import Cost, Method
 from promptprobe.evals.statistics import Floats
 from promptprobe.evals.table import Table
+from promptprobe.evals.variants import EPOCHS, VARIANTS, Variant
+from promptprobe.probe.card import Target
 from promptprobe.probe.lessons import Parts, School, scale, split
 from promptprobe.probe.network import FLOOR, Block
 from promptprobe.probe.shards import Collection, Examples, read_collection, read_shards
-from promptprobe.probe.training import Plan, fit
+from promptprobe.probe.training import fit
 
-EPOCHS = 6
+PAPER = "the paper's CNN"
 BATCH = 128
 LR = 2e-3
 WIDTH = 48
-
-Part = Callable[[Examples], Examples]
-
-
-def _without(*names: str) -> Part:
-    def of(examples: Examples) -> Examples:
-        nothing: dict[str, Any] = {
-            name: torch.zeros_like(getattr(examples, name)) for name in names
-        }
-        return replace(examples, **nothing)
-
-    return of
-
-
-def _unseen(examples: Examples) -> Examples:
-    nobody = [
-        row.model_copy(
-            update={
-                "previews": tuple(
-                    seen.model_copy(update={"score": None, "words": (None,) * len(row.words)})
-                    for seen in row.previews
-                )
-            }
-        )
-        for row in examples.rows
-    ]
-    return replace(examples, rows=tuple(nobody))
-
-
-ABLATIONS: dict[str, Part] = {
-    "our network, retrained": lambda examples: examples,
-    "... without attention": _without("maps"),
-    "... without attention and gap (a trained judge of previews)": _without("maps", "gap"),
-    "... without the judge's look": _unseen,
-    "... attention alone": lambda examples: _unseen(_without("x0", "gap")(examples)),
-}
-UNJUDGED = ("... without the judge's look", "... attention alone")
-"""These need no preview decoded and judged."""
 
 
 class PaperCNN(nn.Module):
@@ -112,7 +76,7 @@ def collected(shards: Path, step: int) -> Collection:
     return collection
 
 
-def rivals(shards: Path, test: Table, step: int, clock: Clock) -> dict[str, Method]:
+def rivals(shards: Path, test: Table, step: int, clock: Clock, bench: Bench) -> dict[str, Method]:
     """Each network trained on the collection's training scenes after `step` steps, on test.
 
     ValueError: broken shards, or a collection without this number of steps.
@@ -124,17 +88,27 @@ def rivals(shards: Path, test: Table, step: int, clock: Clock) -> dict[str, Meth
     parts = split(known, target)
     scales = (scale(known, parts.train, target),)
     rest, blind = clock.finish(step), clock.probe(step, judged=False)
-    found = {
-        "the paper's CNN": Method(
-            test.shaped(_paper(School(known, scales), parts, fresh)), blind, rest
-        )
-    }
-    for name, part in ABLATIONS.items():
-        network = fit(School(part(known), scales), parts, Plan(epochs=EPOCHS))
-        said = School(part(fresh), scales).predict(network, range(len(fresh)), 0)
-        cost = clock.probe(step, judged=name not in UNJUDGED)
-        found[name] = Method(test.shaped(said.logit[:, 0].sigmoid().numpy()), cost, rest)
+    paper = _paper(School(known, scales), parts, fresh)
+    found = {PAPER: Method(test.shaped(paper), blind, rest)}
+    for name, variant in VARIANTS.items():
+        guesses = test.shaped(_taught(variant, known, parts, scales, fresh))
+        found[name] = Method(guesses, clock.probe(step, judged=variant.judged), rest)
+    coarse, fresh = (retraced(bench, examples, step) for examples in (known, fresh))
+    guesses = test.shaped(_taught(Variant(), coarse, parts, scales, fresh))
+    look = clock.full(step) + Cost(0, clock.capture + clock.predict)
+    found[f"our network on a coarse path of {step} steps"] = Method(guesses, look, clock.full())
     return found
+
+
+def _taught(
+    variant: Variant, known: Examples, parts: Parts, scales: tuple[Target, ...], fresh: Examples
+) -> Floats:
+    """Guesses of `fresh` by a network that learned from `known`."""
+    school = School(variant.told(known), scales)
+    network = fit(school, variant.taught(parts), variant.plan, objective=variant.objective)
+    said = School(variant.told(fresh), scales).predict(network, range(len(fresh)), 0)
+    guesses: Floats = said.logit[:, 0].sigmoid().double().numpy()
+    return guesses
 
 
 def at_window(examples: Examples, place: int) -> Examples:

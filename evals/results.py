@@ -23,7 +23,12 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
             f"- rungs chosen on validation, {name}: {rung['rule']} ({rung['share_of_nfe']:.0%} of "
             f"the NFE): recovers {percent(rung['recovered'])}, "
             f"{percent(rung['minus_naive_at_equal_nfe'])} more than naive best-of-n there"
+            + "".join(
+                f", {percent(more)} more than the rule of the {other}"
+                for other, more in rung["minus_the_rule_of"].items()
+            )
         )
+    yield from _further(report["further_targets"])
     yield from _sureness(report)
     yield from _words(report["words"])
     yield from _training(report["for_training"])
@@ -36,9 +41,9 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
 def _rivals(report: dict[str, Any]) -> Iterator[str]:
     yield (
         "| guessed by | rank within a prompt | PCC | Spearman | AUC | headroom recovered within "
-        f"{report['budget']:.0%} of the NFE | the predictor recovers more by |"
+        f"{report['budget']:.0%} of the NFE | the predictor recovers more by | its rule, by |"
     )
-    yield "|---" * 7 + "|"
+    yield "|---" * 8 + "|"
     yield _row(f"**{report['predictor']}**", report)
     for name, row in report["baselines"].items():
         yield _row(name, row)
@@ -51,9 +56,21 @@ def _row(name: str, row: dict[str, Any]) -> str:
         figure(row["within"]["pairwise"]),
         *(figure(row["pooled"][measure]) for measure in ("pcc", "srcc", "auc")),
         f"{percent(point['recovered'])}, keeping {point['keep']}" if point else "costs more",
-        percent(point["predictor_minus_this"]) if "predictor_minus_this" in point else "",
+        *(
+            percent(point[f"{who}_minus_this"]) if f"{who}_minus_this" in point else ""
+            for who in ("predictor", "rule")
+        ),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _further(found: dict[str, Any]) -> Iterator[str]:
+    for name, row in found.items():
+        told, blind = (
+            f"{figure(one['within']['pairwise'])}, PCC {figure(one['pooled']['pcc'])}"
+            for one in (row, row["blind"])
+        )
+        yield f"- {name}: rank within a prompt {told}; without the judge's look {blind}"
 
 
 def _sureness(report: dict[str, Any]) -> Iterator[str]:

@@ -84,17 +84,23 @@ def choice(method: Method, scores: Floats, full: Cost) -> Floats:
 
 
 def at_budget(
-    method: Method, scores: Floats, full: Cost, predictor: Floats | None = None
+    method: Method,
+    scores: Floats,
+    full: Cost,
+    predictor: Floats | None = None,
+    rule: Floats | None = None,
 ) -> dict[str, Any] | None:
     """The share of headroom that a method recovers within `BUDGET`, beside naive best-of-n at the
-    same cost, and what the predictor's choices, [prompt], recover beyond; None: it costs more."""
+    same cost, and what the choices of the predictor and of its rule, [prompt], recover beyond;
+    None: it costs more."""
     keep = affordable(method, full)
     if keep == 0:
         return None
     chosen = choice(method, scores, full)
     point = {"keep": keep, **worth(chosen, scores, method.cost(keep), full)}
-    if predictor is not None:
-        point["predictor_minus_this"] = headroom(predictor, scores, chosen).json()
+    for name, better in (("predictor", predictor), ("rule", rule)):
+        if better is not None:
+            point[f"{name}_minus_this"] = headroom(better, scores, chosen).json()
     return point
 
 

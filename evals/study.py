@@ -128,7 +128,7 @@ def methods(drawn: Study) -> dict[str, Method]:
     if drawn.shards:
         from promptprobe.evals import networks
 
-        found |= networks.rivals(drawn.shards, test, step, time)
+        found |= networks.rivals(drawn.shards, test, step, time, drawn.bench)
     dice = np.random.default_rng(0).random(test.scores.shape)
     return found | {"random": Method(dice, Cost(0, 0), full)}
 

@@ -6,7 +6,7 @@ Rows are briefs and columns their seeds; flat lists go brief by brief.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -34,6 +34,8 @@ class Table:
     """By number of steps."""
     examples: Any
     """The same as `probe.shards.Examples`, for what learns or was learned."""
+    further: dict[str, Floats] = field(default_factory=dict)
+    """Scores by the judges of the probe's other targets, [prompt, seed]."""
 
     @cached_property
     def scores(self) -> Floats:
@@ -68,7 +70,10 @@ def tabulate(bench: Bench, briefs: list[Brief], seeds: int, windows: Sequence[in
     views = {k: view(bench, pairs, looked, k) for k in windows}
     judged = grade(bench.score, briefs, looked.finals)
     rows = _rows(briefs, pairs, looked, [score for row in judged for score in row], views)
-    return Table(briefs, pairs, judged, views, as_examples(looked.traces, rows))
+    further = {
+        name: values(grade(judge, briefs, looked.finals)) for name, judge in bench.further.items()
+    }
+    return Table(briefs, pairs, judged, views, as_examples(looked.traces, rows), further)
 
 
 def _rows(

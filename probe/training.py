@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from promptprobe.probe.lessons import Parts, School, hidden, pairwise_accuracy, places
-from promptprobe.probe.losses import loss
+from promptprobe.probe.losses import Objective, loss
 from promptprobe.probe.network import Network, Shape
 
 GROUPS = 16
@@ -49,7 +49,13 @@ class Plan:
     seed: int = 0
 
 
-def fit(school: School, parts: Parts, plan: Plan, checkpoint: Path | None = None) -> Network:
+def fit(
+    school: School,
+    parts: Parts,
+    plan: Plan,
+    checkpoint: Path | None = None,
+    objective: Objective = loss,
+) -> Network:
     """The moving average of the weights, from the epoch that ranked `parts.selection` best.
 
     With a `checkpoint`, every epoch is saved there, and one of the same examples and plan is gone
@@ -57,7 +63,7 @@ def fit(school: School, parts: Parts, plan: Plan, checkpoint: Path | None = None
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        course = _Course(school, parts, plan)
+        course = _Course(school, parts, plan, objective)
         mark = _mark(school, parts, plan)
         if checkpoint and checkpoint.exists():
             course.load(checkpoint, mark)
@@ -71,8 +77,8 @@ def fit(school: School, parts: Parts, plan: Plan, checkpoint: Path | None = None
 class _Course:
     """A training between two epochs."""
 
-    def __init__(self, school: School, parts: Parts, plan: Plan) -> None:
-        self.school, self.parts, self.plan = school, parts, plan
+    def __init__(self, school: School, parts: Parts, plan: Plan, objective: Objective) -> None:
+        self.school, self.parts, self.plan, self.objective = school, parts, plan, objective
         examples = school.examples
         self.network = Network(
             Shape(
@@ -114,7 +120,7 @@ class _Course:
             batch = self.school.batch(indices, window)
             look = hidden(batch.look, (torch.rand(int(group[-1]) + 1) < BLIND)[group])
             output = self.network(batch.trace, look, batch.window)
-            value = loss(output, batch.scores, batch.words, group)
+            value = self.objective(output, batch.scores, batch.words, group)
             self.optimizer.zero_grad()
             value.backward()
             nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)

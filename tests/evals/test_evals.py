@@ -17,10 +17,11 @@ from promptprobe.evals.attribution import POOLS, pool
 from promptprobe.evals.bench import Bench
 from promptprobe.evals.features import RIVALS
 from promptprobe.evals.looking import look
-from promptprobe.evals.networks import ABLATIONS
+from promptprobe.evals.networks import PAPER
 from promptprobe.evals.sampling import sample
 from promptprobe.evals.statistics import best_of_n
 from promptprobe.evals.study import BLIND, methods, study
+from promptprobe.evals.variants import VARIANTS
 from promptprobe.tools.collect import Collector, collect
 from promptprobe.tools.records import Candidate, Score
 from promptprobe.tools.scorers import Scorer
@@ -88,18 +89,22 @@ def test_a_shipped_probe_is_what_fidelity_measures_with_its_interval_and_median(
 
     trace, _ = record_trace(bench.family, ["a cat"], [0], bench.settings, 2)
     shape = Shape(
-        layers=trace.maps.shape[2], channels=trace.x0.shape[1], dim=trace.embeddings.shape[2]
-    )
+        layers=trace.maps.shape[2], channels=trace.x0.shape[1], dim=trace.embeddings.shape[2],
+        targets=2,
+    )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = Network(shape).eval()
     card = Card(
         model="tiny", ranges=facts_of(bench.family, bench.settings), shape=shape,
         weights_sha256="0" * 64, candidates=0, prompts=0,
-        targets=(Target(name="brightness", low=0.0, high=1.0, median=0.25),),
-        windows=(Window(k=1, margins=(1.0,), figures={}),),
+        targets=tuple(
+            Target(name=name, low=0.0, high=1.0, median=0.25) for name in ("brightness", "other")
+        ),
+        windows=(Window(k=1, margins=(1.0, 1.0), figures={}),),
     )  # fmt: skip
-    drawn = study(replace(bench, probe=Probe(network, card)), 4, 2)
+    known = replace(bench, probe=Probe(network, card), further={"other": brightness(1)})
+    drawn = study(known, 4, 2)
     report = fidelity.report(drawn)
     assert list(results.lines(report))
     plots.check(tmp_path / "plots")
@@ -111,6 +116,13 @@ def test_a_shipped_probe_is_what_fidelity_measures_with_its_interval_and_median(
         with Image.open(path) as picture:
             assert picture.width > 1000
     assert report["keep_rule"]["best_kept"]["value"] is not None
+    other = report["further_targets"]["other"]
+    assert other["pooled"]["pcc"]["value"] != report["pooled"]["pcc"]["value"]
+    assert (
+        other["within"] != other["blind"]["within"] or other["pooled"] != other["blind"]["pooled"]
+    )
+    # Two looks of 1 step and one finish of 3 cost more than the budget's share of two renders.
+    assert report["rungs"] == {}
     assert (report["predictor"], report["probe"], report["step"]) == ("probe", "shipped", 1)
     assert report["calibration"]["coverage"]["value"] == 1
     assert report["calibration"]["mean_width"]["value"] == 1
@@ -128,7 +140,7 @@ def test_rivals_that_are_networks_are_trained_on_a_collection(bench, tmp_path):
     wanted = [one for part in ("train", "validation") for one in islice(prompts(part), 8)]
     collect(collector, tmp_path, wanted, 2)
     found = methods(study(bench, 4, 2, shards=tmp_path))
-    for name in ("the paper's CNN", *ABLATIONS):
+    for name in (PAPER, *VARIANTS, "our network on a coarse path of 1 steps"):
         assert found[name].guesses.shape == (4, 2)
         assert np.ptp(found[name].guesses) > 0
     with pytest.raises(ValueError, match=r"collected after \(1, 2\) steps, and 3 are asked for"):
