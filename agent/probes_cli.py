@@ -28,7 +28,7 @@ from promptprobe.agent.options import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from promptprobe.probe.card import Card, Facts
+    from promptprobe.probe.card import Card, Check, Facts, Ranges
     from promptprobe.tools.probes import Listed
 
 NAME = "probes"
@@ -142,7 +142,7 @@ def _verify(options: argparse.Namespace) -> int:
     said = f"fits {options.model}" if options.model is not None else f"whole, made for {card.model}"
     counts = ", ".join(str(window.k) for window in card.windows)
     targets = ", ".join(target.name for target in card.targets)
-    line = f"{said}: predicts the {targets} after {counts} of {card.ranges.steps} steps"
+    line = f"{said}: predicts the {targets} after {counts} of {card.made_with.steps} steps"
     sys.stdout.write(plain(line, 1000) + "\n")
     return DONE
 
@@ -201,7 +201,8 @@ def _print_card(folder: Path, size: int, card: Card) -> None:
             "trained on": f"{card.candidates:,} candidates of {card.prompts:,} prompts",
             "intervals": f"hold {card.coverage:.0%} of the scores",
         },
-        {"made for": "", **_facts(card.ranges)},
+        {"made with": "", **_facts(card.made_with)},
+        {"holds for": "", **_ranges(card.ranges)},
     ):
         grid = Table.grid(padding=(0, 2))
         grid.add_column(no_wrap=True)
@@ -214,16 +215,46 @@ def _print_card(folder: Path, size: int, card: Card) -> None:
     for target in card.targets:
         numbers = (f"{value:g}" for value in (target.low, target.high, target.median))
         targets.add_row(Text(plain(target.name)), *numbers)
-    out.print(targets, _figures(card))
+    out.print(targets, _figures(card), *([_checks(card.checks)] if card.checks else []))
 
 
 def _facts(facts: Facts) -> dict[str, str]:
-    """The model and settings it was validated for, by name."""
+    """The model and settings of the candidates that it learned from, by name."""
     told = {name: str(value) for name, value in facts}
     told["timesteps"] = ", ".join(f"{at:g}" for at in facts.timesteps)
     told["layers"] = f"{len(facts.layers)}: {', '.join(facts.layers)}"
     told["negative_prompt"] = facts.negative_prompt or "none"
     return {f"  {name.replace('_', ' ')}": value for name, value in told.items()}
+
+
+def _ranges(ranges: Ranges) -> dict[str, str]:
+    """The settings that it was validated for, by name."""
+    return {
+        f"  {name}": f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        for name, (low, high) in ranges
+    }
+
+
+def _checks(checks: Sequence[Check]) -> Table:
+    """A row a setting that it was measured with beside its own."""
+    right = ("candidates", "rank", "rank at home", "coverage", "mean width")
+    out = _table("with other settings", "holds", *right, right=right)
+    for check in checks:
+        figures = (
+            check.within_pairwise,
+            check.within_pairwise_home,
+            check.coverage,
+            check.interval_width,
+        )
+        out.add_row(
+            f"{check.setting} {check.value:g}",
+            "yes" if check.holds else "no",
+            f"{check.candidates:,}",
+            *("-" if figure is None else f"{figure:.3f}" for figure in figures),
+        )
+    out.caption = "of the first target, means over windows; at home: as it was made"
+    out.caption_justify = "left"
+    return out
 
 
 def _figures(card: Card) -> Table:

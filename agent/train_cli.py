@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from promptprobe.agent.options import (
     DONE,
@@ -32,6 +33,8 @@ examples:
   python -m promptprobe.tools.sprites.prompts > sprites.jsonl
   promptprobe train --model sprites --prompts sprites.jsonl --scorer sprites --out T
   promptprobe train --model FOLDER --from-runs runs --scorer clip:FOLDER --out my-probe
+  promptprobe train --model sprites --prompts sprites.jsonl --scorer sprites --out T \
+    --also steps=15 --also steps=50 --also guidance=1
 
 exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted; the same command goes on
 """
@@ -46,12 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         EXAMPLES,
     )
     add = parser.add_argument
-    add(
-        "--model",
-        required=True,
-        metavar="M",
-        help="sprites[-flow], a diffusers folder, or a hub id",
-    )
+    add("--model", required=True, metavar="M", help="sprites[-flow], a diffusers folder or hub id")
     add(
         "--prompts", type=Path, metavar="FILE",
         help='one a line, or .jsonl with {"prompt": ..., "scene": ..., "split": ...}',
@@ -73,6 +71,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="numbers of steps to learn from (1,2,3,5,8,10 of 25)",
     )  # fmt: skip
     add("--epochs", type=whole(MOST), default=30, metavar="N", help="of training, at most (30)")
+    add(
+        "--also", action="append", default=[], metavar="SETTING=VALUE",
+        help="validate for this too: steps, guidance, height or width (steps=15); may be repeated, "
+        "and the probe is then used as far as it was found to hold",
+    )  # fmt: skip
     add("--json", action="store_true", help="print the card on stdout")
     add_pictures(parser)
     return parser
@@ -114,6 +117,7 @@ def _train(options: argparse.Namespace) -> int:
         windows=options.probed,
         epochs=options.epochs,
         past=read_runs(options.from_runs, _say),
+        also=options.also,
     )
     card = learn(course, options.out, _say)
     if options.json:
@@ -123,5 +127,18 @@ def _train(options: argparse.Namespace) -> int:
             for target, figures in window["figures"].items():
                 rank = figures.get("within_pairwise", float("nan"))
                 print(f"after {window['k']} steps: {target}, rank within a prompt {rank:.3f}")
+        for check in card["checks"]:
+            print(_checked(check))
         print(f"probe in {options.out / 'probe'}")
     return DONE
+
+
+def _checked(check: dict[str, Any]) -> str:
+    """What was found with another setting."""
+    names = ("within_pairwise", "within_pairwise_home", "coverage")
+    rank, home, share = ("-" if check[n] is None else f"{check[n]:.3f}" for n in names)
+    verdict = "holds" if check["holds"] else "does not hold"
+    return (
+        f"with {check['setting']} {check['value']:g}: {verdict}, rank within a prompt {rank} "
+        f"against {home}, intervals hold {share} of the scores"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,10 +40,21 @@ class Bench:
         settings = replace(self.settings, steps=of or self.settings.steps)
         return int(self.family.nfe(settings, start, stop or settings.steps))
 
-    def probe_at(self, k: int) -> Any:
-        """The probe, if there is one for k steps."""
-        known = self.probe and any(window.k == k for window in self.probe.card.windows)
-        return self.probe if known else None
+    @cached_property
+    def facts(self) -> Any:
+        """What a card is held against; takes a hash of the weights."""
+        from promptprobe.probe.card import facts_of
+
+        return facts_of(self.family, self.settings)
+
+    def probe_at(self, k: int) -> tuple[Any, int]:
+        """The probe, None unless there is one for k steps, and which of its windows they are."""
+        from promptprobe.probe.card import ProbeError
+
+        try:
+            return self.probe, self.probe.card.window_for(k, self.facts) if self.probe else k
+        except ProbeError:
+            return None, k
 
 
 def open_bench(model: str = "sprites", guidance: float | None = None) -> Bench:

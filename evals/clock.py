@@ -65,14 +65,14 @@ def clock(bench: Bench, pairs: Sequence[Pair], k: int) -> Clock:
     text, noise = family.encode(prompts, settings), family.draw_noise(seeds, settings)
     trace, _ = record_trace(family, prompts, seeds, settings, k)
     images = family.decode(trace.x0)
-    probe = bench.probe_at(k)
+    probe, window = bench.probe_at(k)
     took = {
         "encode": _timed(lambda: family.encode(prompts, settings)),
         "step": _timed(lambda: family.denoise(noise, text, settings, k)) / k,
         "traced": _timed(lambda: record_trace(family, prompts, seeds, settings, k)),
         "decode": _timed(lambda: family.decode(trace.x0)),
         "score": _timed(lambda: glance(bench, prompts, images)),
-        "predict": _timed(lambda: probe.predict(trace, k)) if probe else 0.0,
+        "predict": _timed(lambda: probe.predict(trace, window)) if probe else 0.0,
     }
     capture = took.pop("traced") - took["encode"] - k * took["step"]
     each = {part: seconds / len(prompts) for part, seconds in took.items()}

@@ -67,7 +67,7 @@ def view(bench: Bench, pairs: Sequence[Pair], looked: Looked, k: int) -> View:
     from promptprobe.tools.predictions import look_of
 
     seen = glance(bench, [prompt for prompt, _ in pairs], looked.previews[k])
-    probe, trace = bench.probe_at(k), looked.traces[k]
+    (probe, k), trace = bench.probe_at(k), looked.traces[k]
     if probe is None:
         return View(seen, [], [])
     told = look_of(seen, seen, trace)

@@ -73,7 +73,7 @@ def study(
     if not 1 <= step < steps:
         raise ValueError(f"expected a step from 1 to {steps - 1}, got {step}")
     if bench.probe:
-        bench.probe.window(step)
+        bench.probe.card.window_for(step, bench.facts)
     if shards:  # before an hour's work is done for them
         from promptprobe.evals.networks import collected
 

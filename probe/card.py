@@ -1,19 +1,30 @@
 """A probe's card: what its weights were validated for, and how good they were then.
 
-A model that differs from the card's in any fact is refused with the two values.
+A model that differs from the card's, or settings outside of its ranges, are refused with the two
+values.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from collections.abc import Sequence
+from itertools import takewhile
+from operator import itemgetter
+from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from promptprobe.probe.family import Family, Settings
 from promptprobe.probe.network import COVERAGE, Shape
 from promptprobe.probe.schedulers import prediction_type
+
+Setting = Literal["steps", "guidance", "height", "width"]
+SETTINGS: tuple[Setting, ...] = get_args(Setting)
+"""The facts that a card has ranges of."""
+MOST_CHECKS = 64
+SCHEDULING = ("steps", "height", "width")
+"""What the timesteps follow from: flow models shift theirs by the size of the image."""
 
 
 class ProbeError(ValueError):
@@ -25,7 +36,7 @@ class _Frozen(BaseModel):
 
 
 class Facts(_Frozen):
-    """What a probe depends on. In this first form every range is one value."""
+    """What a probe depends on."""
 
     scheduler: str = Field(description="class name")
     prediction_type: str = Field(description="epsilon, v_prediction, sample or flow_prediction")
@@ -39,6 +50,33 @@ class Facts(_Frozen):
     keys: str = Field(description="what a row of attention, summing to one, is shared among")
     layers: tuple[str, ...] = Field(max_length=512, description="attention modules, by name")
     weights: str = Field(description="sha256 of these modules' parameters")
+
+
+class Ranges(_Frozen):
+    """Lowest and highest value of each setting that the probe holds for, the others as it was made
+    with: each was measured by itself."""
+
+    steps: tuple[int, int]
+    guidance: tuple[float, float]
+    height: tuple[int, int]
+    width: tuple[int, int]
+
+
+class Check(_Frozen):
+    """What was measured with one setting changed, on the prompts and seeds of the card's figures.
+
+    Figures are the first target's, means over windows; None: they are not defined, as a rank is
+    not where no two scores differ.
+    """
+
+    setting: Setting
+    value: float
+    holds: bool
+    candidates: int = Field(ge=0, description="that have a score")
+    within_pairwise: float | None = Field(description="rank within a prompt")
+    within_pairwise_home: float | None = Field(description="the same as the probe was made")
+    coverage: float | None = Field(description="share of scores inside of their intervals")
+    interval_width: float | None = Field(description="as a share of the target's scale")
 
 
 class Target(_Frozen):
@@ -73,9 +111,10 @@ class Window(_Frozen):
 class Card(_Frozen):
     """What a probe is, and how good it was when it was made."""
 
-    format: Literal["promptprobe probe 2"] = "promptprobe probe 2"
+    format: Literal["promptprobe probe 3"] = "promptprobe probe 3"
     model: str = Field(max_length=500, description="how the model was called; for people")
-    ranges: Facts
+    made_with: Facts = Field(description="of the candidates that it learned from")
+    ranges: Ranges
     shape: Shape
     weights_sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of probe.safetensors")
     targets: tuple[Target, ...] = Field(
@@ -85,6 +124,70 @@ class Card(_Frozen):
     candidates: int = Field(ge=0, description="trained on")
     prompts: int = Field(ge=0)
     coverage: float = Field(COVERAGE, gt=0, lt=1, description="of the interval")
+    checks: tuple[Check, ...] = Field(
+        (), max_length=MOST_CHECKS, description="with other settings, failures included"
+    )
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Card:
+        home = self.made_with
+        for name in SETTINGS:
+            (low, high), value = getattr(self.ranges, name), getattr(home, name)
+            if not low <= value <= high:
+                raise ValueError(f"{name} {low} to {high} is no range that holds its own {value}")
+        most = max(window.k for window in self.windows)
+        if not most <= home.steps <= len(home.timesteps):
+            raise ValueError(
+                f"a window of {most} steps, and {len(home.timesteps)} timesteps, do not go with"
+                f" {home.steps} steps"
+            )
+        return self
+
+    def place(self, k: int) -> int:
+        """The place of a window. ProbeError: the probe was trained for others."""
+        known = [window.k for window in self.windows]
+        if k not in known:
+            raise ProbeError(
+                f"this probe was trained to see {', '.join(map(str, known))} steps, and {k} are "
+                "probed; probe as many as one of these, or train a probe for it"
+            )
+        return known.index(k)
+
+    def window_for(self, k: int, facts: Facts) -> int:
+        """Which of the windows a trace after k steps is read as.
+
+        Of as many steps as the probe was made with, k itself: ProbeError where it is none. Of
+        another number of steps, the one whose last step stood at the nearest noise level.
+        """
+        if facts.steps == self.made_with.steps:
+            self.place(k)
+            return k
+        here = _timestep(facts, k)
+        return min(
+            (window.k for window in self.windows),
+            key=lambda known: abs(_timestep(self.made_with, known) - here),
+        )
+
+
+def _timestep(facts: Facts, k: int) -> float:
+    """Where the k-th step was captured; evaluations beyond the steps, as PNDM's, come first."""
+    return facts.timesteps[k - 1 + len(facts.timesteps) - facts.steps]
+
+
+def ranges_of(made_with: Facts, checks: Sequence[Check] = ()) -> Ranges:
+    """From what the probe was made with to the farthest value that holds before one that fails."""
+    found = {}
+    for name in SETTINGS:
+        home = getattr(made_with, name)
+        own = sorted((check.value, check.holds) for check in checks if check.setting == name)
+        outward = (
+            [one for one in reversed(own) if one[0] < home],
+            [one for one in own if one[0] > home],
+        )
+        found[name] = tuple(
+            [home, *(value for value, _ in takewhile(itemgetter(1), side))][-1] for side in outward
+        )
+    return Ranges.model_validate(found)
 
 
 def facts_of(family: Family, settings: Settings) -> Facts:
@@ -117,14 +220,33 @@ def facts_of(family: Family, settings: Settings) -> Facts:
 
 
 def check(card: Card, facts: Facts) -> None:
-    """ProbeError, naming the two values, at the first fact outside what the probe was made for."""
-    for name in Facts.model_fields:
-        validated, used = getattr(card.ranges, name), getattr(facts, name)
+    """ProbeError, naming the two values, at the first fact outside what the probe was made for.
+
+    Timesteps are compared where they follow from the same settings.
+    """
+    made_with = card.made_with
+    for setting in SETTINGS:
+        low, high = getattr(card.ranges, setting)
+        _check_range(setting, low, high, getattr(facts, setting))
+    same = all(getattr(made_with, name) == getattr(facts, name) for name in SCHEDULING)
+    free = set(SETTINGS) if same else {*SETTINGS, "timesteps"}
+    for name in [name for name in Facts.model_fields if name not in free]:
+        validated, used = getattr(made_with, name), getattr(facts, name)
         if validated != used:
             raise ProbeError(
                 f"this probe was made for {name.replace('_', ' ')} {_short(validated)}, and the"
                 f" model in use has {_short(used)}; use the former, or train a probe for the latter"
             )
+
+
+def _check_range(name: Setting, low: int | float, high: int | float, used: int | float) -> None:
+    if not low <= used <= high:
+        holds = f"made for {name} {low}" if low == high else f"found to hold for {name} {low}"
+        raise ProbeError(
+            f"this probe was {holds}{'' if low == high else f' to {high}'}, and the model in use"
+            f" has {used}; use the former, or train a probe that is validated for the latter too"
+            f" (promptprobe train --also {name}={used})"
+        )
 
 
 def _short(value: object) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from promptprobe.probe.card import Target
 from promptprobe.probe.network import Look, Output
-from promptprobe.probe.shards import Examples, padded
+from promptprobe.probe.shards import Examples, Row, padded
 from promptprobe.probe.trace import Trace
 
 Groups = list[list[int]]
@@ -36,10 +36,9 @@ class Parts:
     """Intervals, and the card's figures."""
 
 
-def groups_of(examples: Examples) -> Groups:
+def groups_of(rows: Sequence[Row]) -> Groups:
     """Candidates of the same scene and prompt together, in an order that shards do not decide."""
     groups: dict[tuple[str, str, str], list[int]] = {}
-    rows = examples.rows
     for index in sorted(range(len(rows)), key=lambda i: (rows[i].scene, rows[i].prompt, i)):
         row = rows[index]
         groups.setdefault((row.split, row.scene, row.prompt), []).append(index)
@@ -49,20 +48,9 @@ def groups_of(examples: Examples) -> Groups:
 def split(examples: Examples, target: str) -> Parts:
     """Groups to train on, to stop by, and to calibrate on.
 
-    A scene that both splits hold in the same words is trained on alone.
-
     ValueError: one of the three has no prompt whose seeds differ in the target's score.
     """
-    parts = Parts([], [], [])
-    groups = groups_of(examples)
-    first = [examples.rows[group[0]] for group in groups]
-    known = {(row.scene, row.prompt) for row in first if row.split == "train"}
-    for group, row in zip(groups, first, strict=True):
-        if row.split == "train":
-            parts.train.append(group)
-        elif row.split == "validation" and (row.scene, row.prompt) not in known:
-            odd = sha256(row.scene.encode()).digest()[0] % 2
-            (parts.calibration if odd else parts.selection).append(group)
+    parts = parts_of(examples.rows)
     for name, found in asdict(parts).items():
         scores = [{examples.rows[i].scores.get(target) for i in group} - {None} for group in found]
         if all(len(distinct) < 2 for distinct in scores):
@@ -71,6 +59,26 @@ def split(examples: Examples, target: str) -> Parts:
                 f" collect more prompts, or more seeds of each (validation is split in halves)"
             )
     return parts
+
+
+def parts_of(rows: Sequence[Row]) -> Parts:
+    """The three, whatever their scores. A scene that both splits hold in the same words is trained
+    on alone."""
+    parts = Parts([], [], [])
+    groups = groups_of(rows)
+    first = [rows[group[0]] for group in groups]
+    known = {(row.scene, row.prompt) for row in first if row.split == "train"}
+    for group, row in zip(groups, first, strict=True):
+        if row.split == "train":
+            parts.train.append(group)
+        elif row.split == "validation" and (row.scene, row.prompt) not in known:
+            (parts.calibration if calibrates(row.scene) else parts.selection).append(group)
+    return parts
+
+
+def calibrates(scene: str) -> bool:
+    """Which half of validation a scene belongs to."""
+    return sha256(scene.encode()).digest()[0] % 2 == 1
 
 
 def scale(examples: Examples, train: Groups, name: str) -> Target:
@@ -115,26 +123,43 @@ class School:
         """These candidates, each after its window's steps."""
         trace, look = self.examples.batch(indices, window)
         rows = [self.examples.rows[i] for i in indices]
-        raw = padded([[row.scores.get(t.name) for t in self.targets] for row in rows])
         return Batch(
             trace,
             look._replace(score=self.targets[0].share(look.score)),
             window,
-            torch.stack([t.share(x) for t, x in zip(self.targets, raw.unbind(1), strict=True)], 1),
+            self.scores(indices),
             padded([_shares(row.drawn) for row in rows], trace.mask.shape[1]),
+        )
+
+    def scores(self, indices: Sequence[int]) -> Float[Tensor, "candidate target"]:
+        """On the targets' scales 0 .. 1; nan where unscored."""
+        rows = [self.examples.rows[i] for i in indices]
+        raw = padded([[row.scores.get(t.name) for t in self.targets] for row in rows])
+        return torch.stack(
+            [t.share(x) for t, x in zip(self.targets, raw.unbind(1), strict=True)], 1
         )
 
     @torch.inference_mode()
     def predict(
-        self, network: nn.Module, indices: Sequence[int], window: int, *, blind: bool = False
+        self,
+        network: nn.Module,
+        indices: Sequence[int],
+        window: int,
+        *,
+        told: int | None = None,
+        blind: bool = False,
     ) -> Output:
-        """What the network says of these candidates after one window's steps, words padded."""
+        """What the network says of these candidates after one window's steps, words padded.
+
+        told: place of the window that the network takes it for; None: the same.
+        """
         found = []
+        place = window if told is None else told
         for at in range(0, len(indices), 128):
             some = indices[at : at + 128]
             batch = self.batch(some, torch.full((len(some),), window))
             look = hidden(batch.look, torch.full((len(some),), blind))
-            found.append(network(batch.trace, look, batch.window))
+            found.append(network(batch.trace, look, torch.full_like(batch.window, place)))
         most = max(output.words.shape[1] for output in found)
         words = [nn.functional.pad(o.words, (0, most - o.words.shape[1])) for o in found]
         return Output(

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptprobe.probe.calibration import calibrated, conformal_margin
-from promptprobe.probe.card import Card, Window
+from promptprobe.probe.card import Card, Window, ranges_of
 from promptprobe.probe.lessons import Groups, School, pairwise_accuracy, places, scale, split
 from promptprobe.probe.network import Network
 from promptprobe.probe.prediction import save_probe
@@ -22,6 +22,8 @@ from promptprobe.probe.training import Plan, fit
 def make_probe(shards: Path, out: Path, plan: Plan, checkpoint: Path | None = None) -> Card:
     """Train on a folder of shards and write the probe's folder; the card comes back too.
 
+    It holds for the settings of the shards alone; `checking` finds out about others.
+
     ValueError: broken shards, or too little to learn from or to measure on.
     """
     collection, examples = read_collection(shards), read_shards(shards)
@@ -31,7 +33,8 @@ def make_probe(shards: Path, out: Path, plan: Plan, checkpoint: Path | None = No
     network = fit(school, parts, plan, checkpoint)
     card = Card(
         model=collection.model,
-        ranges=collection.facts,
+        made_with=collection.facts,
+        ranges=ranges_of(collection.facts),
         shape=network.shape,
         weights_sha256="0" * 64,
         targets=targets,
@@ -61,11 +64,11 @@ def examine(
             margin = conformal_margin(score[known], low[known], high[known])
             low, high = calibrated(predicted, low, high, margin)
             figures[target.name] = _figures(predicted, score, groups) | {
-                "within_pairwise_blind": _rank(blind, score, groups),
+                "within_pairwise_blind": rank_within(blind, score, groups),
                 "interval_width": float((high - low)[known].mean()),
             }
             if at == 0:
-                rank = _rank(batch.look.score, score, groups)
+                rank = rank_within(batch.look.score, score, groups)
                 figures[target.name]["within_pairwise_preview"] = rank
             margins.append(margin)
         rounded = {name: _rounded(table) for name, table in figures.items()}
@@ -81,12 +84,12 @@ def _figures(
     return {
         "validation_prompts": float(len(groups)),
         "validation_candidates": float(known.sum()),
-        "within_pairwise": _rank(predicted, score, groups),
+        "within_pairwise": rank_within(predicted, score, groups),
         "pooled_pcc": float(torch.corrcoef(both)[0, 1]),
     }
 
 
-def _rank(
+def rank_within(
     predicted: Float[Tensor, " candidate"], score: Float[Tensor, " candidate"], groups: Groups
 ) -> float:
     """Pairwise accuracy within the groups; an unscored candidate makes no pair."""

@@ -56,16 +56,6 @@ class Probe:
             )
         return names.index(name)
 
-    def window(self, k: int) -> int:
-        """The place of a number of steps. ProbeError: it was trained for others."""
-        known = [window.k for window in self.card.windows]
-        if k not in known:
-            raise ProbeError(
-                f"this probe was trained to see {', '.join(map(str, known))} steps, and {k} are "
-                "probed; probe as many as one of these, or train a probe for it"
-            )
-        return known.index(k)
-
     def predict(
         self, trace: Trace, k: int, look: Look | None = None, target: int = 0
     ) -> list[Prediction]:
@@ -73,7 +63,8 @@ class Probe:
 
         Args:
             trace: of the first k steps.
-            k: one of the card's windows.
+            k: one of the card's windows; of a trace with another number of steps, see
+                `Card.window_for`.
             look: what the first target's judge says of the decoded x0, on its own scale; without
                 it, the maps and latents alone are judged.
             target: place of the score to predict.
@@ -81,7 +72,7 @@ class Probe:
         Raises:
             ProbeError: the trace does not fit, or holds numbers that are not finite.
         """
-        place = self.window(k)
+        place = self.card.place(k)
         scale, margin = self.card.targets[target], self.card.windows[place].margins[target]
         found: list[Prediction] = []
         with torch.inference_mode():

@@ -8,6 +8,7 @@ shard that is missing, and more prompts later only add.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
@@ -91,6 +92,18 @@ class Collector:
         ]
         return joined, rows
 
+    def measured(self, job: Job) -> tuple[float, int]:
+        """Seconds that a candidate takes, and bytes on the disk, by one that is thrown away."""
+        began = time.monotonic()
+        traces, _ = self.shard([job])
+        seconds = time.monotonic() - began
+        kept = [part for trace in traces.values() for part in (trace.maps, trace.x0, trace.gap)]
+        return seconds, 2 * sum(part.numel() for part in kept)
+
+    def nfe(self, until: int) -> int:
+        """Denoiser evaluations of a candidate's first steps."""
+        return self.family.nfe(self.settings, 0, until)
+
     def distance(self, job: Job) -> float:
         """From its picture to what the model draws now: mean over pixels, of 255 levels."""
         [before] = self._kept([job])
@@ -171,20 +184,20 @@ def collect(
     wanted: Iterable[Wanted],
     seeds: int,
     per_shard: int = PER_SHARD,
-    past: Iterable[Sequence[Job]] = (),
+    given: Iterable[Sequence[Job]] = (),
 ) -> int:
     """Fill a folder with shards until it holds every prompt with its seeds.
 
     The number of candidates collected now is returned. ShardError: the folder was begun with
     another model, or otherwise.
 
-    past: candidates that have their pictures, the seeds of a prompt side by side; they come first.
+    given: candidates whose seeds are known, the seeds of a prompt side by side; they come first.
     """
     open_collection(out, collector.collection)
     paths = shards_of(out)
     held = held_in(out)
     number = max((int(path.stem.rpartition("-")[2]) for path in paths), default=-1)
-    groups = list(_missing(chain(past, jobs(wanted, seeds)), held))
+    groups = list(_missing(chain(given, jobs(wanted, seeds)), held))
     total = sum(map(len, groups))
     with tqdm(total=total + len(held), initial=len(held), unit="candidate", desc="collect") as bar:
         for shard in _filled(groups, per_shard):
@@ -196,7 +209,12 @@ def collect(
 
 def held_in(folder: Path) -> set[tuple[str, int]]:
     """The candidates, as prompt and seed, that a folder of shards holds."""
-    return {(row.prompt, row.seed) for path in shards_of(folder) for row in read_rows(path)}
+    return {(row.prompt, row.seed) for row in rows_in(folder)}
+
+
+def rows_in(folder: Path) -> list[Row]:
+    """The rows of a folder of shards, which may be none."""
+    return [row for path in shards_of(folder) for row in read_rows(path)]
 
 
 def _missing(

@@ -1,14 +1,14 @@
 """Make a probe for a model: collect candidates, train on them, write weights and card.
 
 Everything lies in one folder: `shards/`, which later runs add to, `training.pt`, from which a
-killed training goes on, and `probe/`.
+killed training goes on, `probe/`, and `also/`, what it is validated on beyond its own settings.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from promptprobe.probe.training import Plan
 from promptprobe.tools.collect import Collector, collect, held_in
 from promptprobe.tools.models import Model, open_model
 from promptprobe.tools.past import PastRun, Say, drawn_alike, fitting
-from promptprobe.tools.prompts import Job, Wanted
+from promptprobe.tools.prompts import Job, Wanted, jobs
 from promptprobe.tools.records import Generation
 from promptprobe.tools.scorers import open_scorer
 from promptprobe.tools.toolbox import settings_of
+from promptprobe.tools.widen import also_cost, open_others, rescaled, widen
 
 NOTHING = "no past run fits, and there are no prompts: give prompts, or other runs"
 WINDOWS = (1, 2, 3, 5, 8, 10)
@@ -45,6 +46,8 @@ class Course:
     """Of training, at most."""
     past: Sequence[PastRun] = ()
     """Their finished pictures are not drawn again."""
+    also: Sequence[str] = ()
+    """Settings to validate for too, one changed at a time, such as "steps=15"."""
 
 
 def learn(course: Course, out: Path, say: Say) -> dict[str, Any]:
@@ -55,23 +58,30 @@ def learn(course: Course, out: Path, say: Say) -> dict[str, Any]:
             stands.
 
     Raises:
-        ValueError: unknown model or scorer, shards of something else, or too little to learn from.
+        ValueError: unknown model or scorer, impossible settings, shards of something else, or too
+            little to learn from.
     """
     model = open_model(course.model, course.generation)
     collector = open_collector(course, model)
+    others = open_others(collector, model.generation, course.also)
     past = fitting(course.past, model, say)
     if not (course.wanted or past):
         raise ValueError(NOTHING)
     say(cost(collector, course, past))
+    if others:
+        groups = chain(jobs(course.wanted, course.seeds), (run.jobs for run in past))
+        say(also_cost(others, out / "shards", chain.from_iterable(groups)))
     held = held_in(out / "shards")
     new = [run for run in past if any(job.key not in held for job in run.jobs)]
     known = [run.jobs for run in new if drawn_alike(run, collector, say)]
     if not (course.wanted or known or held):
         raise ValueError(NOTHING)
-    number = collect(collector, out / "shards", course.wanted, course.seeds, past=known)
+    number = collect(collector, out / "shards", course.wanted, course.seeds, given=known)
     say(f"{number} candidates collected; training")
     plan = Plan(epochs=course.epochs)
     card = make_probe(out / "shards", out / "probe", plan, out / "training.pt")
+    if others:
+        card = widen(out, others, say)
     return card.model_dump(mode="json")
 
 
@@ -88,9 +98,8 @@ def open_collector(course: Course, model: Model) -> Collector:
 
 
 def scaled(settings: Settings) -> tuple[int, ...]:
-    """`WINDOWS` for another number of steps, at least one step each and before the end."""
-    shares = {max(1, round(k * settings.steps / 25)) for k in WINDOWS}
-    return tuple(sorted(k for k in shares if k < settings.steps)) or (1,)
+    """`WINDOWS` for another number of steps."""
+    return rescaled(WINDOWS, 25, settings.steps)
 
 
 def cost(collector: Collector, course: Course, past: Sequence[PastRun]) -> str:
@@ -98,35 +107,22 @@ def cost(collector: Collector, course: Course, past: Sequence[PastRun]) -> str:
     drawn, read = len(course.wanted) * course.seeds, sum(len(run.jobs) for run in past)
     known = [run.jobs[0] for run in past]
     full = Job(course.wanted[0], 0) if course.wanted else known[0]._replace(picture=None)
-    seconds, size = _measured(collector, full)
+    seconds, size = collector.measured(full)
     seconds *= drawn + len(past)
     kinds = []
     if drawn:
         kinds.append(
             f"{len(course.wanted)} prompts x {course.seeds} seeds = {drawn} candidates of "
-            f"{_nfe(collector, collector.settings.steps)} denoiser evaluations"
+            f"{collector.nfe(collector.settings.steps)} denoiser evaluations"
         )
     if known:
-        seconds += _measured(collector, known[0])[0] * read
+        seconds += collector.measured(known[0])[0] * read
         kinds.append(
             f"{read} candidates of {len(past)} past runs, of "
-            f"{_nfe(collector, collector.windows[-1])} denoiser evaluations (one a run of "
-            f"{_nfe(collector, collector.settings.steps)}, to see that it is drawn alike)"
+            f"{collector.nfe(collector.windows[-1])} denoiser evaluations (one a run of "
+            f"{collector.nfe(collector.settings.steps)}, to see that it is drawn alike)"
         )
     return (
         f"{' and '.join(kinds)}; by the first one at most {seconds / 60:.0f} minutes and "
         f"{size * (drawn + read) / 1e9:.1f} GB, less what is there already; then training"
     )
-
-
-def _measured(collector: Collector, job: Job) -> tuple[float, int]:
-    """Seconds that a candidate takes, and bytes on the disk."""
-    began = time.monotonic()
-    traces, _ = collector.shard([job])
-    seconds = time.monotonic() - began
-    kept = [part for trace in traces.values() for part in (trace.maps, trace.x0, trace.gap)]
-    return seconds, 2 * sum(part.numel() for part in kept)
-
-
-def _nfe(collector: Collector, until: int) -> int:
-    return collector.family.nfe(collector.settings, 0, until)

@@ -44,6 +44,7 @@ class Fitting:
 
     probe: Probe
     k: int
+    """The card's window that is asked."""
     target: int
     judged: bool
     """Whether the scorer in use is the one whose look at the preview it knows."""
@@ -52,17 +53,18 @@ class Fitting:
 def fitting_probe(
     folder: Path, family: Family, settings: Settings, k: int, scorer: Scorer, device: str
 ) -> Fitting:
-    """The probe of a folder, if it was made for this model, these settings and this scorer.
+    """The probe of a folder, if it holds for this model, these settings and this scorer.
 
     Raises:
         ProbeError: it is missing, broken or made for others; names the two values that differ.
     """
     probe = load_probe(folder)
-    check(probe.card, facts_of(family, settings))
-    probe.window(k)
+    facts = facts_of(family, settings)
+    check(probe.card, facts)
+    window = probe.card.window_for(k, facts)
     target = probe.target(f"{scorer.name} score")
     probe.network.to(device)
-    return Fitting(probe, k, target, target == 0)
+    return Fitting(probe, window, target, target == 0)
 
 
 def foretell(

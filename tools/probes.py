@@ -85,7 +85,7 @@ def _listed(folder: Path) -> Listed:
         folder=folder,
         model=card.model,
         targets=tuple(target.name for target in card.targets),
-        steps=card.ranges.steps,
+        steps=card.made_with.steps,
         windows=tuple(window.k for window in card.windows),
         ranks=tuple(window.figures.get(first, {}).get(RANK) for window in card.windows),
         candidates=card.candidates,

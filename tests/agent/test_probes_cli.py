@@ -68,11 +68,33 @@ def test_show_says_what_a_probe_is_for_and_how_good_it_was(
     assert main(["probes", "show", str(folder)]) == 0
     shown = capsys.readouterr().out
     assert re.search(r"weights +[\d,]{9} bytes, sha256 " + card.weights_sha256, shown)
-    assert re.search(rf"scheduler +{card.ranges.scheduler} *\n", shown)
+    assert re.search(rf"scheduler +{card.made_with.scheduler} *\n", shown)
     assert re.search(r"timesteps +999, 959, .*, 39 *\n", shown)
     assert re.search(r"sprites score +0 +1 +1 *\n", shown)
     assert re.search(r"on validation scenes +5 steps +9 steps", shown)
     assert re.search(r"rank within a prompt +(0\.\d{3}) +\1 *\n", shown)
+
+
+def test_show_says_where_a_probe_holds_and_what_was_measured_there(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["probes", "show", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"holds for *\n +steps +25 *\n +guidance +2 *\n", shown)
+    assert "with other settings" not in shown
+    figures = {"candidates": 1200, "within_pairwise_home": 0.9, "interval_width": 0.25}
+    checks = [
+        {"setting": "steps", "value": 15, "holds": True, "within_pairwise": 0.875, "coverage": 0.9},
+        {"setting": "guidance", "value": 7.5, "holds": False, "within_pairwise": None}
+        | {"coverage": None},
+    ]
+    ranges = json.loads((folder / CARD).read_text())["ranges"] | {"steps": [15, 25]}
+    change(folder, ranges=ranges, checks=[check | figures for check in checks])
+    assert main(["probes", "show", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"holds for *\n +steps +15 to 25 *\n +guidance +2 *\n", shown)
+    assert re.search(r"steps 15 +yes +1,200 +0\.875 +0\.900 +0\.900 +0\.250", shown)
+    assert re.search(r"guidance 7\.5 +no +1,200 +- +0\.900 +- +0\.250", shown)
 
 
 def test_show_prints_the_card_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,8 +110,8 @@ def test_text_of_a_card_is_neither_markup_nor_control_characters(
     figures = {"[red]\x1b[2J": {"[link]": 0.5}}
     windows = [{"k": 1, "margins": [0.0], "figures": figures}]
     targets = [{"name": "[red]\x1b[2J", "low": 0.0, "high": 1.0, "median": 0.5}]
-    facts = json.loads((folder / CARD).read_text())["ranges"] | {"timesteps": [], "layers": []}
-    change(folder, model="[bold]\x1b[2J", targets=targets, windows=windows, ranges=facts)
+    facts = json.loads((folder / CARD).read_text())["made_with"] | {"layers": ["[red]\x1b[2J"]}
+    change(folder, model="[bold]\x1b[2J", targets=targets, windows=windows, made_with=facts)
     for command in ("list", "show", "verify"):
         assert main(["probes", command, str(folder)]) == 0
         shown = capsys.readouterr().out

@@ -13,8 +13,10 @@ from PIL import Image
 from promptprobe import Budget, optimize_prompt
 from promptprobe.__main__ import main
 from promptprobe.agent.result import read_result
+from promptprobe.probe.card import Card
+from promptprobe.probe.lessons import split
 from promptprobe.probe.prediction import load_probe
-from promptprobe.probe.shards import read_shards
+from promptprobe.probe.shards import read_collection, read_shards
 from promptprobe.tools.models import open_toolbox
 from promptprobe.tools.records import Candidate, Generation
 from promptprobe.tools.scorers import open_scorer
@@ -41,6 +43,7 @@ def command(prompts: Path, out: Path) -> list[str]:
         sys.executable, "-m", "promptprobe", "train", "--model", "sprites", "--prompts",
         str(prompts), "--scorer", "clip:sprites", "--scorer", "sprites", "--out", str(out),
         "--seeds", "3", "--steps", str(STEPS), "--probed", "1,2", "--epochs", "3",
+        "--also", "steps=6",
     ]  # fmt: skip
 
 
@@ -62,17 +65,21 @@ def test_killed_and_resumed_it_gives_the_same_probe_as_unbroken(
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     done = subprocess.run(command(prompts, unbroken), capture_output=True, text=True, check=True)
     assert "12 prompts x 3 seeds = 36 candidates of 8 denoiser evaluations" in done.stderr
+    assert "candidates each with steps 6 (12 denoiser evaluations); by the first" in done.stderr
     assert f"probe in {unbroken / 'probe'}" in done.stdout
     killed_at("candidates of", command(prompts, broken))
     assert not list((broken / "shards").glob("*.safetensors"))
     killed_at("epoch 2 of", command(prompts, broken))
     assert not (broken / "probe").exists()
+    killed_at("candidates with steps 6", command(prompts, broken))
+    assert load_probe(broken / "probe").card.checks == ()
     subprocess.run(command(prompts, broken), capture_output=True, check=True)
     for name in ("card.json", "probe.safetensors"):
         assert (broken / "probe" / name).read_bytes() == (unbroken / "probe" / name).read_bytes()
     card = load_probe(broken / "probe").card
     assert [target.name for target in card.targets] == ["clip:sprites score", "sprites score"]
     assert [window.k for window in card.windows] == [1, 2]
+    assert_measured(broken, card, done.stdout)
 
     generation = Generation(steps=STEPS)
     toolbox = open_toolbox("sprites", generation, "sprites", broken / "probe")
@@ -81,12 +88,30 @@ def test_killed_and_resumed_it_gives_the_same_probe_as_unbroken(
     assert view.prediction is not None and view.prediction.basis == "probe"
 
 
+def assert_measured(out: Path, card: Card, said: str) -> None:
+    """The other setting was measured on the calibration half, and the ranges say what was found."""
+    [found] = card.checks
+    home, also = read_shards(out / "shards"), read_shards(out / "also" / "steps-6")
+    calibration = split(home, card.targets[0].name).calibration
+    assert {(row.prompt, row.seed) for row in also.rows} == {
+        (home.rows[i].prompt, home.rows[i].seed) for group in calibration for i in group
+    }
+    assert read_collection(out / "also" / "steps-6").windows == (2, 3)
+    assert (found.setting, found.value, found.candidates) == ("steps", 6, len(also))
+    assert card.ranges.steps == (STEPS, 6 if found.holds else STEPS)
+    assert card.ranges.guidance == (card.made_with.guidance,) * 2
+    assert f"with steps 6: {'holds' if found.holds else 'does not hold'}, rank within" in said
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
         ({"--prompts": "nowhere.txt"}, "nowhere.txt cannot be read"),
         ({"--scorer": "taste"}, "unknown scorer 'taste'"),
         ({"--model": "no such model here"}, "unknown model"),
+        ({"--also": "steps=1"}, "--also steps=1: expected at least 2 steps"),
+        ({"--also": "height=30"}, "--also height=30: "),
+        ({"--also": "taste=3"}, "expected a setting to validate for, one of steps, guidance,"),
         ({"--probed": "4"}, "expected from 1 to 3 steps to learn from, got [4]"),
     ],
 )

@@ -82,7 +82,7 @@ def test_eval_fidelity_reports_everything_that_the_protocol_asks_for(bench):
 def test_a_shipped_probe_is_what_fidelity_measures_with_its_interval_and_median(bench, tmp_path):
     import torch
 
-    from promptprobe.probe.card import Card, Target, Window, facts_of
+    from promptprobe.probe.card import Card, Target, Window, facts_of, ranges_of
     from promptprobe.probe.network import Network, Shape
     from promptprobe.probe.prediction import Probe
     from promptprobe.probe.trace import record_trace
@@ -95,8 +95,9 @@ def test_a_shipped_probe_is_what_fidelity_measures_with_its_interval_and_median(
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = Network(shape).eval()
+    facts = facts_of(bench.family, bench.settings)
     card = Card(
-        model="tiny", ranges=facts_of(bench.family, bench.settings), shape=shape,
+        model="tiny", made_with=facts, ranges=ranges_of(facts), shape=shape,
         weights_sha256="0" * 64, candidates=0, prompts=0,
         targets=tuple(
             Target(name=name, low=0.0, high=1.0, median=0.25) for name in ("brightness", "other")

@@ -7,7 +7,7 @@ from itertools import accumulate
 
 import torch
 
-from promptprobe.probe.card import Card, Facts, Target, Window
+from promptprobe.probe.card import Card, Facts, Target, Window, ranges_of
 from promptprobe.probe.network import Look, Shape
 from promptprobe.probe.shards import Collection, Examples, Row, Seen
 from promptprobe.probe.trace import Trace
@@ -22,7 +22,7 @@ FACTS = Facts(
     dtype="float32",
     guidance=3.0,
     steps=25,
-    timesteps=(999.0, 950.0),
+    timesteps=tuple(999.0 - 40 * step for step in range(25)),
     height=64,
     width=64,
     negative_prompt="",
@@ -40,7 +40,8 @@ def a_card(shape: Shape) -> Card:
     names = TARGETS[: shape.targets]
     return Card(
         model="tiny",
-        ranges=FACTS,
+        made_with=FACTS,
+        ranges=ranges_of(FACTS),
         shape=shape,
         weights_sha256="0" * 64,
         targets=tuple(Target(name=name, low=0.0, high=1.0, median=0.5) for name in names),

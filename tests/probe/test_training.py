@@ -47,7 +47,7 @@ def test_seeds_of_a_prompt_are_ranked_by_where_its_noun_looks(
     everything = range(len(fresh.examples))
     output = fresh.predict(network, everything, window, blind=True)
     truth = fresh.batch(everything, torch.zeros(len(everything), dtype=torch.long)).scores
-    groups = groups_of(fresh.examples)
+    groups = groups_of(fresh.examples.rows)
     assert pairwise_accuracy(output.logit[:, 0], truth[:, 0], groups) > 0.75
     assert pairwise_accuracy(output.logit[:, 1], truth[:, 1], groups) > 0.75
 
@@ -128,7 +128,7 @@ def test_training_leaves_the_random_numbers_of_others_alone() -> None:
 
 
 def test_a_prompt_s_seeds_stay_together(school: School) -> None:
-    groups = groups_of(school.examples)
+    groups = groups_of(school.examples.rows)
     assert {len(group) for group in groups} == {SEEDS}
     assert sorted(chain(*groups)) == list(range(len(school.examples)))
 
@@ -201,7 +201,7 @@ def test_a_score_that_never_differs_is_named() -> None:
     rows = tuple(row.model_copy(update={"scores": {"x": 0.5}}) for row in examples.rows)
     examples = replace(examples, rows=rows)
     with pytest.raises(ValueError, match="the x is the same for all of"):
-        scale(examples, groups_of(examples), "x")
+        scale(examples, groups_of(rows), "x")
 
 
 def test_shards_become_a_probe_folder_with_an_honest_card(tmp_path: Path) -> None:

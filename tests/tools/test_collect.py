@@ -137,12 +137,12 @@ def test_of_a_picture_that_is_there_only_the_first_steps_are_run(
         kept.append(job._replace(picture=path))
     assert all(collector.distance(job) < 1 for job in kept)
     collect(collector, tmp_path / "drawn", PROMPTS[:2], seeds=2)
-    assert collect(collector, tmp_path / "kept", [], seeds=2, past=[kept, kept[:1]]) == 4
+    assert collect(collector, tmp_path / "kept", [], seeds=2, given=[kept, kept[:1]]) == 4
     assert contents(tmp_path / "kept") == contents(tmp_path / "drawn")
 
     both = tmp_path / "both"
-    assert collect(collector, both, PROMPTS[:3], seeds=2, past=[kept[:3]]) == 6
-    assert collect(collector, both, PROMPTS[:3], seeds=2, past=[kept]) == 0
+    assert collect(collector, both, PROMPTS[:3], seeds=2, given=[kept[:3]]) == 6
+    assert collect(collector, both, PROMPTS[:3], seeds=2, given=[kept]) == 0
     rows = {(row.prompt, row.seed): row for row in read_shards(both).rows}
     assert (
         rows.items()

@@ -21,7 +21,7 @@ TWO = [Candidate(prompt="a photo of a red cat", seed=seed) for seed in (3, 4)]
 @pytest.fixture
 def probe_folder(ddim_folder: Path, tmp_path: Path) -> Path:
     """A probe of random weights whose card fits the tiny pipeline under USED."""
-    from promptprobe.probe.card import Card, Target, Window, facts_of
+    from promptprobe.probe.card import Card, Ranges, Target, Window, facts_of
     from promptprobe.probe.family import Settings
     from promptprobe.probe.network import Network, Shape
     from promptprobe.probe.prediction import save_probe
@@ -31,7 +31,8 @@ def probe_folder(ddim_folder: Path, tmp_path: Path) -> Path:
     network = Network(Shape(layers=len(model.family.layers()), channels=4, dim=32, width=8))
     card = Card(
         model="tiny",
-        ranges=facts_of(model.family, settings),
+        made_with=facts_of(model.family, settings),
+        ranges=Ranges(steps=(8, 10), guidance=(5, 7.5), height=(32, 32), width=(32, 32)),
         shape=network.shape,
         weights_sha256="0" * 64,
         targets=(Target(name="brightness score", low=0.0, high=1.0, median=0.5),),
@@ -62,6 +63,17 @@ def test_a_probe_that_fits_predicts_with_an_interval(
         assert 0 <= view.prediction.low <= view.prediction.score <= view.prediction.high <= 1
         assert [word.word for word in view.prediction.words] == ["photo", "red", "cat"]
         assert all(word.drawn is None for word in view.prediction.words)  # no judge of words
+
+
+@pytest.mark.parametrize("change", [{"steps": 8}, {"guidance": 7.5}])
+def test_settings_within_its_ranges_are_asked_of_the_probe_too(
+    ddim_folder: Path, probe_folder: Path, tmp_path: Path, change: dict[str, float]
+):
+    toolbox = with_probe(ddim_folder, probe_folder, used=USED.model_copy(update=change))
+    assert toolbox.notes == []
+    (view,) = toolbox.probe("a red cat", TWO[:1], tmp_path / "latents")
+    assert view.prediction is not None
+    assert view.prediction.basis == "probe"
 
 
 def test_sprites_ships_a_probe_that_fits_its_defaults(tmp_path: Path):
@@ -102,7 +114,7 @@ def remove(folder: Path) -> None:
         (empty_card, USED, ["card.json"]),
         (remove, USED, ["card.json"]),
         (damage_nothing, USED.model_copy(update={"guidance": 4.0}), ["guidance", "5.0", "4.0"]),
-        (damage_nothing, USED.model_copy(update={"steps": 12}), ["steps", "10", "12"]),
+        (damage_nothing, USED.model_copy(update={"steps": 12}), ["steps", "8 to 10", "12"]),
     ],
 )
 def test_a_probe_that_does_not_fit_is_refused_aloud_and_previews_step_in(
