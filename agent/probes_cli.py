@@ -199,6 +199,7 @@ def _print_card(folder: Path, size: int, card: Card) -> None:
             "model": card.model,
             "weights": f"{size:,} bytes, sha256 {card.weights_sha256}",
             "trained on": f"{card.candidates:,} candidates of {card.prompts:,} prompts",
+            "begun with": f"weights {card.start_sha256}" if card.start_sha256 else "chance",
             "intervals": f"hold {card.coverage:.0%} of the scores",
         },
         {"made with": "", **_facts(card.made_with)},

@@ -72,6 +72,11 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add("--epochs", type=whole(MOST), default=30, metavar="N", help="of training, at most (30)")
     add(
+        "--start", metavar="P",
+        help="begin with the weights of this probe, of a kindred model or of this one: a folder, a "
+        "hub id, or a built-in model's name (default: with chance)",
+    )  # fmt: skip
+    add(
         "--also", action="append", default=[], metavar="SETTING=VALUE",
         help="validate for this too: steps, guidance, height or width (steps=15); may be repeated, "
         "and the probe is then used as far as it was found to hold",
@@ -117,6 +122,7 @@ def _train(options: argparse.Namespace) -> int:
         windows=options.probed,
         epochs=options.epochs,
         past=read_runs(options.from_runs, _say),
+        start=options.start,
         also=options.also,
     )
     card = learn(course, options.out, _say)

@@ -1,4 +1,4 @@
-"""The interval of a prediction: as wide as unseen candidates need it to be."""
+"""A prediction's scores as sure as its errors allow; its interval as wide as they need it to be."""
 
 from __future__ import annotations
 
@@ -9,6 +9,27 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptprobe.probe.network import COVERAGE
+
+
+def score_scale(
+    logit: Float[Tensor, " candidate"], score: Float[Tensor, " candidate"]
+) -> tuple[float, float]:
+    """Factor and offset of the logits, by least squares of the scores 0 .. 1 that they foretell.
+
+    Platt 1999. Training for rank leaves logits surer than they should be; the order stays as it is.
+    """
+    scale = torch.tensor([1.0, 0.0], requires_grad=True)
+    optimizer = torch.optim.LBFGS([scale], max_iter=100, line_search_fn="strong_wolfe")
+
+    def error() -> Tensor:
+        optimizer.zero_grad()
+        wrong: Tensor = (torch.sigmoid(scale[0] * logit + scale[1]) - score).square().mean()
+        wrong.backward()  # type: ignore[no-untyped-call]
+        return wrong
+
+    optimizer.step(error)  # type: ignore[no-untyped-call]
+    factor, offset = scale.tolist()
+    return (factor, offset) if factor > 0 else (1.0, 0.0)
 
 
 def conformal_margin(

@@ -123,6 +123,11 @@ class Card(_Frozen):
     windows: tuple[Window, ...] = Field(min_length=1, max_length=32)
     candidates: int = Field(ge=0, description="trained on")
     prompts: int = Field(ge=0)
+    start_sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="of weights that training began with; None: none",
+    )
     coverage: float = Field(COVERAGE, gt=0, lt=1, description="of the interval")
     checks: tuple[Check, ...] = Field(
         (), max_length=MOST_CHECKS, description="with other settings, failures included"

@@ -10,27 +10,38 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptprobe.probe.calibration import calibrated, conformal_margin
+from promptprobe.probe.calibration import calibrated, conformal_margin, score_scale
 from promptprobe.probe.card import Card, Window, ranges_of
 from promptprobe.probe.lessons import Groups, School, pairwise_accuracy, places, scale, split
 from promptprobe.probe.network import Network
-from promptprobe.probe.prediction import save_probe
+from promptprobe.probe.prediction import Probe, save_probe
 from promptprobe.probe.shards import Collection, read_collection, read_shards
+from promptprobe.probe.start import Start
 from promptprobe.probe.training import Plan, fit
 
 
-def make_probe(shards: Path, out: Path, plan: Plan, checkpoint: Path | None = None) -> Card:
+def make_probe(
+    shards: Path,
+    out: Path,
+    plan: Plan,
+    checkpoint: Path | None = None,
+    start: Probe | None = None,
+) -> Card:
     """Train on a folder of shards and write the probe's folder; the card comes back too.
 
     It holds for the settings of the shards alone; `checking` finds out about others.
 
-    ValueError: broken shards, or too little to learn from or to measure on.
+    start: a probe whose weights training begins with.
+
+    ValueError: broken shards, too little to learn from or to measure on, or an unfit start.
     """
     collection, examples = read_collection(shards), read_shards(shards)
     parts = split(examples, collection.targets[0])
     targets = tuple(scale(examples, parts.train, name) for name in collection.targets)
     school = School(examples, targets)
-    network = fit(school, parts, plan, checkpoint)
+    begun = Start(start, collection.windows, collection.targets) if start else None
+    network = fit(school, parts, plan, checkpoint, start=begun)
+    rescale(network, school, parts.selection)
     card = Card(
         model=collection.model,
         made_with=collection.facts,
@@ -41,8 +52,22 @@ def make_probe(shards: Path, out: Path, plan: Plan, checkpoint: Path | None = No
         windows=examine(network, school, parts.calibration, collection),
         candidates=sum(map(len, parts.train)),
         prompts=len(parts.train),
+        start_sha256=begun and begun.mark,
     )
     return save_probe(out, network, card)
+
+
+def rescale(network: Network, school: School, groups: Groups) -> None:
+    """Make the scores as sure as they are right on these groups, over all windows."""
+    chosen = list(chain(*groups))
+    score = school.scores(chosen).repeat(school.windows, 1)
+    logit = torch.cat(
+        [school.predict(network, chosen, window).logit for window in range(school.windows)]
+    ).clone()
+    for at in range(len(school.targets)):
+        known = ~score[:, at].isnan()
+        factor, offset = score_scale(logit[known, at], score[known, at])
+        network.rescale(at, factor, offset)
 
 
 def examine(

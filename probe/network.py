@@ -192,6 +192,14 @@ class Network(nn.Module):
         return torch.cat([planes, rows, rearrange(rows, "b c h w -> b c w h")], 1)
 
     @torch.no_grad()
+    def rescale(self, target: int, factor: float, offset: float) -> None:
+        """Make a target's logit `factor` times what it was, and `offset` more."""
+        last = self.score[-1]
+        assert isinstance(last, nn.Linear)
+        last.weight[target] *= factor
+        last.bias[target] = factor * last.bias[target] + offset
+
+    @torch.no_grad()
     def standardize(self, trace: Trace, window: int) -> None:
         """Take a window's means and deviations from a sample of its training traces."""
         logs = (trace.maps[trace.mask].float() + FLOOR).log()

@@ -24,11 +24,14 @@ from tqdm import tqdm
 from promptprobe.probe.lessons import Parts, School, hidden, pairwise_accuracy, places
 from promptprobe.probe.losses import Objective, loss
 from promptprobe.probe.network import Network, Shape
+from promptprobe.probe.start import Start
 
 GROUPS = 16
 """Prompts a batch; with 8 seeds each, 128 candidates."""
 SAMPLE = 2048
 """Candidates that the means and deviations of the input are taken from."""
+GENTLY = 0.25
+"""Of the learning rate, where training begins with another probe."""
 BLIND = 0.15
 """Share of groups that are shown without the judge's look, so that the network can do without."""
 
@@ -55,16 +58,17 @@ def fit(
     plan: Plan,
     checkpoint: Path | None = None,
     objective: Objective = loss,
+    start: Start | None = None,
 ) -> Network:
     """The moving average of the weights, from the epoch that ranked `parts.selection` best.
 
-    With a `checkpoint`, every epoch is saved there, and one of the same examples and plan is gone
-    on with.
+    With a `checkpoint`, every epoch is saved there, and one of the same examples, plan and start is
+    gone on with. ValueError: the start is of other shapes.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        course = _Course(school, parts, plan, objective)
-        mark = _mark(school, parts, plan)
+        course = _Course(school, parts, plan, objective, start)
+        mark = _mark(school, parts, plan, start)
         if checkpoint and checkpoint.exists():
             course.load(checkpoint, mark)
         while course.goes_on:
@@ -77,7 +81,14 @@ def fit(
 class _Course:
     """A training between two epochs."""
 
-    def __init__(self, school: School, parts: Parts, plan: Plan, objective: Objective) -> None:
+    def __init__(
+        self,
+        school: School,
+        parts: Parts,
+        plan: Plan,
+        objective: Objective,
+        start: Start | None,
+    ) -> None:
         self.school, self.parts, self.plan, self.objective = school, parts, plan, objective
         examples = school.examples
         self.network = Network(
@@ -95,15 +106,18 @@ class _Course:
         for window in range(school.windows):
             trace, _ = examples.batch(sample, torch.full((len(sample),), window))
             self.network.standardize(trace, window)
+        if start:
+            start.into(self.network)
         self.average = AveragedModel(
             self.network, multi_avg_fn=get_ema_multi_avg_fn(plan.ema), use_buffers=True
         )
+        lr = plan.lr * (GENTLY if start else 1)
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), plan.lr, weight_decay=plan.weight_decay
+            self.network.parameters(), lr, weight_decay=plan.weight_decay
         )
         self.batches = math.ceil(len(parts.train) / GROUPS)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, plan.lr, total_steps=plan.epochs * self.batches, pct_start=0.1
+            self.optimizer, lr, total_steps=plan.epochs * self.batches, pct_start=0.1
         )
         self.done, self.best, self.since = 0, -1.0, 0
         self.kept = copy.deepcopy(self.network)
@@ -181,8 +195,9 @@ LEARNING = ("network", "average", "optimizer", "schedule", "kept")
 COUNTING = ("done", "best", "since")
 
 
-def _mark(school: School, parts: Parts, plan: Plan) -> str:
+def _mark(school: School, parts: Parts, plan: Plan, start: Start | None) -> str:
     """What a checkpoint was made from."""
     rows = school.examples.rows
     known = [(rows[i].prompt, rows[i].seed, rows[i].split) for i in chain(*parts.train)]
-    return sha256(repr((plan, school.targets, known)).encode()).hexdigest()
+    begun = start and start.mark
+    return sha256(repr((plan, school.targets, known, begun)).encode()).hexdigest()

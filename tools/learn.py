@@ -14,10 +14,12 @@ from typing import Any
 
 from promptprobe.probe.family import Settings
 from promptprobe.probe.making import make_probe
+from promptprobe.probe.prediction import load_probe
 from promptprobe.probe.training import Plan
 from promptprobe.tools.collect import Collector, collect, held_in
 from promptprobe.tools.models import Model, open_model
 from promptprobe.tools.past import PastRun, Say, drawn_alike, fitting
+from promptprobe.tools.probes import locate_probe
 from promptprobe.tools.prompts import Job, Wanted, jobs
 from promptprobe.tools.records import Generation
 from promptprobe.tools.scorers import open_scorer
@@ -46,6 +48,8 @@ class Course:
     """Of training, at most."""
     past: Sequence[PastRun] = ()
     """Their finished pictures are not drawn again."""
+    start: str | None = None
+    """A probe whose weights training begins with: a folder, a hub id, or a built-in model's."""
     also: Sequence[str] = ()
     """Settings to validate for too, one changed at a time, such as "steps=15"."""
 
@@ -58,9 +62,10 @@ def learn(course: Course, out: Path, say: Say) -> dict[str, Any]:
             stands.
 
     Raises:
-        ValueError: unknown model or scorer, impossible settings, shards of something else, or too
-            little to learn from.
+        ValueError: unknown model, scorer or start, impossible settings, shards of something else,
+            or too little to learn from.
     """
+    start = load_probe(locate_probe(course.start)) if course.start else None
     model = open_model(course.model, course.generation)
     collector = open_collector(course, model)
     others = open_others(collector, model.generation, course.also)
@@ -79,7 +84,7 @@ def learn(course: Course, out: Path, say: Say) -> dict[str, Any]:
     number = collect(collector, out / "shards", course.wanted, course.seeds, given=known)
     say(f"{number} candidates collected; training")
     plan = Plan(epochs=course.epochs)
-    card = make_probe(out / "shards", out / "probe", plan, out / "training.pt")
+    card = make_probe(out / "shards", out / "probe", plan, out / "training.pt", start)
     if others:
         card = widen(out, others, say)
     return card.model_dump(mode="json")
