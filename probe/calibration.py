@@ -24,10 +24,10 @@ def score_scale(
     def error() -> Tensor:
         optimizer.zero_grad()
         wrong: Tensor = (torch.sigmoid(scale[0] * logit + scale[1]) - score).square().mean()
-        wrong.backward()  # type: ignore[no-untyped-call]
+        wrong.backward()
         return wrong
 
-    optimizer.step(error)  # type: ignore[no-untyped-call]
+    optimizer.step(error)
     factor, offset = scale.tolist()
     return (factor, offset) if factor > 0 else (1.0, 0.0)
 

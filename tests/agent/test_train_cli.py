@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,15 @@ def test_killed_and_resumed_it_gives_the_same_probe_as_unbroken(
     [view] = toolbox.probe("a moon", [Candidate(prompt="a moon", seed=1)], tmp_path / "latents")
     assert toolbox.notes == []
     assert view.prediction is not None and view.prediction.basis == "probe"
+
+    again = tmp_path / "again"
+    shutil.copytree(broken / "shards", again / "shards")
+    arguments = command(prompts, again)[3:]
+    also = arguments.index("--also")
+    del arguments[also : also + 2]
+    assert main([*arguments, "--start", str(broken / "probe")]) == 0
+    assert load_probe(again / "probe").card.start_sha256 == card.weights_sha256
+    assert main([*arguments, "--start", "nowhere"]) == 2
 
 
 def assert_measured(out: Path, card: Card, said: str) -> None:

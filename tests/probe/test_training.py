@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from itertools import chain
@@ -10,16 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from promptprobe.probe.calibration import calibrated, conformal_margin
+from promptprobe.probe.calibration import calibrated, conformal_margin, score_scale
 from promptprobe.probe.card import check
-from promptprobe.probe.lessons import School, groups_of, pairwise_accuracy, scale, split
+from promptprobe.probe.lessons import School, groups_of, pairwise_accuracy, places, scale, split
 from promptprobe.probe.losses import loss
-from promptprobe.probe.making import examine, make_probe
+from promptprobe.probe.making import examine, make_probe, rescale
 from promptprobe.probe.network import Network, Output
-from promptprobe.probe.prediction import load_probe
+from promptprobe.probe.prediction import Probe, load_probe
 from promptprobe.probe.shards import Examples, open_collection, write_shard
+from promptprobe.probe.start import Start
 from promptprobe.probe.training import Plan, fit
-from tests.probe.planted import COLLECTION, FACTS, SEEDS, TARGETS, WINDOWS, at, planted
+from tests.probe.planted import COLLECTION, FACTS, SEEDS, TARGETS, WINDOWS, a_card, at, planted
 
 PLAN = Plan(epochs=6, lr=8e-3, ema=0.9, width=8)
 
@@ -224,3 +226,52 @@ def test_shards_become_a_probe_folder_with_an_honest_card(tmp_path: Path) -> Non
     assert (card.targets[0].low, card.targets[0].high) == pytest.approx((scores[0], scores[-1]))
     assert [window.k for window in card.windows] == list(WINDOWS)
     assert len(probe.predict(traces[2], 2)) == len(examples)
+
+
+def test_scores_are_as_sure_as_they_are_right() -> None:
+    logit = torch.linspace(-4, 4, 201)
+    factor, offset = score_scale(logit, torch.sigmoid(0.5 * logit + 0.3))
+    assert (factor, offset) == (pytest.approx(0.5, abs=1e-2), pytest.approx(0.3, abs=1e-2))
+    assert score_scale(logit, torch.sigmoid(-logit)) == (1, 0)  # the order stays as it is
+
+
+def test_a_probe_s_scores_are_rescaled_by_target_and_its_ranks_stay(
+    school: School, network: Network
+) -> None:
+    parts, own = split(school.examples, TARGETS[0]), copy.deepcopy(network)
+    chosen = list(chain(*parts.selection))
+    rescale(own, school, parts.selection)
+    for target in range(len(TARGETS)):
+        before, after = (school.predict(one, chosen, 1).logit[:, target] for one in (network, own))
+        assert torch.equal(before.argsort(), after.argsort())
+        truth = school.scores(chosen)[:, target]
+        errors = [(x.sigmoid() - truth).square().mean() for x in (before, after)]
+        assert errors[1] <= errors[0] + 1e-3
+
+
+def test_a_start_hands_over_what_means_the_same(school: School, network: Network) -> None:
+    card = a_card(network.shape)
+    known = Probe(network, card)
+    fresh = Network(network.shape.model_copy(update={"windows": 3, "targets": 2}))
+    own = copy.deepcopy(fresh.state_dict())
+    Start(known, (1, 4, 5), ("a new score", TARGETS[0])).into(fresh)
+    assert torch.equal(fresh.window.weight, network.window.weight[[0, 1, 1]])
+    last, old = fresh.score[-1], network.score[-1]
+    assert torch.equal(last.weight[1], old.weight[0])
+    assert torch.equal(last.weight[0], own["score.3.weight"][0])
+    assert torch.equal(fresh.spread[-1].bias[[1, 3]], network.spread[-1].bias[[0, 2]])
+    assert torch.equal(fresh.stem.weight, network.stem.weight)
+    with pytest.raises(ValueError, match="has width 8, and the training 16: start from"):
+        Start(known, (5,), TARGETS).into(Network(network.shape.model_copy(update={"width": 16})))
+
+
+def test_training_begins_where_its_start_ended(school: School, network: Network) -> None:
+    parts = split(school.examples, TARGETS[0])
+    start = Start(Probe(network, a_card(network.shape)), WINDOWS, TARGETS)
+    once = replace(PLAN, epochs=1)
+    ranks = []
+    for begun in (None, start):
+        chosen = list(chain(*parts.selection))
+        said = school.predict(fit(school, parts, once, start=begun), chosen, 1).logit[:, 0]
+        ranks.append(pairwise_accuracy(said, school.scores(chosen)[:, 0], places(parts.selection)))
+    assert ranks[1] > ranks[0] + 0.1
