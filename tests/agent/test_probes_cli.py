@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from promptprobe.__main__ import main
+from promptprobe.probe.card import ranges_of
 from promptprobe.probe.prediction import CARD, WEIGHTS, load_probe
 from promptprobe.tools.sprites import MODELS, PROBE
 from tests.hub import REPOSITORY, Hub, serving
@@ -63,8 +64,8 @@ def test_show_says_what_a_probe_is_for_and_how_good_it_was(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     card = load_probe(folder).card
-    again = [{**window.model_dump(), "k": 9} for window in card.windows]
-    change(folder, windows=[window.model_dump() for window in card.windows] + again)
+    [after_five] = [window.model_dump() for window in card.windows if window.k == 5]
+    change(folder, windows=[after_five, after_five | {"k": 9}])
     assert main(["probes", "show", str(folder)]) == 0
     shown = capsys.readouterr().out
     assert re.search(r"weights +[\d,]{9} bytes, sha256 " + card.weights_sha256, shown)
@@ -78,6 +79,8 @@ def test_show_says_what_a_probe_is_for_and_how_good_it_was(
 def test_show_says_where_a_probe_holds_and_what_was_measured_there(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    card = load_probe(folder).card
+    change(folder, ranges=ranges_of(card.made_with).model_dump(), checks=[])
     assert main(["probes", "show", str(folder)]) == 0
     shown = capsys.readouterr().out
     assert re.search(r"holds for *\n +steps +25 *\n +guidance +2 *\n", shown)
@@ -123,8 +126,10 @@ def test_verify_tells_a_whole_probe_from_a_broken_one(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["probes", "verify", str(folder)]) == 0
-    line = "whole, made for sprites: predicts the sprites score after 5 of 25 steps\n"
-    assert capsys.readouterr().out == line
+    said = capsys.readouterr().out
+    assert re.fullmatch(
+        r"whole, made for sprites: .* sprites score.* after .*5.* of 25 steps\n", said
+    )
     (folder / WEIGHTS).write_bytes(b"garbage")
     for command in ("verify", "show"):
         assert main(["probes", command, str(folder)]) == 1
@@ -136,8 +141,8 @@ def test_verify_holds_a_probe_against_a_model(capsys: pytest.CaptureFixture[str]
     verify = ["probes", "verify", "sprites", "--model", "sprites"]
     assert main(verify) == 0
     assert capsys.readouterr().out.startswith("fits sprites: predicts the sprites score")
-    assert main([*verify, "--guidance", "3"]) == 1
-    assert "made for guidance 2.0, and the model in use has 3.0" in capsys.readouterr().err
+    assert main([*verify, "--guidance", "9"]) == 1
+    assert "guidance 1.5 to 4.0, and the model in use has 9.0" in capsys.readouterr().err
 
 
 def test_verify_refuses_settings_without_a_model(capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,5 +166,5 @@ def test_a_folder_to_look_in_that_is_none_is_named(tmp_path: Path) -> None:
 
 def test_a_probe_is_held_against_a_model_and_its_settings() -> None:
     assert verify_probe(PROBE, "sprites") == load_probe(PROBE).card
-    with pytest.raises(ProbeError, match="made for steps 25, and the model in use has 20"):
+    with pytest.raises(ProbeError, match="for steps 25 to 50, and the model in use has 20"):
         verify_probe(PROBE, "sprites", Generation(steps=20))
