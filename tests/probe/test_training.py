@@ -230,8 +230,8 @@ def test_shards_become_a_probe_folder_with_an_honest_card(tmp_path: Path) -> Non
 
 def test_scores_are_as_sure_as_they_are_right() -> None:
     logit = torch.linspace(-4, 4, 201)
-    factor, offset = score_scale(logit, torch.sigmoid(0.5 * logit + 0.3))
-    assert (factor, offset) == (pytest.approx(0.5, abs=1e-2), pytest.approx(0.3, abs=1e-2))
+    found = score_scale(logit, torch.sigmoid(0.5 * logit + 0.3))
+    assert found == pytest.approx((0.5, 0.3), abs=1e-2)
     assert score_scale(logit, torch.sigmoid(-logit)) == (1, 0)  # the order stays as it is
 
 
@@ -256,10 +256,10 @@ def test_a_start_hands_over_what_means_the_same(school: School, network: Network
     own = copy.deepcopy(fresh.state_dict())
     Start(known, (1, 4, 5), ("a new score", TARGETS[0])).into(fresh)
     assert torch.equal(fresh.window.weight, network.window.weight[[0, 1, 1]])
-    last, old = fresh.score[-1], network.score[-1]
-    assert torch.equal(last.weight[1], old.weight[0])
-    assert torch.equal(last.weight[0], own["score.3.weight"][0])
-    assert torch.equal(fresh.spread[-1].bias[[1, 3]], network.spread[-1].bias[[0, 2]])
+    new, old = fresh.state_dict(), network.state_dict()
+    assert torch.equal(new["score.3.weight"][1], old["score.3.weight"][0])
+    assert torch.equal(new["score.3.weight"][0], own["score.3.weight"][0])
+    assert torch.equal(new["spread.3.bias"][[1, 3]], old["spread.3.bias"][[0, 2]])
     assert torch.equal(fresh.stem.weight, network.stem.weight)
     with pytest.raises(ValueError, match="has width 8, and the training 16: start from"):
         Start(known, (5,), TARGETS).into(Network(network.shape.model_copy(update={"width": 16})))
