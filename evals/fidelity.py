@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from promptprobe.evals import learned, pairing, rules
 from promptprobe.evals.diagnosis import diagnosis, doubt, prior, verdicts
@@ -161,16 +162,21 @@ def rungs(drawn: Study, chosen: Floats, ruled: dict[str, Ruled]) -> dict[str, An
 
 def further(drawn: Study) -> dict[str, Any]:
     """What the probe foretells of its other targets, told what the scorer saw, and not."""
-    test, probe = drawn.test, drawn.bench.probe
+    test = drawn.test
+    probe, k = drawn.bench.probe_at(drawn.step)
+    everyone, place = range(len(test.examples)), list(test.views).index(drawn.step)
+    trace, look = test.examples.batch(everyone, torch.full((len(everyone),), place))
     found: dict[str, Any] = {}
-    for name, both in test.views[drawn.step].further.items():
-        [median] = [target.median for target in probe.card.targets if target.name == name]
-        told, blind = (test.shaped([one.score for one in said]) for said in both)
-        scores = test.further[name]
-        found[name] = {
-            **figures(told, scores, median),
-            "blind": figures(blind, scores, median),
-        }
+    for at, target in enumerate(probe.card.targets if test.further else ()):
+        if (scores := test.further.get(target.name)) is not None:
+            told, blind = (
+                test.shaped([one.score for one in probe.predict(trace, k, seen, at)])
+                for seen in (look, None)
+            )
+            found[target.name] = {
+                **figures(told, scores, target.median),
+                "blind": figures(blind, scores, target.median),
+            }
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -37,8 +37,6 @@ class View:
     """By the probe, which is told so; empty where there is none for this number of steps."""
     blind: list[Any]
     """By the probe without that."""
-    further: dict[str, tuple[list[Any], list[Any]]] = field(default_factory=dict)
-    """By the probe of its other targets, told what the scorer saw and not."""
 
 
 def look(bench: Bench, pairs: Sequence[Pair], windows: Sequence[int]) -> Looked:
@@ -71,12 +69,7 @@ def view(bench: Bench, pairs: Sequence[Pair], looked: Looked, k: int) -> View:
     if probe is None:
         return View(seen, [], [])
     told = look_of(seen, seen, trace)
-    further = {
-        target.name: (probe.predict(trace, k, told, place), probe.predict(trace, k, None, place))
-        for place, target in enumerate(probe.card.targets)
-        if target.name in bench.further
-    }
-    return View(seen, probe.predict(trace, k, told), probe.predict(trace, k), further)
+    return View(seen, probe.predict(trace, k, told), probe.predict(trace, k))
 
 
 def glance(bench: Bench, prompts: Sequence[str], images: Images) -> list[Score]:
