@@ -65,6 +65,15 @@ def build_parser() -> argparse.ArgumentParser:
         "the first one judges previews too",
     )  # fmt: skip
     add("--out", type=Path, required=True, metavar="DIR", help="shards, and the probe in DIR/probe")
+    _add_training(parser)
+    add("--json", action="store_true", help="print the card on stdout")
+    add_pictures(parser)
+    return parser
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    """From how much it learns, what it begins with, and what it is validated for."""
+    add = parser.add_argument
     add("--seeds", type=whole(MOST), default=8, metavar="N", help="seeds of each prompt (8)")
     add(
         "--probed", type=_counts, default=(), metavar="K,...",
@@ -81,9 +90,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="validate for this too: steps, guidance, height or width (steps=15); may be repeated, "
         "and the probe is then used as far as it was found to hold",
     )  # fmt: skip
-    add("--json", action="store_true", help="print the card on stdout")
-    add_pictures(parser)
-    return parser
 
 
 def _counts(text: str) -> tuple[int, ...]:

@@ -79,7 +79,9 @@ def test_eval_fidelity_reports_everything_that_the_protocol_asks_for(bench):
     assert list(results.lines(report))
 
 
-def test_a_shipped_probe_is_what_fidelity_measures_with_its_interval_and_median(bench, tmp_path):
+@pytest.fixture
+def probed(bench):
+    """The bench with a random probe of two targets."""
     import torch
 
     from promptprobe.probe.card import Card, Target, Window, facts_of, ranges_of
@@ -104,8 +106,11 @@ def test_a_shipped_probe_is_what_fidelity_measures_with_its_interval_and_median(
         ),
         windows=(Window(k=1, margins=(1.0, 1.0), figures={}),),
     )  # fmt: skip
-    known = replace(bench, probe=Probe(network, card), further={"other": brightness(1)})
-    drawn = study(known, 4, 2)
+    return replace(bench, probe=Probe(network, card), further={"other": brightness(1)})
+
+
+def test_a_shipped_probe_is_what_fidelity_measures_with_its_interval_and_median(probed, tmp_path):
+    drawn = study(probed, 4, 2)
     report = fidelity.report(drawn)
     assert list(results.lines(report))
     plots.check(tmp_path / "plots")
