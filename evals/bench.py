@@ -62,7 +62,7 @@ def open_bench(model: str = "sprites", guidance: float | None = None) -> Bench:
 
     ValueError: weights missing, a bad scale, or a probe that was trained for other settings.
     """
-    from promptprobe.probe.card import check, facts_of
+    from promptprobe.probe.card import check
     from promptprobe.probe.family import Settings
     from promptprobe.probe.prediction import load_probe
     from promptprobe.tools.models import open_model
@@ -80,12 +80,13 @@ def open_bench(model: str = "sprites", guidance: float | None = None) -> Bench:
         used.steps, used.guidance, used.height, used.width, used.negative_prompt or ""
     )
     probe = load_probe(folder) if folder.is_dir() else None
-    if probe:
-        check(probe.card, facts_of(opened.family, settings))
     further = (
         {target.name: judge_of(target.name) for target in probe.card.targets[1:]} if probe else {}
     )
-    return Bench(model, opened.family, settings, score_images, judge_images, probe, further)
+    bench = Bench(model, opened.family, settings, score_images, judge_images, probe, further)
+    if probe:
+        check(probe.card, bench.facts)
+    return bench
 
 
 def judge_of(target: str) -> Judge:

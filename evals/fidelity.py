@@ -163,11 +163,13 @@ def rungs(drawn: Study, chosen: Floats, ruled: dict[str, Ruled]) -> dict[str, An
 def further(drawn: Study) -> dict[str, Any]:
     """What the probe foretells of its other targets, told what the scorer saw, and not."""
     test = drawn.test
+    if not test.further:
+        return {}
     probe, k = drawn.bench.probe_at(drawn.step)
     everyone, place = range(len(test.examples)), list(test.views).index(drawn.step)
     trace, look = test.examples.batch(everyone, torch.full((len(everyone),), place))
     found: dict[str, Any] = {}
-    for at, target in enumerate(probe.card.targets if test.further else ()):
+    for at, target in enumerate(probe.card.targets):
         if (scores := test.further.get(target.name)) is not None:
             told, blind = (
                 test.shaped([one.score for one in probe.predict(trace, k, seen, at)])
