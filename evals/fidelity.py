@@ -18,6 +18,7 @@ from promptprobe.evals.diagnosis import diagnosis, doubt, prior, verdicts
 from promptprobe.evals.rivals import (
     BUDGET,
     Cost,
+    Method,
     at_budget,
     choice,
     curve,
@@ -37,6 +38,7 @@ from promptprobe.evals.statistics import (
     within,
 )
 from promptprobe.evals.study import RIVAL, Study, coarse_name, foretold, methods
+from promptprobe.evals.variants import RETRAINED
 from promptprobe.tools.predictions import chances
 
 NO_PROBE = "none is shipped: the figures are those of the x0 preview, graded by the scorer"
@@ -60,15 +62,13 @@ def report(drawn: Study) -> dict[str, Any]:
         "baselines": {
             name: figures(method.guesses, scores, drawn.threshold)
             | {
-                "predictor_minus_this": {
-                    "pairwise": pairwise(best.guesses, scores, method.guesses).json(),
-                    "pcc": pcc_gain(best.guesses, method.guesses, scores).json(),
-                },
+                "predictor_minus_this": lead(best.guesses, method.guesses, scores),
                 "at_budget": at_budget(method, scores, full, chosen, rule),
             }
             for name, method in found.items()
             if name != drawn.predictor
         },
+        "retrained_minus": retrained(found, scores),
         "rungs": rungs(drawn, chosen, ruled),
         "further_targets": further(drawn),
         "over_steps": over_steps(drawn),
@@ -107,6 +107,23 @@ def setting(drawn: Study) -> dict[str, Any]:
 def figures(guesses: Floats, scores: Floats, threshold: float) -> dict[str, Any]:
     """How well guesses rank within a prompt, and over all."""
     return {"within": within(guesses, scores), "pooled": pooled(guesses, scores, threshold)}
+
+
+def lead(guesses: Floats, other: Floats, scores: Floats) -> dict[str, Any]:
+    """How much better guesses rank within a prompt and correlate than others do, paired."""
+    return {
+        "pairwise": pairwise(guesses, scores, other).json(),
+        "pcc": pcc_gain(guesses, other, scores).json(),
+    }
+
+
+def retrained(found: dict[str, Method], scores: Floats) -> dict[str, Any]:
+    """How far our network, trained on the rivals' own data, is ahead of each other network."""
+    if RETRAINED not in found:
+        return {}
+    ours = found[RETRAINED].guesses
+    others = [name for name, method in found.items() if method.learned and name != RETRAINED]
+    return {name: lead(ours, found[name].guesses, scores) for name in others}
 
 
 @dataclass(frozen=True)

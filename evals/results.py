@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from promptprobe.evals.variants import RETRAINED
+
 FIGURE = ("value", "low", "high")
 
 
@@ -18,6 +20,7 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield from _rivals(report)
     yield ""
+    yield from _networks(report["retrained_minus"])
     for name, rung in report["rungs"].items():
         yield (
             f"- rungs chosen on validation, {name}: {rung['rule']} ({rung['share_of_nfe']:.0%} of "
@@ -62,6 +65,15 @@ def _row(name: str, row: dict[str, Any]) -> str:
         ),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _networks(ahead: dict[str, Any]) -> Iterator[str]:
+    if ahead:
+        yield f"| {RETRAINED}, is ahead of | in rank within a prompt | in PCC |"
+        yield "|---" * 3 + "|"
+        for name, by in ahead.items():
+            yield f"| {name} | {figure(by['pairwise'])} | {figure(by['pcc'])} |"
+        yield ""
 
 
 def _further(found: dict[str, Any]) -> Iterator[str]:

@@ -34,6 +34,8 @@ class Method:
     """Of guessing one candidate."""
     finish: Cost
     """Of finishing and scoring one candidate after that."""
+    learned: bool = False
+    """Whether it is a network that was trained for this table."""
 
     def cost(self, keep: int) -> Cost:
         """Look at every seed of a prompt, finish the kept ones."""

@@ -97,8 +97,9 @@ def listwise(logit: Tensor, score: Tensor, group: Tensor) -> Tensor:
     return -(wanted.softmax(-1) * F.log_softmax(found, -1).clamp_min(SEPARATE)).sum(-1).mean()
 
 
+RETRAINED = "our network, retrained"
 VARIANTS: dict[str, Variant] = {
-    "our network, retrained": Variant(),
+    RETRAINED: Variant(),
     "... without attention": Variant(_without("maps")),
     "... without attention and gap (a trained judge of previews)": Variant(_without("maps", "gap")),
     "... without the judge's look": Variant(_unseen, judged=False),

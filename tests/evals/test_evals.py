@@ -21,7 +21,7 @@ from promptprobe.evals.networks import PAPER
 from promptprobe.evals.sampling import sample
 from promptprobe.evals.statistics import best_of_n
 from promptprobe.evals.study import BLIND, methods, study
-from promptprobe.evals.variants import VARIANTS
+from promptprobe.evals.variants import RETRAINED, VARIANTS
 from promptprobe.tools.collect import Collector, collect
 from promptprobe.tools.records import Candidate, Score
 from promptprobe.tools.scorers import Scorer
@@ -145,10 +145,15 @@ def test_rivals_that_are_networks_are_trained_on_a_collection(bench, tmp_path):
     collector = Collector("tiny", bench.family, bench.settings, (1, 2), (judge,))
     wanted = [one for part in ("train", "validation") for one in islice(prompts(part), 8)]
     collect(collector, tmp_path, wanted, 2)
-    found = methods(study(bench, 4, 2, shards=tmp_path))
-    for name in (PAPER, *VARIANTS, "our network on a coarse path of 1 steps"):
-        assert found[name].guesses.shape == (4, 2)
-        assert np.ptp(found[name].guesses) > 0
+    report = fidelity.report(study(bench, 4, 2, shards=tmp_path))
+    networks = [PAPER, *VARIANTS, "our network on a coarse path of 1 steps"]
+    rank = {name: report["baselines"][name]["within"]["pairwise"]["value"] for name in networks}
+    networks.remove(RETRAINED)
+    assert list(report["retrained_minus"]) == networks
+    for name, ahead in report["retrained_minus"].items():
+        assert ahead["pairwise"]["value"] == pytest.approx(rank[RETRAINED] - rank[name], abs=1e-3)
+    told = list(results.lines(report))
+    assert any(line.startswith(f"| {PAPER} | ") for line in told)
     with pytest.raises(ValueError, match=r"collected after \(1, 2\) steps, and 3 are asked for"):
         methods(study(bench, 4, 2, step=3, shards=tmp_path))
 
