@@ -11,27 +11,23 @@ from dataclasses import replace
 from promptprobe.evals.bench import Bench
 from promptprobe.evals.looking import glance
 from promptprobe.evals.sampling import in_batches
-from promptprobe.probe.shards import Examples, Seen, as_examples
+from promptprobe.probe.shards import Examples, as_examples
 from promptprobe.probe.trace import join, record_traces
-from promptprobe.tools.predictions import chances
+from promptprobe.tools.predictions import seen
 from promptprobe.tools.records import Score
 
 
 def retraced(bench: Bench, examples: Examples, steps: int) -> Examples:
     """The examples with what is seen at the last of `steps` coarse steps, as their one window."""
     settings = replace(bench.settings, steps=steps)
-    traces, seen = [], list[Score]()
+    traces, looks = [], list[Score]()
     for chunk in in_batches(examples.rows, f"traced on a path of {steps} steps"):
         prompts, seeds = [row.prompt for row in chunk], [row.seed for row in chunk]
         found, _ = record_traces(bench.family, prompts, seeds, settings, (steps,))
         traces.append(found[steps])
-        seen += glance(bench, prompts, bench.family.decode(found[steps].x0))
+        looks += glance(bench, prompts, bench.family.decode(found[steps].x0))
     rows = [
-        row.model_copy(
-            update={
-                "previews": (Seen(score=look.value, words=tuple(chances(row.words, look))),),
-            }
-        )
-        for row, look in zip(examples.rows, seen, strict=True)
+        row.model_copy(update={"previews": (seen(row.words, look),)})
+        for row, look in zip(examples.rows, looks, strict=True)
     ]
     return as_examples({steps: join(traces)}, rows)

@@ -16,7 +16,7 @@ from promptprobe.evals.bench import Bench
 from promptprobe.evals.looking import Looked, Pair, View, look, view
 from promptprobe.evals.sampling import Brief, grade, grid, values
 from promptprobe.evals.statistics import Floats
-from promptprobe.tools.predictions import aligned, chances
+from promptprobe.tools.predictions import drawn, seen
 from promptprobe.tools.records import Score
 
 TARGET = "score"
@@ -83,14 +83,12 @@ def _rows(
     judged: Sequence[Score],
     views: dict[int, View],
 ) -> list[Any]:
-    from promptprobe.probe.shards import Row, Seen
+    from promptprobe.probe.shards import Row
 
     words = next(iter(looked.traces.values())).words
     rows = []
     for at, ((prompt, seed), score) in enumerate(zip(pairs, judged, strict=True)):
         brief = briefs[at * len(briefs) // len(pairs)]
-        drawn = (None if one is None else one.ok for one in aligned(words[at], score.words))
-        seen = [view.seen[at] for view in views.values()]
         rows.append(
             Row(
                 scene=brief.scene.key,
@@ -100,10 +98,8 @@ def _rows(
                 split=brief.split,
                 scores={TARGET: score.value} if score.value is not None else {},
                 words=words[at],
-                drawn=tuple(drawn),
-                previews=tuple(
-                    Seen(score=one.value, words=tuple(chances(words[at], one))) for one in seen
-                ),
+                drawn=drawn(words[at], score),
+                previews=tuple(seen(words[at], view.seen[at]) for view in views.values()),
             )
         )
     return rows

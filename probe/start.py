@@ -62,6 +62,7 @@ class Start:
             torch.cat([here, here + len(self.targets)]),
             torch.cat([there, there + len(names)]),
         )
+        last = len(self.probe.network.score) - 1
         for part in ("weight", "bias"):
-            yield f"score.3.{part}", (here, there)
-            yield f"spread.3.{part}", ends
+            yield f"score.{last}.{part}", (here, there)
+            yield f"spread.{last}.{part}", ends

@@ -23,7 +23,6 @@ from promptprobe.probe.family import Family, Settings
 from promptprobe.probe.shards import (
     Collection,
     Row,
-    Seen,
     open_collection,
     read_rows,
     shards_of,
@@ -31,7 +30,7 @@ from promptprobe.probe.shards import (
 )
 from promptprobe.probe.trace import Trace, join, record_traces
 from promptprobe.tools.pictures import read_finished
-from promptprobe.tools.predictions import aligned, chances
+from promptprobe.tools.predictions import drawn, seen
 from promptprobe.tools.prompts import Job, Wanted, jobs
 from promptprobe.tools.records import Score
 from promptprobe.tools.scorers import Scorer
@@ -169,12 +168,8 @@ def _row(
         correct=judged.correct,
         explanation=judged.explanation or judged.reason,
         words=words,
-        drawn=tuple(
-            None if verdict is None else verdict.ok for verdict in aligned(words, judged.words)
-        ),
-        previews=tuple(
-            Seen(score=look[at].value, words=tuple(chances(words, look[at]))) for look in looks
-        ),
+        drawn=drawn(words, judged),
+        previews=tuple(seen(words, look[at]) for look in looks),
     )
 
 

@@ -18,7 +18,7 @@ from promptprobe.probe.card import check, facts_of
 from promptprobe.probe.family import Family, Settings
 from promptprobe.probe.network import Look
 from promptprobe.probe.prediction import Probe, load_probe
-from promptprobe.probe.shards import padded
+from promptprobe.probe.shards import Seen, padded
 from promptprobe.probe.trace import Trace, word_focus
 from promptprobe.tools.records import Prediction, Score, Verdict, Word
 from promptprobe.tools.scorers import Scorer
@@ -162,6 +162,17 @@ def aligned(words: Sequence[str], verdicts: Sequence[Verdict]) -> list[Verdict |
 def chances(words: Sequence[str], score: Score) -> list[float | None]:
     """How sure a judge is of each word of a prompt."""
     return [None if verdict is None else verdict.chance for verdict in aligned(words, score.words)]
+
+
+def seen(words: Sequence[str], score: Score) -> Seen:
+    """A judge's look at a preview, as shards keep it beside a prompt's words."""
+    return Seen(score=score.value, words=tuple(chances(words, score)))
+
+
+def drawn(words: Sequence[str], score: Score) -> tuple[bool | None, ...]:
+    """Which words of a prompt a judge finds drawn as asked; None where it does not say."""
+    found = aligned(words, score.words)
+    return tuple(None if verdict is None else verdict.ok for verdict in found)
 
 
 def _unforetold(score: Score, fine: bool) -> str:
