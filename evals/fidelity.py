@@ -28,6 +28,7 @@ from promptprobe.evals.rivals import (
 )
 from promptprobe.evals.statistics import (
     Floats,
+    ceiling,
     headroom,
     mean,
     pairwise,
@@ -78,6 +79,7 @@ def report(drawn: Study) -> dict[str, Any]:
         "oracle_prompt_mean_of_other_seeds": pooled(
             leave_seed_out(scores), scores, drawn.threshold
         ),
+        "ceiling_of_spearman": ceiling(scores).json(),
         "mean_headroom": mean(scores.max(1) - scores.mean(1)).json(),
         "prompts_without_headroom": share((np.ptp(scores, axis=1) == 0).astype(float)).json(),
         "seconds_per_image": drawn.clock.json(),

@@ -36,6 +36,10 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
     yield from _words(report["words"])
     yield from _training(report["for_training"])
     yield (
+        f"- ties: guesses in the perfect order, without ties, would have a Spearman of "
+        f"{figure(report['ceiling_of_spearman'])}"
+    )
+    yield (
         f"- headroom: the best seed is {figure(report['mean_headroom'])} above the mean; "
         f"{percent(report['prompts_without_headroom'])} of prompts have none"
     )

@@ -175,6 +175,16 @@ def pooled(predictions: Floats, scores: Floats, threshold: float) -> dict[str, A
     return {name: over_all(of, predictions, scores).json() for name, of in metrics.items()}
 
 
+def ceiling(scores: Floats) -> Estimate:
+    """The best Spearman over everything that guesses without ties can reach against tied scores."""
+
+    def of(resamples: Rows) -> Floats:
+        tables = (scores[rows].reshape(1, -1) for rows in resamples)
+        return np.array([rank_ceilings(table)[0] for table in tables])
+
+    return bootstrap(of, len(scores))
+
+
 def pcc_gain(predictions: Floats, other: Floats, scores: Floats) -> Estimate:
     """PCC of one predictor over everything minus another's, paired; a constant one's is 0."""
 

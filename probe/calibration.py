@@ -1,4 +1,7 @@
-"""A prediction's scores as sure as its errors allow; its interval as wide as they need it to be."""
+"""What the network says, made as sure as it is right: scores rescaled, intervals widened.
+
+Both by number of steps and by target, on candidates that did not train the network.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,34 @@ import math
 
 import torch
 from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from promptprobe.probe.network import COVERAGE
+
+
+class Calibration(BaseModel):
+    """From the network's logits to a score and its interval, as shares of the target's scale."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    factor: float = Field(1.0, gt=0, description="of the score's logit")
+    offset: float = Field(0.0, description="added to it after that")
+    margin: float = Field(0.0, description="added to both ends of the interval")
+
+    def of(
+        self,
+        logit: Float[Tensor, " batch"],
+        low: Float[Tensor, " batch"],
+        high: Float[Tensor, " batch"],
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+        """Score, low and high end from the network's logits; the score lies between the ends."""
+        score, low, high = map(torch.sigmoid, (self.factor * logit + self.offset, low, high))
+        return (
+            score,
+            torch.minimum((low - self.margin).clamp(0, 1), score),
+            torch.maximum((high + self.margin).clamp(0, 1), score),
+        )
 
 
 def score_scale(
@@ -46,16 +74,3 @@ def conformal_margin(
     outside = torch.maximum(low - score, score - high).sort().values
     rank = math.ceil((len(outside) + 1) * coverage)
     return float(outside[rank - 1]) if rank <= len(outside) else 1.0
-
-
-def calibrated(
-    score: Float[Tensor, " batch"],
-    low: Float[Tensor, " batch"],
-    high: Float[Tensor, " batch"],
-    margin: float,
-) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """The raw interval, moved out by the margin, within [0, 1] and around the score."""
-    return (
-        torch.minimum((low - margin).clamp(0, 1), score),
-        torch.maximum((high + margin).clamp(0, 1), score),
-    )

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from promptprobe.probe.calibration import Calibration
 from promptprobe.probe.family import Family, Settings
 from promptprobe.probe.network import COVERAGE, Shape
 from promptprobe.probe.schedulers import prediction_type
@@ -100,9 +101,7 @@ class Window(_Frozen):
     """A number of steps that the probe may be shown, and how good it is there."""
 
     k: int = Field(ge=1)
-    margins: tuple[float, ...] = Field(
-        description="added to both ends of each target's raw interval, as a share of its scale"
-    )
+    calibration: tuple[Calibration, ...] = Field(description="of each target")
     figures: dict[str, dict[str, float]] = Field(
         description="by target, on validation scenes; test is left to the evals"
     )
@@ -111,7 +110,7 @@ class Window(_Frozen):
 class Card(_Frozen):
     """What a probe is, and how good it was when it was made."""
 
-    format: Literal["promptprobe probe 3"] = "promptprobe probe 3"
+    format: Literal["promptprobe probe 4"] = "promptprobe probe 4"
     model: str = Field(max_length=500, description="how the model was called; for people")
     made_with: Facts = Field(description="of the candidates that it learned from")
     ranges: Ranges

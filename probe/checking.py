@@ -12,9 +12,6 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-import torch
-
-from promptprobe.probe.calibration import calibrated
 from promptprobe.probe.card import Check, Setting
 from promptprobe.probe.lessons import Groups, School, groups_of
 from promptprobe.probe.making import rank_within
@@ -70,12 +67,9 @@ def _measured(
     """Rank, coverage and width of the first target's intervals, a window read as the card's."""
     chosen = list(chain(*groups))
     said = school.predict(probe.network, chosen, window, told=place)
-    logit, raw_low, raw_high, score = (
-        table[:, 0] for table in (said.logit, said.low, said.high, school.scores(chosen))
-    )
-    predicted, known = torch.sigmoid(logit), ~score.isnan()
-    margin = probe.card.windows[place].margins[0]
-    low, high = calibrated(predicted, raw_low, raw_high, margin)
+    score = school.scores(chosen)[:, 0]
+    predicted, low, high = probe.card.windows[place].calibration[0].of(*said.target(0))
+    known = ~score.isnan()
     inside = (low <= score) & (score <= high)
     return (
         rank_within(predicted, score, groups),

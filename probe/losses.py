@@ -70,7 +70,7 @@ def score_loss(
 ) -> Float[Tensor, ""]:
     """MSE of the score, as in the paper; both quantiles (pinball)."""
     mse = F.mse_loss(torch.sigmoid(logit), score)
-    under, over = score - low, score - high
+    under, over = score - torch.sigmoid(low), score - torch.sigmoid(high)
     quantiles = torch.maximum(TAIL * under, (TAIL - 1) * under) + torch.maximum(
         (1 - TAIL) * over, -TAIL * over
     )

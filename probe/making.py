@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptprobe.probe.calibration import calibrated, conformal_margin, score_scale
+from promptprobe.probe.calibration import Calibration, conformal_margin, score_scale
 from promptprobe.probe.card import Card, Window, ranges_of
-from promptprobe.probe.lessons import Groups, School, pairwise_accuracy, places, scale, split
-from promptprobe.probe.network import Network
+from promptprobe.probe.lessons import Groups, Parts, School, pairwise_accuracy, places, scale, split
+from promptprobe.probe.network import Network, Output
 from promptprobe.probe.prediction import Probe, save_probe
 from promptprobe.probe.shards import Collection, read_collection, read_shards
 from promptprobe.probe.start import Start
@@ -41,7 +41,6 @@ def make_probe(
     school = School(examples, targets)
     begun = Start(start, collection.windows, collection.targets) if start else None
     network = fit(school, parts, plan, checkpoint, start=begun)
-    rescale(network, school, parts.selection)
     card = Card(
         model=collection.model,
         made_with=collection.facts,
@@ -49,7 +48,7 @@ def make_probe(
         shape=network.shape,
         weights_sha256="0" * 64,
         targets=targets,
-        windows=examine(network, school, parts.calibration, collection),
+        windows=examine(network, school, parts, collection),
         candidates=sum(map(len, parts.train)),
         prompts=len(parts.train),
         start_sha256=begun and begun.mark,
@@ -57,60 +56,62 @@ def make_probe(
     return save_probe(out, network, card)
 
 
-def rescale(network: Network, school: School, groups: Groups) -> None:
-    """Make the scores as sure as they are right on these groups, over all windows."""
-    chosen = list(chain(*groups))
-    score = school.scores(chosen).repeat(school.windows, 1)
-    logit = torch.cat(
-        [school.predict(network, chosen, window).logit for window in range(school.windows)]
-    ).clone()
-    for at in range(len(school.targets)):
-        known = ~score[:, at].isnan()
-        factor, offset = score_scale(logit[known, at], score[known, at])
-        network.rescale(at, factor, offset)
-
-
 def examine(
-    network: Network, school: School, groups: Groups, collection: Collection
+    network: Network, school: School, parts: Parts, collection: Collection
 ) -> tuple[Window, ...]:
-    """Margins of the intervals and figures, by window, on groups that chose nothing."""
-    held_out = list(chain(*groups))
+    """By window, how sure the network may be, and figures on groups that chose nothing."""
+    chosen, held_out = list(chain(*parts.selection)), list(chain(*parts.calibration))
     found = []
     for place, k in enumerate(collection.windows):
-        batch = school.batch(held_out, torch.full((len(held_out),), place))
-        output = school.predict(network, held_out, place)
+        known = school.predict(network, chosen, place), school.scores(chosen)
+        said, scores = school.predict(network, held_out, place), school.scores(held_out)
         alone = school.predict(network, held_out, place, blind=True)
-        margins, figures = [], {}
+        calibrations, figures = [], {}
         for at, target in enumerate(school.targets):
-            columns = (output.logit, output.low, output.high, alone.logit, batch.scores)
-            logit, low, high, blind, score = (table[:, at] for table in columns)
-            known = ~score.isnan()
-            predicted = torch.sigmoid(logit)
-            margin = conformal_margin(score[known], low[known], high[known])
-            low, high = calibrated(predicted, low, high, margin)
-            figures[target.name] = _figures(predicted, score, groups) | {
-                "within_pairwise_blind": rank_within(blind, score, groups),
-                "interval_width": float((high - low)[known].mean()),
+            calibration = calibrated(known, (said, scores), at)
+            figures[target.name] = _figures(calibration, said, scores, at, parts.calibration) | {
+                "within_pairwise_blind": rank_within(
+                    alone.logit[:, at], scores[:, at], parts.calibration
+                )
             }
-            if at == 0:
-                rank = rank_within(batch.look.score, score, groups)
-                figures[target.name]["within_pairwise_preview"] = rank
-            margins.append(margin)
+            calibrations.append(calibration)
+        look = school.batch(held_out, torch.full((len(held_out),), place)).look
+        first = figures[school.targets[0].name]
+        first["within_pairwise_preview"] = rank_within(look.score, scores[:, 0], parts.calibration)
         rounded = {name: _rounded(table) for name, table in figures.items()}
-        found.append(Window(k=k, margins=tuple(margins), figures=rounded))
+        found.append(Window(k=k, calibration=tuple(calibrations), figures=rounded))
     return tuple(found)
 
 
+Said = tuple[Output, Tensor]
+"""What the network says of some candidates, and their scores, [candidate, target], nan where
+unscored."""
+
+
+def calibrated(chosen: Said, held_out: Said, at: int) -> Calibration:
+    """One target's: the scores' scale by candidates that chose the network, the interval's margin
+    by others."""
+    (said, scores), (fresh, truth) = chosen, held_out
+    known, scored = ~scores[:, at].isnan(), ~truth[:, at].isnan()
+    factor, offset = score_scale(said.logit[known, at].clone(), scores[known, at])
+    low, high = (torch.sigmoid(x[scored, at]) for x in (fresh.low, fresh.high))
+    margin = conformal_margin(truth[scored, at], low, high)
+    return Calibration(factor=factor, offset=offset, margin=margin)
+
+
 def _figures(
-    predicted: Float[Tensor, " candidate"], score: Float[Tensor, " candidate"], groups: Groups
+    calibration: Calibration, said: Output, scores: Tensor, at: int, groups: Groups
 ) -> dict[str, float]:
+    score = scores[:, at]
     known = ~score.isnan()
+    predicted, low, high = calibration.of(*said.target(at))
     both = torch.stack([predicted[known], score[known]])
     return {
         "validation_prompts": float(len(groups)),
         "validation_candidates": float(known.sum()),
         "within_pairwise": rank_within(predicted, score, groups),
         "pooled_pcc": float(torch.corrcoef(both)[0, 1]),
+        "interval_width": float((high - low)[known].mean()),
     }
 
 

@@ -70,11 +70,15 @@ class Output(NamedTuple):
     logit: Float[Tensor, "batch target"]
     """The score, on the target's scale 0 .. 1, is its sigmoid."""
     low: Float[Tensor, "batch target"]
-    """5% quantile of the score, not yet calibrated."""
+    """The same of its 5% quantile; none of the three is calibrated yet."""
     high: Float[Tensor, "batch target"]
-    """95% quantile."""
+    """The same of its 95% quantile."""
     words: Float[Tensor, "batch word"]
     """The chance of each word to be drawn as asked is its sigmoid; 0 where there is none."""
+
+    def target(self, at: int) -> tuple[Tensor, Tensor, Tensor]:
+        """One target's logit, low and high, [batch]."""
+        return self.logit[:, at], self.low[:, at], self.high[:, at]
 
 
 class Block(nn.Module):
@@ -171,7 +175,7 @@ class Network(nn.Module):
         logit = self.score(features)
         below, above = F.softplus(self.spread(features.detach())).chunk(2, -1)
         middle = logit.detach()
-        return logit, torch.sigmoid(middle - below), torch.sigmoid(middle + above)
+        return logit, middle - below, middle + above
 
     def maps(self, maps: Float[Tensor, "n layer row col"], window: Int[Tensor, " n"]) -> Planes:
         """Attention as standardized logarithms."""
@@ -190,14 +194,6 @@ class Network(nn.Module):
         ramp = torch.linspace(-1, 1, GRID, device=planes.device)
         rows = repeat(ramp, "h -> b 1 h w", b=len(planes), w=GRID)
         return torch.cat([planes, rows, rearrange(rows, "b c h w -> b c w h")], 1)
-
-    @torch.no_grad()
-    def rescale(self, target: int, factor: float, offset: float) -> None:
-        """Make a target's logit `factor` times what it was, and `offset` more."""
-        last = self.score[-1]
-        assert isinstance(last, nn.Linear)
-        last.weight[target] *= factor
-        last.bias[target] = factor * last.bias[target] + offset
 
     @torch.no_grad()
     def standardize(self, trace: Trace, window: int) -> None:

@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from promptprobe.probe.calibration import calibrated
 from promptprobe.probe.card import Card, ProbeError
 from promptprobe.probe.network import Look, Network, unseen
 from promptprobe.probe.trace import Trace
@@ -73,7 +72,8 @@ class Probe:
             ProbeError: the trace does not fit, or holds numbers that are not finite.
         """
         place = self.card.place(k)
-        scale, margin = self.card.targets[target], self.card.windows[place].margins[target]
+        scale = self.card.targets[target]
+        calibration = self.card.windows[place].calibration[target]
         found: list[Prediction] = []
         with torch.inference_mode():
             for part, seen in _split(trace, look or unseen(trace), self.network.map_mean.device):
@@ -83,9 +83,8 @@ class Probe:
                     output = self.network(part, seen, window)
                 except ValueError as error:
                     raise ProbeError(str(error)) from error
-                score = torch.sigmoid(output.logit[:, target])
-                low, high = calibrated(score, output.low[:, target], output.high[:, target], margin)
-                table = torch.stack([scale.score(x) for x in (score, low, high)], 1)
+                shares = calibration.of(*output.target(target))
+                table = torch.stack([scale.score(x) for x in shares], 1)
                 if not table.isfinite().all():
                     raise ProbeError("the trace holds numbers that are not finite")
                 drawn = torch.sigmoid(output.words)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -143,7 +144,8 @@ class _Course:
             self.average.update_parameters(self.network)
         self.done += 1
         rank = self._rank()
-        tqdm.write(f"epoch {self.done}: loss {value.item():.3f}, validation pairwise {rank:.3f}")
+        told = f"epoch {self.done}: loss {value.item():.3f}, validation pairwise {rank:.3f}"
+        tqdm.write(told, file=sys.stderr)
         if rank > self.best:
             self.best, self.since = rank, 0
             self.kept.load_state_dict(self.average.module.state_dict())

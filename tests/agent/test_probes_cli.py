@@ -111,7 +111,7 @@ def test_text_of_a_card_is_neither_markup_nor_control_characters(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figures = {"[red]\x1b[2J": {"[link]": 0.5}}
-    windows = [{"k": 1, "margins": [0.0], "figures": figures}]
+    windows = [{"k": 1, "calibration": [{}], "figures": figures}]
     targets = [{"name": "[red]\x1b[2J", "low": 0.0, "high": 1.0, "median": 0.5}]
     facts = json.loads((folder / CARD).read_text())["made_with"] | {"layers": ["[red]\x1b[2J"]}
     change(folder, model="[bold]\x1b[2J", targets=targets, windows=windows, made_with=facts)

@@ -84,6 +84,7 @@ def probed(bench):
     """The bench with a random probe of two targets."""
     import torch
 
+    from promptprobe.probe.calibration import Calibration
     from promptprobe.probe.card import Card, Target, Window, facts_of, ranges_of
     from promptprobe.probe.network import Network, Shape
     from promptprobe.probe.prediction import Probe
@@ -104,7 +105,7 @@ def probed(bench):
         targets=tuple(
             Target(name=name, low=0.0, high=1.0, median=0.25) for name in ("brightness", "other")
         ),
-        windows=(Window(k=1, margins=(1.0, 1.0), figures={}),),
+        windows=(Window(k=1, calibration=(Calibration(margin=1.0),) * 2, figures={}),),
     )  # fmt: skip
     return replace(bench, probe=Probe(network, card), further={"other": brightness(1)})
 

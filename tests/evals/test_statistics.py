@@ -33,6 +33,7 @@ def test_rank_correlation_is_nan_for_constant_scores_and_zero_for_a_constant_gue
 def test_the_rank_ceiling_is_what_an_untied_guess_can_reach():
     # Ranks of the scores 1.5, 1.5, 3.5, 3.5; of the best guess 1, 2, 3, 4: 2 / sqrt(5) exactly.
     assert st.rank_ceilings(np.array([[0.0, 0, 1, 1]])) == pytest.approx(2 / np.sqrt(5))
+    assert st.ceiling(np.array([[0.0, 1], [0, 1]])).value == pytest.approx(2 / np.sqrt(5))
 
 
 def test_auc_counts_ties_half_and_needs_both_classes():

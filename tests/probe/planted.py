@@ -7,6 +7,7 @@ from itertools import accumulate
 
 import torch
 
+from promptprobe.probe.calibration import Calibration
 from promptprobe.probe.card import Card, Facts, Target, Window, ranges_of
 from promptprobe.probe.network import Look, Shape
 from promptprobe.probe.shards import Collection, Examples, Row, Seen
@@ -46,7 +47,8 @@ def a_card(shape: Shape) -> Card:
         weights_sha256="0" * 64,
         targets=tuple(Target(name=name, low=0.0, high=1.0, median=0.5) for name in names),
         windows=tuple(
-            Window(k=k, margins=(0.05,) * len(names), figures={}) for k in WINDOWS[: shape.windows]
+            Window(k=k, calibration=(Calibration(margin=0.05),) * len(names), figures={})
+            for k in WINDOWS[: shape.windows]
         ),
         candidates=100,
         prompts=10,

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from promptprobe.probe.calibration import calibrated, conformal_margin, score_scale
+from promptprobe.probe.calibration import conformal_margin, score_scale
 from promptprobe.probe.card import check
 from promptprobe.probe.lessons import School, groups_of, pairwise_accuracy, places, scale, split
 from promptprobe.probe.losses import loss
-from promptprobe.probe.making import examine, make_probe, rescale
+from promptprobe.probe.making import calibrated, examine, make_probe
 from promptprobe.probe.network import Network, Output
 from promptprobe.probe.prediction import Probe, load_probe
 from promptprobe.probe.shards import Examples, open_collection, write_shard
@@ -69,16 +69,14 @@ def test_the_calibrated_interval_holds_nine_of_ten_fresh_candidates(
     school: School, network: Network
 ) -> None:
     parts = split(school.examples, TARGETS[0])
-    [_, window] = examine(network, school, parts.calibration, COLLECTION)
+    [_, window] = examine(network, school, parts, COLLECTION)
     fresh = replace(school, examples=planted(100, seed=2))
     everything = range(len(fresh.examples))
-    output = fresh.predict(network, everything, 1)
-    truth = fresh.batch(everything, torch.ones(len(everything), dtype=torch.long)).scores
-    for place, margin in enumerate(window.margins):
-        columns = (output.logit, output.low, output.high, truth)
-        logit, low, high, score = (table[:, place] for table in columns)
-        low, high = calibrated(torch.sigmoid(logit), low, high, margin)
-        assert 0.84 < float(((score >= low) & (score <= high)).float().mean()) < 0.97
+    output, truth = fresh.predict(network, everything, 1), fresh.scores(everything)
+    for place, calibration in enumerate(window.calibration):
+        _, low, high = calibration.of(*output.target(place))
+        inside = (low <= truth[:, place]) & (truth[:, place] <= high)
+        assert 0.84 < float(inside.float().mean()) < 0.97
     assert window.figures[TARGETS[0]]["interval_width"] < 0.6
     assert window.figures[TARGETS[0]]["within_pairwise_preview"] > 0.6
 
@@ -235,18 +233,18 @@ def test_scores_are_as_sure_as_they_are_right() -> None:
     assert score_scale(logit, torch.sigmoid(-logit)) == (1, 0)  # the order stays as it is
 
 
-def test_a_probe_s_scores_are_rescaled_by_target_and_its_ranks_stay(
+def test_the_scores_of_a_window_are_rescaled_and_its_ranks_stay(
     school: School, network: Network
 ) -> None:
-    parts, own = split(school.examples, TARGETS[0]), copy.deepcopy(network)
-    chosen = list(chain(*parts.selection))
-    rescale(own, school, parts.selection)
-    for target in range(len(TARGETS)):
-        before, after = (school.predict(one, chosen, 1).logit[:, target] for one in (network, own))
+    chosen = list(chain(*split(school.examples, TARGETS[0]).selection))
+    said, scores = school.predict(network, chosen, 1), school.scores(chosen)
+    unsure = said._replace(logit=3 * said.logit - 1)
+    for place in range(len(TARGETS)):
+        found = calibrated((unsure, scores), (unsure, scores), place)
+        before, (after, *_) = unsure.logit[:, place].sigmoid(), found.of(*unsure.target(place))
         assert torch.equal(before.argsort(), after.argsort())
-        truth = school.scores(chosen)[:, target]
-        errors = [(x.sigmoid() - truth).square().mean() for x in (before, after)]
-        assert errors[1] <= errors[0] + 1e-3
+        errors = [float((x - scores[:, place]).square().mean()) for x in (before, after)]
+        assert errors[1] < errors[0]
 
 
 def test_a_start_hands_over_what_means_the_same(school: School, network: Network) -> None:

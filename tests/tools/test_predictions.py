@@ -21,6 +21,7 @@ TWO = [Candidate(prompt="a photo of a red cat", seed=seed) for seed in (3, 4)]
 @pytest.fixture
 def probe_folder(ddim_folder: Path, tmp_path: Path) -> Path:
     """A probe of random weights whose card fits the tiny pipeline under USED."""
+    from promptprobe.probe.calibration import Calibration
     from promptprobe.probe.card import Card, Ranges, Target, Window, facts_of
     from promptprobe.probe.family import Settings
     from promptprobe.probe.network import Network, Shape
@@ -36,7 +37,7 @@ def probe_folder(ddim_folder: Path, tmp_path: Path) -> Path:
         shape=network.shape,
         weights_sha256="0" * 64,
         targets=(Target(name="brightness score", low=0.0, high=1.0, median=0.5),),
-        windows=(Window(k=2, margins=(0.1,), figures={}),),
+        windows=(Window(k=2, calibration=(Calibration(margin=0.1),), figures={}),),
         candidates=0,
         prompts=0,
     )
