@@ -38,7 +38,7 @@ test check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 clean:
 	rm -rf .venv .build build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

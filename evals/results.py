@@ -20,7 +20,7 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield from _rivals(report)
     yield ""
-    yield from _networks(report["retrained_minus"])
+    yield from networks(report["retrained_minus"])
     for name, rung in report["rungs"].items():
         yield (
             f"- rungs chosen on validation, {name}: {rung['rule']} ({rung['share_of_nfe']:.0%} of "
@@ -71,7 +71,8 @@ def _row(name: str, row: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _networks(ahead: dict[str, Any]) -> Iterator[str]:
+def networks(ahead: dict[str, Any]) -> Iterator[str]:
+    """How far ours is ahead of the others that were trained beside it, if any were."""
     if ahead:
         yield f"| {RETRAINED}, is ahead of | in rank within a prompt | in PCC |"
         yield "|---" * 3 + "|"

@@ -19,7 +19,7 @@ from promptprobe.evals.features import RIVALS
 from promptprobe.evals.looking import look
 from promptprobe.evals.networks import PAPER
 from promptprobe.evals.sampling import sample
-from promptprobe.evals.statistics import best_of_n
+from promptprobe.evals.statistics import best_of_n, pairwise
 from promptprobe.evals.study import BLIND, methods, study
 from promptprobe.evals.variants import RETRAINED, VARIANTS
 from promptprobe.tools.collect import Collector, collect
@@ -144,17 +144,19 @@ def test_rivals_that_are_networks_are_trained_on_a_collection(bench, tmp_path):
         lambda brief, images: bench.score(brief, np.stack([np.asarray(one) for one in images])),
     )
     collector = Collector("tiny", bench.family, bench.settings, (1, 2), (judge,))
-    wanted = [one for part in ("train", "validation") for one in islice(prompts(part), 8)]
+    wanted = [*islice(prompts("train"), 4), *islice(prompts("validation"), 8)]
     collect(collector, tmp_path, wanted, 2)
-    report = fidelity.report(study(bench, 4, 2, shards=tmp_path))
+    drawn = study(bench, 4, 2, shards=tmp_path)
+    found = methods(drawn)
     networks = [PAPER, *VARIANTS, "our network on a coarse path of 1 steps"]
-    rank = {name: report["baselines"][name]["within"]["pairwise"]["value"] for name in networks}
-    networks.remove(RETRAINED)
-    assert list(report["retrained_minus"]) == networks
-    for name, ahead in report["retrained_minus"].items():
-        assert ahead["pairwise"]["value"] == pytest.approx(rank[RETRAINED] - rank[name], abs=1e-3)
-    told = list(results.lines(report))
-    assert any(line.startswith(f"| {PAPER} | ") for line in told)
+    assert [name for name, method in found.items() if method.learned] == networks
+    ahead = fidelity.retrained(found, drawn.test.scores)
+    assert list(ahead) == [name for name in networks if name != RETRAINED]
+    rank = {name: pairwise(found[name].guesses, drawn.test.scores).value or 0 for name in networks}
+    for name, by in ahead.items():
+        assert by["pairwise"]["value"] == pytest.approx(rank[RETRAINED] - rank[name], abs=1e-3)
+    rows = list(results.networks(ahead))[2:-1]
+    assert [row.split(" | ")[0] for row in rows] == [f"| {name}" for name in ahead]
     with pytest.raises(ValueError, match=r"collected after \(1, 2\) steps, and 3 are asked for"):
         methods(study(bench, 4, 2, step=3, shards=tmp_path))
 
