@@ -130,7 +130,7 @@ def _auc(
     picks = [np.array([not role or of == role for _, of, _ in t.names], bool) for t in truth]
     missing = [t.missing[pick] > 0 for t, pick in zip(truth, picks, strict=True)]
 
-    def of(way: Doubt, rows: Rows) -> float:
+    def of(way: Doubt, rows: Rows) -> Floats:
         guesses = [way.guesses[at][picks[at]] for at in rows]
         return auc(np.concatenate(guesses), np.concatenate([missing[at] for at in rows]))
 

@@ -133,34 +133,43 @@ def within(predictions: Floats, scores: Floats) -> dict[str, Any]:
 # -- pooled ------------------------------------------------------------------------------------
 
 
-def auc(predictions: Floats, positive: NDArray[np.bool_]) -> float:
-    """Chance that a positive is ranked above a negative, ties half; nan with one class only."""
-    positives, negatives = int(positive.sum()), int((~positive).sum())
-    if not positives or not negatives:
-        return float("nan")
-    ranks = stats.rankdata(predictions)[positive].sum()
-    return float((ranks - positives * (positives + 1) / 2) / (positives * negatives))
+def auc(predictions: Floats, positive: NDArray[np.bool_]) -> Floats:
+    """Chance that a positive is ranked above a negative, ties half; nan with one class only.
+
+    Like the other metrics here, of vectors along the last axis.
+    """
+    positives = positive.sum(-1)
+    pairs = positives * (positive.shape[-1] - positives)
+    ranks = (stats.rankdata(predictions, axis=-1) * positive).sum(-1)
+    above = ranks - positives * (positives + 1) / 2
+    return np.where(pairs > 0, above / np.maximum(pairs, 1), np.nan)
 
 
-def pearson(a: Floats, b: Floats) -> float:
-    """Correlation of two vectors; nan where either is constant."""
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float("nan")
-    return float(np.corrcoef(a, b)[0, 1])
+def pearson(a: Floats, b: Floats) -> Floats:
+    """Correlation; nan where either is constant."""
+    constant = (np.ptp(a, axis=-1) == 0) | (np.ptp(b, axis=-1) == 0)
+    a, b = (x - x.mean(-1, keepdims=True) for x in (a, b))
+    spread = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+    return np.where(constant, np.nan, (a * b).sum(-1) / np.where(constant, 1, spread))
 
 
-def spearman(a: Floats, b: Floats) -> float:
-    """Rank correlation of two vectors; nan where either is constant."""
-    return pearson(stats.rankdata(a), stats.rankdata(b))
+def spearman(a: Floats, b: Floats) -> Floats:
+    """Rank correlation; nan where either is constant."""
+    return pearson(*(stats.rankdata(x, axis=-1) for x in (a, b)))
+
+
+def together(table: Floats, resamples: Rows) -> Floats:
+    """All prompts and seeds of each resample as one vector, [resample, candidate]."""
+    return table[resamples].reshape(len(resamples), -1)
 
 
 def over_all(
-    metric: Callable[[Floats, Floats], float], predictions: Floats, scores: Floats
+    metric: Callable[[Floats, Floats], Floats], predictions: Floats, scores: Floats
 ) -> Estimate:
-    """A metric of two vectors over all prompts and seeds together, resampled by prompt."""
+    """A metric over all prompts and seeds together, resampled by prompt."""
 
     def of(resamples: Rows) -> Floats:
-        return np.array([metric(predictions[r].ravel(), scores[r].ravel()) for r in resamples])
+        return metric(together(predictions, resamples), together(scores, resamples))
 
     return bootstrap(of, len(scores))
 
@@ -168,7 +177,7 @@ def over_all(
 def pooled(predictions: Floats, scores: Floats, threshold: float) -> dict[str, Any]:
     """PCC, Spearman and AUC over everything; positives score at or above `threshold`."""
 
-    def separates(guess: Floats, actual: Floats) -> float:
+    def separates(guess: Floats, actual: Floats) -> Floats:
         return auc(guess, actual >= threshold)
 
     metrics = {"pcc": pearson, "srcc": spearman, "auc": separates}
@@ -177,23 +186,16 @@ def pooled(predictions: Floats, scores: Floats, threshold: float) -> dict[str, A
 
 def ceiling(scores: Floats) -> Estimate:
     """The best Spearman over everything that guesses without ties can reach against tied scores."""
-
-    def of(resamples: Rows) -> Floats:
-        tables = (scores[rows].reshape(1, -1) for rows in resamples)
-        return np.array([rank_ceilings(table)[0] for table in tables])
-
-    return bootstrap(of, len(scores))
+    return bootstrap(lambda resamples: rank_ceilings(together(scores, resamples)), len(scores))
 
 
 def pcc_gain(predictions: Floats, other: Floats, scores: Floats) -> Estimate:
     """PCC of one predictor over everything minus another's, paired; a constant one's is 0."""
 
     def of(resamples: Rows) -> Floats:
-        found = [
-            [pearson(guess[r].ravel(), scores[r].ravel()) for guess in (predictions, other)]
-            for r in resamples
-        ]
-        return np.array([mine - np.nan_to_num(theirs) for mine, theirs in found])
+        truth = together(scores, resamples)
+        mine, theirs = (pearson(together(x, resamples), truth) for x in (predictions, other))
+        return mine - np.nan_to_num(theirs)
 
     return bootstrap(of, len(scores))
 
