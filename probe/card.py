@@ -135,6 +135,16 @@ class Card(_Frozen):
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Card:
         home = self.made_with
+        for what, shown, sized in (
+            ("numbers of steps", len(self.windows), self.shape.windows),
+            ("targets", len(self.targets), self.shape.targets),
+            *(
+                (f"calibrations after {window.k} steps", len(window.calibration), len(self.targets))
+                for window in self.windows
+            ),
+        ):
+            if shown != sized:
+                raise ValueError(f"{shown} {what}, and the network has {sized}")
         for name in SETTINGS:
             (low, high), value = getattr(self.ranges, name), getattr(home, name)
             if not low <= value <= high:

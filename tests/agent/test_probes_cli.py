@@ -65,7 +65,7 @@ def test_show_says_what_a_probe_is_for_and_how_good_it_was(
 ) -> None:
     card = load_probe(folder).card
     [after_five] = [window.model_dump() for window in card.windows if window.k == 5]
-    change(folder, windows=[after_five, after_five | {"k": 9}])
+    change(folder, windows=[after_five | {"k": k} for k in (5, 9, 11, 12, 13, 14)])
     assert main(["probes", "show", str(folder)]) == 0
     shown = capsys.readouterr().out
     assert re.search(r"weights +[\d,]{9} bytes, sha256 " + card.weights_sha256, shown)
@@ -73,7 +73,7 @@ def test_show_says_what_a_probe_is_for_and_how_good_it_was(
     assert re.search(r"timesteps +999, 959, .*, 39 *\n", shown)
     assert re.search(r"sprites score +0 +1 +1 *\n", shown)
     assert re.search(r"on validation scenes +5 steps +9 steps", shown)
-    assert re.search(r"rank within a prompt +(0\.\d{3}) +\1 *\n", shown)
+    assert re.search(r"rank within a prompt +(0\.\d{3}) +\1 +\1 ", shown)
 
 
 def test_show_says_where_a_probe_holds_and_what_was_measured_there(
@@ -111,9 +111,10 @@ def test_text_of_a_card_is_neither_markup_nor_control_characters(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figures = {"[red]\x1b[2J": {"[link]": 0.5}}
-    windows = [{"k": 1, "calibration": [{}], "figures": figures}]
-    targets = [{"name": "[red]\x1b[2J", "low": 0.0, "high": 1.0, "median": 0.5}]
-    facts = json.loads((folder / CARD).read_text())["made_with"] | {"layers": ["[red]\x1b[2J"]}
+    card = json.loads((folder / CARD).read_text())
+    windows = [window | {"figures": figures} for window in card["windows"]]
+    targets = [target | {"name": "[red]\x1b[2J"} for target in card["targets"]]
+    facts = card["made_with"] | {"layers": ["[red]\x1b[2J"]}
     change(folder, model="[bold]\x1b[2J", targets=targets, windows=windows, made_with=facts)
     for command in ("list", "show", "verify"):
         assert main(["probes", command, str(folder)]) == 0

@@ -19,7 +19,7 @@ from promptprobe.probe.family import Settings
 from promptprobe.probe.network import Network, Shape
 from promptprobe.probe.prediction import Probe, load_probe, save_probe
 from promptprobe.probe.trace import record_trace
-from tests.probe.planted import FACTS, TARGETS, a_card, at, planted
+from tests.probe.planted import FACTS, TARGETS, WINDOWS, a_card, at, planted
 
 SHAPE = Shape(layers=2, channels=2, dim=8, windows=2, targets=2, width=8)
 OTHER: dict[str, Any] = {
@@ -164,6 +164,14 @@ def test_a_huge_file_is_refused_unread(folder: Path) -> None:
         (
             {"ranges": ranges_of(FACTS).model_dump() | {"steps": (30, 50)}},
             "steps 30 to 50 is no range that holds its own 25",
+        ),
+        (
+            {"windows": [{"k": 5, "calibration": [{}, {}], "figures": {}}]},
+            "1 numbers of steps, and the network has 2",
+        ),
+        (
+            {"windows": [{"k": k, "calibration": [{}], "figures": {}} for k in WINDOWS]},
+            f"1 calibrations after {WINDOWS[0]} steps, and the network has 2",
         ),
         (
             {"made_with": FACTS.model_dump() | {"timesteps": (999.0,)}},
