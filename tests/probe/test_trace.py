@@ -180,7 +180,7 @@ def test_in_bfloat16_a_batch_ranks_candidates_as_each_alone_does(
         [peak(join([trace]).maps)[0, 0].mean().item() for trace in alone],
         peak(together.maps)[:, 0].mean(-1).tolist(),
     ).statistic
-    record_property("spearman", agreement)
+    record_property("spearman", float(agreement))
     assert agreement > 0.9
 
 
