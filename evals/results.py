@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from promptprobe.evals.variants import RETRAINED
-
 FIGURE = ("value", "low", "high")
 
 
@@ -74,7 +72,7 @@ def _row(name: str, row: dict[str, Any]) -> str:
 def networks(ahead: dict[str, Any]) -> Iterator[str]:
     """How far ours is ahead of the others that were trained beside it, if any were."""
     if ahead:
-        yield f"| {RETRAINED}, is ahead of | in rank within a prompt | in PCC |"
+        yield "| our network, retrained, is ahead of | in rank within a prompt | in PCC |"
         yield "|---" * 3 + "|"
         for name, by in ahead.items():
             yield f"| {name} | {figure(by['pairwise'])} | {figure(by['pcc'])} |"

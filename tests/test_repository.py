@@ -56,8 +56,9 @@ def sources() -> Iterator[Path]:
         "from promptprobe.__main__ import main; main(['optimize', '--help'])",
         "from promptprobe.__main__ import main; main(['probe', '--help'])",
         "from promptprobe.__main__ import main; main(['probes', '--help'])",
+        "from promptprobe.__main__ import main; main(['eval', '--help'])",
     ],
-    ids=["import", "records", "help", "optimize help", "probe help", "probes help"],
+    ids=["import", "records", "help", "optimize help", "probe help", "probes help", "eval help"],
 )
 def test_starting_up_loads_no_heavy_library_and_takes_under_a_second(code: str) -> None:
     report = (
