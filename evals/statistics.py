@@ -108,11 +108,8 @@ def pairwise(predictions: Floats, scores: Floats, other: Floats | None = None) -
 
 def rank_correlations(predictions: Floats, scores: Floats) -> Floats:
     """Spearman of each prompt's seeds, [prompt]: nan if all scores tie, 0 for a constant guess."""
-    guessed, actual = (stats.rankdata(table, axis=1) for table in (predictions, scores))
-    guessed, actual = (x - x.mean(1, keepdims=True) for x in (guessed, actual))
-    spread = np.sqrt((guessed**2).sum(1) * (actual**2).sum(1))
-    rho = (guessed * actual).sum(1) / np.where(spread > 0, spread, 1)
-    return np.where((actual**2).sum(1) > 0, rho, np.nan)
+    blank = (np.ptp(predictions, axis=1) == 0) & (np.ptp(scores, axis=1) > 0)
+    return np.where(blank, 0.0, spearman(predictions, scores))
 
 
 def rank_ceilings(scores: Floats) -> Floats:

@@ -20,8 +20,7 @@ from promptprobe.probe.losses import Objective, loss
 from promptprobe.probe.shards import Examples
 from promptprobe.probe.training import Plan
 
-EPOCHS = 8
-PLAN = Plan(epochs=EPOCHS)
+PLAN = Plan(epochs=8)
 TEMPERATURE = 0.1
 """Of the scores in the listwise loss, whose scale is 0 .. 1."""
 SEPARATE = -1e4

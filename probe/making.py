@@ -61,10 +61,11 @@ def examine(
 ) -> tuple[Window, ...]:
     """By window, how sure the network may be, and figures on groups that chose nothing."""
     chosen, held_out = list(chain(*parts.selection)), list(chain(*parts.calibration))
+    truth, scores = school.scores(chosen), school.scores(held_out)
     found = []
     for place, k in enumerate(collection.windows):
-        known = school.predict(network, chosen, place), school.scores(chosen)
-        said, scores = school.predict(network, held_out, place), school.scores(held_out)
+        known = school.predict(network, chosen, place), truth
+        said = school.predict(network, held_out, place)
         alone = school.predict(network, held_out, place, blind=True)
         calibrations, figures = [], {}
         for at, target in enumerate(school.targets):
