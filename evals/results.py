@@ -72,7 +72,9 @@ def _row(name: str, row: dict[str, Any]) -> str:
 def networks(ahead: dict[str, Any]) -> Iterator[str]:
     """How far ours is ahead of the others that were trained beside it, if any were."""
     if ahead:
-        yield "| our network, retrained, is ahead of | in rank within a prompt | in PCC |"
+        from promptprobe.evals.variants import RETRAINED
+
+        yield f"| {RETRAINED}, is ahead of | in rank within a prompt | in PCC |"
         yield "|---" * 3 + "|"
         for name, by in ahead.items():
             yield f"| {name} | {figure(by['pairwise'])} | {figure(by['pcc'])} |"

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
+from torch import Tensor
+
 from promptprobe.probe.card import Check, Setting
 from promptprobe.probe.lessons import Groups, School, groups_of
 from promptprobe.probe.making import rank_within
@@ -43,17 +45,21 @@ def check_setting(
         for group in groups_of(examples.rows)
     ]
     school, first = School(examples, card.targets), card.targets[0].name
+    chosen = list(chain(*groups))
+    score = school.scores(chosen)[:, 0]
     found = []
     for window, k in enumerate(collection.windows):
         place = card.place(card.window_for(k, collection.facts))
         home = card.windows[place].figures.get(first, {}).get("within_pairwise", math.nan)
-        found.append((home, *_measured(probe, school, groups, window, place)))
+        said = school.predict(probe.network, chosen, window, told=place).target(0)
+        foretold = card.windows[place].calibration[0].of(*said)
+        found.append((home, *_measured(foretold, score, groups)))
     home, rank, coverage, width = (sum(one) / len(found) for one in zip(*found, strict=True))
     return Check(
         setting=setting,
         value=value,
         holds=rank - CHANCE >= RANK_KEPT * (home - CHANCE) and coverage >= card.coverage - SHORT,
-        candidates=int((~school.scores(list(chain(*groups)))[:, 0].isnan()).sum()),
+        candidates=int((~score.isnan()).sum()),
         within_pairwise=_defined(rank),
         within_pairwise_home=_defined(home),
         coverage=_defined(coverage),
@@ -62,13 +68,10 @@ def check_setting(
 
 
 def _measured(
-    probe: Probe, school: School, groups: Groups, window: int, place: int
+    foretold: tuple[Tensor, Tensor, Tensor], score: Tensor, groups: Groups
 ) -> Sequence[float]:
-    """Rank, coverage and width of the first target's intervals, a window read as the card's."""
-    chosen = list(chain(*groups))
-    said = school.predict(probe.network, chosen, window, told=place)
-    score = school.scores(chosen)[:, 0]
-    predicted, low, high = probe.card.windows[place].calibration[0].of(*said.target(0))
+    """Rank, coverage and width, from scores with the ends of their intervals."""
+    predicted, low, high = foretold
     known = ~score.isnan()
     inside = (low <= score) & (score <= high)
     return (
