@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from promptprobe.agent import run_folder
+from promptprobe.agent.doors.schemas import OptimizeRequest, explain
 from promptprobe.agent.result import OptimizationResult
-from promptprobe.agent.schemas import OptimizeRequest, explain
 from promptprobe.tools.records import MAX_TEXT, Record
 
 MAX_FILE = 64 * 2**20

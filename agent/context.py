@@ -12,11 +12,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from promptprobe.agent.endpoint import Reply
 from promptprobe.agent.events import OnEvent, Warned
 from promptprobe.agent.ledger import Ledger, ReplyLine, WarningLine
 from promptprobe.agent.policy import seeds_of
-from promptprobe.agent.proposers import Proposer
+from promptprobe.agent.rewrite.endpoint import Reply
+from promptprobe.agent.rewrite.proposers import Proposer
 from promptprobe.agent.run_folder import RunSettings
 from promptprobe.tools.protocol import Tools
 from promptprobe.tools.records import Candidate, Spend, Trial

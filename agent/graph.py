@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict
 from promptprobe.agent import events as e
 from promptprobe.agent import policy
 from promptprobe.agent.context import Context
-from promptprobe.agent.guard import check_rewrite
 from promptprobe.agent.ledger import ProbedLine, RenderedLine, ScoredLine
-from promptprobe.agent.proposers import Proposals, Request
+from promptprobe.agent.rewrite.guard import check_rewrite
+from promptprobe.agent.rewrite.proposers import Proposals, Request
 from promptprobe.agent.run_folder import IMAGES, LATENTS
 from promptprobe.tools.records import Candidate, Score
 

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from promptprobe.agent import run_folder
 from promptprobe.agent.events import OnEvent
-from promptprobe.agent.guard import check_text
-from promptprobe.agent.proposers import SeedsOnly, choose_proposer
 from promptprobe.agent.result import OptimizationResult
+from promptprobe.agent.rewrite.guard import check_text
+from promptprobe.agent.rewrite.proposers import SeedsOnly, choose_proposer
 from promptprobe.agent.run_folder import RunSettings
 from promptprobe.agent.runner import run_loop
 from promptprobe.tools.records import BUDGETS, MAX_SEED, Budget, Generation
@@ -128,7 +128,7 @@ def _beside_a_running_loop(work: Any) -> OptimizationResult:
 
 
 def _open(model: Any, generation: Generation, scorer: Any, probe: str | None) -> Any:
-    from promptprobe.tools.models import open_toolbox
+    from promptprobe.tools.models.model import open_toolbox
 
     return open_toolbox(model, generation, scorer, probe)
 
@@ -226,6 +226,6 @@ def _given_again(what: str, named: str | None, given: Any, default: Any) -> Any:
 
 
 def _in_memory() -> str:
-    from promptprobe.tools.pictures import IN_MEMORY
+    from promptprobe.tools.pictures.png import IN_MEMORY
 
     return IN_MEMORY

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from promptprobe.agent.replies import ProbeReply, ProbeRow
+from promptprobe.agent.doors.replies import ProbeReply, ProbeRow
+from promptprobe.agent.doors.schemas import ProbeRequest
 from promptprobe.agent.run_folder import check_folder
-from promptprobe.agent.schemas import ProbeRequest
 from promptprobe.tools.protocol import Probed, Tools
 from promptprobe.tools.records import Candidate, Spend
 
@@ -37,7 +37,7 @@ def probe_prompts(
         ValueError: model or scorer cannot be opened, or the model can draw nothing of the brief.
         OSError: the folder cannot be written.
     """
-    from promptprobe.tools.models import open_toolbox
+    from promptprobe.tools.models.model import open_toolbox
 
     if heatmaps is not None:
         check_folder(heatmaps, "heatmaps")
@@ -96,7 +96,7 @@ def _promise(pair: tuple[Candidate, Probed]) -> float:
 
 def _with_heatmaps(reply: ProbeReply, folder: Path) -> ProbeReply:
     """Bring the pictures to their folder, named by rank, and draw the index of them."""
-    from promptprobe.tools.heatmaps import save_index
+    from promptprobe.tools.pictures.heatmaps import save_index
 
     digits = len(str(len(reply.candidates)))
     rows, pictures = [], []

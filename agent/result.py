@@ -46,7 +46,7 @@ class OptimizationResult(Record):
 
     def snippet(self) -> str:
         """Plain-diffusers Python that makes the best picture again."""
-        from promptprobe.tools.pictures import snippet
+        from promptprobe.tools.pictures.png import snippet
 
         return snippet(self.best.candidate, self.generation, self.model, self.pipeline)
 
@@ -123,7 +123,7 @@ def _value(score: Score | None) -> float | None:
 
 
 def _figure(name: str, trial: Trial) -> str:
-    from promptprobe.tools.pictures import thumbnail
+    from promptprobe.tools.pictures.png import thumbnail
 
     value = _value(trial.score)
     score = "unscored" if value is None else f"score {value:.2f}"

@@ -17,8 +17,8 @@ from promptprobe.agent.context import Context
 from promptprobe.agent.events import Finished, OnEvent, RunStarted, StopReason
 from promptprobe.agent.ledger import FinishedLine, Ledger
 from promptprobe.agent.policy import best_of
-from promptprobe.agent.proposers import Proposer
 from promptprobe.agent.result import OptimizationResult, read_result
+from promptprobe.agent.rewrite.proposers import Proposer
 from promptprobe.agent.run_folder import CHECKPOINT, read
 from promptprobe.tools.protocol import Tools
 

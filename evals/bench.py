@@ -43,13 +43,13 @@ class Bench:
     @cached_property
     def facts(self) -> Any:
         """What a card is held against; takes a hash of the weights."""
-        from promptprobe.probe.card import facts_of
+        from promptprobe.probe.model.card import facts_of
 
         return facts_of(self.family, self.settings)
 
     def probe_at(self, k: int) -> tuple[Any, int]:
         """The probe, None unless there is one for k steps, and which of its windows they are."""
-        from promptprobe.probe.card import ProbeError
+        from promptprobe.probe.model.card import ProbeError
 
         try:
             return self.probe, self.probe.card.window_for(k, self.facts) if self.probe else k
@@ -62,14 +62,14 @@ def open_bench(model: str = "sprites", guidance: float | None = None) -> Bench:
 
     ValueError: weights missing, a bad scale, or a probe that was trained for other settings.
     """
-    from promptprobe.probe.card import check
-    from promptprobe.probe.family import Settings
-    from promptprobe.probe.prediction import load_probe
-    from promptprobe.tools.models import open_model
+    from promptprobe.probe.families.family import Settings
+    from promptprobe.probe.model.card import check
+    from promptprobe.probe.model.checkpoint import load_probe
+    from promptprobe.tools.models.model import open_model
     from promptprobe.tools.records import Generation
     from promptprobe.tools.sprites import MODELS
-    from promptprobe.tools.sprites.scorer import score_images
-    from promptprobe.tools.sprites.segments import judge_images
+    from promptprobe.tools.sprites.judges.scorer import score_images
+    from promptprobe.tools.sprites.judges.segments import judge_images
 
     opened = open_model(model, Generation(guidance=guidance))
     used, folder = opened.generation, MODELS[model].probe
@@ -93,7 +93,7 @@ def judge_of(target: str) -> Judge:
     """The scorer that a probe's target is named after. ValueError: there is none of that name."""
     from PIL import Image
 
-    from promptprobe.tools.scorers import open_scorer
+    from promptprobe.tools.scorers.scorer import open_scorer
 
     scorer = open_scorer(target.removesuffix(" score"))
     return lambda brief, images: scorer(brief, [Image.fromarray(image) for image in images])

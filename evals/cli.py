@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from promptprobe.evals import bars, results
-from promptprobe.evals.shapes import SHAPES
+from promptprobe.evals.fidelity import summary
+from promptprobe.evals.overhead import thresholds
+from promptprobe.evals.overhead.synthetic_models import SHAPES
 from promptprobe.tools.sprites import MODELS
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def main(argv: list[str]) -> int:
         return int(stop.code or 0)
     begun = time.monotonic()
     measure = overhead if options.eval == OVERHEAD else on_scenes
-    tell = {OVERHEAD: bars.lines, "fidelity": results.lines}.get(options.eval, lines)
+    tell = {OVERHEAD: thresholds.lines, "fidelity": summary.lines}.get(options.eval, lines)
     try:
         report = measure(options)
     except KeyboardInterrupt:
@@ -154,8 +155,9 @@ def shapes(text: str) -> tuple[str, ...]:
 
 def on_scenes(options: argparse.Namespace) -> dict[str, Any]:
     """The report of an eval on a built-in model's scenes."""
-    from promptprobe.evals import gain, model
+    from promptprobe.evals import model
     from promptprobe.evals.bench import open_bench
+    from promptprobe.evals.gain import gain
 
     bench = open_bench(options.model, getattr(options, "guidance", None))
     run: dict[str, Callable[[], dict[str, Any]]] = {
@@ -168,8 +170,8 @@ def on_scenes(options: argparse.Namespace) -> dict[str, Any]:
 
 def fidelity_of(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     """The report of an eval of fidelity, with its pictures where they are asked for."""
-    from promptprobe.evals import fidelity, plots
-    from promptprobe.evals.study import study
+    from promptprobe.evals.fidelity import fidelity, plots
+    from promptprobe.evals.fidelity.experiment import study
 
     if options.plot:
         plots.check(options.plot)
@@ -185,7 +187,7 @@ def fidelity_of(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
 
 def overhead(options: argparse.Namespace) -> dict[str, Any]:
     """The report of time and memory."""
-    from promptprobe.evals.overhead import evaluate
+    from promptprobe.evals.overhead.overhead import evaluate
 
     return evaluate(options.device, options.shapes, options.rounds)
 
@@ -208,6 +210,6 @@ def lines(report: object, indent: str = "") -> Iterator[str]:
 
 def figure(item: dict[str, Any]) -> str:
     """0.812 [0.771, 0.853]; a question mark where the data cannot say."""
-    value, low, high = ("?" if item[end] is None else f"{item[end]:.3f}" for end in results.FIGURE)
-    rest = "".join(f", {item[name]} {name}" for name in item if name not in results.FIGURE)
+    value, low, high = ("?" if item[end] is None else f"{item[end]:.3f}" for end in summary.FIGURE)
+    rest = "".join(f", {item[name]} {name}" for name in item if name not in summary.FIGURE)
     return f"{value} [{low}, {high}]{rest}"

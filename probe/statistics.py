@@ -22,7 +22,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from promptprobe.probe.family import Latents
+from promptprobe.probe.families.family import Latents
 
 Maps = Float[Tensor, "batch word layer row col"]
 PerMap = Float[Tensor, "batch word layer"]

@@ -15,8 +15,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from promptprobe.probe.capture import Groups
-from promptprobe.probe.family import Conditioning, Family, Latents, Settings, State
+from promptprobe.probe.capture.capture import Groups
+from promptprobe.probe.families.family import Conditioning, Family, Latents, Settings, State
 from promptprobe.probe.statistics import Maps, focus
 
 GRID = 16

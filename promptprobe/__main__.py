@@ -13,14 +13,26 @@ from importlib import import_module
 from promptprobe import __version__
 
 COMMANDS = {
-    "optimize": ("promptprobe.agent.cli", "find the prompt and seed that draw a brief best"),
-    "probe": ("promptprobe.agent.probe_cli", "judge seeds and wordings by their first steps"),
-    "probes": ("promptprobe.agent.probes_cli", "list, show and verify trained probes"),
-    "train": ("promptprobe.agent.train_cli", "make a probe for a model, from prompts and a scorer"),
-    "pairs": ("promptprobe.agent.pairs_cli", "preference pairs for DPO from what runs have probed"),
+    "optimize": (
+        "promptprobe.agent.doors.optimize_command",
+        "find the prompt and seed that draw a brief best",
+    ),
+    "probe": (
+        "promptprobe.agent.doors.probe_command",
+        "judge seeds and wordings by their first steps",
+    ),
+    "probes": ("promptprobe.agent.doors.probes_command", "list, show and verify trained probes"),
+    "train": (
+        "promptprobe.agent.doors.train_command",
+        "make a probe for a model, from prompts and a scorer",
+    ),
+    "pairs": (
+        "promptprobe.agent.doors.pairs_command",
+        "preference pairs for DPO from what runs have probed",
+    ),
     "eval": ("promptprobe.evals.cli", "measure the model, the probe and the gain"),
-    "mcp": ("promptprobe.agent.mcp_server", "serve agents over MCP (stdio)"),
-    "tools": ("promptprobe.agent.schemas", "print the tool schemas for an agent of your own"),
+    "mcp": ("promptprobe.agent.doors.mcp_server", "serve agents over MCP (stdio)"),
+    "tools": ("promptprobe.agent.doors.schemas", "print the tool schemas for an agent of your own"),
 }
 
 EXTRAS = {"mcp": "mcp", "pyarrow": "train"}

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from PIL import Image
 
-from promptprobe.probe.card import check, facts_of
-from promptprobe.probe.family import Family, Settings
-from promptprobe.probe.network import Look
-from promptprobe.probe.prediction import Probe, load_probe
-from promptprobe.probe.shards import Seen, padded
+from promptprobe.probe.families.family import Family, Settings
+from promptprobe.probe.model.card import check, facts_of
+from promptprobe.probe.model.checkpoint import Probe, load_probe
+from promptprobe.probe.model.network import Look
 from promptprobe.probe.trace import Trace, word_focus
+from promptprobe.probe.training.shards import Seen, padded
 from promptprobe.tools.records import Prediction, Score, Verdict, Word
-from promptprobe.tools.scorers import Scorer
+from promptprobe.tools.scorers.scorer import Scorer
 
 NOT_FINITE = (
     "the model produced numbers that are not finite, so there is no image; "

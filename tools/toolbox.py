@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from promptprobe.probe.card import ProbeError
-from promptprobe.probe.family import Settings, State, StateError
+from promptprobe.probe.families.family import Settings, State, StateError
+from promptprobe.probe.model.card import ProbeError
 from promptprobe.probe.trace import record_trace
 from promptprobe.tools.batches import Batches
-from promptprobe.tools.heatmaps import save_heatmaps
-from promptprobe.tools.models import Model
-from promptprobe.tools.pictures import save_png
+from promptprobe.tools.models.model import Model
+from promptprobe.tools.pictures.heatmaps import save_heatmaps
+from promptprobe.tools.pictures.png import save_png
 from promptprobe.tools.predictions import (
     NOT_FINITE,
     Fitting,
@@ -31,7 +31,7 @@ from promptprobe.tools.predictions import (
 )
 from promptprobe.tools.protocol import Probed, Rendered
 from promptprobe.tools.records import Candidate, Generation, Score
-from promptprobe.tools.scorers import Scorer
+from promptprobe.tools.scorers.scorer import Scorer
 from promptprobe.tools.sprites.language import read
 from promptprobe.tools.sprites.world import COLOURS, NOUNS
 

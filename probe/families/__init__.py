@@ -9,16 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from promptprobe.probe.family import Family
+    from promptprobe.probe.families.family import Family
 
 FAMILIES = {
-    "StableDiffusionPipeline": ("stable_diffusion", "StableDiffusion"),
-    "StableDiffusionXLPipeline": ("stable_diffusion_xl", "StableDiffusionXL"),
-    "StableDiffusion3Pipeline": ("stable_diffusion_3", "StableDiffusion3"),
-    "FluxPipeline": ("flux", "Flux"),
-    "QwenImagePipeline": ("qwen_image", "QwenImage"),
-    "ZImagePipeline": ("z_image", "ZImage"),
-    "PixArtSigmaPipeline": ("pixart_sigma", "PixArtSigma"),
+    "StableDiffusionPipeline": ("unet.stable_diffusion", "StableDiffusion"),
+    "StableDiffusionXLPipeline": ("unet.stable_diffusion_xl", "StableDiffusionXL"),
+    "StableDiffusion3Pipeline": ("dit.stable_diffusion_3", "StableDiffusion3"),
+    "FluxPipeline": ("dit.flux", "Flux"),
+    "QwenImagePipeline": ("dit.qwen_image", "QwenImage"),
+    "ZImagePipeline": ("dit.z_image", "ZImage"),
+    "PixArtSigmaPipeline": ("dit.pixart_sigma", "PixArtSigma"),
 }
 """Module and class by the pipeline's class name, which `model_index.json` calls `_class_name`."""
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from promptprobe.probe.self_check import Given, Reference
+from promptprobe.probe.families.self_check import Given, Reference
 
 
 def cross_attentions(denoiser: nn.Module) -> dict[str, nn.Module]:

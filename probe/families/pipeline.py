@@ -24,11 +24,18 @@ from diffusers.utils.torch_utils import randn_tensor
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from promptprobe.probe import states
-from promptprobe.probe.capture import Capture, Groups, Layout
-from promptprobe.probe.family import Conditioning, Images, Latents, Observe, Settings, State
-from promptprobe.probe.schedulers import check_scheduler, evaluations, fresh, predict_x0
-from promptprobe.probe.self_check import Given, Reference, self_check
+from promptprobe.probe.capture.capture import Capture, Groups, Layout
+from promptprobe.probe.families import resume
+from promptprobe.probe.families.family import (
+    Conditioning,
+    Images,
+    Latents,
+    Observe,
+    Settings,
+    State,
+)
+from promptprobe.probe.families.schedulers import check_scheduler, evaluations, fresh, predict_x0
+from promptprobe.probe.families.self_check import Given, Reference, self_check
 
 _LOCKS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 """By pipeline, so that two families of one pipeline hold the same."""
@@ -229,11 +236,11 @@ class PipelineFamily(ABC):
         return 2 * made if self.guided(settings) else made
 
     def save_state(self, state: State, settings: Settings, paths: Sequence[Path]) -> None:
-        states.save(state, settings, paths)
+        resume.save(state, settings, paths)
 
     def load_state(self, paths: Sequence[Path], settings: Settings) -> State:
         shape = self._latent_shape(settings)
-        return states.load(paths, settings, self._fresh(settings), shape, self.device)
+        return resume.load(paths, settings, self._fresh(settings), shape, self.device)
 
     # -- how they work -------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image
 
 from promptprobe.agent import run_folder
-from promptprobe.agent.proposers import LexiconProposer
+from promptprobe.agent.rewrite.proposers import LexiconProposer
 from promptprobe.agent.run_folder import RunSettings
 from promptprobe.agent.runner import run_loop
 from promptprobe.tools.protocol import Probed, Rendered

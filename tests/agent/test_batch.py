@@ -14,7 +14,7 @@ import pytest
 
 from promptprobe.__main__ import main
 from promptprobe.agent.batch import MAX_FILE, RESULTS, Item, Results, keep_settings, read_briefs
-from promptprobe.agent.schemas import OptimizeRequest
+from promptprobe.agent.doors.schemas import OptimizeRequest
 
 ROOT = Path(__file__).parents[2]
 

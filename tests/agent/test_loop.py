@@ -11,8 +11,8 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 
 from promptprobe.agent.events import Event, PromptsProposed, RoundEnded, Warned
-from promptprobe.agent.proposers import CallersPrompts, LexiconProposer, Proposer, SeedsOnly
 from promptprobe.agent.result import OptimizationResult, read_result
+from promptprobe.agent.rewrite.proposers import CallersPrompts, LexiconProposer, Proposer, SeedsOnly
 from promptprobe.agent.runner import run_loop
 from promptprobe.tools.protocol import Rendered
 from promptprobe.tools.records import Candidate

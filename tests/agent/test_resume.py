@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from promptprobe.agent.graph import PROBE_BATCH
-from promptprobe.agent.proposers import LexiconProposer
 from promptprobe.agent.result import OptimizationResult, read_result
+from promptprobe.agent.rewrite.proposers import LexiconProposer
 from promptprobe.agent.runner import run_loop
 from tests.agent import scripted
 from tests.agent.scripted import ScriptedTools, start

@@ -12,19 +12,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from promptprobe.evals import cli, fidelity, gain, model, plots, results
-from promptprobe.evals.attribution import POOLS, pool
+from promptprobe.evals import cli, model
+from promptprobe.evals.ablations.ablations import RETRAINED, VARIANTS
+from promptprobe.evals.ablations.networks import PAPER
+from promptprobe.evals.baselines.features import RIVALS
 from promptprobe.evals.bench import Bench
-from promptprobe.evals.features import RIVALS
-from promptprobe.evals.looking import look
-from promptprobe.evals.networks import PAPER
+from promptprobe.evals.fidelity import fidelity, plots, summary
+from promptprobe.evals.fidelity.experiment import BLIND, methods, study
+from promptprobe.evals.fidelity.rollout import look
+from promptprobe.evals.gain import gain
+from promptprobe.evals.gain.attribution import POOLS, pool
 from promptprobe.evals.sampling import sample
 from promptprobe.evals.statistics import best_of_n, pairwise
-from promptprobe.evals.study import BLIND, methods, study
-from promptprobe.evals.variants import RETRAINED, VARIANTS
-from promptprobe.tools.collect import Collector, collect
+from promptprobe.tools.collect.collector import Collector, collect
 from promptprobe.tools.records import Candidate, Score
-from promptprobe.tools.scorers import Scorer
+from promptprobe.tools.scorers.scorer import Scorer
 from promptprobe.tools.sprites.prompts import prompts
 
 
@@ -40,8 +42,8 @@ def brightness(channel):
 
 @pytest.fixture
 def bench(ddim_pipeline):
-    from promptprobe.probe.families.stable_diffusion import StableDiffusion
-    from promptprobe.probe.family import Settings
+    from promptprobe.probe.families.family import Settings
+    from promptprobe.probe.families.unet.stable_diffusion import StableDiffusion
 
     settings = Settings(4, 3.0, 32, 32)
     return Bench("tiny", StableDiffusion(ddim_pipeline), settings, brightness(0), brightness(1))
@@ -76,7 +78,7 @@ def test_eval_fidelity_reports_everything_that_the_protocol_asks_for(bench):
     assert baselines["coarse render in 3 steps"]["at_budget"] is None  # four of them cost too much
     assert set(report["over_steps"]) == {"1", "2"}
     assert report["for_training"]["pairs_that_differ"]["nfe"] == 4 * 2 + 2 * 6
-    assert list(results.lines(report))
+    assert list(summary.lines(report))
 
 
 @pytest.fixture
@@ -84,10 +86,10 @@ def probed(bench):
     """The bench with a random probe of two targets."""
     import torch
 
-    from promptprobe.probe.calibration import Calibration
-    from promptprobe.probe.card import Card, Target, Window, facts_of, ranges_of
-    from promptprobe.probe.network import Network, Shape
-    from promptprobe.probe.prediction import Probe
+    from promptprobe.probe.model.calibration import Calibration
+    from promptprobe.probe.model.card import Card, Target, Window, facts_of, ranges_of
+    from promptprobe.probe.model.checkpoint import Probe
+    from promptprobe.probe.model.network import Network, Shape
     from promptprobe.probe.trace import record_trace
 
     trace, _ = record_trace(bench.family, ["a cat"], [0], bench.settings, 2)
@@ -113,7 +115,7 @@ def probed(bench):
 def test_a_shipped_probe_is_what_fidelity_measures_with_its_interval_and_median(probed, tmp_path):
     drawn = study(probed, 4, 2)
     report = fidelity.report(drawn)
-    assert list(results.lines(report))
+    assert list(summary.lines(report))
     plots.check(tmp_path / "plots")
     made = plots.save(drawn, report, tmp_path / "plots")
     assert [path.name for path in made] == [
@@ -155,7 +157,7 @@ def test_rivals_that_are_networks_are_trained_on_a_collection(bench, tmp_path):
     rank = {name: pairwise(found[name].guesses, drawn.test.scores).value or 0 for name in networks}
     for name, by in ahead.items():
         assert by["pairwise"]["value"] == pytest.approx(rank[RETRAINED] - rank[name], abs=1e-3)
-    rows = list(results.networks(ahead))[2:-1]
+    rows = list(summary.networks(ahead))[2:-1]
     assert [row.split(" | ")[0] for row in rows] == [f"| {name}" for name in ahead]
     with pytest.raises(ValueError, match=r"collected after \(1, 2\) steps, and 3 are asked for"):
         methods(study(bench, 4, 2, step=3, shards=tmp_path))

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from promptprobe.evals.features import words
+from promptprobe.evals.baselines.baselines import Cost, Method, curve, leave_seed_out
+from promptprobe.evals.baselines.features import words
+from promptprobe.evals.baselines.ridge import fit_ridge, out_of_fold
 from promptprobe.evals.model import chosen_difference, wordings
-from promptprobe.evals.ridge import fit_ridge, out_of_fold
-from promptprobe.evals.rivals import Cost, Method, curve, leave_seed_out
 from promptprobe.evals.sampling import held_out
 from promptprobe.tools.sprites.language import read
 

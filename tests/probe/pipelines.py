@@ -19,7 +19,7 @@ from diffusers import (
 )
 
 from promptprobe.probe.families import family_of
-from promptprobe.probe.family import Family, Settings, State
+from promptprobe.probe.families.family import Family, Settings, State
 
 PROMPTS = ["a red cat", "a photo of a green dog left of a blue car"]
 SEEDS = [3, 4]

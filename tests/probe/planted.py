@@ -7,11 +7,11 @@ from itertools import accumulate
 
 import torch
 
-from promptprobe.probe.calibration import Calibration
-from promptprobe.probe.card import Card, Facts, Target, Window, ranges_of
-from promptprobe.probe.network import Look, Shape
-from promptprobe.probe.shards import Collection, Examples, Row, Seen
+from promptprobe.probe.model.calibration import Calibration
+from promptprobe.probe.model.card import Card, Facts, Target, Window, ranges_of
+from promptprobe.probe.model.network import Look, Shape
 from promptprobe.probe.trace import Trace
+from promptprobe.probe.training.shards import Collection, Examples, Row, Seen
 
 SEEDS = 6
 LAYERS = ("a", "b")

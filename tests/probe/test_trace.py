@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import spearmanr
 
-from promptprobe.probe.family import Family, Settings
+from promptprobe.probe.families.family import Family, Settings
 from promptprobe.probe.statistics import peak
 from promptprobe.probe.trace import Trace, join, record_trace, record_traces, word_focus
 from tests.probe.pipelines import family_of

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from promptprobe.tools.models import open_model
+from promptprobe.tools.models.model import open_model
 from promptprobe.tools.records import Candidate, Generation
-from promptprobe.tools.scorers import open_scorer, open_second_judge
+from promptprobe.tools.scorers.scorer import open_scorer, open_second_judge
 from promptprobe.tools.sprites import PROBE
 from promptprobe.tools.toolbox import Toolbox
 from tests.images import brightness
@@ -21,11 +21,11 @@ TWO = [Candidate(prompt="a photo of a red cat", seed=seed) for seed in (3, 4)]
 @pytest.fixture
 def probe_folder(ddim_folder: Path, tmp_path: Path) -> Path:
     """A probe of random weights whose card fits the tiny pipeline under USED."""
-    from promptprobe.probe.calibration import Calibration
-    from promptprobe.probe.card import Card, Ranges, Target, Window, facts_of
-    from promptprobe.probe.family import Settings
-    from promptprobe.probe.network import Network, Shape
-    from promptprobe.probe.prediction import save_probe
+    from promptprobe.probe.families.family import Settings
+    from promptprobe.probe.model.calibration import Calibration
+    from promptprobe.probe.model.card import Card, Ranges, Target, Window, facts_of
+    from promptprobe.probe.model.checkpoint import save_probe
+    from promptprobe.probe.model.network import Network, Shape
 
     model = open_model(ddim_folder, USED)
     settings = Settings(steps=STEPS, guidance=5.0, height=32, width=32)

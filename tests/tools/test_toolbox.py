@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from promptprobe.tools.models import open_model, open_toolbox
-from promptprobe.tools.pictures import read_parameters
+from promptprobe.tools.models.model import open_model, open_toolbox
+from promptprobe.tools.pictures.png import read_parameters
 from promptprobe.tools.records import Candidate, Generation, Score
-from promptprobe.tools.scorers import open_scorer, open_second_judge
+from promptprobe.tools.scorers.scorer import open_scorer, open_second_judge
 from promptprobe.tools.toolbox import Toolbox
 from tests.images import brightness, pixels
 

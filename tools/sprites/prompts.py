@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from promptprobe.tools.prompts import Wanted
+from promptprobe.tools.collect.prompts import Wanted
 from promptprobe.tools.sprites.language import word
 from promptprobe.tools.sprites.world import Kind, Scene, fraction, scenes
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import FluxTransformer2DModel, SD3Transformer2DModel
 
-from promptprobe.probe.family import Settings
+from promptprobe.probe.families.family import Settings
 from promptprobe.probe.trace import record_trace
 from tests.probe.pipelines import PROMPTS, SEEDS, SETTINGS, family_of, full, official
 from tests.tiny.encoders import TOKEN_LIMIT

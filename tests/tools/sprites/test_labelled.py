@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from promptprobe.tools.sprites.detector import find, load_detector
-from promptprobe.tools.sprites.scorer import score_images
+from promptprobe.tools.sprites.judges.detector import find, load_detector
+from promptprobe.tools.sprites.judges.scorer import score_images
 
 HERE = Path(__file__).parent
 SIDE, COLUMNS = 64, 16

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, relu
 
 from promptprobe.tools.sprites import PIPELINE
-from promptprobe.tools.sprites.critic import Critic
+from promptprobe.tools.sprites.judges.critic import Critic
 from promptprobe.tools.sprites.language import word
 from promptprobe.tools.sprites.train.data import batch
 from promptprobe.tools.sprites.train.diffusion import build_scheduler, tokenize

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, l1_loss
 
-from promptprobe.tools.sprites.detector import CELL, Detector
 from promptprobe.tools.sprites.draw import SIZE, Placed, draw, silhouette
+from promptprobe.tools.sprites.judges.detector import CELL, Detector
 from promptprobe.tools.sprites.train.data import sample_scenes, to_model
 from promptprobe.tools.sprites.train.loop import fit
 from promptprobe.tools.sprites.world import COLOURS, NOUNS

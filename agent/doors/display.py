@@ -1,0 +1,266 @@
+"""How a run looks in a terminal: progress while it works, a table and the verdict at its end.
+
+Reads events and results only. Text of others (prompts, refusals) is shown without its control
+characters and never as markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from promptprobe.agent.events import (
+    CandidatesProbed,
+    CandidatesRendered,
+    CandidatesScored,
+    CandidatesSelected,
+    Event,
+    Finished,
+    OnEvent,
+    PromptsProposed,
+    RoundEnded,
+    RoundStarted,
+    RunStarted,
+    Warned,
+)
+from promptprobe.tools.records import Prediction, Score, Trial
+
+SHEET = "contact_sheet.png"
+TABLE_ROWS = 15
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from promptprobe.agent.doors.replies import ProbeReply, ProbeRow
+    from promptprobe.agent.result import OptimizationResult
+
+
+def plain(text: str, limit: int = 200) -> str:
+    """One printable line: control and direction characters gone, the rest cut at `limit`."""
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[: 2 * limit])
+    return line if len(line) <= limit else line[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def describe(event: Event) -> str:
+    """One line for a person or an agent."""
+    match event:
+        case RunStarted():
+            verb = "resuming" if event.resumed else "starting"
+            return f"{verb} {event.run_dir} on {event.model}; rewrites: {event.source}"
+        case RoundStarted():
+            return f"round {event.round} of {event.of}"
+        case PromptsProposed():
+            if event.round == 0:
+                return "first the brief itself"
+            new = ", ".join(f'"{plain(prompt, 80)}"' for prompt in event.accepted) or "none"
+            refused = f"; {len(event.refused)} refused" if event.refused else ""
+            return f"{len(event.prompts)} prompts, new: {new}{refused}"
+        case CandidatesProbed():
+            return f"probed {event.done} of {event.of}"
+        case CandidatesSelected():
+            return f"selected {len(event.candidates)} to render"
+        case CandidatesRendered():
+            return f"rendered {event.done} of {event.of}"
+        case CandidatesScored():
+            return f"scored {len(event.trials)}"
+        case RoundEnded():
+            prompt = plain(event.best.candidate.prompt, 80)
+            return f'round {event.round}: best {value(event.best.score)} "{prompt}"'
+        case Warned():
+            return f"note: {plain(event.message, 500)}"
+        case Finished():
+            return f"stopped: {event.stop_reason}"
+
+
+class Meter:
+    """How far a run is, in candidates probed and rendered; never runs backwards."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.total = 1
+        self._per_round = 1
+
+    def update(self, event: Event) -> None:
+        """Take in one event."""
+        if isinstance(event, RunStarted):
+            budget = event.budget
+            self._per_round = budget.prompts * budget.seeds + budget.renders
+            self.total = 1 + budget.rounds * self._per_round
+        elif isinstance(event, CandidatesProbed | CandidatesRendered) and event.round:
+            self.done = min(self.done + len(event.trials), 1 + event.round * self._per_round)
+        elif isinstance(event, RoundEnded):
+            self.done = max(self.done, 1 + event.round * self._per_round)
+        elif isinstance(event, Finished):
+            self.done = self.total
+
+
+QUIET = (CandidatesProbed, CandidatesSelected, CandidatesRendered, CandidatesScored, RoundStarted)
+
+
+@contextmanager
+def live(console: Console, title: str = "") -> Iterator[OnEvent]:
+    """Show a run's events: a bar where the terminal can draw one, a line for each thing of note.
+
+    Yields:
+        The function to pass as `on_event`.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[spent]}", markup=False),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(title or "opening the model", total=None, spent="")
+        meter = Meter()
+
+        def show(event: Event) -> None:
+            meter.update(event)
+            line = describe(event)
+            if not isinstance(event, QUIET):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+            progress.update(
+                task,
+                description=f"{title}{plain(line, 40)}",
+                completed=meter.done,
+                total=meter.total,
+                spent=f"{event.spent.nfe} NFE",
+            )
+
+        yield show
+
+
+def value(score: Score | None) -> str:
+    """A score in two decimals, or why there is none."""
+    if score is None:
+        return "-"
+    return f"{score.value:.2f}" if score.value is not None else f"none ({plain(score.reason, 60)})"
+
+
+def _foretold(prediction: Prediction | None) -> str:
+    if prediction is None:
+        return "-"
+    return f"{prediction.score:.2f}" + ("*" if prediction.basis == "preview" else "")
+
+
+def _rank(trial: Trial) -> float:
+    found = trial.score.value if trial.score else None
+    return float("-inf") if found is None else found
+
+
+def table(result: OptimizationResult) -> Table:
+    """The rendered trials, best first."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    rendered = [trial for trial in result.trials if trial.image is not None]
+    shown = sorted(rendered, key=_rank, reverse=True)[:TABLE_ROWS]
+    note = [f"{len(result.trials)} candidates probed, {len(rendered)} rendered"]
+    if any(t.prediction and t.prediction.basis == "preview" for t in shown):
+        note.append("* an early preview judged by the scorer: uncalibrated")
+    out = Table(box=SIMPLE_HEAD, pad_edge=False, caption="; ".join(note), caption_justify="left")
+    out.add_column("", width=7)
+    out.add_column("prompt", ratio=1, overflow="fold")
+    out.add_column("seed", justify="right", no_wrap=True)
+    for heading in ("predicted", "score", "judge"):
+        out.add_column(heading, justify="right")
+    for trial in shown:
+        which = (trial == result.best, trial == result.initial)
+        name = {(True, False): "best", (False, True): "initial", (True, True): "both"}.get(which)
+        judge = value(trial.judge) if trial.judge and trial.judge.value is not None else "-"
+        cells = [_foretold(trial.prediction), value(trial.score), judge]
+        prompt, seed = Text(plain(trial.candidate.prompt)), str(trial.candidate.seed)
+        out.add_row(name, prompt, seed, *map(Text, cells))
+    return out
+
+
+def show_result(result: OptimizationResult) -> None:
+    """Print table and verdict on stdout."""
+    from rich.console import Console
+
+    out = Console()
+    out.print(table(result))
+    out.print(verdict(result), markup=False, highlight=False, soft_wrap=True)
+
+
+def verdict(result: OptimizationResult) -> str:
+    """The last lines of a run: best prompt, before and after, spend, where the pictures are."""
+    best, initial, spent = result.best, result.initial, result.spent
+    lines = [
+        f"\nbest prompt    {plain(best.candidate.prompt, 1000)}",
+        f"seed           {best.candidate.seed}",
+        f"score          {value(initial.score)} -> {value(best.score)}",
+        f"second judge   {value(initial.judge)} -> {value(best.judge)}  (it selected nothing)",
+        f"spent          {spent.nfe} denoiser evaluations, {spent.seconds:.1f} s, "
+        f"{spent.llm_calls} LLM calls",
+        f"stopped        {result.stop_reason}",
+        f"best picture   {best.image}",
+        f"all pictures   {result.run_dir / 'images'}",
+        f"contact sheet  {result.run_dir / SHEET}",
+    ]
+    if best.score is not None and best.score.explanation:
+        lines.insert(4, f"what it shows  {plain(best.score.explanation, 500)}")
+    return "\n".join(lines)
+
+
+def show_probe(reply: ProbeReply) -> None:
+    """Print what is foretold on stdout, and warnings on stderr."""
+    from rich.console import Console
+
+    for warning in reply.warnings:
+        Console(stderr=True).print(
+            f"note: {plain(warning, 500)}", markup=False, highlight=False, soft_wrap=True
+        )
+    out = Console()
+    out.print(probe_table(reply))
+    if reply.heatmaps is not None:
+        line = f"heat maps  {reply.heatmaps}"
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def probe_table(reply: ProbeReply) -> Table:
+    """All candidates, the most promising first."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    spent = reply.spent
+    note = [
+        f"{reply.steps} of {reply.of} steps on {reply.model}: {spent.nfe} denoiser evaluations, "
+        f"{spent.seconds:.1f} s",
+        "beside each word its chance to be drawn as asked"
+        if any(word.drawn is not None for row in reply.candidates for word in row.words)
+        else "beside each word its focus, from 0, attention spread evenly, to 1, on one place",
+    ]
+    if reply.basis == "preview":
+        note.append("predicted: an early preview judged by the scorer, uncalibrated")
+    out = Table(box=SIMPLE_HEAD, pad_edge=False, caption="\n".join(note), caption_justify="left")
+    several = len({row.prompt for row in reply.candidates}) > 1
+    for heading in ("seed", "predicted", "90% interval"):
+        out.add_column(heading, justify="right", no_wrap=True)
+    for heading in (*["prompt"] * several, "words", "preview"):
+        out.add_column(heading, ratio=1, overflow="fold")
+    for row in reply.candidates:
+        found = "-" if row.predicted is None else f"{row.predicted:.2f}"
+        interval = f"{row.low:.2f} to {row.high:.2f}" if row.low is not None else "-"
+        cells = [*[plain(row.prompt)] * several, _words(row), _seen(row)]
+        out.add_row(str(row.seed), found, interval, *map(Text, cells))
+    return out
+
+
+def _words(row: ProbeRow) -> str:
+    """The chance of each word to be drawn as asked; where nobody tells, its focus."""
+    told = [(word.word, word.drawn) for word in row.words if word.drawn is not None]
+    shown = told or [(word.word, word.focus) for word in row.words]
+    return " ".join(f"{plain(word, 40)}:{value:.2f}" for word, value in shown)
+
+
+def _seen(row: ProbeRow) -> str:
+    """What a preview shows, or why nothing is foretold, and the words that were not read."""
+    cut = f"not read: {', '.join(row.cut)}" if row.cut else ""
+    return plain("; ".join(filter(None, (row.explanation or row.reason, cut))), 300)

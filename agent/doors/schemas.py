@@ -1,0 +1,251 @@
+"""What may be asked of promptprobe: one set of models for Python, the CLI, MCP and OpenAI tools.
+
+Every door validates its input here, so a bound or an error message is written once. Where results
+go (`out`) is not part of a request: the owner of the machine decides that, not a remote agent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from promptprobe.tools.records import Budget, Generation, Record, Seed, Text
+
+MAX_PROMPTS = 64
+MAX_SEEDS = 64
+MAX_PROBES = 256
+
+OPTIMIZE = (
+    "Find the prompt and seed with which a text-to-image model draws a brief best. Candidates are "
+    "judged after a few denoising steps; only the most promising are rendered in full and scored. "
+    "Pass your own rewrites of the brief as `prompts`, read the explanations, and call again with "
+    "better ones; without `prompts` the server proposes rewrites itself."
+)
+PROBE = (
+    "Predict how well prompts x seeds would draw a brief, from the first denoising steps alone: no "
+    "picture is rendered. Cheap; use it to compare wordings before optimize_prompt."
+)
+
+
+class Request(Record):
+    """Null means "the default", where there is one: strict schemas have no optional field."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_the_default(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        generation = data.get("generation")
+        if isinstance(generation, dict):
+            data = {**data, "generation": {k: v for k, v in generation.items() if v is not None}}
+        return {key: value for key, value in data.items() if value is not None}
+
+
+class OptimizeRequest(Request):
+    """A brief, and how to search for its best prompt and seed."""
+
+    brief: Text = Field(description="what the picture should show; every score is against it")
+    prompts: tuple[Text, ...] | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_PROMPTS,
+        description="your own rewrites of the brief; none: the server proposes them",
+    )
+    rewrite: bool = Field(
+        True, description="false: keep the brief's (or your) wording and search for seeds only"
+    )
+    keep: tuple[Text, ...] = Field(
+        (), max_length=32, description="text that must survive verbatim in every prompt"
+    )
+    model: Text = Field(
+        "sprites",
+        description='"sprites" or "sprites-flow" (built in), a diffusers folder, or a Hugging Face '
+        "hub id of a Stable Diffusion, FLUX.1, Qwen-Image, Z-Image or PixArt-Sigma pipeline",
+    )
+    llm: Text | None = Field(
+        None, description="name of an LLM behind the server's OPENAI_BASE_URL, to propose rewrites"
+    )
+    scorer: Text | None = Field(
+        None,
+        description='"sprites", "clip:sprites" (its small CLIP), "critic:sprites" (only how '
+        'well formed a picture is) or "clip:FOLDER_OR_HUB_ID"; none: '
+        "the model's own default",
+    )
+    probe: Text | None = Field(
+        None,
+        description="folder or Hugging Face hub id of a probe that `promptprobe train` made for "
+        "model and scorer; none: the one shipped with a built-in model, previews for others",
+    )
+    budget: Literal["light", "medium", "heavy"] | Budget = Field(
+        "light", description="how much may be tried"
+    )
+    seed: Seed = Field(0, description="first seed; the others follow from it")
+    generation: Generation = Field(Generation(), description="how pictures are made")
+
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of `optimize_prompt`."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {**values, "rewrite": True if self.rewrite else "off"}
+
+
+class ProbeRequest(Request):
+    """Prompts x seeds to look at after a few denoising steps."""
+
+    brief: Text = Field(description="what the picture should show; predictions are against it")
+    prompts: tuple[Text, ...] = Field(
+        min_length=1, max_length=MAX_PROMPTS, description="wordings to compare"
+    )
+    seeds: tuple[Seed, ...] = Field(
+        (0, 1, 2, 3),
+        min_length=1,
+        max_length=MAX_SEEDS,
+        description="seeds, the same for every prompt",
+    )
+    model: Text = Field("sprites", description="as in optimize_prompt")
+    scorer: Text | None = Field(None, description="as in optimize_prompt")
+    probe: Text | None = Field(None, description="as in optimize_prompt")
+    generation: Generation = Field(Generation(), description="how pictures would be made")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> ProbeRequest:
+        if len(self.prompts) * len(self.seeds) > MAX_PROBES:
+            raise ValueError(
+                f"at most {MAX_PROBES} candidates a call, got {len(self.prompts)} prompts x "
+                f"{len(self.seeds)} seeds; ask for fewer, or call twice"
+            )
+        return self
+
+
+TOOLS: dict[str, tuple[str, type[Request]]] = {
+    "optimize_prompt": (OPTIMIZE, OptimizeRequest),
+    "probe_prompts": (PROBE, ProbeRequest),
+}
+
+
+def explain(error: ValidationError) -> str:
+    """One line that names each bad field, what was expected and what came."""
+    found = []
+    for problem in error.errors(include_url=False, include_context=False):
+        came = problem["input"]
+        if "budget" in problem["loc"] and problem["type"] == (
+            "literal_error" if isinstance(came, dict) else "model_type"
+        ):  # the other half of the union, never the news
+            continue
+        parts = [str(p) for p in problem["loc"] if not str(p).startswith(("literal[", "Budget"))]
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "unknown field"
+        shown = "" if isinstance(came, dict) else f" (got {_short(came)})"
+        found.append(f"{'.'.join(parts)}: {message}{shown}" if parts else message)
+    return "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
+
+
+def _short(value: object, limit: int = 60) -> str:
+    if isinstance(value, str) and len(value) > limit:
+        return f"{value[:limit]!r}... of {len(value):,} characters"
+    text = repr(value[:limit]) if isinstance(value, list | tuple) else repr(value)
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
+def json_schema(
+    record: type[Record], mode: Literal["validation", "serialization"] = "validation"
+) -> dict[str, Any]:
+    """The JSON schema of a record with its references written out, as MCP clients like it."""
+    schema = record.model_json_schema(mode=mode)
+    inlined: dict[str, Any] = _inline(schema, schema.get("$defs", {}))
+    return inlined
+
+
+def _inline(node: Any, definitions: dict[str, Any]) -> Any:
+    if isinstance(node, list):
+        return [_inline(item, definitions) for item in node]
+    if not isinstance(node, dict):
+        return node
+    siblings = {k: _inline(v, definitions) for k, v in node.items() if k not in ("$ref", "$defs")}
+    if "$ref" in node:
+        return {**_inline(definitions[node["$ref"].rsplit("/", 1)[1]], definitions), **siblings}
+    return siblings
+
+
+# Keywords that OpenAI's strict mode refuses; they return as words in the description.
+_IN_WORDS = {"minLength": "not empty", "maxLength": "at most {} characters"}
+
+
+def strict_schema(request: type[Record]) -> dict[str, Any]:
+    """The same schema under OpenAI's strict rules: all fields required, no other ones, no defaults.
+
+    Source: https://platform.openai.com/docs/guides/structured-outputs, "Supported schemas".
+    """
+    strict: dict[str, Any] = _strict(json_schema(request))
+    return strict
+
+
+def _strict(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_strict(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    out = {k: _strict(v) for k, v in node.items() if k not in {"title", "default", *_IN_WORDS}}
+    words = [text.format(node[key]) for key, text in _IN_WORDS.items() if key in node]
+    if words:
+        out["description"] = "; ".join([*filter(None, [out.get("description")]), *words])
+    if isinstance(node.get("properties"), dict):
+        required = node.get("required", [])
+        out["properties"] = {
+            name: _strict(field) if name in required else _nullable(_strict(field), field)
+            for name, field in node["properties"].items()
+        }
+        out["required"] = list(node["properties"])
+        out["additionalProperties"] = False
+    return out
+
+
+def _nullable(field: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
+    """A field with a default: null asks for it, and the description says what it is."""
+    default = plain.get("default")
+    if default is not None and not isinstance(default, dict):
+        note = f"null: {json.dumps(default)}"
+        field = {**field, "description": "; ".join(filter(None, [field.get("description"), note]))}
+    options = field.get("anyOf")
+    if options is not None:
+        null = [] if {"type": "null"} in options else [{"type": "null"}]
+        return {**field, "anyOf": [*options, *null]}
+    description = {"description": field["description"]} if "description" in field else {}
+    inner = {k: v for k, v in field.items() if k != "description"}
+    return {**description, "anyOf": [inner, {"type": "null"}]}
+
+
+def openai_tools() -> list[dict[str, Any]]:
+    """The tools as Chat Completions takes them: `client.chat.completions.create(tools=...)`."""
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": name,
+                "description": description,
+                "strict": True,
+                "parameters": strict_schema(request),
+            },
+        }
+        for name, (description, request) in TOOLS.items()
+    ]
+
+
+def main(argv: list[str]) -> int:
+    """`promptprobe tools`: print the tool schemas as JSON."""
+    parser = argparse.ArgumentParser(
+        prog="promptprobe tools",
+        description="Print the schemas of promptprobe's tools as JSON, for an agent that calls "
+        "them itself. Check its arguments with promptprobe.agent.doors.schemas.",
+    )
+    parser.add_argument(
+        "--format", choices=["openai"], default="openai", help="Chat Completions, strict mode"
+    )
+    parser.parse_args(argv)
+    json.dump(openai_tools(), sys.stdout, indent=2)
+    sys.stdout.write("\n")
+    return 0

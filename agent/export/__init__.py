@@ -1,0 +1,1 @@
+"""What other trainers read of past runs."""

@@ -1,0 +1,73 @@
+"""Past runs, of which `promptprobe train` learns: from their folders to what tools/ understands.
+
+A folder may come from anywhere: it is only read, within bounds, and nothing outside of it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from promptprobe.agent import ledger, run_folder
+from promptprobe.agent.ledger import Ledger, RenderedLine
+from promptprobe.tools.collect.prompts import Job, Wanted
+from promptprobe.tools.collect.reuse_runs import PastRun, Say
+
+MOST_BYTES = 2**28
+"""In a file of a run."""
+
+
+def read_runs(folders: Sequence[Path], say: Say) -> list[PastRun]:
+    """Every run in these folders, at any depth.
+
+    say: is told of each run and picture that is left out, and why.
+
+    ValueError: a folder holds no run.
+    """
+    found: dict[Path, PastRun] = {}
+    for folder in folders:
+        for run_dir in map(Path.resolve, run_folder.runs_in(folder)):
+            try:
+                found[run_dir] = _read(run_dir, say)
+            except (OSError, ValueError, RuntimeError) as error:
+                say(f"left out: {run_dir}: {error}")
+    return list(found.values())
+
+
+def _read(run_dir: Path, say: Say) -> PastRun:
+    for name in (run_folder.FILE, ledger.FILE):
+        _own(run_dir / name, run_dir)
+    settings = run_folder.read(run_dir)
+    scene = Wanted(prompt=settings.brief).content
+    return PastRun(
+        folder=run_dir,
+        model=settings.model,
+        generation=settings.generation,
+        jobs=tuple(sorted(_finished(run_dir, scene, say), key=lambda job: job.key)),
+    )
+
+
+def _finished(run_dir: Path, scene: str, say: Say) -> Iterator[Job]:
+    """Candidates with a picture that may be scored; the rewrites of a brief are one scene."""
+    rendered = [line for line in Ledger(run_dir).lines if isinstance(line, RenderedLine)]
+    for candidate, found in {line.candidate: line.rendered for line in rendered}.items():
+        if found.image is None or found.reason:
+            continue
+        try:
+            picture = _own(found.image, run_dir)
+        except (OSError, ValueError, RuntimeError) as error:
+            say(f"left out: seed {candidate.seed} of {candidate.prompt[:80]!r}: {error}")
+            continue
+        yield Job(Wanted(prompt=candidate.prompt, scene=scene), candidate.seed, picture)
+
+
+def _own(path: Path, run_dir: Path) -> Path:
+    """The file that a path leads to. ValueError: none, one outside of the run, or too large."""
+    real = path.resolve()
+    if not real.is_relative_to(run_dir):
+        raise ValueError(f"{path} leads out of the run's folder")
+    if not real.is_file():
+        raise ValueError(f"{path} is missing, or no file")
+    if (size := real.stat().st_size) > MOST_BYTES:
+        raise ValueError(f"{path} has {size:,} bytes, expected at most {MOST_BYTES:,}")
+    return real

@@ -1,0 +1,225 @@
+"""What trainers of the community read: preference pairs for DPO, prompts for GRPO.
+
+A file appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any
+
+from tqdm import tqdm
+
+from promptprobe.agent.export.pairs import Run, predicted
+from promptprobe.agent.run_folder import RunSettings, check_folder, runs_in
+from promptprobe.tools.pictures.png import IN_MEMORY
+from promptprobe.tools.records import Generation, Trial
+
+ROWS = 64
+"""Pairs in a row group: what is in memory at once."""
+COUNTS = ("prompts", "pairs", "tied", "unscored", "rendered", "nfe", "nfe_in_all", "nfe_every_seed")
+"""nfe is paid now; nfe_in_all has what the runs paid too, their probes included; nfe_every_seed
+would have rendered all seeds and probed none."""
+
+Maker = tuple[str, Generation, str | None]
+"""Model, settings and scorer of a run."""
+Say = Callable[[str], None]
+
+
+@dataclass
+class Work:
+    """What the runs of one maker ask for."""
+
+    folders: list[Path] = field(default_factory=list)
+    prompts: int = 0
+    seeds: int = 0
+    missing: int = 0
+
+
+def write_pairs(source: Path, out: Path, say: Say) -> dict[str, int]:
+    """Write a parquet table in the layout of yuvalkirstain/pickapic_v2; returns `COUNTS`.
+
+    Diffusion-DPO trainers (diffusers' train_diffusion_dpo.py, Salesforce's train.py) read its
+    columns caption, jpg_0, jpg_1, label_0 and label_1. The caption is the prompt that was drawn:
+    they learn p(image | caption). The images are PNG all the same, as the run keeps them and
+    without loss: readers go by content.
+
+    Args:
+        source: the folder of a run, or of runs.
+        say: is told, before a model draws, how many pairs it is for and what it costs.
+
+    Raises:
+        ValueError: no runs, a damaged one, one that cannot be drawn again, or nothing to compare.
+        RuntimeError: no pair has scores that differ.
+        OSError: the file cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    works, told = _plan(source), Counter(dict.fromkeys(COUNTS, 0))
+    of_each = {
+        "jpg": pa.binary(),
+        "label": pa.float64(),
+        "seed": pa.int64(),
+        "score": pa.float64(),
+        "predicted": pa.float64(),
+    }
+    both = {f"{name}_{place}": kind for name, kind in of_each.items() for place in (0, 1)}
+    texts = {name: pa.string() for name in ("caption", "brief", "model")}
+    schema = pa.schema(texts | both)
+    partial = _partial(out)
+    try:
+        with pq.ParquetWriter(partial, schema) as writer:
+            rows = chain.from_iterable(_rows(*work, told, say) for work in works.items())
+            while some := list(islice(rows, ROWS)):
+                writer.write_table(pa.Table.from_pylist(some, schema))
+        if not told["pairs"]:
+            raise RuntimeError(
+                f"no pair has scores that differ: {told['tied']} tied, {told['unscored']} unscored"
+            )
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return dict(told)
+
+
+def write_prompts(source: Path, out: Path) -> dict[str, int]:
+    """Write the prompts whose seeds are predicted to score differently, the most different first.
+
+    GRPO learns from what differs within a prompt. Flow-GRPO reads `train.txt` (a prompt a line) and
+    `train_metadata.jsonl` (objects with `prompt`). Nothing is drawn. Where runs share a prompt, the
+    one with the greatest difference counts.
+
+    Raises:
+        ValueError: no runs, a damaged one, or no such prompt.
+        OSError: the file cannot be written.
+    """
+    rows = [_foretold(ranked) for folder in runs_in(source) for ranked in Run(folder).choices]
+    if not rows:
+        raise ValueError(_nothing(source))
+    rows.sort(key=lambda row: row["predicted_std"], reverse=True)
+    unique: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        unique.setdefault(row["prompt"], row)
+    lines = [row["prompt"] if out.suffix == ".txt" else json.dumps(row) for row in unique.values()]
+    partial = _partial(out)
+    partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    partial.replace(out)
+    return {"prompts": len(lines)}
+
+
+# -- details -----------------------------------------------------------------------------------
+
+
+def _plan(source: Path) -> dict[Maker, Work]:
+    works: dict[Maker, Work] = defaultdict(Work)
+    for folder in runs_in(source):
+        run = Run(folder)
+        if not run.choices:
+            continue
+        settings = run.settings
+        _check_named(settings, folder)
+        work = works[settings.model, settings.generation, settings.scorer]
+        work.folders.append(folder)
+        work.prompts += len(run.choices)
+        work.seeds += sum(map(len, run.choices))
+        work.missing += len(run.missing())
+    if not works:
+        raise ValueError(_nothing(source))
+    return works
+
+
+def _check_named(settings: RunSettings, folder: Path) -> None:
+    if settings.model == IN_MEMORY or (settings.scorer or "").startswith("callable "):
+        raise ValueError(
+            f"{folder} was started with a model or scorer that is a Python object, so nothing can "
+            "be drawn and judged as it was. Save the model as a folder, name a scorer, and run it "
+            "again; or leave this run out"
+        )
+
+
+def _nothing(source: Path) -> str:
+    return (
+        f"no prompt of the runs in {source} has two seeds with different predicted scores. Give "
+        "them more seeds, as --budget medium does"
+    )
+
+
+def _partial(out: Path) -> Path:
+    check_folder(out.parent, "the folder of the file")
+    return out.with_name(f"{out.name}.part")
+
+
+def _rows(maker: Maker, work: Work, told: Counter[str], say: Say) -> Iterator[dict[str, Any]]:
+    """Of all runs of one maker; its model is let go before the next is opened."""
+    from promptprobe.tools.models.model import open_toolbox
+
+    tools = open_toolbox(*maker)
+    each = tools.nfe_per_render
+    say(
+        f"{maker[0]}: at most {work.prompts} pairs of {work.seeds} probed seeds; {work.missing} "
+        f"images to render, at most {work.missing * each} denoiser evaluations"
+    )
+    reasons: set[str] = set()
+    with tqdm(total=work.missing, unit="image", desc="render") as bar:
+        for folder in work.folders:
+            run = Run(folder)
+            for rendered in run.render(tools):
+                told.update(rendered=len(rendered), nfe=sum(one.nfe for one in rendered))
+                reasons |= {one.reason for one in rendered}
+                bar.update(len(rendered))
+            reasons |= {score.reason for score in run.judge(tools)}
+            for ranked in run.choices:
+                told.update(nfe_in_all=run.nfe(ranked), nfe_every_seed=len(ranked) * each)
+                yield from _compared(run, ranked, told)
+    for reason in sorted(filter(None, reasons)):
+        say(f"unscored, and so left out: {reason}")
+
+
+def _compared(run: Run, ranked: Sequence[Trial], told: Counter[str]) -> Iterator[dict[str, Any]]:
+    """The row of a prompt, if its scores differ."""
+    # Ordered by hash: that the better one is always first could be learned without a look.
+    pair = sorted((ranked[0], ranked[-1]), key=lambda trial: trial.candidate.key)
+    scores = [run.score(trial.candidate) for trial in pair]
+    found = "unscored" if None in scores else "tied" if len(set(scores)) == 1 else "pairs"
+    told.update(("prompts", found))
+    if found == "pairs":
+        yield _row(run, pair)
+
+
+def _row(run: Run, pair: Sequence[Trial]) -> dict[str, Any]:
+    model = Path(run.settings.model)
+    row: dict[str, Any] = {
+        "caption": pair[0].candidate.prompt,
+        "brief": run.settings.brief,
+        "model": model.name if model.is_absolute() else run.settings.model,  # no home folder
+    }
+    scores = [run.score(trial.candidate) or 0.0 for trial in pair]
+    for place, (trial, score) in enumerate(zip(pair, scores, strict=True)):
+        image = run.image(trial.candidate)
+        assert image is not None, "what has a score has an image"
+        row |= {
+            f"jpg_{place}": image.read_bytes(),
+            f"label_{place}": float(score == max(scores)),
+            f"seed_{place}": trial.candidate.seed,
+            f"score_{place}": score,
+            f"predicted_{place}": predicted(trial),
+        }
+    return row
+
+
+def _foretold(ranked: Sequence[Trial]) -> dict[str, Any]:
+    """A prompt as one line, and what is foretold of its seeds."""
+    scores = [predicted(trial) for trial in ranked]
+    return {
+        "prompt": " ".join(ranked[0].candidate.prompt.split()),
+        "seeds": len(scores),
+        "predicted_mean": fmean(scores),
+        "predicted_std": pstdev(scores),
+    }

@@ -1,0 +1,1 @@
+"""The probe's network with one thing changed, and rival networks."""

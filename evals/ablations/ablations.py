@@ -1,0 +1,118 @@
+"""Our network with one thing changed: what each part of it is worth.
+
+Every variant learns from the same collection for as many epochs, and is judged on the same test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import reduce, repeat
+from torch import Tensor
+
+from promptprobe.probe.training.dataset import Parts
+from promptprobe.probe.training.losses import Objective, loss
+from promptprobe.probe.training.shards import Examples
+from promptprobe.probe.training.trainer import Plan
+
+PLAN = Plan(epochs=8)
+TEMPERATURE = 0.1
+"""Of the scores in the listwise loss, whose scale is 0 .. 1."""
+SEPARATE = -1e4
+"""Logit of a candidate of another prompt: no chance."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is changed; by default nothing."""
+
+    told: Callable[[Examples], Examples] = lambda examples: examples
+    """What the network sees of a candidate."""
+    taught: Callable[[Parts], Parts] = lambda parts: parts
+    """Which candidates it learns from."""
+    plan: Plan = PLAN
+    objective: Objective = loss
+    judged: bool = True
+    """Whether it needs its previews decoded and judged."""
+
+
+def _without(*names: str) -> Callable[[Examples], Examples]:
+    def told(examples: Examples) -> Examples:
+        nothing: dict[str, Any] = {
+            name: torch.zeros_like(getattr(examples, name)) for name in names
+        }
+        return replace(examples, **nothing)
+
+    return told
+
+
+def _unseen(examples: Examples) -> Examples:
+    nobody = [
+        row.model_copy(
+            update={
+                "previews": tuple(
+                    seen.model_copy(update={"score": None, "words": (None,) * len(row.words)})
+                    for seen in row.previews
+                )
+            }
+        )
+        for row in examples.rows
+    ]
+    return replace(examples, rows=tuple(nobody))
+
+
+def _half_of_layers(first: bool) -> Callable[[Examples], Examples]:
+    def told(examples: Examples) -> Examples:
+        maps, half = examples.maps.clone(), len(examples.layers) // 2
+        maps[:, :, slice(half, None) if first else slice(half)] = 0
+        return replace(examples, maps=maps)
+
+    return told
+
+
+def _coarser(examples: Examples) -> Examples:
+    small = reduce(examples.maps.float(), "w n l (r a) (c b) -> w n l r c", "mean", a=2, b=2)
+    same = repeat(small, "w n l r c -> w n l (r a) (c b)", a=2, b=2)
+    return replace(examples, maps=same.to(examples.maps.dtype))
+
+
+def _share(number: int) -> Callable[[Parts], Parts]:
+    """One of so many prompts; what to stop by stays."""
+    return lambda parts: replace(parts, train=parts.train[::number])
+
+
+def listwise(logit: Tensor, score: Tensor, group: Tensor) -> Tensor:
+    """ListNet, top one (Cao et al. 2007): each prompt's seeds as a distribution."""
+    apart = group[:, None] != group[None]
+    wanted, found = (
+        x[None].expand(len(x), -1).masked_fill(apart, SEPARATE)
+        for x in (score / TEMPERATURE, logit)
+    )
+    return -(wanted.softmax(-1) * F.log_softmax(found, -1).clamp_min(SEPARATE)).sum(-1).mean()
+
+
+RETRAINED = "our network, retrained"
+VARIANTS: dict[str, Variant] = {
+    RETRAINED: Variant(),
+    "... without attention": Variant(_without("maps")),
+    "... without attention and gap (a trained judge of previews)": Variant(_without("maps", "gap")),
+    "... without the judge's look": Variant(_unseen, judged=False),
+    "... attention alone": Variant(
+        lambda examples: _unseen(_without("x0", "gap")(examples)), judged=False
+    ),
+    "... the first half of the layers": Variant(_half_of_layers(first=True)),
+    "... the second half of the layers": Variant(_half_of_layers(first=False)),
+    "... maps of 8 x 8": Variant(_coarser),
+    "... MSE without a ranking loss": Variant(objective=partial(loss, ranking=None)),
+    "... listwise in place of pairwise": Variant(objective=partial(loss, ranking=listwise)),
+    "... without the words' labels": Variant(objective=partial(loss, of_words=0.0)),
+    "... half of the prompts": Variant(taught=_share(2)),
+    "... a quarter of the prompts": Variant(taught=_share(4)),
+    "... 8 channels": Variant(plan=replace(PLAN, width=8)),
+    "... 48 channels": Variant(plan=replace(PLAN, width=48)),
+}

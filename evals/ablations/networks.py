@@ -1,0 +1,163 @@
+"""Rivals that are networks, trained here and now on a collection of `promptprobe train`.
+
+The paper's CNN (Diffusion Probe, arXiv 2602.23783): mean and deviation over words of each layer's
+maps, residual blocks, MSE. Our own with one thing changed (variants.py). And our own on a coarse
+path (coarse.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from promptprobe.evals.ablations.ablations import VARIANTS, Variant
+from promptprobe.evals.baselines.baselines import Cost, Method
+from promptprobe.evals.baselines.coarse import retraced
+from promptprobe.evals.bench import Bench
+from promptprobe.evals.fidelity.rollouts import Table
+from promptprobe.evals.fidelity.timing import Clock
+from promptprobe.evals.statistics import Floats
+from promptprobe.probe.model.card import Target
+from promptprobe.probe.model.network import FLOOR, Block
+from promptprobe.probe.training.dataset import Parts, School, scale, split
+from promptprobe.probe.training.shards import Collection, Examples, read_collection, read_shards
+from promptprobe.probe.training.trainer import fit
+
+PAPER = "the paper's CNN"
+EPOCHS = 30
+"""Of the paper's CNN, which costs a fifth of ours an epoch."""
+BATCH = 128
+LR = 2e-3
+WIDTH = 48
+
+
+class PaperCNN(nn.Module):
+    """Mean and deviation over words of each layer's log maps to the score's logit."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(2 * layers)
+        self.stem = nn.Conv2d(2 * layers, WIDTH, 3, 1, 1)
+        self.blocks = nn.ModuleList(
+            Block(inner, outer, 2, 1)
+            for inner, outer in ((WIDTH, WIDTH), (WIDTH, 2 * WIDTH), (2 * WIDTH, 2 * WIDTH))
+        )
+        self.head = nn.Linear(2 * WIDTH, 1)
+
+    def forward(
+        self, maps: Float[Tensor, "batch word layer row col"], mask: Float[Tensor, "batch word"]
+    ) -> Float[Tensor, " batch"]:
+        logs = (maps + FLOOR).log()
+        real = rearrange(mask, "b w -> b w 1 1 1").float()
+        number = real.sum(1).clamp_min(1)
+        mean = (logs * real).sum(1) / number
+        spread = (((logs - mean[:, None]).square() * real).sum(1) / number + 1e-6).sqrt()
+        x = self.stem(self.norm(torch.cat([mean, spread], 1)))
+        nothing = x.new_zeros(len(x), 1)
+        for block in self.blocks:
+            x = block(x, nothing)
+        logit: Tensor = self.head(x.mean((2, 3)))[:, 0]
+        return logit
+
+
+def collected(shards: Path, step: int) -> Collection:
+    """What a folder of shards was made with. ValueError: none, or not after this many steps."""
+    collection = read_collection(shards)
+    if step not in collection.windows:
+        raise ValueError(
+            f"{shards} was collected after {collection.windows} steps, and {step} are asked for"
+        )
+    return collection
+
+
+def rivals(shards: Path, test: Table, step: int, clock: Clock, bench: Bench) -> dict[str, Method]:
+    """Each network trained on the collection's training scenes after `step` steps, on test.
+
+    ValueError: broken shards, or a collection without this number of steps.
+    """
+    collection = collected(shards, step)
+    known = at_window(read_shards(shards), collection.windows.index(step))
+    fresh = at_window(test.examples, list(test.views).index(step))
+    target = collection.targets[0]
+    parts = split(known, target)
+    scales = (scale(known, parts.train, target),)
+    rest, blind = clock.finish(step), clock.probe(step, judged=False)
+    paper = _paper(School(known, scales), parts, fresh)
+    found = {PAPER: Method(test.shaped(paper), blind, rest, learned=True)}
+    for name, variant in VARIANTS.items():
+        guesses = test.shaped(_taught(variant, known, parts, scales, fresh))
+        look = clock.probe(step, judged=variant.judged)
+        found[name] = Method(guesses, look, rest, learned=True)
+    coarse, fresh = (retraced(bench, examples, step) for examples in (known, fresh))
+    guesses = test.shaped(_taught(Variant(), coarse, parts, scales, fresh))
+    look = clock.full(step) + Cost(0, clock.capture + clock.predict)
+    name = f"our network on a coarse path of {step} steps"
+    found[name] = Method(guesses, look, clock.full(), learned=True)
+    return found
+
+
+def _taught(
+    variant: Variant, known: Examples, parts: Parts, scales: tuple[Target, ...], fresh: Examples
+) -> Floats:
+    """Guesses of `fresh` by a network that learned from `known`."""
+    school = School(variant.told(known), scales)
+    network = fit(school, variant.taught(parts), variant.plan, objective=variant.objective)
+    said = School(variant.told(fresh), scales).predict(network, range(len(fresh)), 0)
+    guesses: Floats = said.logit[:, 0].sigmoid().double().numpy()
+    return guesses
+
+
+def at_window(examples: Examples, place: int) -> Examples:
+    """The examples after one window's steps alone."""
+    one = slice(place, place + 1)
+    rows = tuple(row.model_copy(update={"previews": row.previews[one]}) for row in examples.rows)
+    return replace(
+        examples, maps=examples.maps[one], x0=examples.x0[one], gap=examples.gap[one], rows=rows
+    )
+
+
+def _paper(school: School, parts: Parts, fresh: Examples) -> Floats:
+    """The paper's CNN, from the epoch with the least error on validation: guesses of `fresh`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = PaperCNN(len(school.examples.layers))
+        known, watched = list(chain(*parts.train)), list(chain(*parts.selection))
+        optimizer = torch.optim.AdamW(model.parameters(), LR, weight_decay=0.05)
+        batches = -(-len(known) // BATCH)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=EPOCHS * batches)
+        best, guesses = np.inf, np.zeros(len(fresh))
+        for epoch in range(EPOCHS):
+            model.train()
+            order = [known[at] for at in torch.randperm(len(known)).tolist()]
+            for at in tqdm(range(0, len(order), BATCH), f"the paper's CNN, epoch {epoch + 1}"):
+                some = order[at : at + BATCH]
+                batch = school.batch(some, torch.zeros(len(some), dtype=torch.long))
+                error = model(batch.trace.maps, batch.trace.mask).sigmoid() - batch.scores[:, 0]
+                optimizer.zero_grad()
+                error.square().nanmean().backward()
+                optimizer.step()
+                schedule.step()
+            truth = school.batch(watched, torch.zeros(len(watched), dtype=torch.long)).scores[:, 0]
+            wrong = float((_guess(model, school.examples, watched) - truth).square().nanmean())
+            if wrong < best:
+                best, guesses = wrong, _guess(model, fresh, range(len(fresh))).numpy()
+    return guesses
+
+
+@torch.inference_mode()
+def _guess(model: PaperCNN, examples: Examples, indices: range | list[int]) -> Tensor:
+    model.eval()
+    found = []
+    for at in range(0, len(indices), BATCH):
+        some = list(indices[at : at + BATCH])
+        trace, _ = examples.batch(some, torch.zeros(len(some), dtype=torch.long))
+        found.append(model(trace.maps, trace.mask).sigmoid())
+    return torch.cat(found)

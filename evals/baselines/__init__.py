@@ -1,0 +1,1 @@
+"""Every simpler way to predict a score."""

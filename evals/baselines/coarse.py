@@ -1,0 +1,33 @@
+"""The same candidates on a coarse path of their own: a whole render in few large steps.
+
+There attention is seen at low noise too, and nothing can be continued. The labels stay those of
+the fine path's pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from promptprobe.evals.bench import Bench
+from promptprobe.evals.fidelity.rollout import glance
+from promptprobe.evals.sampling import in_batches
+from promptprobe.probe.trace import join, record_traces
+from promptprobe.probe.training.shards import Examples, as_examples
+from promptprobe.tools.predictions import seen
+from promptprobe.tools.records import Score
+
+
+def retraced(bench: Bench, examples: Examples, steps: int) -> Examples:
+    """The examples with what is seen at the last of `steps` coarse steps, as their one window."""
+    settings = replace(bench.settings, steps=steps)
+    traces, looks = [], list[Score]()
+    for chunk in in_batches(examples.rows, f"traced on a path of {steps} steps"):
+        prompts, seeds = [row.prompt for row in chunk], [row.seed for row in chunk]
+        found, _ = record_traces(bench.family, prompts, seeds, settings, (steps,))
+        traces.append(found[steps])
+        looks += glance(bench, prompts, bench.family.decode(found[steps].x0))
+    rows = [
+        row.model_copy(update={"previews": (seen(row.words, look),)})
+        for row, look in zip(examples.rows, looks, strict=True)
+    ]
+    return as_examples({steps: join(traces)}, rows)

@@ -1,0 +1,73 @@
+"""The simpler ways to guess that are fitted: on validation candidates of the same eval."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from promptprobe.evals.baselines.baselines import Cost, Method
+from promptprobe.evals.baselines.features import features, sights, words
+from promptprobe.evals.baselines.ridge import fit_ridge, out_of_fold
+from promptprobe.evals.bench import Bench
+from promptprobe.evals.fidelity.rollouts import Table
+from promptprobe.evals.fidelity.timing import Clock
+from promptprobe.evals.statistics import Floats
+
+TAIL = 0.05
+"""Of the prompt-only interval, at each end."""
+ENOUGH = 40
+"""Residuals of a kind before it has quantiles of its own."""
+
+
+def rivals(known: Table, test: Table, bench: Bench, step: int, clock: Clock) -> dict[str, Method]:
+    """Each of `RIVALS` fitted on `known`, with its guesses on `test`."""
+    learned, fresh = (_features(table, bench, step) for table in (known, test))
+    free, full, rest = Cost(0, 0), clock.full(), clock.finish(step)
+    steps = replace(clock, decode=0.0, score=0.0).preview(step)
+    costs = {
+        "prompt only": (free, full),
+        "seed only": (free, full),
+        "noise and prompt embedding": (free, full),
+        "guidance gap, accumulated": (steps, rest),
+        "attention entropy, deviation, maximum": (steps + Cost(0, clock.capture), rest),
+        "latent statistics": (steps, rest),
+        "x0 preview, calibrated": (clock.preview(step), rest),
+    }
+    found = {}
+    for name, table in learned.items():
+        guesses = fit_ridge(table, known.scores.ravel(), known.groups)(fresh[name])
+        found[name] = Method(test.shaped(guesses), *costs[name])
+    return found
+
+
+def prompt_only_interval(known: Table, test: Table) -> tuple[Floats, Floats]:
+    """Lower and upper ends, [prompt, seed], of a 90% interval that sees the prompt alone: the guess
+    moved by quantiles of held-out errors, those of the same kind of scene where there are enough.
+    """
+    x, fresh = (
+        words(
+            [row.prompt for row in table.examples.rows], [row.kind for row in table.examples.rows]
+        )
+        for table in (known, test)
+    )
+    y = known.scores.ravel()
+    errors = y - out_of_fold(x, y, known.groups)
+    guesses = fit_ridge(x, y, known.groups)(fresh)
+    kinds = np.array([row.kind for row in known.examples.rows])
+    ends = np.empty((2, len(guesses)))
+    for at, row in enumerate(test.examples.rows):
+        same = errors[kinds == row.kind]
+        ends[:, at] = np.quantile(same if len(same) >= ENOUGH else errors, (TAIL, 1 - TAIL))
+    low, high = np.clip(guesses + ends, y.min(), y.max())
+    return test.shaped(low), test.shaped(high)
+
+
+def _features(table: Table, bench: Bench, step: int) -> dict[str, Floats]:
+    def noise(seeds: list[int]) -> Any:
+        return bench.family.draw_noise(seeds, bench.settings).latents.float().cpu()
+
+    everyone = range(len(table.examples))
+    place = list(table.views).index(step)
+    return features(sights(table.examples, everyone, place, noise))

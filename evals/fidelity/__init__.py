@@ -1,0 +1,1 @@
+"""How well a look at the first steps predicts the finished image."""

@@ -1,0 +1,141 @@
+"""What an eval of fidelity draws: two tables, coarse renders, and every way to guess the scores.
+
+Test scenes are what is measured. Whatever is fitted or chosen, is so on the validation scenes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from promptprobe.evals.baselines import fitted
+from promptprobe.evals.baselines.baselines import Cost, Method
+from promptprobe.evals.bench import Bench
+from promptprobe.evals.fidelity.rollouts import Table, tabulate
+from promptprobe.evals.fidelity.timing import Clock, clock
+from promptprobe.evals.sampling import Brief, grade, grid, held_out, sample, values
+from promptprobe.evals.statistics import Floats
+from promptprobe.tools.sprites.world import Split
+from promptprobe.tools.toolbox import PROBED_SHARE
+
+COARSE = (3, 5, 8)
+"""Steps of the coarse renders."""
+BLIND = "the probe without the judge's look"
+RIVAL = "x0 preview"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What an eval of fidelity has drawn."""
+
+    bench: Bench
+    step: int
+    split: Split
+    test: Table
+    known: Table
+    """Validation scenes."""
+    coarse: dict[int, Floats]
+    """Scores of renders in few steps, [prompt, seed] of `test`, by their number."""
+    clock: Clock
+    shards: Path | None = None
+    """A collection to train rivals on that are networks; None: they are left out."""
+
+    @property
+    def predictor(self) -> str:
+        """The method that this eval is about."""
+        return "probe" if self.bench.probe else f"{RIVAL} at step {self.step}"
+
+    @property
+    def threshold(self) -> float:
+        """Scores from here on are good: the median of training, or else of validation."""
+        probe = self.bench.probe
+        return float(probe.card.targets[0].median if probe else np.median(self.known.scores))
+
+
+def study(
+    bench: Bench,
+    prompts: int,
+    seeds: int,
+    split: Split = "test",
+    step: int | None = None,
+    shards: Path | None = None,
+) -> Study:
+    """Draw `prompts` scenes of a split with `seeds` (at least 2) each, and half as many scenes of
+    validation; and coarse renders of the former.
+
+    ValueError: a step that no render has, or that the probe was not trained for.
+    """
+    steps = bench.settings.steps
+    step = step or probed_steps(bench)
+    if not 1 <= step < steps:
+        raise ValueError(f"expected a step from 1 to {steps - 1}, got {step}")
+    if bench.probe:
+        bench.probe.card.window_for(step, bench.facts)
+    if shards:  # before an hour's work is done for them
+        from promptprobe.evals.ablations.networks import collected
+
+        collected(shards, step)
+    windows = sorted({step, *windows_of(bench)})
+    briefs = held_out(prompts, split)
+    test = tabulate(bench, briefs, seeds, windows)
+    known = tabulate(bench, held_out(max(2, prompts // 2), "validation"), seeds, windows)
+    coarse = {k: rendered(bench, briefs, seeds, k) for k in sorted({*COARSE, step}) if k < steps}
+    time = clock(bench, test.pairs, step)
+    return Study(bench, step, split, test, known, coarse, time, shards)
+
+
+def coarse_name(steps: int) -> str:
+    """What a coarse render is called in tables."""
+    return f"coarse render in {steps} steps"
+
+
+def probed_steps(bench: Bench) -> int:
+    """The share of them that the agent's tools take, a fifth as in the paper."""
+    return max(1, round(bench.settings.steps / PROBED_SHARE))
+
+
+def windows_of(bench: Bench) -> Sequence[int]:
+    """The numbers of steps that a probe is trained for."""
+    from promptprobe.tools.collect.learn import scaled
+
+    return scaled(bench.settings)
+
+
+def rendered(bench: Bench, briefs: Sequence[Brief], seeds: int, steps: int) -> Floats:
+    """Scores of renders of the same seeds in few steps, [prompt, seed]."""
+    found = sample(bench, grid(briefs, seeds), label=f"{steps} coarse steps", steps=steps)
+    return values(grade(bench.score, briefs, found.images))
+
+
+def methods(drawn: Study) -> dict[str, Method]:
+    """Every way to guess the test scores, by name, with its cost; the predictor comes first."""
+    test, time, step = drawn.test, drawn.clock, drawn.step
+    full = time.full()
+    found: dict[str, Method] = {}
+    if drawn.bench.probe:
+        rest, told = time.finish(step), foretold(test, step)["probe"]
+        blind = test.shaped([prediction.score for prediction in test.views[step].blind])
+        found["probe"] = Method(told, time.probe(step), rest)
+        found[BLIND] = Method(blind, time.probe(step, judged=False), rest)
+    for k in sorted(test.views, key=lambda k: (k != step, k)):
+        found[f"{RIVAL} at step {k}"] = Method(test.previews(k), time.preview(k), time.finish(k))
+    for k, scores in drawn.coarse.items():
+        found[coarse_name(k)] = Method(scores, time.full(k), full)
+    found |= fitted.rivals(drawn.known, test, drawn.bench, step, time)
+    if drawn.shards:
+        from promptprobe.evals.ablations import networks
+
+        found |= networks.rivals(drawn.shards, test, step, time, drawn.bench)
+    dice = np.random.default_rng(0).random(test.scores.shape)
+    return found | {"random": Method(dice, Cost(0, 0), full)}
+
+
+def foretold(table: Table, k: int) -> dict[str, Floats]:
+    """What the probe, where there is one for k steps, and the preview guess there."""
+    found = {RIVAL: table.previews(k)}
+    if predictions := table.views[k].predictions:
+        found["probe"] = table.shaped([prediction.score for prediction in predictions])
+    return found

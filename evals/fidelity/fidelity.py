@@ -1,0 +1,270 @@
+"""Does a look at the first steps foretell the finished image, and what is that worth in headroom?
+
+Data: held-out scenes in natural wordings, all seeds of each. Callable: one pass that looks after
+several numbers of steps and goes on to the end, and passes of few coarse steps. Scorer: the
+sprites scorer; the target is its score of the finished image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from promptprobe.evals.ablations.ablations import RETRAINED
+from promptprobe.evals.baselines import fitted
+from promptprobe.evals.baselines.baselines import (
+    BUDGET,
+    Cost,
+    Method,
+    at_budget,
+    choice,
+    curve,
+    leave_seed_out,
+    naive_curve,
+    worth,
+)
+from promptprobe.evals.fidelity.diagnosis import diagnosis, doubt, prior, verdicts
+from promptprobe.evals.fidelity.experiment import RIVAL, Study, coarse_name, foretold, methods
+from promptprobe.evals.selection import pairs, successive_halving
+from promptprobe.evals.statistics import (
+    Floats,
+    ceiling,
+    headroom,
+    mean,
+    pairwise,
+    pcc_gain,
+    pooled,
+    ratio,
+    share,
+    within,
+)
+from promptprobe.tools.predictions import chances
+
+NO_PROBE = "none is shipped: the figures are those of the x0 preview, graded by the scorer"
+
+
+def report(drawn: Study) -> dict[str, Any]:
+    """All figures of a study."""
+    test, full = drawn.test, drawn.clock.full()
+    scores, found = test.scores, methods(drawn)
+    best = found[drawn.predictor]
+    chosen = choice(best, scores, full)
+    ruled = ruling(drawn)
+    rule = ruled[drawn.predictor].best if drawn.predictor in ruled else None
+    curves = [drawn.predictor, f"{RIVAL} at step {drawn.step}", coarse_name(drawn.step)]
+    return {
+        **setting(drawn),
+        **figures(best.guesses, scores, drawn.threshold),
+        "at_budget": at_budget(best, scores, full),
+        "headroom": {name: curve(found[name], scores, full) for name in curves}
+        | {"naive best-of-n": naive_curve(scores, full)},
+        "baselines": {
+            name: figures(method.guesses, scores, drawn.threshold)
+            | {
+                "predictor_minus_this": lead(best.guesses, method.guesses, scores),
+                "at_budget": at_budget(method, scores, full, chosen, rule),
+            }
+            for name, method in found.items()
+            if name != drawn.predictor
+        },
+        "retrained_minus": retrained(found, scores),
+        "rungs": rungs(drawn, chosen, ruled),
+        "further_targets": further(drawn),
+        "over_steps": over_steps(drawn),
+        **unsure(drawn, best.guesses),
+        "words": blame(drawn),
+        "for_training": pairs.pairs(best, scores, full, drawn.threshold),
+        "oracle_prompt_mean_of_other_seeds": pooled(
+            leave_seed_out(scores), scores, drawn.threshold
+        ),
+        "ceiling_of_spearman": ceiling(scores).json(),
+        "mean_headroom": mean(scores.max(1) - scores.mean(1)).json(),
+        "prompts_without_headroom": share((np.ptp(scores, axis=1) == 0).astype(float)).json(),
+        "seconds_per_image": drawn.clock.json(),
+    }
+
+
+def setting(drawn: Study) -> dict[str, Any]:
+    """What was measured, and on what."""
+    bench = drawn.bench
+    return {
+        "eval": "fidelity",
+        "model": bench.name,
+        "split": f"{drawn.split} scenes, natural wordings",
+        "predictor": drawn.predictor,
+        "probe": "shipped" if bench.probe else NO_PROBE,
+        "n_prompts": len(drawn.test.briefs),
+        "n_seeds": drawn.test.scores.shape[1],
+        "n_validation_prompts": len(drawn.known.briefs),
+        "step": drawn.step,
+        "of": bench.settings.steps,
+        "budget": BUDGET,
+        "positives": f"score >= {drawn.threshold:g}, the median of "
+        + ("training, frozen in the probe's card" if bench.probe else "the validation scenes"),
+    }
+
+
+def figures(guesses: Floats, scores: Floats, threshold: float) -> dict[str, Any]:
+    """How well guesses rank within a prompt, and over all."""
+    return {"within": within(guesses, scores), "pooled": pooled(guesses, scores, threshold)}
+
+
+def lead(guesses: Floats, other: Floats, scores: Floats) -> dict[str, Any]:
+    """How much better guesses rank within a prompt and correlate than others do, paired."""
+    return {
+        "pairwise": pairwise(guesses, scores, other).json(),
+        "pcc": pcc_gain(guesses, other, scores).json(),
+    }
+
+
+def retrained(found: dict[str, Method], scores: Floats) -> dict[str, Any]:
+    """How far our network, trained on the rivals' own data, is ahead of each other network."""
+    if RETRAINED not in found:
+        return {}
+    ours = found[RETRAINED].guesses
+    others = [name for name, method in found.items() if method.learned and name != RETRAINED]
+    return {name: lead(ours, found[name].guesses, scores) for name in others}
+
+
+@dataclass(frozen=True)
+class Ruled:
+    """A rule within the budget and what it finishes."""
+
+    rule: successive_halving.Rule
+    cost: Cost
+    """Of a prompt."""
+    best: Floats
+    """Score of the best that it finishes, [prompt]."""
+
+
+def ruling(drawn: Study) -> dict[str, Ruled]:
+    """By who looks, the rule within the budget that recovers most on validation, on test."""
+    test, known, time = drawn.test, drawn.known, drawn.clock
+    seeds = test.scores.shape[1]
+    most = BUDGET * time.full().nfe * seeds
+    found: dict[str, Ruled] = {}
+    for name, look in (("probe", time.probe), (RIVAL, time.preview)):
+        guesses, fresh = (
+            {k: said[name] for k in table.views if name in (said := foretold(table, k))}
+            for table in (known, test)
+        )
+        costs = {
+            rule: successive_halving.cost(rule, seeds, look, time.finish)
+            for rule in successive_halving.rules(sorted(guesses), seeds)
+        }
+        affordable = {rule: cost.nfe for rule, cost in costs.items() if cost.nfe <= most}
+        if affordable:
+            rule = successive_halving.choose(affordable, guesses, known.scores)
+            found[name] = Ruled(
+                rule, costs[rule], successive_halving.best_kept(rule, fresh, test.scores)
+            )
+    return found
+
+
+def rungs(drawn: Study, chosen: Floats, ruled: dict[str, Ruled]) -> dict[str, Any]:
+    """What the rules recover, beside one look of the predictor and beside each other."""
+    scores = drawn.test.scores
+    return {
+        name: {
+            "rule": ", ".join(f"after {k} steps keep {keep}" for k, keep in one.rule),
+            **worth(one.best, scores, one.cost, drawn.clock.full()),
+            "minus_one_look_of_the_predictor": headroom(one.best, scores, chosen).json(),
+            "minus_the_rule_of": {
+                other: headroom(one.best, scores, theirs.best).json()
+                for other, theirs in ruled.items()
+                if other != name
+            },
+        }
+        for name, one in ruled.items()
+    }
+
+
+def further(drawn: Study) -> dict[str, Any]:
+    """What the probe foretells of its other targets, told what the scorer saw, and not."""
+    test = drawn.test
+    if not test.further:
+        return {}
+    probe, k = drawn.bench.probe_at(drawn.step)
+    everyone, place = range(len(test.examples)), list(test.views).index(drawn.step)
+    trace, look = test.examples.batch(everyone, torch.full((len(everyone),), place))
+    found: dict[str, Any] = {}
+    for at, target in enumerate(probe.card.targets):
+        if (scores := test.further.get(target.name)) is not None:
+            told, blind = (
+                test.shaped([one.score for one in probe.predict(trace, k, seen, at)])
+                for seen in (look, None)
+            )
+            found[target.name] = {
+                **figures(told, scores, target.median),
+                "blind": figures(blind, scores, target.median),
+            }
+    return found
+
+
+def over_steps(drawn: Study) -> dict[str, Any]:
+    """Figures after each number of steps."""
+    return {
+        str(k): {
+            name: {
+                "pairwise": pairwise(guesses, drawn.test.scores).json(),
+                "pcc": pooled(guesses, drawn.test.scores, drawn.threshold)["pcc"],
+            }
+            for name, guesses in foretold(drawn.test, k).items()
+        }
+        for k in drawn.test.views
+    }
+
+
+def unsure(drawn: Study, guesses: Floats) -> dict[str, Any]:
+    """What the probe's interval and a keep rule are worth; None without a probe."""
+    test, known = drawn.test, drawn.known
+    if drawn.bench.probe is None:
+        return {"calibration": None, "keep_rule": None}
+    low, high = (
+        test.shaped([getattr(p, end) for p in test.views[drawn.step].predictions])
+        for end in ("low", "high")
+    )
+    plain = fitted.prompt_only_interval(known, test)
+    margin = successive_halving.keep_margin(foretold(known, drawn.step)["probe"], known.scores)
+    return {
+        "calibration": {
+            "nominal": drawn.bench.probe.card.coverage,
+            **interval(low, high, test.scores),
+            "prompt only": interval(*plain, test.scores),
+            "width_as_share_of_prompt_only": ratio(
+                (high - low).mean(1), (plain[1] - plain[0]).mean(1)
+            ).json(),
+        },
+        "keep_rule": successive_halving.keep_rule(guesses, test.scores, margin),
+    }
+
+
+def interval(low: Floats, high: Floats, scores: Floats) -> dict[str, Any]:
+    """How often an interval holds the score, together with its mean width."""
+    return {
+        "coverage": mean(((low <= scores) & (scores <= high)).mean(1)).json(),
+        "mean_width": mean((high - low).mean(1)).json(),
+    }
+
+
+def blame(drawn: Study) -> dict[str, Any] | None:
+    """Which words the probe, the judge's look at the preview and a prior expect to be missing;
+    None where there is no probe, or the judge judges no words."""
+    test, view = drawn.test, drawn.test.views[drawn.step]
+    if not view.predictions or not any(score.words for row in test.judged for score in row):
+        return None
+    truth = verdicts(test.briefs, test.judged, test.words)
+    preview = [
+        [1.0 if chance is None else chance for chance in chances(words, score)]
+        for words, score in zip(test.words, view.seen, strict=True)
+    ]
+    ways = {
+        "probe": [prediction.words for prediction in view.predictions],
+        "judge's look at the preview": preview,
+    }
+    doubts = [doubt(name, truth, test.judged, test.words, of) for name, of in ways.items()]
+    by_kind = prior(drawn.known.briefs, drawn.known.judged)(truth)
+    return diagnosis(truth, [*doubts, by_kind])

@@ -1,0 +1,105 @@
+"""Every candidate of an eval with all that was seen of it and how it ended: one pass, here and now.
+
+Rows are briefs and columns their seeds; flat lists go brief by brief.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from promptprobe.evals.bench import Bench
+from promptprobe.evals.fidelity.rollout import Looked, Pair, View, look, view
+from promptprobe.evals.sampling import Brief, grade, grid, values
+from promptprobe.evals.statistics import Floats
+from promptprobe.tools.predictions import drawn, seen
+from promptprobe.tools.records import Score
+
+TARGET = "score"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Briefs x seeds."""
+
+    briefs: list[Brief]
+    pairs: list[Pair]
+    judged: list[list[Score]]
+    """Of the finished images, by the scorer: what is to be foretold."""
+    views: dict[int, View]
+    """By number of steps."""
+    examples: Any
+    """The same as `probe.shards.Examples`, for what learns or was learned."""
+    further: dict[str, Floats] = field(default_factory=dict)
+    """Scores by the judges of the probe's other targets, [prompt, seed]."""
+
+    @cached_property
+    def scores(self) -> Floats:
+        """[prompt, seed]."""
+        return values(self.judged)
+
+    @cached_property
+    def groups(self) -> Floats:
+        """The row of each candidate, [candidate]."""
+        return np.repeat(np.arange(len(self.briefs)), self.scores.shape[1]).astype(float)
+
+    @property
+    def words(self) -> list[tuple[str, ...]]:
+        """The traced words of each candidate."""
+        return [row.words for row in self.examples.rows]
+
+    def shaped(self, flat: Sequence[float] | Floats) -> Floats:
+        """One number a candidate as [prompt, seed]."""
+        return np.asarray(flat, float).reshape(self.scores.shape)
+
+    def previews(self, k: int) -> Floats:
+        """The scorer's view of the x0 after k steps."""
+        return values([self.views[k].seen])[0].reshape(self.scores.shape)
+
+
+def tabulate(bench: Bench, briefs: list[Brief], seeds: int, windows: Sequence[int]) -> Table:
+    """Draw the candidates, look at them after each of `windows` steps, and judge them."""
+    from promptprobe.probe.training.shards import as_examples
+
+    pairs = grid(briefs, seeds)
+    looked = look(bench, pairs, windows)
+    views = {k: view(bench, pairs, looked, k) for k in windows}
+    judged = grade(bench.score, briefs, looked.finals)
+    rows = _rows(briefs, pairs, looked, [score for row in judged for score in row], views)
+    further = {
+        name: values(grade(judge, briefs, looked.finals)) for name, judge in bench.further.items()
+    }
+    return Table(briefs, pairs, judged, views, as_examples(looked.traces, rows), further)
+
+
+def _rows(
+    briefs: Sequence[Brief],
+    pairs: Sequence[Pair],
+    looked: Looked,
+    judged: Sequence[Score],
+    views: dict[int, View],
+) -> list[Any]:
+    from promptprobe.probe.training.shards import Row
+
+    words = next(iter(looked.traces.values())).words
+    rows = []
+    for at, ((prompt, seed), score) in enumerate(zip(pairs, judged, strict=True)):
+        brief = briefs[at * len(briefs) // len(pairs)]
+        rows.append(
+            Row(
+                scene=brief.scene.key,
+                prompt=prompt,
+                seed=seed,
+                kind=brief.scene.kind,
+                split=brief.split,
+                scores={TARGET: score.value} if score.value is not None else {},
+                words=words[at],
+                drawn=drawn(words[at], score),
+                previews=tuple(seen(words[at], view.seen[at]) for view in views.values()),
+            )
+        )
+    return rows

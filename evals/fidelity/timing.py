@@ -1,0 +1,88 @@
+"""What each part of looking and rendering takes here, in seconds an image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from promptprobe.evals.baselines.baselines import Cost
+from promptprobe.evals.bench import Bench
+from promptprobe.evals.fidelity.rollout import Pair, glance
+from promptprobe.evals.sampling import BATCH
+
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Seconds an image, the median of `ROUNDS` on one batch; and the steps' evaluations."""
+
+    bench: Bench
+    encode: float
+    step: float
+    capture: float
+    """What tracing adds to the step that is traced."""
+    decode: float
+    score: float
+    predict: float
+    """The probe's network; 0 without a probe."""
+
+    def full(self, steps: int | None = None) -> Cost:
+        """A render in so many steps, all of them by default, and its score."""
+        steps = steps or self.bench.settings.steps
+        seconds = self.encode + steps * self.step + self.decode + self.score
+        return Cost(self.bench.nfe(of=steps), seconds)
+
+    def preview(self, k: int, since: int = 0) -> Cost:
+        """A decoded and judged x0 after k steps, the first `since` of them made before."""
+        seconds = (k - since) * self.step + self.decode + self.score + self.encode * (since == 0)
+        return Cost(self.bench.nfe(since, k), seconds)
+
+    def probe(self, k: int, since: int = 0, *, judged: bool = True) -> Cost:
+        """A look of the probe after k steps, told what a judge sees of the preview or not."""
+        seen = 0.0 if judged else self.decode + self.score
+        return self.preview(k, since) + Cost(0, self.capture + self.predict - seen)
+
+    def finish(self, k: int) -> Cost:
+        """From k steps to a judged picture."""
+        steps = self.bench.settings.steps
+        seconds = (steps - k) * self.step + self.decode + self.score
+        return Cost(self.bench.nfe(k, steps), seconds)
+
+    def json(self) -> dict[str, float]:
+        parts = ("encode", "step", "capture", "decode", "score", "predict")
+        return {part: round(getattr(self, part), 5) for part in parts}
+
+
+def clock(bench: Bench, pairs: Sequence[Pair], k: int) -> Clock:
+    """Every part on the first batch of these candidates, looked at after k steps."""
+    from promptprobe.probe.trace import record_trace
+
+    family, settings = bench.family, bench.settings
+    prompts, seeds = [p for p, _ in pairs[:BATCH]], [s for _, s in pairs[:BATCH]]
+    text, noise = family.encode(prompts, settings), family.draw_noise(seeds, settings)
+    trace, _ = record_trace(family, prompts, seeds, settings, k)
+    images = family.decode(trace.x0)
+    probe, window = bench.probe_at(k)
+    took = {
+        "encode": _timed(lambda: family.encode(prompts, settings)),
+        "step": _timed(lambda: family.denoise(noise, text, settings, k)) / k,
+        "traced": _timed(lambda: record_trace(family, prompts, seeds, settings, k)),
+        "decode": _timed(lambda: family.decode(trace.x0)),
+        "score": _timed(lambda: glance(bench, prompts, images)),
+        "predict": _timed(lambda: probe.predict(trace, window)) if probe else 0.0,
+    }
+    capture = took.pop("traced") - took["encode"] - k * took["step"]
+    each = {part: seconds / len(prompts) for part, seconds in took.items()}
+    return Clock(bench, capture=max(0.0, capture / len(prompts)), **each)
+
+
+def _timed(call: Callable[[], object]) -> float:
+    found = []
+    for _ in range(ROUNDS):
+        begun = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - begun)
+    return median(found)

@@ -1,0 +1,1 @@
+"""What a user gets from an optimization."""

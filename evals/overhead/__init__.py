@@ -1,0 +1,1 @@
+"""What probing costs in time and memory."""

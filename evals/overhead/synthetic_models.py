@@ -1,0 +1,272 @@
+"""What `eval overhead` measures on: Sprites, and random models shaped like the real ones.
+
+Time and memory do not depend on what weights say, so theirs are random, nothing is downloaded, and
+every width is the real one. A CPU gets fewer layers and smaller pictures, as each plan says; text
+encoders and VAEs are tiny everywhere, with outputs of the right size. torch and diffusers load
+with the first model that is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from promptprobe.tools.models.quiet import quiet_loading
+from promptprobe.tools.sprites import PIPELINE, PROBE
+
+PROMPTS = (
+    "an owl reading a book under a street lamp at night, oil painting",
+    "two red foxes next to a frozen lake, mountains, soft morning light",
+    "a glass teapot on a wooden table beside a blue vase of white tulips",
+    "an old lighthouse above the waves, storm clouds, wide angle photograph",
+)
+SPRITES_PROMPTS = (
+    "a red cat above a blue car",
+    "three green birds",
+    "a purple key to the left of a yellow star",
+    "an orange fish and a blue tree",
+)
+TEXT = 77
+"""CLIP's tokens."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of a shape is measured on one kind of device."""
+
+    pixels: int
+    """Height and width that the bars are for."""
+    larger: int
+    """Where growth with the picture is measured."""
+    batch: int
+    """Candidates that the bars are for; one alone is measured beside them."""
+    steps: int
+    k: int
+    """Steps that are probed, of `steps`."""
+    rounds: int
+    full: bool
+    """Every layer of the real thing."""
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A kind of model, and how it is measured."""
+
+    title: str
+    pipeline: str
+    """The pipeline's class name, as `probe.families.FAMILIES` has it."""
+    make: Callable[[bool], Any]
+    """The pipeline, in full or reduced; a denoiser without weights is on torch's device meta."""
+    reduced: str
+    """What is less than in the real thing where the plan is not full."""
+    guidance: float
+    cpu: Plan
+    cuda: Plan
+    prompts: tuple[str, ...] = PROMPTS
+    probe: Path | None = None
+    """The probe that is shipped for it."""
+
+    def plan(self, device: str) -> Plan:
+        return self.cuda if device.startswith("cuda") else self.cpu
+
+
+def build(shape: Shape, device: str) -> Any:
+    """A pipeline on the device, as `tools.models` would have loaded it."""
+    import torch
+
+    plan = shape.plan(device)
+    with quiet_loading():
+        pipeline = shape.make(plan.full)
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            # Not through diffusers' own `to`, which warns of modules that do not exist.
+            torch.nn.Module.to(part, getattr(torch, plan.dtype)).eval().requires_grad_(False)
+            if any(weight.is_meta for weight in part.parameters()):
+                fill(part.to_empty(device=device))
+            else:
+                torch.nn.Module.to(part, device)
+    if device == "cpu" and hasattr(pipeline, "unet"):
+        pipeline.unet.to(memory_format=torch.channels_last)
+    return pipeline
+
+
+def sprites(full: bool) -> Any:
+    """The shipped model, which is never reduced."""
+    from diffusers import StableDiffusionPipeline
+
+    return StableDiffusionPipeline.from_pretrained(PIPELINE, use_safetensors=True)
+
+
+def sd15(full: bool) -> Any:
+    """The UNet of Stable Diffusion 1.5."""
+    import torch
+    from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(
+            sample_size=64, cross_attention_dim=768, layers_per_block=2 if full else 1
+        )
+    tokenizer = clip_tokenizer()
+    return StableDiffusionPipeline(
+        vae=vae(4),
+        text_encoder=clip(tokenizer, 768),
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def sdxl(full: bool) -> Any:
+    """The UNet of SDXL base."""
+    import torch
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+
+    down, up = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(
+            sample_size=128,
+            block_out_channels=(320, 640, 1280),
+            down_block_types=("DownBlock2D", down, down),
+            up_block_types=(up, up, "UpBlock2D"),
+            layers_per_block=2 if full else 1,
+            transformer_layers_per_block=(1, 2, 10) if full else (1, 1, 2),
+            attention_head_dim=(5, 10, 20),
+            cross_attention_dim=2048,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256,
+            projection_class_embeddings_input_dim=2816,
+        )
+    tokenizer = clip_tokenizer()
+    return StableDiffusionXLPipeline(
+        vae=vae(4),
+        text_encoder=clip(tokenizer, 768),
+        text_encoder_2=clip(tokenizer, 1280, projection_dim=1280),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(steps_offset=1),
+        add_watermarker=False,
+    )
+
+
+def flux(full: bool) -> Any:
+    """The transformer of FLUX.1-dev."""
+    import torch
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+    double, single = (19, 38) if full else (1, 1)
+    with torch.device("meta"):
+        transformer = FluxTransformer2DModel(
+            num_layers=double, num_single_layers=single, guidance_embeds=True
+        )
+    letters = [(letter, -3.0) for letter in "abcdefghijklmnopqrstuvwxyz,"]
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0), *letters]
+    pieced = T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=512)
+    thin = T5Config(
+        vocab_size=len(pieced), d_model=4096, d_kv=64, d_ff=64, num_layers=1, num_heads=1
+    )
+    tokenizer = clip_tokenizer()
+    return FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        vae=vae(16),
+        text_encoder=clip(tokenizer, 768),
+        tokenizer=tokenizer,
+        text_encoder_2=T5EncoderModel(thin),
+        tokenizer_2=pieced,
+        transformer=transformer,
+    )
+
+
+def fill(model: Any) -> None:
+    """Random weights, made where they are: there is no second copy of billions."""
+    import torch
+
+    generator = torch.Generator(model.device).manual_seed(0)
+    for name, weight in model.named_parameters():
+        if weight.ndim > 1:
+            weight.normal_(std=0.02, generator=generator)
+        else:
+            weight.fill_(float(name.endswith("weight")))  # norms scale by one and shift by nothing
+
+
+def vae(channels: int) -> Any:
+    """Eightfold, and never run: an overhead is measured before anything is decoded."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        latent_channels=channels,
+        norm_num_groups=4,
+        block_out_channels=(4,) * 4,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+    )
+
+
+def clip_tokenizer() -> Any:
+    """The byte pairs of Sprites at CLIP's length: a word of real prompts has a few pieces."""
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer.from_pretrained(PIPELINE / "tokenizer", model_max_length=TEXT)
+
+
+def clip(tokenizer: Any, width: int, **projection: int) -> Any:
+    """A text encoder of one thin layer."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=width // 64,
+        max_position_embeddings=TEXT,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **projection,
+    )
+    return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config)
+
+
+SHAPES: dict[str, Shape] = {
+    "sprites": Shape(
+        "Sprites, the built-in model",
+        "StableDiffusionPipeline", sprites, "nothing",
+        guidance=2.0, prompts=SPRITES_PROMPTS, probe=PROBE,
+        cpu=Plan(64, 128, 16, steps=25, k=5, rounds=20, full=True, dtype="float32"),
+        cuda=Plan(64, 128, 16, steps=25, k=5, rounds=20, full=True, dtype="float16"),
+    ),
+    "sd15": Shape(
+        "the UNet of Stable Diffusion 1.5, random weights",
+        "StableDiffusionPipeline", sd15,
+        "one layer a block for two; 128 x 128 pixels for 512 x 512",
+        guidance=7.5,
+        cpu=Plan(128, 256, 16, steps=25, k=1, rounds=5, full=False, dtype="float32"),
+        cuda=Plan(512, 1024, 4, steps=25, k=5, rounds=10, full=True, dtype="bfloat16"),
+    ),
+    "sdxl": Shape(
+        "the UNet of SDXL, random weights",
+        "StableDiffusionXLPipeline", sdxl,
+        "one layer a block for two, with 1 and 2 transformers for 2 and 10; "
+        "192 x 192 pixels for 1024 x 1024",
+        guidance=5.0,
+        cpu=Plan(192, 384, 16, steps=25, k=1, rounds=3, full=False, dtype="float32"),
+        cuda=Plan(1024, 1536, 4, steps=25, k=5, rounds=10, full=True, dtype="bfloat16"),
+    ),
+    "flux": Shape(
+        "the transformer of FLUX.1-dev, random weights",
+        "FluxPipeline", flux,
+        "one double and one single block for 19 and 38; 256 x 256 pixels for 1024 x 1024",
+        guidance=3.5,
+        cpu=Plan(256, 512, 16, steps=25, k=1, rounds=2, full=False, dtype="float32"),
+        cuda=Plan(1024, 1536, 4, steps=25, k=5, rounds=10, full=True, dtype="bfloat16"),
+    ),
+}  # fmt: skip

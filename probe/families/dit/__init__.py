@@ -1,0 +1,1 @@
+"""Families whose denoiser is a transformer."""

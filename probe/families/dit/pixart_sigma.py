@@ -1,0 +1,72 @@
+"""PixArt-Sigma: a transformer over patches with cross-attention to T5, padding masked.
+
+As in the official pipeline, the prompt is cleaned, and what the model says of its own variance is
+dropped. Drawn is the size that was asked for: the official pipeline's
+`use_resolution_binning`, which draws the nearest size that was trained and resizes, is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers import PixArtSigmaPipeline
+from diffusers.utils import is_bs4_available, is_ftfy_available
+from torch import Tensor, nn
+
+from promptprobe.probe.capture.capture import Layout
+from promptprobe.probe.families.attention import cross_attention, cross_attentions
+from promptprobe.probe.families.family import Conditioning, Latents, Settings
+from promptprobe.probe.families.pipeline import PipelineFamily
+from promptprobe.probe.families.self_check import Given, Reference
+from promptprobe.probe.families.token_alignment import conditioned, locate
+
+TOKENS = 300
+"""As many as the official pipeline reads."""
+CLEANED = is_bs4_available() and is_ftfy_available()
+"""The official pipeline cleans captions where it can, and lowers their case where it cannot."""
+
+
+class PixArtSigma(PipelineFamily):
+    kind = PixArtSigmaPipeline
+    known_as = "PixArt-Sigma"
+    layout = Layout("apart", patch=2)
+    flow = False
+
+    def layers(self) -> Mapping[str, nn.Module]:
+        return cross_attentions(self.denoiser)
+
+    def reference(self, layer: Any, given: Given, text: int, image: int) -> Reference:
+        return cross_attention(layer, given)
+
+    def _encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
+        guided = self.guided(settings)
+        rows, mask, unconditional, unconditional_mask = self.pipeline.encode_prompt(
+            list(prompts),
+            guided,
+            negative_prompt=settings.negative_prompt,
+            device=self.device,
+            clean_caption=CLEANED,
+            max_sequence_length=TOKENS,
+        )
+        texts = self.pipeline._text_preprocessing(list(prompts), clean_caption=CLEANED)
+        located = [
+            locate(self.pipeline.tokenizer, text, last=TOKENS - 1, length=TOKENS) for text in texts
+        ]
+        told = rows
+        if guided:
+            told, mask = torch.cat([unconditional, rows]), torch.cat([unconditional_mask, mask])
+        return conditioned(
+            rows, located, {"encoder_hidden_states": told, "encoder_attention_mask": mask}
+        )
+
+    def _evaluate(self, latents: Latents, timestep: Tensor, told: Mapping[str, Any]) -> Latents:
+        prediction: Tensor = self.denoiser(
+            latents,
+            timestep=timestep.expand(len(latents)),
+            added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+            **told,
+            return_dict=False,
+        )[0]
+        return prediction[:, : self._channels]

@@ -1,0 +1,117 @@
+"""Qwen-Image: joint attention, the text's tokens first, read by a language model in a template.
+
+The template's first tokens are dropped and its last ones stay, apart from the words; padding is
+masked. Guidance is a second call of the denoiser, without the prompt, and its result is scaled to
+the conditional prediction's length, token by token. A negative prompt that is empty is told as "".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from diffusers import QwenImagePipeline
+from torch import Tensor, nn
+
+from promptprobe.probe.families.attention import blocks, normed, rotated
+from promptprobe.probe.families.dit.packed import Packed, packed, unpacked
+from promptprobe.probe.families.family import Conditioning, Latents, Settings
+from promptprobe.probe.families.self_check import Given, Reference
+from promptprobe.probe.families.token_alignment import Located, conditioned, locate
+
+TOKENS = 512
+"""As many as the official pipeline keeps, the template's last ones included."""
+
+
+class QwenImage(Packed):
+    kind = QwenImagePipeline
+    known_as = "Qwen-Image"
+    guidance_name = "true_cfg_scale"
+
+    def layers(self) -> Mapping[str, nn.Module]:
+        return blocks(self.denoiser, "transformer_blocks", "attn")
+
+    def reference(self, layer: Any, given: Given, text: int, image: int) -> Reference:
+        rows, words = given["hidden_states"], given["encoder_hidden_states"]
+        image_turns, text_turns = given["image_rotary_emb"]
+        mask = given.get("encoder_hidden_states_mask")
+        if mask is not None:
+            mask = torch.cat([mask.bool(), torch.ones_like(rows[..., 0], dtype=torch.bool)], 1)
+        return Reference(
+            rotated(normed(layer.norm_q, layer.to_q(rows), layer.heads), image_turns),
+            rotated(normed(layer.norm_added_k, layer.add_k_proj(words), layer.heads), text_turns),
+            rotated(normed(layer.norm_k, layer.to_k(rows), layer.heads), image_turns),
+            mask,
+        )
+
+    def _encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
+        rows, told = self._told(prompts, settings)
+        untold = None
+        if self.guided(settings):
+            _, untold = self._told([settings.negative_prompt] * len(prompts), settings)
+        located = [self._located(prompt, rows.shape[1]) for prompt in prompts]
+        return conditioned(rows, located, told, untold)
+
+    def _told(self, prompts: Sequence[str], settings: Settings) -> tuple[Tensor, dict[str, Any]]:
+        rows, mask = self.pipeline.encode_prompt(
+            list(prompts), device=self.device, max_sequence_length=TOKENS
+        )
+        _, high, wide = self._latent_shape(settings)
+        return rows, {
+            "encoder_hidden_states": rows,
+            "encoder_hidden_states_mask": mask,
+            "img_shapes": [[(1, high // 2, wide // 2)]] * len(rows),
+        }
+
+    def _located(self, prompt: str, length: int) -> Located:
+        before, after = self.pipeline.prompt_template_encode.split("{}")
+        return locate(
+            self.pipeline.tokenizer,
+            before + prompt + after,
+            last=TOKENS,
+            length=length,
+            prompt=slice(len(before), len(before) + len(prompt)),
+            dropped=self.pipeline.prompt_template_encode_start_idx,
+        )
+
+    def _predict(
+        self,
+        latents: Latents,
+        timestep: Tensor,
+        conditioning: Conditioning,
+        settings: Settings,
+        capture: AbstractContextManager[Any],
+    ) -> tuple[Latents, Latents | None]:
+        with capture, self.denoiser.cache_context("cond"):
+            conditional = self._evaluate(latents, timestep, conditioning.told)
+        if conditioning.untold is None:
+            return conditional, None
+        with self.denoiser.cache_context("uncond"):
+            unconditional = self._evaluate(latents, timestep, conditioning.untold)
+        gap = conditional - unconditional
+        guided = packed(unconditional + settings.guidance * gap)
+        wanted, found = (
+            torch.norm(tokens, dim=-1, keepdim=True) for tokens in (packed(conditional), guided)
+        )
+        return unpacked(guided * (wanted / found), latents), gap
+
+    def _decode(self, latents: Latents) -> Tensor:
+        """One frame of what the VAE takes for a film."""
+        vae = self.pipeline.vae
+        film: Tensor = vae.decode(self._unscaled(latents.to(vae.dtype)), return_dict=False)[0]
+        return film[:, :, 0]
+
+    def _unscaled(self, latents: Latents) -> Tensor:
+        config = self.pipeline.vae.config
+        mean, std = (
+            torch.tensor(values).view(1, -1, 1, 1, 1).to(latents)
+            for values in (config.latents_mean, config.latents_std)
+        )
+        unscaled: Tensor = latents[:, :, None] / (1.0 / std) + mean
+        return unscaled
+
+    def _check(self) -> None:
+        if self.denoiser.config.guidance_embeds:
+            raise ValueError("a guidance-distilled Qwen-Image is not known: expected the plain one")

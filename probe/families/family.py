@@ -1,0 +1,156 @@
+"""What the probe asks of a kind of pipeline: a few verbs, and the records they pass on.
+
+A family teaches the probe one kind of text-to-image pipeline; capture, statistics, trace and
+network know nothing else of it. A step is an index into the schedule, 0 .. settings.steps;
+a scheduler may evaluate the denoiser more than once within a step. A candidate's numbers never
+depend on which batch it sits in: every one has its own CPU generator and its own state file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from promptprobe.probe.capture.capture import Capture, Layout
+
+Latents = Float[Tensor, "batch channel high wide"]
+Images = UInt8[np.ndarray, "batch height width 3"]
+
+Observe = Callable[[int, Tensor, Tensor], None]
+"""Called once a step, after its last evaluation: step, predicted x0 latents, guidance gap.
+
+Both tensors are shaped like the latents; the gap is the conditional minus the unconditional
+prediction, zeros where there is no guidance.
+"""
+
+
+class StateError(ValueError):
+    """A saved state that cannot be continued: broken, or of another model, scheduler or setting."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How images are made, defaults filled in."""
+
+    steps: int
+    """Denoising steps of a full render."""
+    guidance: float
+    """The official pipeline's guidance scale. Classifier-free guidance, which doubles the cost,
+    takes place above 1 (Z-Image: above 0; FLUX.1 is told the scale and never pays twice)."""
+    height: int
+    """Pixels."""
+    width: int
+    """Pixels."""
+    negative_prompt: str = ""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if not 0 <= self.guidance < float("inf"):
+            raise ValueError(f"guidance must be a finite number from 0 up, got {self.guidance}")
+
+
+@dataclass(frozen=True)
+class Span:
+    """A word of the prompt and where its pieces sit among the text encoder's tokens."""
+
+    word: str
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the denoiser is told, and where each prompt's words are in it."""
+
+    embeddings: Float[Tensor, "batch token dim"]
+    """The text encoder's output for the prompts alone; a token's place here is its key's place."""
+    words: tuple[tuple[Span, ...], ...]
+    """Content words per prompt; special tokens, function words and punctuation are left out."""
+    cut: tuple[tuple[str, ...], ...]
+    """Words per prompt that fall beyond the encoder's token limit."""
+    special: tuple[tuple[int, ...], ...]
+    """Places per prompt of tokens that are no text: start, end, padding, template."""
+    told: Mapping[str, Any]
+    """By the denoiser's own names, with the unconditional rows where one call holds both."""
+    untold: Mapping[str, Any] | None = None
+    """The same for the unconditional call, in a family that makes two."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A batch between two steps. Verbs return new states and leave the old ones usable."""
+
+    latents: Latents
+    step: int
+    """The next step to run."""
+    scheduler: Any
+    """This batch's own copy of the diffusers scheduler, with its multistep buffers."""
+    generators: tuple[torch.Generator, ...]
+    """One CPU generator a candidate."""
+
+
+@runtime_checkable
+class Family(Protocol):
+    """The verbs of one kind of pipeline."""
+
+    @property
+    def scheduler_name(self) -> str:
+        """Class name of the scheduler."""
+
+    @property
+    def default_guidance(self) -> float:
+        """The guidance scale that the official pipeline takes unless told otherwise."""
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        """Height and width in pixels that the model was made for."""
+
+    @property
+    def layout(self) -> Layout:
+        """How text sits in these modules' attention."""
+
+    def layers(self) -> Mapping[str, nn.Module]:
+        """The modules in which the image attends to the text, by name, in the model's order."""
+
+    def capture(self, groups: Float[Tensor, "batch group key"], settings: Settings) -> Capture:
+        """A capture of these layers, to be given to `denoise`; see `Capture` for `groups`."""
+
+    def encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
+        """Text to embeddings, with each content word's place among the tokens."""
+
+    def draw_noise(self, seeds: Sequence[int], settings: Settings) -> State:
+        """Each candidate's noise from its own CPU generator, ready for step 0."""
+
+    def denoise(
+        self,
+        state: State,
+        conditioning: Conditioning,
+        settings: Settings,
+        until: int,
+        observe: Observe | None = None,
+        capture: AbstractContextManager[Any] | None = None,
+    ) -> State:
+        """Run the steps state.step .. until - 1; `capture` is entered for each evaluation."""
+
+    def decode(self, latents: Latents) -> Images:
+        """Latents to pixels, unchecked: for previews that a scorer sees."""
+
+    def decode_checked(self, latents: Latents) -> tuple[Images, tuple[bool, ...]]:
+        """As the pipeline hands images out, and which of them its safety checker blacked out."""
+
+    def nfe(self, settings: Settings, first: int, until: int) -> int:
+        """Denoiser evaluations per image from step `first` to `until`, as they are really made."""
+
+    def save_state(self, state: State, settings: Settings, paths: Sequence[Path]) -> None:
+        """One file a candidate."""
+
+    def load_state(self, paths: Sequence[Path], settings: Settings) -> State:
+        """A batch of saved candidates, whichever batches they came from. StateError if unfit."""

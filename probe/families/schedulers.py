@@ -1,0 +1,222 @@
+"""What a family must know of diffusers' schedulers: cost, noise level, and the state to carry.
+
+Only schedulers in CARRIED are accepted: for these the listed attributes are all that changes
+while they step, so that a candidate saved in one batch continues in another exactly.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptprobe.probe.families.family import Latents, StateError
+
+CARRIED: dict[str, tuple[str, ...]] = {
+    "DDIMScheduler": (),
+    "DDPMScheduler": (),
+    "PNDMScheduler": ("ets", "cur_sample", "cur_model_output", "counter"),
+    "EulerDiscreteScheduler": ("_step_index", "is_scale_input_called"),
+    "EulerAncestralDiscreteScheduler": ("_step_index", "is_scale_input_called"),
+    "LMSDiscreteScheduler": ("_step_index", "is_scale_input_called", "derivatives"),
+    "DPMSolverMultistepScheduler": ("_step_index", "model_outputs", "lower_order_nums"),
+    "FlowMatchEulerDiscreteScheduler": ("_step_index",),
+    "UniPCMultistepScheduler": (
+        "_step_index",
+        "model_outputs",
+        "timestep_list",
+        "lower_order_nums",
+        "last_sample",
+        "this_order",
+    ),
+}
+
+NOISE_PREDICTIONS = ("epsilon", "v_prediction", "sample")
+FLOW = "flow_prediction"
+
+
+def check_scheduler(scheduler: Any, *, flow: bool) -> None:
+    """ValueError, by name, for a scheduler whose state cannot be carried, or of another kind.
+
+    flow: whether the model predicts the velocity of a straight path from image to noise.
+    """
+    name, config = type(scheduler).__name__, scheduler.config
+    fit = "FlowMatchEulerDiscreteScheduler" if flow else "DDIMScheduler"
+    if name not in CARRIED:
+        known = ", ".join(CARRIED)
+        raise ValueError(
+            f"the scheduler {name} cannot be stopped and continued exactly; known ones: {known}. "
+            f"Set one: pipeline.scheduler = {fit}.from_config(pipeline.scheduler.config)"
+        )
+    found, known_ones = prediction_type(scheduler), (FLOW,) if flow else NOISE_PREDICTIONS
+    if found not in known_ones or (flow and not config.get("use_flow_sigmas", name == fit)):
+        raise ValueError(
+            f"{name} has prediction_type {found!r} and use_flow_sigmas "
+            f"{config.get('use_flow_sigmas', found == FLOW)}; this model needs one of "
+            f"{', '.join(known_ones)}{' with use_flow_sigmas' if flow else ''}, as {fit} has"
+        )
+
+
+def prediction_type(scheduler: Any) -> str:
+    """What the denoiser predicts; the flow scheduler knows one kind and does not name it."""
+    return str(scheduler.config.get("prediction_type", FLOW))
+
+
+def fresh(scheduler: Any, steps: int, device: torch.device, **schedule: Any) -> Any:
+    """A copy with its timesteps set; the pipeline's own is left as it is.
+
+    schedule: what the official pipeline gives `set_timesteps` beside the number of steps.
+    """
+    own = copy.deepcopy(scheduler)
+    own.set_timesteps(steps, device=device, **schedule)
+    return own
+
+
+def flow_shift(scheduler: Any, tokens: int, most: float = 1.15) -> float:
+    """How far flow models shift their path towards noise for an image of so many tokens (`mu`).
+
+    Esser et al. 2024, arXiv 2403.03206, section 5.3.2, as diffusers' pipelines compute it; `most`
+    is theirs where the scheduler names none. Without dynamic shifting a scheduler ignores it.
+    """
+    config = scheduler.config
+    few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    base, top = config.get("base_shift", 0.5), config.get("max_shift", most)
+    slope = (top - base) / (many - few)
+    return float(tokens * slope + (base - slope * few))
+
+
+def even_sigmas(scheduler: Any, steps: int) -> dict[str, Any]:
+    """The sigmas that FLUX.1's kin ask for, unless the scheduler makes flow sigmas of its own."""
+    if scheduler.config.get("use_flow_sigmas"):
+        return {}
+    return {"sigmas": np.linspace(1.0, 1 / steps, steps)}
+
+
+def evaluations(scheduler: Any, steps: int) -> list[int]:
+    """Denoiser evaluations of each step (guidance not counted), once timesteps are set.
+
+    PNDM takes one more in its first step; with Runge-Kutta steps, four in each of the first three.
+    """
+    counts = [1] * steps
+    total = len(scheduler.timesteps)
+    if type(scheduler).__name__ == "PNDMScheduler":
+        if scheduler.config.skip_prk_steps:
+            counts[0] += total - steps
+        else:
+            counts[:3] = [4, 4, 4]
+    if sum(counts) != total:
+        raise ValueError(
+            f"{type(scheduler).__name__} makes {total} evaluations of {steps} steps, "
+            f"expected {sum(counts)}; use another number of steps or another scheduler"
+        )
+    return counts
+
+
+def noise_level(
+    scheduler: Any, index: int, timestep: Tensor
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Signal and noise (alpha, sigma) of the scaled model input, alpha^2 + sigma^2 = 1."""
+    if hasattr(scheduler, "sigmas"):
+        ratio = scheduler.sigmas[index].float()
+        alpha = (1 + ratio**2) ** -0.5
+        return alpha, ratio * alpha
+    signal = scheduler.alphas_cumprod[timestep.cpu()].float()
+    return signal**0.5, (1 - signal) ** 0.5
+
+
+def predict_x0(
+    scheduler: Any, index: int, timestep: Tensor, scaled: Latents, prediction: Latents
+) -> Latents:
+    """The clean latents that a prediction implies, from the *scaled* model input.
+
+    Salimans & Ho 2022 (arXiv 2202.00512): with v = alpha eps - sigma x0,
+    x0 = alpha x - sigma v; with eps, x0 = (x - sigma eps) / alpha. Flow models walk
+    x = (1 - sigma) x0 + sigma noise and predict noise - x0 (Lipman et al. 2023, arXiv 2210.02747).
+    """
+    kind = prediction_type(scheduler)
+    if kind == FLOW:
+        return scaled - scheduler.sigmas[index].to(scaled) * prediction
+    alpha, sigma = (level.to(scaled) for level in noise_level(scheduler, index, timestep))
+    match kind:
+        case "epsilon":
+            return (scaled - sigma * prediction) / alpha
+        case "v_prediction":
+            return alpha * scaled - sigma * prediction
+        case _:
+            return prediction
+
+
+def public_config(scheduler: Any) -> dict[str, Any]:
+    """The scheduler's configuration as plain JSON values, private keys left out."""
+    config = json.loads(scheduler.to_json_string())
+    return {key: value for key, value in config.items() if not key.startswith("_")}
+
+
+def pack(scheduler: Any, index: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """One candidate's share of the carried attributes: a JSON object and the tensors it names."""
+    tensors: dict[str, Tensor] = {}
+
+    def share(name: str, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            tensors[name] = (value[index] if value.ndim == 4 else value).detach().cpu().clone()
+            return {"tensor": name}
+        if isinstance(value, list):
+            return [share(f"{name}.{place}", item) for place, item in enumerate(value)]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        raise TypeError(f"{type(scheduler).__name__}.{name} is a {type(value).__name__}")
+
+    names = CARRIED[type(scheduler).__name__]
+    # UniPC names its order only once it has stepped.
+    values = {
+        name: share(name, getattr(scheduler, name)) for name in names if hasattr(scheduler, name)
+    }
+    return values, tensors
+
+
+def unpack(
+    scheduler: Any, values: Sequence[dict[str, Any]], tensors: Sequence[dict[str, Tensor]]
+) -> None:
+    """Set the carried attributes of a fresh scheduler from its candidates' shares."""
+
+    def whole(name: str, shares: Sequence[Any]) -> Any:
+        first = shares[0]
+        if isinstance(first, dict):
+            parts = [_tensor(name, share, own) for share, own in zip(shares, tensors, strict=True)]
+            if parts[0].ndim == 3:
+                return torch.stack(parts)
+            if all(torch.equal(part, parts[0]) for part in parts):
+                return parts[0]
+        elif isinstance(first, list) and all(
+            isinstance(share, list) and len(share) == len(first) for share in shares
+        ):
+            columns = zip(*shares, strict=True)
+            return [whole(f"{name}.{place}", column) for place, column in enumerate(columns)]
+        elif first is None or isinstance(first, bool | int | float):
+            if all(share == first for share in shares):
+                return first
+        raise StateError(f"the saved states differ in {name}: they were not stopped at one step")
+
+    for name in CARRIED[type(scheduler).__name__]:
+        present = [name in share for share in values]
+        if all(present):
+            setattr(scheduler, name, whole(name, [share[name] for share in values]))
+        elif any(present) or hasattr(scheduler, name):
+            raise StateError(f"a saved state lacks the scheduler's {name}")
+
+
+def _tensor(name: str, share: Any, tensors: dict[str, Tensor]) -> Tensor:
+    part = tensors.get(name) if share == {"tensor": name} else None
+    if (
+        part is None
+        or part.ndim not in (0, 3)
+        or (part.ndim == 3 and part.shape != tensors["latents"].shape)
+    ):
+        raise StateError(f"a saved state's {name} is missing or not shaped like its latents")
+    return part

@@ -1,0 +1,113 @@
+"""The check at load: every layer's captured map against a plain softmax of the layer's inputs.
+
+It runs the family's own verbs on one small candidate, and it computes the reference from the
+modules' projections, norms and rotations alone, so a mask, a scale, a slice of keys or a processor
+that is not understood is found before anything is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from promptprobe.probe.capture.capture import CaptureError, sample_grid
+from promptprobe.probe.families.family import Settings
+
+if TYPE_CHECKING:
+    from promptprobe.probe.families.pipeline import PipelineFamily
+
+TOLERANCE = 1e-4
+"""How far a captured map may be from the plain reference. Tests hold it to a tenth of this; a mask,
+a slice or a processor that is not understood is off by far more."""
+TRIED = (16, 24)
+"""Rows and columns of the latents: more than a grid, and not square."""
+PROMPT = "a red cat"
+
+Given = Mapping[str, Any]
+"""What a layer's forward was called with, by name; its first argument is `hidden_states`."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What one layer's softmax is of; keys are the text's first, whatever the model's order."""
+
+    query: Float[Tensor, "batch query head dim"]
+    """Of the image's tokens."""
+    text: Float[Tensor, "batch text head dim"]
+    """Keys of the text's tokens."""
+    others: Float[Tensor, "batch other head dim"] | None = None
+    """Keys of all else that takes a share, in joint attention."""
+    mask: Tensor | None = None
+    """[batch, key]: False, or a bias, for keys that get less or no attention."""
+    scale: float | None = None
+    """Of the logits; None is one over the root of dim."""
+
+    def weights(self) -> Float[Tensor, "batch query text"]:
+        """The text's share of each query's attention, mean over heads."""
+        keys = self.text if self.others is None else torch.cat([self.text, self.others], 1)
+        scale = keys.shape[-1] ** -0.5 if self.scale is None else self.scale
+        logits = torch.einsum("bqhd,bkhd->bhqk", self.query.float(), keys.float()) * scale
+        if self.mask is not None and self.mask.dtype == torch.bool:
+            logits = logits.masked_fill(~self.mask[:, None, None], -torch.inf)
+        elif self.mask is not None:
+            logits = logits + self.mask[:, None, None]
+        return logits.softmax(-1).mean(1)[..., : self.text.shape[1]]
+
+
+@torch.no_grad()
+def self_check(family: PipelineFamily) -> None:
+    """Hold every layer's captured map to the plain reference, on one step of one candidate.
+
+    Raises CaptureError naming the first layer whose map is missing or wrong.
+    """
+    patch, scale = family.layout.patch, family.pipeline.vae_scale_factor
+    height, width = (side * patch * scale for side in TRIED)
+    settings = Settings(steps=4, guidance=0.0, height=height, width=width)
+    conditioning = family.encode([PROMPT], settings)
+    tokens = conditioning.embeddings.shape[1]
+    capture = family.capture(torch.eye(tokens)[None], settings)
+    with inputs_of(capture.layers) as given:
+        noise = family.draw_noise([0], settings)
+        family.denoise(noise, conditioning, settings, 1, capture=capture)
+    size = noise.latents.shape[-2], noise.latents.shape[-1]
+    image = family.tokens(settings)
+    for name, found in capture.take().items():
+        layer = capture.layers[name]
+        expected = family.reference(layer, given[name], tokens, image).weights()
+        places, _ = sample_grid(*family.layout.grid(expected.shape[1], size))
+        wanted = rearrange(expected[:, places.to(expected.device)], "b query text -> b text query")
+        error = (found.flatten(2) - wanted).abs().max().item()
+        if not error <= TOLERANCE:
+            raise CaptureError(
+                f"the captured attention of {name} is {error:.2g} from a plain softmax, "
+                f"expected at most {TOLERANCE}: this model's attention is not understood"
+            )
+
+
+@contextmanager
+def inputs_of(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Given]]:
+    """What each layer's forward is called with, the last time."""
+    given: dict[str, Given] = {}
+
+    def remember(name: str) -> Callable[[nn.Module, Any, dict[str, Any]], None]:
+        def hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+            given[name] = dict(zip(("hidden_states",), args, strict=False)) | kwargs
+
+        return hook
+
+    hooks = [
+        module.register_forward_pre_hook(remember(name), with_kwargs=True)
+        for name, module in layers.items()
+    ]
+    try:
+        yield given
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,115 @@
+"""Which tokens are which words: content words with their places, and what the limit cuts off.
+
+Words are found in the text and tokens laid on them by their characters, so that every tokenizer
+gives the same words: CLIP's, T5's and those of language models, whose tokens begin with a space.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from promptprobe.probe.families.family import Conditioning, Span
+
+FUNCTION_WORDS = frozenset(
+    "a an the of and or with is are was were be being been it its it's this that these those there"
+    " to for from as by at 's".split()
+)
+"""Words that stand for nothing in a picture. Places (left, on, above, next) are content."""
+
+WORD = re.compile(r"(?:[^\W_]|[\u0300-\u036f\u0900-\u0dff])+(?:['’][^\W_]+)*")
+"""Letters and digits with their combining marks (accents, Indic vowels), and inner apostrophes."""
+
+
+@dataclass(frozen=True)
+class Located:
+    """The words of one prompt among the tokens that the denoiser sees."""
+
+    words: tuple[Span, ...]
+    """Content words; of a text of function words alone, all of them."""
+    cut: tuple[str, ...]
+    """Words of which any piece lies beyond the limit."""
+    special: tuple[int, ...]
+    """Places of tokens that are no text of the prompt: start, end, padding, template."""
+
+
+def locate(
+    tokenizer: Any,
+    text: str,
+    *,
+    last: int,
+    length: int,
+    prompt: slice = slice(None),
+    dropped: int = 0,
+) -> Located:
+    """Lay the tokens of `text` on the words of the prompt within it.
+
+    Args:
+        tokenizer: a fast transformers tokenizer (it knows each token's characters).
+        text: what is tokenized, template included.
+        last: the first place that is cut off or given to an end token.
+        length: places that the denoiser sees, padding included.
+        prompt: where the prompt stands in `text`.
+        dropped: tokens at the start that the denoiser never sees.
+    """
+    encoding = tokenizer(text, return_offsets_mapping=True, truncation=False, verbose=False)
+    start, end, _ = prompt.indices(len(text))
+    pieces = [
+        (place - dropped, first, until)
+        for place, (first, until) in enumerate(encoding["offset_mapping"])
+        if first < until and first < end and until > start
+    ]
+    kept: list[Span] = []
+    cut: list[str] = []
+    for found in WORD.finditer(text, start, end):
+        tokens = tuple(
+            place for place, first, until in pieces if first < found.end() and until > found.start()
+        )
+        if tokens and tokens[-1] < last:
+            kept.append(Span(found.group(), tokens))
+        else:
+            cut.append(found.group())
+    content = tuple(span for span in kept if span.word.lower() not in FUNCTION_WORDS)
+    spoken = {place for place, _, _ in pieces if place < last}
+    special = tuple(place for place in range(length) if place not in spoken)
+    return Located(content or tuple(kept), tuple(cut), special)
+
+
+def behind(first: Located, second: Located, offset: int) -> Located:
+    """One prompt read by two encoders, the second's tokens `offset` places on.
+
+    A word has the places of both where both read it, and is cut only where neither does.
+    """
+    moved = [Span(span.word, tuple(at + offset for at in span.tokens)) for span in second.words]
+    more, fewer = sorted((list(first.words), moved), key=len, reverse=True)
+    spans = [
+        Span(span.word, tuple(sorted({*span.tokens, *other.tokens})))
+        for span, other in zip(more, fewer, strict=False)
+    ]
+    return Located(
+        (*spans, *more[len(fewer) :]),
+        min(first.cut, second.cut, key=len),
+        (*first.special, *(at + offset for at in second.special)),
+    )
+
+
+def conditioned(
+    embeddings: Float[Tensor, "batch token dim"],
+    located: Sequence[Located],
+    told: Mapping[str, Any],
+    untold: Mapping[str, Any] | None = None,
+) -> Conditioning:
+    """A conditioning, with the words of each prompt side by side."""
+    return Conditioning(
+        embeddings,
+        tuple(text.words for text in located),
+        tuple(text.cut for text in located),
+        tuple(text.special for text in located),
+        told,
+        untold,
+    )

@@ -1,0 +1,86 @@
+"""Stable Diffusion 1.x and 2.x: a UNet with cross-attention, told by one CLIP text encoder.
+
+As in the official pipeline, latents are divided by the VAE's scaling factor and no shift is
+applied, and a safety checker, where there is one, blacks images out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from promptprobe.probe.capture.capture import Layout
+from promptprobe.probe.families.attention import cross_attention, cross_attentions
+from promptprobe.probe.families.family import Conditioning, Latents, Settings
+from promptprobe.probe.families.pipeline import PipelineFamily
+from promptprobe.probe.families.self_check import Given, Reference
+from promptprobe.probe.families.token_alignment import Located, conditioned, locate
+
+
+class StableDiffusion(PipelineFamily):
+    kind = StableDiffusionPipeline
+    known_as = "Stable Diffusion 1.x or 2.x"
+    layout = Layout("apart")
+    flow = False
+    part = "unet"
+    addition: str | None = None
+    """The UNet's `addition_embed_type`: what it is told beside text and time."""
+
+    def layers(self) -> Mapping[str, nn.Module]:
+        return cross_attentions(self.denoiser)
+
+    def reference(self, layer: Any, given: Given, text: int, image: int) -> Reference:
+        return cross_attention(layer, given)
+
+    def _encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
+        guided = self.guided(settings)
+        negative = [settings.negative_prompt] * len(prompts) if guided else None
+        rows, unconditional = self.pipeline.encode_prompt(
+            list(prompts), self.device, 1, guided, negative
+        )
+        told = torch.cat([unconditional, rows]) if guided else rows
+        return conditioned(rows, self._located(prompts), {"encoder_hidden_states": told})
+
+    def _evaluate(self, latents: Latents, timestep: Tensor, told: Mapping[str, Any]) -> Latents:
+        prediction: Tensor = self.denoiser(latents, timestep, **told, return_dict=False)[0]
+        return prediction
+
+    def _located(self, prompts: Sequence[str]) -> list[Located]:
+        tokenizer = self.pipeline.tokenizer
+        return clip_words(tokenizer, self.pipeline.maybe_convert_prompt(list(prompts), tokenizer))
+
+    def _checked(
+        self, image: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch 3 height width"], list[bool]]:
+        image, flagged = self.pipeline.run_safety_checker(image, self.device, self._dtype)
+        return image, [False] * len(image) if flagged is None else list(map(bool, flagged))
+
+    def _check(self) -> None:
+        unet, vae = self.denoiser.config, self.pipeline.vae.config
+        if unet.in_channels != vae.latent_channels:
+            raise ValueError(
+                f"the UNet takes {unet.in_channels} channels and the VAE gives "
+                f"{vae.latent_channels}: expected a plain text-to-image model (inpainting and "
+                "editing ones are not known)"
+            )
+        for name, expected in (
+            ("time_cond_proj_dim", None),
+            ("encoder_hid_dim_type", None),
+            ("addition_embed_type", self.addition),
+        ):
+            if getattr(unet, name, None) != expected:
+                raise ValueError(
+                    f"the UNet has {name} = {getattr(unet, name)!r}: expected {expected!r}, as in "
+                    f"{self.known_as} (no IP-Adapter, no distilled guidance)"
+                )
+
+
+def clip_words(tokenizer: Any, texts: Sequence[str]) -> list[Located]:
+    """Words among CLIP's tokens: a start, the text, an end, and ends again as padding."""
+    most = tokenizer.model_max_length
+    return [locate(tokenizer, text, last=most - 1, length=most) for text in texts]

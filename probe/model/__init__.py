@@ -1,0 +1,1 @@
+"""The network that predicts scores, its calibration, its card and its files."""

@@ -1,0 +1,204 @@
+"""Examples as lessons: split by scene, scaled, and put together in batches.
+
+Choosing among the seeds of one prompt needs the rank within the prompt, so candidates stay in
+groups, all seeds of a prompt. Validation scenes are halved by scene: one half stops the training,
+the other calibrates the intervals and gives the card's figures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from itertools import chain
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from promptprobe.probe.model.card import Target
+from promptprobe.probe.model.network import Look, Output
+from promptprobe.probe.trace import Trace
+from promptprobe.probe.training.shards import Examples, Row, padded
+
+Groups = list[list[int]]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Groups of candidates (the seeds of one prompt), by what they are for."""
+
+    train: Groups
+    selection: Groups
+    """When to stop."""
+    calibration: Groups
+    """Intervals, and the card's figures."""
+
+
+def groups_of(rows: Sequence[Row]) -> Groups:
+    """Candidates of the same scene and prompt together, in an order that shards do not decide."""
+    groups: dict[tuple[str, str, str], list[int]] = {}
+    for index in sorted(range(len(rows)), key=lambda i: (rows[i].scene, rows[i].prompt, i)):
+        row = rows[index]
+        groups.setdefault((row.split, row.scene, row.prompt), []).append(index)
+    return [sorted(group, key=lambda i: rows[i].seed) for group in groups.values()]
+
+
+def split(examples: Examples, target: str) -> Parts:
+    """Groups to train on, to stop by, and to calibrate on.
+
+    ValueError: one of the three has no prompt whose seeds differ in the target's score.
+    """
+    parts = parts_of(examples.rows)
+    for name, found in asdict(parts).items():
+        scores = [{examples.rows[i].scores.get(target) for i in group} - {None} for group in found]
+        if all(len(distinct) < 2 for distinct in scores):
+            raise ValueError(
+                f"no prompt for {name} has two seeds with different scores ({len(found)} prompts):"
+                f" collect more prompts, or more seeds of each (validation is split in halves)"
+            )
+    return parts
+
+
+def parts_of(rows: Sequence[Row]) -> Parts:
+    """The three, whatever their scores. A scene that both splits hold in the same words is trained
+    on alone."""
+    parts = Parts([], [], [])
+    groups = groups_of(rows)
+    first = [rows[group[0]] for group in groups]
+    known = {(row.scene, row.prompt) for row in first if row.split == "train"}
+    for group, row in zip(groups, first, strict=True):
+        if row.split == "train":
+            parts.train.append(group)
+        elif row.split == "validation" and (row.scene, row.prompt) not in known:
+            (parts.calibration if calibrates(row.scene) else parts.selection).append(group)
+    return parts
+
+
+def calibrates(scene: str) -> bool:
+    """Which half of validation a scene belongs to."""
+    return sha256(scene.encode()).digest()[0] % 2 == 1
+
+
+def scale(examples: Examples, train: Groups, name: str) -> Target:
+    """A target's range and median on the training split. ValueError: it never differs."""
+    found = [examples.rows[i].scores.get(name) for i in chain(*train)]
+    scores = torch.tensor([score for score in found if score is not None])
+    if len(scores) == 0 or scores.min() == scores.max():
+        raise ValueError(f"the {name} is the same for all of {len(scores)} training candidates")
+    return Target(
+        name=name,
+        low=float(scores.min()),
+        high=float(scores.max()),
+        median=float(scores.median()),
+    )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the network is shown of some candidates, and what it should have said."""
+
+    trace: Trace
+    look: Look
+    window: Int[Tensor, " batch"]
+    scores: Float[Tensor, "batch target"]
+    """On the targets' scales 0 .. 1; nan where unscored."""
+    words: Float[Tensor, "batch word"]
+    """1 drawn as asked, 0 not, nan unknown."""
+
+
+@dataclass(frozen=True)
+class School:
+    """Examples and the scales of what is to be learned from them."""
+
+    examples: Examples
+    targets: tuple[Target, ...]
+
+    @property
+    def windows(self) -> int:
+        return len(self.examples.maps)
+
+    def batch(self, indices: Sequence[int], window: Int[Tensor, " batch"]) -> Batch:
+        """These candidates, each after its window's steps."""
+        trace, look = self.examples.batch(indices, window)
+        rows = [self.examples.rows[i] for i in indices]
+        return Batch(
+            trace,
+            look._replace(score=self.targets[0].share(look.score)),
+            window,
+            self.scores(indices),
+            padded([_shares(row.drawn) for row in rows], trace.mask.shape[1]),
+        )
+
+    def scores(self, indices: Sequence[int]) -> Float[Tensor, "candidate target"]:
+        """On the targets' scales 0 .. 1; nan where unscored."""
+        rows = [self.examples.rows[i] for i in indices]
+        raw = padded([[row.scores.get(t.name) for t in self.targets] for row in rows])
+        return torch.stack(
+            [t.share(x) for t, x in zip(self.targets, raw.unbind(1), strict=True)], 1
+        )
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        network: nn.Module,
+        indices: Sequence[int],
+        window: int,
+        *,
+        told: int | None = None,
+        blind: bool = False,
+    ) -> Output:
+        """What the network says of these candidates after one window's steps, words padded.
+
+        told: place of the window that the network takes it for; None: the same.
+        """
+        found = []
+        place = window if told is None else told
+        for at in range(0, len(indices), 128):
+            some = indices[at : at + 128]
+            batch = self.batch(some, torch.full((len(some),), window))
+            look = hidden(batch.look, torch.full((len(some),), blind))
+            found.append(network(batch.trace, look, torch.full_like(batch.window, place)))
+        most = max(output.words.shape[1] for output in found)
+        words = [nn.functional.pad(o.words, (0, most - o.words.shape[1])) for o in found]
+        return Output(
+            torch.cat([output.logit for output in found]),
+            torch.cat([output.low for output in found]),
+            torch.cat([output.high for output in found]),
+            torch.cat(words),
+        )
+
+
+def _shares(drawn: Sequence[bool | None]) -> list[float | None]:
+    return [None if one is None else float(one) for one in drawn]
+
+
+def hidden(look: Look, blind: Tensor) -> Look:
+    """Without what was seen of the candidates that `blind` marks, [batch]."""
+    return Look(
+        look.score.masked_fill(blind, torch.nan),
+        look.words.masked_fill(blind[:, None], torch.nan),
+    )
+
+
+def pairwise_accuracy(
+    predicted: Float[Tensor, " candidate"],
+    score: Float[Tensor, " candidate"],
+    groups: Sequence[Sequence[int]],
+) -> float:
+    """Share of groups' untied pairs ranked right, tied predictions half; nan: no such pair."""
+    right, pairs = 0.0, 0
+    for group in groups:
+        truth = score[list(group)][:, None] - score[list(group)][None]
+        guess = predicted[list(group)][:, None] - predicted[list(group)][None]
+        above = truth > 0
+        right += float(((guess > 0) + 0.5 * (guess == 0))[above].sum())
+        pairs += int(above.sum())
+    return right / pairs if pairs else math.nan
+
+
+def places(groups: Groups) -> Groups:
+    """The groups' candidates by their places in the chain of all groups."""
+    numbers = iter(range(sum(map(len, groups))))
+    return [[next(numbers) for _ in group] for group in groups]

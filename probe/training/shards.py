@@ -1,0 +1,297 @@
+"""Traces on disk: what a collection writes and training reads.
+
+A shard is a safetensors file of half-precision tensors and, beside it, a parquet table with a row a
+candidate. Words are stored one after another without padding. The tensors are renamed into place
+last, so a shard whose `.safetensors` exists is complete, however the writer died.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from promptprobe.probe.model.card import Facts
+from promptprobe.probe.model.network import Look
+from promptprobe.probe.trace import Trace
+
+COLLECTION = "collection.json"
+TENSORS = {"maps": 1, "embeddings": 0, "x0": 1, "gap": 1}
+"""By name, the axis that goes from word to word or from candidate to candidate."""
+OF_WORDS = ("maps", "embeddings")
+MOST_WORDS = 1000
+
+
+class ShardError(ValueError):
+    """A shard that cannot be read, or that does not belong with the others."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Seen(_Frozen):
+    """What the judge says of a preview."""
+
+    score: float | None
+    words: tuple[float | None, ...] = Field(
+        max_length=MOST_WORDS, description="chance of each word of the row to be there as asked"
+    )
+
+
+class Row(_Frozen):
+    """One candidate and how its finished image was judged."""
+
+    scene: str = Field(max_length=4000, description="content; all its phrasings share a split")
+    prompt: str = Field(max_length=4000)
+    seed: int
+    kind: str = Field("", max_length=100)
+    split: str = Field(max_length=100)
+    scores: dict[str, float] = Field(max_length=16, description="by target; unscored is left out")
+    correct: bool | None = None
+    explanation: str = ""
+    words: tuple[str, ...] = Field(max_length=MOST_WORDS, description="content words, as traced")
+    drawn: tuple[bool | None, ...] = Field(
+        max_length=MOST_WORDS, description="whether each was drawn as asked; None: cannot tell"
+    )
+    previews: tuple[Seen, ...] = Field(max_length=32, description="one a window")
+
+
+class Collection(_Frozen):
+    """What every shard of a folder was made with; a folder never mixes two."""
+
+    model: str
+    targets: tuple[str, ...] = Field(
+        min_length=1, max_length=16, description="scores of the rows; the first judges previews"
+    )
+    windows: tuple[int, ...] = Field(
+        min_length=1, max_length=32, description="numbers of steps after which there is a trace"
+    )
+    facts: Facts
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Many candidates in memory, in half precision; `batch` makes some of them a Trace again."""
+
+    maps: Float[Tensor, "window total layer row col"]
+    embeddings: Float[Tensor, "total dim"]
+    starts: Int[Tensor, " candidates_and_end"]
+    """Where each candidate's words begin along `total`; the last number is the end."""
+    x0: Float[Tensor, "window candidate channel height width"]
+    gap: Float[Tensor, "window candidate channel height width"]
+    rows: tuple[Row, ...]
+    layers: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, indices: Sequence[int], window: Int[Tensor, " batch"]) -> tuple[Trace, Look]:
+        """These candidates, each after its window's steps, padded to the most words; float32.
+
+        The judge's look keeps the scale of the judge's own scores.
+        """
+        at = torch.as_tensor(indices, dtype=torch.long)
+        counts = self.starts[at + 1] - self.starts[at]
+        longest = max(1, int(counts.max()))
+        mask = torch.arange(longest) < counts[:, None]
+        flat = (self.starts[at, None] + torch.arange(longest))[mask]
+        maps = torch.zeros(*mask.shape, *self.maps.shape[2:])
+        embeddings = torch.zeros(*mask.shape, *self.embeddings.shape[1:])
+        owner = mask.nonzero()[:, 0]
+        maps[mask] = self.maps[window[owner], flat].float()
+        embeddings[mask] = self.embeddings[flat].float()
+        seen = [self.rows[i].previews[at] for i, at in zip(indices, window.tolist(), strict=True)]
+        look = Look(
+            torch.tensor([_or_nan(one.score) for one in seen]),
+            padded([one.words for one in seen], longest),
+        )
+        trace = Trace(
+            maps=maps,
+            mask=mask,
+            special=torch.zeros(len(at), *self.maps.shape[2:]),
+            embeddings=embeddings,
+            x0=self.x0[window, at].float(),
+            gap=self.gap[window, at].float(),
+            words=tuple(self.rows[i].words for i in indices),
+            layers=self.layers,
+        )
+        return trace, look
+
+
+def padded(rows: Sequence[Sequence[float | None]], length: int = 0) -> Float[Tensor, "batch word"]:
+    """Values side by side, `length` or more a row; nan where one is None, and behind the last."""
+    table = torch.full((len(rows), max(length, *map(len, rows))), torch.nan)
+    for row, values in enumerate(rows):
+        table[row, : len(values)] = torch.tensor([_or_nan(value) for value in values])
+    return table
+
+
+def _or_nan(value: float | None) -> float:
+    return torch.nan if value is None else float(value)
+
+
+def write_shard(path: Path, traces: Mapping[int, Trace], rows: Sequence[Row]) -> None:
+    """Write `path` (.safetensors) and the table beside it, each whole or not at all.
+
+    traces: of the same candidates after each window's steps, in the order of the rows' previews.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    halves = _halves(list(traces.values()))
+    layers = next(iter(traces.values())).layers
+    table = path.with_suffix(".parquet")
+    partial = {target: target.with_suffix(target.suffix + ".partial") for target in (table, path)}
+    pq.write_table(pa.Table.from_pylist([row.model_dump() for row in rows]), partial[table])
+    save_file(halves, partial[path], metadata={"layers": json.dumps(layers)})
+    for target, written in partial.items():
+        written.replace(target)
+
+
+def _halves(traces: Sequence[Trace]) -> dict[str, Tensor]:
+    """The tensors of the same candidates' traces, one a window, as a shard keeps them."""
+    first = traces[0]
+    tensors = {
+        "maps": torch.stack([trace.maps[trace.mask] for trace in traces]),
+        "embeddings": first.embeddings[first.mask],
+        "x0": torch.stack([trace.x0 for trace in traces]),
+        "gap": torch.stack([trace.gap for trace in traces]),
+    }
+    return {name: tensor.half().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def as_examples(traces: Mapping[int, Trace], rows: Sequence[Row]) -> Examples:
+    """What `write_shard` would write, in memory."""
+    found = list(traces.values())
+    parts = _halves(found)
+    return Examples(starts=_starts(rows), rows=tuple(rows), layers=found[0].layers, **parts)
+
+
+def _starts(rows: Sequence[Row]) -> Tensor:
+    return torch.tensor([0, *accumulate(len(row.words) for row in rows)])
+
+
+def open_collection(folder: Path, collection: Collection) -> None:
+    """Start a folder of shards, or go on with one. ShardError: it was made with something else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / COLLECTION
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        partial.write_text(collection.model_dump_json(indent=1) + "\n")
+        partial.replace(path)
+    before, now = read_collection(folder).model_dump(), collection.model_dump()
+    before, now = before | before.pop("facts"), now | now.pop("facts")
+    for name, value in now.items():
+        if before[name] != value:
+            raise ShardError(
+                f"{folder} was collected with {name} {before[name]}, not {value}: choose another"
+                " folder, or the former"
+            )
+
+
+def read_collection(folder: Path) -> Collection:
+    """What a folder's shards were made with."""
+    path = folder / COLLECTION
+    try:
+        return Collection.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ShardError(f"{path}: {error.strerror}; expected collected shards there") from error
+    except ValidationError as error:
+        raise ShardError(f"{path} describes no collection: {error}") from error
+
+
+def shards_of(folder: Path) -> list[Path]:
+    """The complete shards of a folder, in the order of their names."""
+    return sorted(folder.glob("*.safetensors"))
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of one shard. ShardError names the row that is none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = path.with_suffix(".parquet")
+    if not table.is_file():
+        raise ShardError(f"{table} is missing: {_again(path)}")
+    try:
+        found = pq.read_table(table).to_pylist()
+    except pa.ArrowException as error:
+        raise ShardError(f"{table} is no parquet table: {error}; {_again(path)}") from error
+    rows = []
+    for number, fields in enumerate(found, 1):
+        try:
+            rows.append(Row.model_validate(_without_gaps(fields)))
+        except ValidationError as error:
+            raise ShardError(f"{table}, row {number} is no row: {error}; {_again(path)}") from error
+    return rows
+
+
+def _without_gaps(fields: dict[str, Any]) -> dict[str, Any]:
+    """A table gives every row every target; those that it lacks are left out again."""
+    scores = fields.get("scores") or {}
+    return fields | {"scores": {name: x for name, x in scores.items() if x is not None}}
+
+
+def read_shards(folder: Path) -> Examples:
+    """Every candidate of a folder of shards, in the order of their names.
+
+    Memory: as much as the files. ShardError: no shards, a broken one, or two that differ in layers
+    or sizes.
+    """
+    paths = shards_of(folder)
+    if not paths:
+        raise ShardError(f"no shards (*.safetensors) in {folder}: collect some first")
+    tables = [read_rows(path) for path in paths]
+    parts = [_read_tensors(path, rows) for path, rows in zip(paths, tables, strict=True)]
+    layers, first = parts[0]
+    expected = _sizes(first)
+    for path, (names, tensors) in zip(paths, parts, strict=True):
+        if (names, _sizes(tensors)) != (layers, expected):
+            raise ShardError(
+                f"{path} does not belong with {paths[0]}: sizes {_sizes(tensors)} against"
+                f" {expected}, layers {names} against {layers}"
+            )
+    joined = {}
+    for name, axis in TENSORS.items():  # one at a time, letting go of the parts: maps are large
+        joined[name] = torch.cat([tensors.pop(name) for _, tensors in parts], axis)
+    rows = tuple(row for table in tables for row in table)
+    return Examples(starts=_starts(rows), rows=rows, layers=layers, **joined)
+
+
+def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    """Of every axis but the one along which shards are joined."""
+    return {
+        name: [size for axis, size in enumerate(tensors[name].shape) if axis != along]
+        for name, along in TENSORS.items()
+    }
+
+
+def _read_tensors(path: Path, rows: list[Row]) -> tuple[tuple[str, ...], dict[str, Tensor]]:
+    """Layer names and tensors of one shard."""
+    try:
+        with safe_open(path, "pt") as file:
+            layers = tuple(json.loads((file.metadata() or {})["layers"]))
+            tensors = {name: file.get_tensor(name) for name in TENSORS}
+        held = {name: tensors[name].shape[axis] for name, axis in TENSORS.items()}
+    except (SafetensorError, KeyError, ValueError, IndexError) as error:
+        raise ShardError(f"{path} is no shard of traces: {error}; {_again(path)}") from error
+    words = sum(len(row.words) for row in rows)
+    expected = {name: words if name in OF_WORDS else len(rows) for name in TENSORS}
+    if held != expected:
+        raise ShardError(f"{path} holds {held}, its rows promise {expected}; {_again(path)}")
+    return layers, tensors
+
+
+def _again(path: Path) -> str:
+    return f"delete {path.stem}.* and collect again"

@@ -1,0 +1,137 @@
+"""From a folder of shards to a probe: trained, calibrated, measured, written with its card."""
+
+from __future__ import annotations
+
+import math
+from itertools import chain
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptprobe.probe.model.calibration import Calibration, conformal_margin, score_scale
+from promptprobe.probe.model.card import Card, Window, ranges_of
+from promptprobe.probe.model.checkpoint import Probe, save_probe
+from promptprobe.probe.model.network import Network, Output
+from promptprobe.probe.training.dataset import (
+    Groups,
+    Parts,
+    School,
+    pairwise_accuracy,
+    places,
+    scale,
+    split,
+)
+from promptprobe.probe.training.shards import Collection, read_collection, read_shards
+from promptprobe.probe.training.trainer import Plan, fit
+from promptprobe.probe.training.warm_start import Start
+
+
+def make_probe(
+    shards: Path,
+    out: Path,
+    plan: Plan,
+    checkpoint: Path | None = None,
+    start: Probe | None = None,
+) -> Card:
+    """Train on a folder of shards and write the probe's folder; the card comes back too.
+
+    It holds for the settings of the shards alone; `checking` finds out about others.
+
+    start: a probe whose weights training begins with.
+
+    ValueError: broken shards, too little to learn from or to measure on, or an unfit start.
+    """
+    collection, examples = read_collection(shards), read_shards(shards)
+    parts = split(examples, collection.targets[0])
+    targets = tuple(scale(examples, parts.train, name) for name in collection.targets)
+    school = School(examples, targets)
+    begun = Start(start, collection.windows, collection.targets) if start else None
+    network = fit(school, parts, plan, checkpoint, start=begun)
+    card = Card(
+        model=collection.model,
+        made_with=collection.facts,
+        ranges=ranges_of(collection.facts),
+        shape=network.shape,
+        weights_sha256="0" * 64,
+        targets=targets,
+        windows=examine(network, school, parts, collection),
+        candidates=sum(map(len, parts.train)),
+        prompts=len(parts.train),
+        start_sha256=begun and begun.mark,
+    )
+    return save_probe(out, network, card)
+
+
+def examine(
+    network: Network, school: School, parts: Parts, collection: Collection
+) -> tuple[Window, ...]:
+    """By window, how sure the network may be, and figures on groups that chose nothing."""
+    chosen, held_out = list(chain(*parts.selection)), list(chain(*parts.calibration))
+    truth, scores = school.scores(chosen), school.scores(held_out)
+    found = []
+    for place, k in enumerate(collection.windows):
+        known = school.predict(network, chosen, place), truth
+        said = school.predict(network, held_out, place)
+        alone = school.predict(network, held_out, place, blind=True)
+        calibrations, figures = [], {}
+        for at, target in enumerate(school.targets):
+            calibration = calibrated(known, (said, scores), at)
+            figures[target.name] = _figures(calibration, said, scores, at, parts.calibration) | {
+                "within_pairwise_blind": rank_within(
+                    alone.logit[:, at], scores[:, at], parts.calibration
+                )
+            }
+            calibrations.append(calibration)
+        look = school.batch(held_out, torch.full((len(held_out),), place)).look
+        first = figures[school.targets[0].name]
+        first["within_pairwise_preview"] = rank_within(look.score, scores[:, 0], parts.calibration)
+        rounded = {name: _rounded(table) for name, table in figures.items()}
+        found.append(Window(k=k, calibration=tuple(calibrations), figures=rounded))
+    return tuple(found)
+
+
+Said = tuple[Output, Tensor]
+"""What the network says of some candidates, and their scores, [candidate, target], nan where
+unscored."""
+
+
+def calibrated(chosen: Said, held_out: Said, at: int) -> Calibration:
+    """One target's: the scores' scale by candidates that chose the network, the interval's margin
+    by others."""
+    (said, scores), (fresh, truth) = chosen, held_out
+    known, scored = ~scores[:, at].isnan(), ~truth[:, at].isnan()
+    factor, offset = score_scale(said.logit[known, at].clone(), scores[known, at])
+    low, high = (torch.sigmoid(x[scored, at]) for x in (fresh.low, fresh.high))
+    margin = conformal_margin(truth[scored, at], low, high)
+    return Calibration(factor=factor, offset=offset, margin=margin)
+
+
+def _figures(
+    calibration: Calibration, said: Output, scores: Tensor, at: int, groups: Groups
+) -> dict[str, float]:
+    score = scores[:, at]
+    known = ~score.isnan()
+    predicted, low, high = calibration.of(*said.target(at))
+    both = torch.stack([predicted[known], score[known]])
+    return {
+        "validation_prompts": float(len(groups)),
+        "validation_candidates": float(known.sum()),
+        "within_pairwise": rank_within(predicted, score, groups),
+        "pooled_pcc": float(torch.corrcoef(both)[0, 1]),
+        "interval_width": float((high - low)[known].mean()),
+    }
+
+
+def rank_within(
+    predicted: Float[Tensor, " candidate"], score: Float[Tensor, " candidate"], groups: Groups
+) -> float:
+    """Pairwise accuracy within the groups; an unscored candidate makes no pair."""
+    kept = [[at for at in group if not score[at].isnan()] for group in places(groups)]
+    return pairwise_accuracy(predicted.nan_to_num(), score, kept)
+
+
+def _rounded(figures: dict[str, float]) -> dict[str, float]:
+    """Those that are defined."""
+    return {name: round(value, 4) for name, value in figures.items() if math.isfinite(value)}

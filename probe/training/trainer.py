@@ -1,0 +1,205 @@
+"""From examples to a network that ranks seeds: epochs, checkpoints, the best one kept.
+
+Every batch is made of whole groups (all seeds of a prompt), each group after a number of steps of
+its own. The same seed gives the same network on the same device with as many threads, whether it
+was trained in one go or killed and continued.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from promptprobe.probe.model.network import Network, Shape
+from promptprobe.probe.training.dataset import Parts, School, hidden, pairwise_accuracy, places
+from promptprobe.probe.training.losses import Objective, loss
+from promptprobe.probe.training.warm_start import Start
+
+GROUPS = 16
+"""Prompts a batch; with 8 seeds each, 128 candidates."""
+SAMPLE = 2048
+"""Candidates that the means and deviations of the input are taken from."""
+GENTLY = 0.25
+"""Of the learning rate, where training begins with another probe."""
+BLIND = 0.15
+"""Share of groups that are shown without the judge's look, so that the network can do without."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast."""
+
+    epochs: int = 30
+    """At most."""
+    patience: int = 4
+    """Epochs without a better rank on validation before stopping."""
+    lr: float = 2e-3
+    weight_decay: float = 0.05
+    ema: float = 0.99
+    width: int = 24
+    """Channels of the network."""
+    seed: int = 0
+
+
+def fit(
+    school: School,
+    parts: Parts,
+    plan: Plan,
+    checkpoint: Path | None = None,
+    objective: Objective = loss,
+    start: Start | None = None,
+) -> Network:
+    """The moving average of the weights, from the epoch that ranked `parts.selection` best.
+
+    With a `checkpoint`, every epoch is saved there, and one of the same examples, plan and start is
+    gone on with. ValueError: the start is of other shapes.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)
+        course = _Course(school, parts, plan, objective, start)
+        mark = _mark(school, parts, plan, start)
+        if checkpoint and checkpoint.exists():
+            course.load(checkpoint, mark)
+        while course.goes_on:
+            course.epoch()
+            if checkpoint:
+                course.save(checkpoint, mark)
+        return course.kept.eval()
+
+
+class _Course:
+    """A training between two epochs."""
+
+    def __init__(
+        self,
+        school: School,
+        parts: Parts,
+        plan: Plan,
+        objective: Objective,
+        start: Start | None,
+    ) -> None:
+        self.school, self.parts, self.plan, self.objective = school, parts, plan, objective
+        examples = school.examples
+        self.network = Network(
+            Shape(
+                layers=len(examples.layers),
+                channels=examples.x0.shape[2],
+                dim=examples.embeddings.shape[1],
+                windows=school.windows,
+                targets=len(school.targets),
+                width=plan.width,
+            )
+        )
+        known = list(chain(*parts.train))
+        sample = [known[at] for at in torch.randperm(len(known))[:SAMPLE].tolist()]
+        for window in range(school.windows):
+            trace, _ = examples.batch(sample, torch.full((len(sample),), window))
+            self.network.standardize(trace, window)
+        if start:
+            start.into(self.network)
+        self.average = AveragedModel(
+            self.network, multi_avg_fn=get_ema_multi_avg_fn(plan.ema), use_buffers=True
+        )
+        lr = plan.lr * (GENTLY if start else 1)
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr, weight_decay=plan.weight_decay
+        )
+        self.batches = math.ceil(len(parts.train) / GROUPS)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, lr, total_steps=plan.epochs * self.batches, pct_start=0.1
+        )
+        self.done, self.best, self.since = 0, -1.0, 0
+        self.kept = copy.deepcopy(self.network)
+
+    @property
+    def goes_on(self) -> bool:
+        return self.done < self.plan.epochs and self.since < self.plan.patience
+
+    def epoch(self) -> None:
+        """Every training group once, then the rank on the selection half."""
+        self.network.train()
+        title = f"epoch {self.done + 1} of at most {self.plan.epochs}"
+        for indices, group, window in tqdm(self._batches(), title, self.batches):
+            batch = self.school.batch(indices, window)
+            look = hidden(batch.look, (torch.rand(int(group[-1]) + 1) < BLIND)[group])
+            output = self.network(batch.trace, look, batch.window)
+            value = self.objective(output, batch.scores, batch.words, group)
+            self.optimizer.zero_grad()
+            value.backward()
+            nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+            self.optimizer.step()
+            self.schedule.step()
+            self.average.update_parameters(self.network)
+        self.done += 1
+        rank = self._rank()
+        told = f"epoch {self.done}: loss {value.item():.3f}, validation pairwise {rank:.3f}"
+        tqdm.write(told, file=sys.stderr)
+        if rank > self.best:
+            self.best, self.since = rank, 0
+            self.kept.load_state_dict(self.average.module.state_dict())
+        else:
+            self.since += 1
+
+    def _rank(self) -> float:
+        """Pairwise accuracy of the first target within the selection's prompts, over windows."""
+        watched, network = list(chain(*self.parts.selection)), self.average.module.eval()
+        groups = places(self.parts.selection)
+        found = []
+        for window in range(self.school.windows):
+            truth = self.school.batch(watched, torch.full((len(watched),), window)).scores[:, 0]
+            guess = self.school.predict(network, watched, window).logit[:, 0]
+            found.append(pairwise_accuracy(guess, truth, groups))
+        return sum(found) / len(found)
+
+    def _batches(self) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """Whole groups in a new order, with the group and the window of each candidate."""
+        groups = self.parts.train
+        order = torch.randperm(len(groups)).tolist()
+        for at in range(0, len(order), GROUPS):
+            chosen = [groups[i] for i in order[at : at + GROUPS]]
+            sizes = torch.tensor([len(group) for group in chosen])
+            window = torch.randint(self.school.windows, (len(chosen),)).repeat_interleave(sizes)
+            yield list(chain(*chosen)), torch.arange(len(chosen)).repeat_interleave(sizes), window
+
+    def save(self, path: Path, mark: str) -> None:
+        """Whole or not at all."""
+        state = {name: getattr(self, name).state_dict() for name in LEARNING}
+        counts = {name: getattr(self, name) for name in COUNTING}
+        partial = path.with_suffix(".partial")
+        torch.save(state | counts | {"mark": mark, "random": torch.get_rng_state()}, partial)
+        partial.replace(path)
+
+    def load(self, path: Path, mark: str) -> None:
+        """Go on where it was; of other examples or another plan nothing is taken."""
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        if state["mark"] != mark:
+            return
+        for name in LEARNING:
+            getattr(self, name).load_state_dict(state[name])
+        for name in COUNTING:
+            setattr(self, name, state[name])
+        torch.set_rng_state(state["random"])
+
+
+LEARNING = ("network", "average", "optimizer", "schedule", "kept")
+COUNTING = ("done", "best", "since")
+
+
+def _mark(school: School, parts: Parts, plan: Plan, start: Start | None) -> str:
+    """What a checkpoint was made from."""
+    rows = school.examples.rows
+    known = [(rows[i].prompt, rows[i].seed, rows[i].split) for i in chain(*parts.train)]
+    begun = start and start.mark
+    return sha256(repr((plan, school.targets, known, begun)).encode()).hexdigest()

@@ -1,0 +1,196 @@
+"""`promptprobe optimize` as its user meets it: clean stdout, clear errors, runs that are kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from promptprobe.__main__ import main
+from promptprobe.agent.doors.display import SHEET, plain
+from promptprobe.agent.doors.optimize_command import build_parser, request_of
+from promptprobe.tools.records import Generation
+
+ROOT = Path(__file__).parents[3]
+BRIEF = "a red cat and a blue car"
+STARTED_AT_A_TERMINAL = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in background
+from promptprobe.__main__ import main
+sys.exit(main(["optimize", *sys.argv[1:]]))
+"""
+
+
+def exit_code(*arguments: str) -> int:
+    try:
+        return main(list(arguments))
+    except SystemExit as ended:  # argparse ends by itself
+        return int(str(ended.code))
+
+
+@pytest.fixture(scope="module")
+def options(ddim_folder: Path, clip_folder: Path) -> list[str]:
+    """A tiny random model and scorer, and few steps."""
+    return ["--model", str(ddim_folder), "--scorer", f"clip:{clip_folder}", "--steps", "5"]
+
+
+# Usage
+
+
+def test_every_option_reaches_the_request() -> None:
+    arguments = [
+        *("a cat", "--model", "folder", "--llm", "gpt", "--prompt", "one", "--prompt", "two"),
+        *("--no-rewrite", "--keep", "<lora:x>", "--scorer", "clip:x", "--budget", "heavy"),
+        *("--probe", "mine/probe"),
+        *("--seed", "7", "--steps", "9", "--guidance", "2.5", "--height", "64", "--width", "72"),
+        *("--negative-prompt", "blur", "--dtype", "bfloat16", "--device", "cpu"),
+    ]
+    request = request_of(build_parser().parse_args(arguments), "a cat")
+    expected: dict[str, Any] = {
+        "brief": "a cat",
+        "model": "folder",
+        "llm": "gpt",
+        "prompts": ("one", "two"),
+    }
+    expected |= {"rewrite": False, "keep": ("<lora:x>",), "scorer": "clip:x", "budget": "heavy"}
+    expected |= {"probe": "mine/probe"}
+    generation = Generation(
+        steps=9, guidance=2.5, height=64, width=72,
+        negative_prompt="blur", dtype="bfloat16", device="cpu",
+    )  # fmt: skip
+    assert dict(request) == {**expected, "seed": 7, "generation": generation}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "one of BRIEF, --briefs FILE and --resume RUN"),
+        ([""], "brief: String should have at least 1 character"),
+        ([" \n"], "brief: String should have at least 1 character"),
+        (["x" * 100_000], "of 100,000 characters"),
+        (["\x1b[31mred"], "control characters"),
+        (["a", "--budget", "huge"], "invalid choice: 'huge'"),
+        (["a", "--colour", "red"], "unrecognized arguments: --colour"),
+        (["a", "--seed", "-1"], "seed: Input should be greater than or equal to 0"),
+        (["a", "--steps", "0"], "generation.steps: Input should be greater"),
+        (["a", "--resume", "runs/x"], "one of BRIEF, --briefs FILE and --resume RUN"),
+        (["--briefs", "file"], "--briefs needs --out"),
+        (["--briefs", "file", "--out", "x", "--prompt", "p"], "--prompt is a rewrite of one brief"),
+        (["--resume", "no/such/run"], "expected the folder of a run"),
+        (["a", "--model", str(ROOT / "docs")], "no model_index.json"),
+        (["a", "--keep", "b"], "keep must be text of the brief"),
+    ],
+)
+def test_bad_usage_ends_with_2_and_one_clear_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code("optimize", *arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err.splitlines()[-1]
+    assert "Traceback" not in captured.err
+
+
+def test_a_missing_briefs_file_and_an_unwritable_folder_end_with_1(
+    tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "none.txt"
+    assert exit_code("optimize", "--briefs", str(missing), "--out", str(tmp_path / "o")) == 1
+    assert "none.txt" in capsys.readouterr().err
+    blocked = tmp_path / "file"
+    blocked.touch()
+    assert exit_code("optimize", BRIEF, *options, "--out", str(blocked)) == 1
+    assert "No run was started" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "code"), [([], 2), (["paint"], 2), (["--help"], 0)])
+def test_the_command_lists_its_commands(
+    arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(*arguments) == code
+    captured = capsys.readouterr()
+    assert "optimize" in (captured.err if code else captured.out)
+
+
+@pytest.mark.parametrize("command", ["optimize", "probe", "probes", "pairs", "mcp", "tools"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(command, "--help") == 0
+    assert f"usage: promptprobe {command}" in capsys.readouterr().out
+
+
+def test_text_of_others_is_shown_without_its_control_characters() -> None:
+    assert plain("a\x1b[2Jb\u202ec") == "a\ufffd[2Jb\ufffdc"
+    assert plain("x" * 500, 10) == "x" * 9 + "\N{HORIZONTAL ELLIPSIS}"
+
+
+# Runs, on a tiny random model
+
+
+def test_json_is_one_object_whose_images_exist(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["optimize", BRIEF, *options, "--prompt", "a blue car and a red cat"]
+    assert main([*arguments, "--out", str(tmp_path), "--json"]) == 0
+    captured = capsys.readouterr()
+    found: dict[str, Any] = json.loads(captured.out)
+    trial = {"prompt", "seed", "score", "judge_score", "predicted", "image"}
+    assert found["brief"] == BRIEF == found["initial"]["prompt"]
+    assert trial <= set(found["best"])
+    assert {"nfe", "seconds", "llm_calls"} <= set(found["spent"])
+    assert {"stop_reason", "run_dir"} <= set(found)
+    assert {row["prompt"] for row in found["trials"]} == {BRIEF, "a blue car and a red cat"}
+    images = [row["image"] for row in found["trials"] if row["image"]]
+    assert {found["best"]["image"], found["initial"]["image"]} <= set(images)
+    for image in images:
+        with Image.open(image) as opened:
+            opened.verify()
+    assert "starting" in captured.err
+
+
+def test_the_run_ends_with_scores_spend_and_where_the_pictures_are(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["optimize", BRIEF, *options, "--no-rewrite", "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    (run,) = tmp_path.iterdir()
+    with Image.open(run / SHEET) as sheet:
+        assert sheet.width > 800
+    for said in (
+        f"best prompt    {BRIEF}",
+        "denoiser evaluations",
+        "second judge",
+        str(run / SHEET),
+    ):
+        assert said in out
+
+
+def test_an_interrupted_run_is_kept_and_goes_on(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTED_AT_A_TERMINAL, BRIEF, *options, "--out", str(tmp_path)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "starting" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    _, rest = process.communicate()
+    assert process.returncode == 130
+    (run,) = tmp_path.iterdir()
+    assert rest.splitlines()[-1].endswith(f"promptprobe optimize --resume {run}")
+    assert "Traceback" not in rest
+
+    assert main(["optimize", "--resume", str(run), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["run_dir"] == str(run)

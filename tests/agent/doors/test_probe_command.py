@@ -1,0 +1,167 @@
+"""`promptprobe probe` as its user meets it: ranked candidates, heat maps, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from promptprobe.__main__ import main
+from promptprobe.agent.doors.probe_command import build_parser, request_of
+from promptprobe.agent.doors.replies import ProbeReply
+from promptprobe.tools.records import Generation
+
+ROOT = Path(__file__).parents[3]
+BRIEF = "a red cat left of a blue car"
+INTERRUPTED_AT_THE_FIRST_PICTURE = """
+import signal, sys
+from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in background
+def interrupt(event, arguments):
+    if event == "open" and Path(str(arguments[0])).match("heatmaps/*.png"):
+        signal.raise_signal(signal.SIGINT)
+sys.addaudithook(interrupt)
+from promptprobe.__main__ import main
+sys.exit(main(["probe", *sys.argv[1:]]))
+"""
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this process makes its temporary folders."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(ddim_folder: Path, clip_folder: Path) -> list[str]:
+    """A tiny random model and scorer, and few steps."""
+    return ["--model", str(ddim_folder), "--scorer", f"clip:{clip_folder}", "--steps", "5"]
+
+
+def test_every_option_reaches_the_request() -> None:
+    arguments = [
+        *("a cat", "--prompt", "one", "--prompt", "two", "--seeds", "3", "--seed", "7"),
+        *("--model", "folder", "--scorer", "clip:x", "--steps", "9", "--guidance", "2.5"),
+        *("--height", "64", "--width", "72", "--negative-prompt", "blur"),
+        *("--dtype", "bfloat16", "--device", "cpu", "--probe", "mine/probe"),
+    ]
+    generation = Generation(
+        steps=9, guidance=2.5, height=64, width=72,
+        negative_prompt="blur", dtype="bfloat16", device="cpu",
+    )  # fmt: skip
+    assert dict(request_of(build_parser().parse_args(arguments))) == {
+        "brief": "a cat",
+        "prompts": ("a cat", "one", "two"),
+        "seeds": (7, 8, 9),
+        "model": "folder",
+        "scorer": "clip:x",
+        "probe": "mine/probe",
+        "generation": generation,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "the following arguments are required: BRIEF"),
+        ([""], "brief: String should have at least 1 character"),
+        (["x" * 100_000], "of 100,000 characters"),
+        (["a", "--seeds", "0"], "--seeds: expected a whole number from 1 to 64, got '0'"),
+        (["a", "--seeds", "many"], "--seeds: expected a whole number from 1 to 64, got 'many'"),
+        (["a", "--seed", "-1"], "seeds.0: Input should be greater than or equal to 0 (got -1)"),
+        (["a", "--seeds", "64", *("--prompt p --prompt q " * 2).split()], "256 candidates a call"),
+        (["a", "--prompt", " "], "prompts.1: String should have at least 1 character"),
+        (["a", "--steps", "0"], "generation.steps: Input should be greater"),
+        (["a", "--llm", "x"], "unrecognized arguments: --llm"),
+        (["a", "--model", str(ROOT / "docs")], "no model_index.json"),
+        (["a spaceship"], "cannot draw 'a spaceship'"),
+    ],
+)
+def test_bad_usage_ends_with_2_and_one_clear_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = main(["probe", *arguments])
+    except SystemExit as ended:  # argparse ends by itself
+        code = int(str(ended.code))
+    captured = capsys.readouterr()
+    assert code == 2
+    assert captured.out == ""
+    assert said in captured.err.splitlines()[-1]
+    assert "Traceback" not in captured.err
+
+
+def test_an_unwritable_folder_is_found_before_anything_is_spent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["probe", BRIEF, "--heatmaps", str(tmp_path / "file")]) == 1
+    assert "heatmaps must be a folder that can be written" in capsys.readouterr().err
+
+
+def test_json_ranks_the_candidates_and_names_their_heat_maps(
+    tmp_path: Path, scratch: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "new" / "maps"
+    arguments = ["probe", f"{BRIEF}, zorbing", "--seeds", "3", "--seed", "5"]
+    assert main([*arguments, "--json", "--heatmaps", str(folder)]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    reply = ProbeReply.model_validate(found)
+    assert (reply.model, reply.basis, reply.generation.guidance) == ("sprites", "probe", 2.0)
+    assert any("does not know zorbing" in warning for warning in reply.warnings)
+    assert {row.seed for row in reply.candidates} == {5, 6, 7}
+    scores = [row.predicted or 0 for row in reply.candidates]
+    assert scores == sorted(scores, reverse=True)
+    for rank, row in enumerate(found["candidates"], 1):
+        assert 0 <= row["low"] <= row["predicted"] <= row["high"] <= 1
+        words = ["red", "cat", "left", "blue", "car", "zorbing"]
+        assert [word["word"] for word in row["words"]] == words
+        assert all(0 <= word["focus"] <= 1 for word in row["words"])
+        assert row["heatmap"] == str(folder / f"{rank}-seed-{row['seed']}.png")
+        assert row["nfe"] == 10
+    names = {Path(row["heatmap"]).name for row in found["candidates"]}
+    assert {path.name for path in folder.iterdir()} == {*names, "index.png"}
+    for path in folder.iterdir():
+        with Image.open(path) as picture:
+            assert min(picture.size) > 256
+    assert list(scratch.iterdir()) == []
+
+
+def test_the_table_shows_each_wording_with_its_words(
+    tiny: list[str], scratch: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["probe", BRIEF, *tiny, "--seeds", "2", "--prompt", "a [red] dog\x85"]) == 0
+    out = capsys.readouterr().out
+    assert out.index("predicted") < out.index("red:0.")
+    assert "[red]" in out
+    assert "\x85" not in out
+    assert "dog:0." in out
+    assert "an early preview judged by the scorer, uncalibrated" in out
+    assert list(scratch.iterdir()) == []
+
+
+def test_an_interrupted_probe_leaves_nothing_behind(tiny: list[str], tmp_path: Path) -> None:
+    scratch, maps = tmp_path / "scratch", tmp_path / "maps"
+    scratch.mkdir()
+    code = ["-c", INTERRUPTED_AT_THE_FIRST_PICTURE]
+    finished = subprocess.run(
+        [sys.executable, *code, BRIEF, *tiny, "--heatmaps", str(maps), "--json"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(scratch)},
+    )
+    assert finished.returncode == 130
+    assert finished.stdout == ""
+    assert finished.stderr.splitlines()[-1].endswith("interrupted. Nothing is kept")
+    assert "Traceback" not in finished.stderr
+    assert list(scratch.iterdir()) == list(maps.iterdir()) == []

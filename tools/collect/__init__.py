@@ -1,0 +1,1 @@
+"""Rollouts to learn from: prompts x seeds, looked at, rendered and scored."""

@@ -1,0 +1,247 @@
+"""From what the user calls a model to one that can be probed: built-in, folder, hub id or object.
+
+Weights are read as safetensors only, and no code that comes with a model is run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from promptprobe.probe.families import check_known, family_of
+from promptprobe.tools.models.quiet import quiet_loading
+from promptprobe.tools.pictures.png import IN_MEMORY
+from promptprobe.tools.records import Generation
+from promptprobe.tools.scorers.scorer import DEFAULT_CLIP, open_scorer, open_second_judge
+from promptprobe.tools.sprites import MODELS
+from promptprobe.tools.sprites.draw import SIZE
+
+if TYPE_CHECKING:
+    from promptprobe.probe.families.family import Family
+    from promptprobe.tools.toolbox import Toolbox
+
+SPRITES = "sprites"
+DEFAULTS = Generation()
+MADE_FOR_FLOAT16 = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+"""The others overflow in it, and were made for bfloat16."""
+HELP = (
+    'give "sprites" or "sprites-flow" (built in), a folder in diffusers\' format, or the Hugging '
+    "Face hub id of a Stable Diffusion (1.x to 3.5, XL), FLUX.1, Qwen-Image, Z-Image or "
+    "PixArt-Sigma pipeline"
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded pipeline, the family that it belongs to, and its settings without a gap."""
+
+    name: str
+    """One of `MODELS`, the folder, the hub id, or `IN_MEMORY`."""
+    pipeline: str
+    """Its class name."""
+    family: Family
+    generation: Generation
+    """The model's own defaults filled in."""
+
+    @property
+    def is_sprites(self) -> bool:
+        """Whether it draws the Sprites world, and its judges can judge it."""
+        return self.name in MODELS
+
+
+def open_toolbox(
+    model: str | Path | Any = SPRITES,
+    generation: Generation = DEFAULTS,
+    scorer: str | Callable[..., Any] | None = None,
+    probe: str | Path | None = None,
+) -> Toolbox:
+    """The agent's tools for a model.
+
+    Args:
+        model: "sprites" or "sprites-flow", a local folder, a hub id, or a loaded pipeline.
+        generation: how images are made; what is None takes the model's own default.
+        scorer: who judges; None takes "sprites" for the built-in models and a CLIP for others.
+        probe: the name of a built-in model for its own, folder or hub id of a trained probe; None
+            takes the one that is shipped with the model.
+
+    Raises:
+        ValueError: unknown or unloadable model or scorer, unknown probe, or settings that the
+            model cannot work with.
+    """
+    from promptprobe.tools.models.probes import locate_probe
+    from promptprobe.tools.toolbox import Toolbox
+
+    located = locate_probe(probe) if probe else None
+    opened = open_model(model, generation)
+    device = opened.generation.device or "cpu"
+    shipped = MODELS[opened.name].probe if opened.is_sprites else None
+    return Toolbox(
+        opened,
+        open_scorer(scorer or (SPRITES if opened.is_sprites else DEFAULT_CLIP), device),
+        open_second_judge(opened.is_sprites),
+        located or (shipped if shipped and shipped.is_dir() else None),
+    )
+
+
+def open_model(spec: str | Path | Any = SPRITES, generation: Generation = DEFAULTS) -> Model:
+    """Load a model and fill in its defaults. Raises ValueError, see `open_toolbox`."""
+    if isinstance(spec, (str, Path)):
+        name, source = _located(str(spec))
+        class_name = _class_name(source)
+        check_known(class_name, source)
+        device, dtype = _placement(generation, class_name)
+        pipeline = _load(source, device, dtype)
+    else:
+        name, pipeline = IN_MEMORY, spec
+        check_known(type(spec).__name__, "the model that was passed")
+        device, dtype = _placement_of(pipeline, generation)
+    try:
+        family = family_of(pipeline)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} cannot be probed: {error}") from error
+    return Model(
+        name, type(pipeline).__name__, family, _filled(generation, name, family, device, dtype)
+    )
+
+
+# -- finding and loading -----------------------------------------------------------------------
+
+
+def _located(spec: str) -> tuple[str, str]:
+    """The model's name, and the folder or hub id to load."""
+    if not spec.strip():
+        raise ValueError(f"the model's name is empty; {HELP}")
+    if spec in MODELS:
+        folder = MODELS[spec].pipeline
+        if not (folder / "model_index.json").is_file():
+            raise ValueError(
+                f"the weights of the built-in model are missing: expected a diffusers folder at "
+                f"{folder}. Install promptprobe from a wheel, or train them (tools/sprites/train)"
+            )
+        return spec, str(folder)
+    if is_folder(spec):
+        return str(Path(spec).resolve()), str(Path(spec).resolve())
+    return spec, spec
+
+
+def is_folder(spec: str) -> bool:
+    """Whether this names a folder here; anything else may be a hub id."""
+    try:
+        return Path(spec).is_dir()
+    except OSError:  # too long for a path
+        return False
+
+
+def _class_name(source: str) -> str:
+    """The pipeline's class as `model_index.json` says, from the folder or the hub."""
+    if is_folder(source):
+        path = Path(source) / "model_index.json"
+        if not path.is_file():
+            raise ValueError(f"{source} holds no model_index.json: no diffusers folder; {HELP}")
+    else:
+        path = _from_hub(source)
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+    return str(index.get("_class_name")) if isinstance(index, dict) else str(type(index))
+
+
+def _from_hub(repository: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        with quiet_loading():
+            return Path(hf_hub_download(repository, "model_index.json"))
+    except HFValidationError as error:
+        raise ValueError(
+            f"unknown model {repository[:200]!r}: no such folder, and no hub id; {HELP}"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise ValueError(
+            f"unknown model {repository[:200]!r}: no such folder here, and the Hugging Face hub "
+            f"did not give its model_index.json ({type(error).__name__}: {str(error)[:200]}). "
+            f"Check the spelling and the network, log in if the model is gated, or {HELP}"
+        ) from error
+
+
+def _load(source: str, device: str, dtype: str) -> Any:
+    import torch
+
+    try:
+        with quiet_loading():
+            from diffusers import DiffusionPipeline
+
+            pipeline = DiffusionPipeline.from_pretrained(
+                source, use_safetensors=True, dtype=getattr(torch, dtype)
+            )
+    except Exception as error:  # a broken folder fails in as many ways as it has files
+        raise ValueError(
+            f"the model {source} did not load: {type(error).__name__}: {str(error)[:400]}. "
+            "Expected a complete folder in diffusers' format with weights as .safetensors "
+            "(pickled .bin weights are not read)"
+        ) from error
+    if device == "cpu" and hasattr(pipeline, "unet"):
+        # A quarter faster there, and the same but for rounding.
+        pipeline.unet.to(memory_format=torch.channels_last)
+    return pipeline.to(device)
+
+
+# -- settings ----------------------------------------------------------------------------------
+
+
+def _placement(generation: Generation, class_name: str) -> tuple[str, str]:
+    """Device and dtype: a GPU in half precision where there is one, else the CPU in full."""
+    import torch
+
+    device = generation.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"device {device!r} cannot be used here ({str(error).splitlines()[0][:200]}); "
+            'leave it out, or use "cpu"'
+        ) from error
+    half = "float16" if class_name in MADE_FOR_FLOAT16 else "bfloat16"
+    return device, generation.dtype or (half if device.startswith("cuda") else "float32")
+
+
+def _placement_of(pipeline: Any, generation: Generation) -> tuple[str, str]:
+    """A pipeline that was passed stays where and as it is: it is not ours to move."""
+    denoiser = pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
+    # Of an offloaded pipeline, where it runs, not where it rests.
+    device = str(pipeline._execution_device)
+    dtype = str(denoiser.dtype).removeprefix("torch.")
+    for name, asked, given in (
+        ("device", generation.device, device),
+        ("dtype", generation.dtype, dtype),
+    ):
+        if asked and asked != given:
+            raise ValueError(
+                f"the pipeline that was passed has {name} {given}, and {asked} was asked for; "
+                f"move it first (pipeline.to), or leave {name} out"
+            )
+    return device, dtype
+
+
+def _filled(
+    generation: Generation, name: str, family: Family, device: str, dtype: str
+) -> Generation:
+    """The model's own defaults; a dtype that nobody can ask for, such as float8, goes unnamed."""
+    known = get_args(get_args(Generation.model_fields["dtype"].annotation)[0])
+    sprites = MODELS.get(name)
+    height, width = (SIZE, SIZE) if sprites else family.default_size
+    default = sprites.guidance if sprites else family.default_guidance
+    return Generation(
+        steps=generation.steps,
+        guidance=default if generation.guidance is None else generation.guidance,
+        height=generation.height or height,
+        width=generation.width or width,
+        negative_prompt=generation.negative_prompt or "",
+        dtype=dtype if dtype in known else None,
+        device=device,
+    )

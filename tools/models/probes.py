@@ -1,0 +1,178 @@
+"""Probes by name: the shipped one, a folder, or a repository of the Hugging Face hub.
+
+Whatever door a probe comes through, its two files are bounded and checked by `load_probe`; of a
+repository no other file is fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from promptprobe.probe.model.card import Card, ProbeError, check, facts_of
+from promptprobe.probe.model.checkpoint import CARD, MOST_BYTES, WEIGHTS, load_probe
+from promptprobe.tools.models.model import DEFAULTS, is_folder, open_model
+from promptprobe.tools.models.quiet import quiet_loading
+from promptprobe.tools.records import Generation, Record
+from promptprobe.tools.sprites import MODELS
+from promptprobe.tools.toolbox import settings_of
+
+RANK = "within_pairwise"
+"""The figure of a card that says how well a probe ranks the seeds of a prompt."""
+DEPTHS = ("", "*/", "*/*/")
+HELP = (
+    "expected a folder that `promptprobe train` made (DIR/probe), a hub id (USER/NAME), or "
+    f"the name of a built-in model ({', '.join(MODELS)}) for the shipped one"
+)
+
+
+class Listed(Record):
+    """A probe in a list: what it is for and how well it ranks, or what is wrong with it."""
+
+    probe: str
+    """What to call it: a built-in model's name for the shipped one, or its folder."""
+    folder: Path
+    problem: str = ""
+    model: str | None = None
+    targets: tuple[str, ...] = ()
+    steps: int | None = None
+    """Of a full render."""
+    windows: tuple[int, ...] = ()
+    """Numbers of steps that it may be shown."""
+    ranks: tuple[float | None, ...] = ()
+    """By window, the first target's share of a prompt's pairs of seeds told in the right order."""
+    candidates: int | None = None
+    """Trained on."""
+
+
+def list_probes(folders: Sequence[Path]) -> list[Listed]:
+    """The shipped probes, and those in the folders, in theirs and in theirs again.
+
+    A folder that holds one of the two files only is among them, as broken.
+
+    Raises:
+        ValueError: one of the folders is none.
+    """
+    found = [one.probe for one in MODELS.values() if one.probe.is_dir()]
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"expected a folder to look for probes in, got {folder}")
+        files = (file for at in DEPTHS for name in MOST_BYTES for file in folder.glob(at + name))
+        found += sorted({file.parent for file in files})
+    return [_listed(folder) for folder in dict.fromkeys(found)]
+
+
+def _listed(folder: Path) -> Listed:
+    shipped = (name for name, one in MODELS.items() if one.probe == folder)
+    name = next(shipped, str(folder))
+    try:
+        card = load_probe(folder).card
+    except ProbeError as error:
+        return Listed(probe=name, folder=folder, problem=str(error))
+    first = card.targets[0].name
+    return Listed(
+        probe=name,
+        folder=folder,
+        model=card.model,
+        targets=tuple(target.name for target in card.targets),
+        steps=card.made_with.steps,
+        windows=tuple(window.k for window in card.windows),
+        ranks=tuple(window.figures.get(first, {}).get(RANK) for window in card.windows),
+        candidates=card.candidates,
+    )
+
+
+def verify_probe(folder: Path, model: str | None = None, generation: Generation = DEFAULTS) -> Card:
+    """The card of a probe that is whole and, where a model is named, was made for it.
+
+    Raises:
+        ProbeError: it is broken, or made for another model or other settings; names both values.
+        ValueError: the model cannot be opened.
+    """
+    card = load_probe(folder).card
+    if model is not None:
+        opened = open_model(model, generation)
+        check(card, facts_of(opened.family, settings_of(opened.generation)))
+    return card
+
+
+def locate_probe(spec: str | Path, endpoint: str | None = None, cache: Path | None = None) -> Path:
+    """The folder of a probe, whose files are yet to be checked by `load_probe`.
+
+    Args:
+        spec: a built-in model's name, a folder, or a hub id; of the last two spelled alike, the
+            folder.
+        endpoint: address of the hub; None takes HF_ENDPOINT, or the public one.
+        cache: where files of the hub are kept; None takes the hub library's own place.
+
+    Raises:
+        ProbeError: it is none of these, or the hub does not give both files.
+    """
+    name = str(spec)
+    if name in MODELS:
+        return MODELS[name].probe
+    if is_folder(name):
+        return Path(name)
+    neither = ProbeError(f"unknown probe {name[:200]!r}: no such folder, and no hub id; {HELP}")
+    if "/" not in name:
+        raise neither
+    try:
+        with quiet_loading():
+            return _fetched(name, endpoint, cache)
+    except HFValidationError as error:
+        raise neither from error
+    except ProbeError:
+        raise
+    except Exception as error:  # two HTTP clients, xet and the disk: their errors share no base
+        raise ProbeError(
+            f"unknown probe {name!r}: no such folder here, and the Hugging Face hub "
+            f"{_reason(error)}; {HELP}"
+        ) from error
+
+
+def _fetched(repository: str, endpoint: str | None, cache: Path | None) -> Path:
+    """Both files, of one commit; of a file that is too large, not a byte."""
+    commit = None
+    for name in (CARD, WEIGHTS):
+        found = hf_hub_download(
+            repository, name, revision=commit, endpoint=endpoint, cache_dir=cache, dry_run=True
+        )
+        if (found.file_size or 0) > MOST_BYTES[name]:
+            raise ProbeError(
+                f"{name} of the hub's {repository} has {found.file_size} bytes, at most "
+                f"{MOST_BYTES[name]} expected: this is no probe"
+            )
+        path = hf_hub_download(
+            repository, name, revision=commit, endpoint=endpoint, cache_dir=cache
+        )
+        commit = Path(path).parent.name
+    return Path(path).parent
+
+
+def _reason(error: Exception) -> str:
+    """Why the hub gave nothing, and what to do about it."""
+    match error:
+        case GatedRepoError():
+            return "gives it to its members only; ask for access there, then `hf auth login`"
+        case RepositoryNotFoundError():
+            return (
+                "has no such repository, or a private one; check the spelling, or `hf auth login`"
+            )
+        case RemoteEntryNotFoundError() | RevisionNotFoundError():
+            return f"has a repository of this name that does not hold both {CARD} and {WEIGHTS}"
+        case LocalEntryNotFoundError():
+            return (
+                f"cannot be reached ({str(error.__cause__)[:200]}), and no copy was kept here; "
+                "check the network"
+            )
+    return f"gave no whole file ({type(error).__name__}: {str(error)[:300]}); try again"

@@ -1,0 +1,159 @@
+"""Where each word looked: a candidate's preview, and beside it the attention paid to every word.
+
+A word's colours run from no attention to the most that any place pays to it, so that a quiet word
+is seen too; its share of attention at that peak stands beneath, and compares between words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageOps
+
+from promptprobe.tools.pictures.text import GREY, INK, LINE, PAPER, Box, foretold, write
+from promptprobe.tools.records import Candidate, Word
+
+if TYPE_CHECKING:
+    from promptprobe.probe.trace import Trace
+    from promptprobe.tools.predictions import Foretold
+
+Maps = Float[np.ndarray, "word row col"]
+
+SHORT, LONG = 256, 512
+"""Pixels of a tile: its shorter side, unless the longer one would grow beyond LONG."""
+NARROWEST = 190
+"""Pixels that a caption has at least, however narrow the image."""
+CAPTION = 84
+"""Pixels under a tile: its caption, and room before the next row."""
+GAP, MARGIN = 20, 28
+WIDEST = 6 * (SHORT + GAP)
+"""Pixels of a row of tiles at most."""
+MAX_ROWS = 32
+"""Candidates on the index at most."""
+
+INFERNO = "000004 170b3b 420a68 6b176e 932667 bb3755 dd513a f3771a fca50a f6d644 fcffa4"
+"""Each tenth of matplotlib's perceptually uniform colour map of that name, by Nathaniel J. Smith
+and Stéfan van der Walt (CC0)."""
+COLOURS: UInt8[np.ndarray, "level=256 3"] = np.stack(
+    [
+        np.interp(np.linspace(0, 1, 256), np.linspace(0, 1, 11), channel)
+        for channel in zip(*map(bytes.fromhex, INFERNO.split()), strict=True)
+    ],
+    axis=1,
+).astype(np.uint8)
+
+
+def save_heatmaps(
+    folder: Path,
+    candidates: Sequence[Candidate],
+    trace: Trace,
+    views: Sequence[Foretold],
+    words: Sequence[Sequence[Word]],
+    after: str,
+) -> list[Path]:
+    """One picture a candidate of the trace, from the last probed step; `after` says which."""
+    maps = np.nan_to_num(trace.maps.mean(2).cpu().numpy())
+    paths = [folder / f"{candidate.key}.png" for candidate in candidates]
+    for path, candidate, view, its_words, its_maps in zip(
+        paths, candidates, views, words, maps, strict=True
+    ):
+        draw(candidate, view, its_words, its_maps[: len(its_words)], after).save(path)
+    return paths
+
+
+def draw(
+    candidate: Candidate, view: Foretold, words: Sequence[Word], maps: Maps, after: str
+) -> Image.Image:
+    """The preview and a tile a word; they wrap into rows of about equal length."""
+    size = _tile_size(view.preview.size)
+    preview = view.preview.resize(size, Image.Resampling.BICUBIC)
+    tiles = [preview, *(overlay(preview, one) for one in maps)]
+    pitch = max(size[0], NARROWEST) + GAP
+    rows = math.ceil(len(tiles) / max(2, WIDEST // pitch))
+    columns = max(2, math.ceil(len(tiles) / rows))
+    width = 2 * MARGIN - GAP + columns * pitch
+    row_height = size[1] + CAPTION
+    sheet = Image.new("RGB", (width, 320 + rows * row_height), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    top = _header(pen, candidate, view, width - 2 * MARGIN)
+    for number, tile in enumerate(tiles):
+        x = MARGIN + number % columns * pitch
+        y = top + number // columns * row_height
+        sheet.paste(tile, (x, y))
+        pen.rectangle([x, y, x + size[0] - 1, y + size[1] - 1], outline=LINE)
+        name = words[number - 1].word if number else after
+        below = write(pen, (x, y + size[1] + 8), name, 20, INK, pitch - GAP)
+        if number == 0:
+            _key(sheet, pen, (x, below))
+            continue
+        found = f"focus {words[number - 1].focus:.2f}, peak {maps[number - 1].max():.0%}"
+        write(pen, (x, below), found, 17, GREY, pitch - GAP)
+    return sheet.crop((0, 0, width, top + rows * row_height))
+
+
+def overlay(preview: Image.Image, attention: Float[np.ndarray, "row col"]) -> Image.Image:
+    """A word's attention in colours, the preview as shades in them.
+
+    Shades are weakest where attention is strongest, so that a peak is bright on dark ground too.
+    """
+    peak = float(attention.max()) or 1.0
+    small = Image.fromarray((attention / peak).astype(np.float32))
+    share = np.asarray(small.resize(preview.size, Image.Resampling.BICUBIC)).clip(0, 1)
+    light = np.asarray(ImageOps.autocontrast(preview.convert("L"))) / 255
+    shade = 1 - (0.55 - 0.4 * share) * (1 - light)
+    glow = 48 * light  # where nobody looks is near black, and the preview shall be seen there too
+    colour = COLOURS[(share * 255).round().astype(int)]
+    mixed = colour * shade[..., None] + (glow * (1 - share))[..., None]
+    return Image.fromarray(mixed.clip(0, 255).astype(np.uint8))
+
+
+def save_index(path: Path, brief: str, note: str, pictures: Sequence[Path]) -> Path:
+    """All pictures, smaller, one under the other, each with its place in the order."""
+    shown = []
+    for picture in pictures[:MAX_ROWS]:
+        with Image.open(picture) as opened:
+            small = (opened.width * 5 // 8, opened.height * 5 // 8)
+            shown.append(opened.convert("RGB").resize(small, Image.Resampling.LANCZOS))
+    if len(pictures) > len(shown):
+        note += f"; here are the first {len(shown)}"
+    width = max(image.width for image in shown) + 2 * MARGIN
+    sheet = Image.new("RGB", (width, 240 + sum(image.height for image in shown)), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    y = write(pen, (MARGIN, MARGIN), brief, 25, INK, width - 2 * MARGIN, lines=3) + 4
+    y = write(pen, (MARGIN, y), note, 15, GREY, width - 2 * MARGIN, lines=3) + GAP
+    for place, image in enumerate(shown, 1):
+        pen.line([(MARGIN, y), (width - MARGIN, y)], fill=LINE)
+        sheet.paste(image, (2 * MARGIN - 18, y + 1))
+        write(pen, (MARGIN, y + 16), str(place), 16, GREY, MARGIN)
+        y += image.height
+    sheet.crop((0, 0, width, y + 1)).save(path)
+    return path
+
+
+def _tile_size(size: Box) -> Box:
+    scale = min(SHORT / min(size), LONG / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _header(pen: ImageDraw.ImageDraw, candidate: Candidate, view: Foretold, width: int) -> int:
+    """What is foretold, and of what; returns where the tiles may begin."""
+    prediction = view.prediction
+    title = f"{foretold(prediction) if prediction else 'no prediction'}, seed {candidate.seed}"
+    explanation = prediction.explanation if prediction else ""
+    seen = f"preview: {explanation}" if explanation else view.reason
+    y = write(pen, (MARGIN, MARGIN), title, 25, INK, width, lines=2) + 2
+    y = write(pen, (MARGIN, y), candidate.prompt, 19, INK, width, lines=3)
+    return write(pen, (MARGIN, y), seen, 19, GREY, width, lines=3) + 14
+
+
+def _key(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: Box) -> None:
+    """What the colours mean, from left to right."""
+    x, y = at
+    write(pen, at, "none", 17, GREY, 45)
+    sheet.paste(Image.fromarray(COLOURS[None]).resize((60, 12)), (x + 50, y + 6))
+    write(pen, (x + 118, y), "peak", 17, GREY, NARROWEST - 118)

@@ -1,0 +1,177 @@
+"""Judges of finished images: the sprites scorer, a critic, a CLIP, or the caller's own function.
+
+A judge that fails leaves an image unscored, with the reason; it never yields a zero, which would
+read as "this picture is bad".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from promptprobe.tools.models.quiet import quiet_loading
+from promptprobe.tools.records import Score
+from promptprobe.tools.sprites import CLIP
+
+Pictures = Sequence[Image.Image]
+ScoreImages = Callable[[str, Pictures], list[Score]]
+KNOWN = (
+    '"sprites", "critic:sprites", "clip:sprites", "clip:FOLDER_OR_HUB_ID", '
+    "or in Python a callable (brief, image) -> float or Score"
+)
+NO_SECOND_JUDGE = "no second judge for this model"
+DEFAULT_CLIP = "clip:openai/clip-vit-base-patch32"
+REASON_LIMIT = 300
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A judge with a name. Calling it never raises: what fails is unscored and says why."""
+
+    name: str
+    score_images: ScoreImages
+
+    def __call__(self, brief: str, images: Pictures) -> list[Score]:
+        """One score an image, in order."""
+        if not images:
+            return []
+        try:
+            scores = self.score_images(brief, images)
+        except Exception as error:  # noqa: BLE001 - whatever a judge does, the images stay
+            return [unscored(self.name, error)] * len(images)
+        if len(scores) != len(images):
+            reason = f"{self.name} returned {len(scores)} scores for {len(images)} images"
+            return [Score(reason=reason)] * len(images)
+        return [_finite(score, self.name) for score in scores]
+
+
+def open_scorer(spec: str | Callable[..., Any], device: str = "cpu") -> Scorer:
+    """The scorer that `spec` names.
+
+    Raises:
+        ValueError: unknown name, or a CLIP model that does not load; says what was tried.
+    """
+    if callable(spec):
+        return Scorer(getattr(spec, "__name__", type(spec).__name__), _each(spec))
+    if spec == "sprites":
+        return Scorer("sprites", _sprites)
+    if spec == "critic:sprites":
+        return Scorer(spec, _sprites_critic)
+    if isinstance(spec, str) and spec.startswith("clip:") and spec.removeprefix("clip:").strip():
+        source = spec.removeprefix("clip:").strip()
+        return Scorer(spec, _clip(str(CLIP) if source == "sprites" else source, device))
+    raise ValueError(f"unknown scorer {spec!r}; known: {KNOWN}")
+
+
+def open_second_judge(sprites: bool) -> Scorer:
+    """The judge that never selects: it grades what others chose."""
+    if sprites:
+        return Scorer("sprites segments", _sprites_segments)
+    return Scorer("none", lambda _, images: [Score(reason=NO_SECOND_JUDGE)] * len(images))
+
+
+def unscored(name: str, error: Exception) -> Score:
+    """A score without a value: which judge failed, and how."""
+    message = f"{name} failed: {type(error).__name__}: {error}"
+    return Score(reason=message[:REASON_LIMIT])
+
+
+def _finite(score: Score, name: str) -> Score:
+    if score.value is None and not score.reason:
+        return score.model_copy(update={"reason": f"{name} gave neither a value nor a reason"})
+    if score.value is not None and not math.isfinite(score.value):
+        reason = f"{name} returned {score.value}; expected a finite number"
+        return Score(explanation=score.explanation, reason=reason)
+    return score
+
+
+# -- the judges --------------------------------------------------------------------------------
+
+
+def _each(function: Callable[..., Any]) -> ScoreImages:
+    """The caller's own function, one image at a time, so that one failure costs one score."""
+    name = getattr(function, "__name__", type(function).__name__)
+
+    def one(brief: str, image: Image.Image) -> Score:
+        try:
+            value = function(brief, image)
+            return value if isinstance(value, Score) else Score(value=float(value))
+        except Exception as error:  # noqa: BLE001 - the caller's code may raise anything
+            return unscored(name, error)
+
+    return lambda brief, images: [one(brief, image) for image in images]
+
+
+def _sprites(brief: str, images: Pictures) -> list[Score]:
+    from promptprobe.tools.sprites.judges.scorer import score_images
+
+    return score_images(brief, _canvas(images))
+
+
+def _sprites_critic(_: str, images: Pictures) -> list[Score]:
+    from promptprobe.tools.sprites.judges.critic import score_images
+
+    return score_images(_canvas(images))
+
+
+def _sprites_segments(brief: str, images: Pictures) -> list[Score]:
+    from promptprobe.tools.sprites.judges.segments import judge_images
+
+    return judge_images(brief, _canvas(images))
+
+
+def _canvas(images: Pictures) -> np.ndarray:
+    """uint8 [image, 64, 64, 3]; another size is resized, since the judges of Sprites know one."""
+    from promptprobe.tools.sprites.draw import SIZE
+
+    size = (SIZE, SIZE)
+    colour = [image.convert("RGB") for image in images]
+    fitted = [
+        image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+        for image in colour
+    ]
+    return np.stack([np.asarray(image) for image in fitted])
+
+
+def _clip(source: str, device: str) -> ScoreImages:
+    """Cosine similarity of brief and image, as in CLIPScore (Hessel et al. 2021) but unscaled."""
+    import torch
+
+    try:
+        with quiet_loading():
+            from transformers import CLIPModel, CLIPProcessor
+
+            model: Any = CLIPModel.from_pretrained(
+                source, use_safetensors=True, dtype=torch.float32
+            )
+            processor: Any = CLIPProcessor.from_pretrained(source)
+    except (OSError, ValueError, ImportError) as error:
+        raise ValueError(
+            f"the scorer clip:{source} did not load: {str(error)[:400]}. Tried a folder and the "
+            "Hugging Face hub, CLIPModel format, safetensors only. Give a folder that holds it, "
+            f"go online, or pass another scorer: {KNOWN}"
+        ) from error
+    model = model.to(device).eval()
+
+    @torch.inference_mode()
+    def score(brief: str, images: Pictures) -> list[Score]:
+        inputs = processor(
+            text=[brief],
+            images=[image.convert("RGB") for image in images],
+            return_tensors="pt",
+            truncation=True,
+            padding=True,
+            max_length=model.config.text_config.max_position_embeddings,
+        ).to(device)
+        similarity = model(**inputs).logits_per_image[:, 0] / model.logit_scale.exp()
+        return [
+            Score(value=value, explanation=f"CLIP cosine similarity {value:.3f}")
+            for value in similarity.float().tolist()
+        ]
+
+    return score
