@@ -43,9 +43,9 @@ class Bench:
     @cached_property
     def facts(self) -> Any:
         """What a card is held against; takes a hash of the weights."""
-        from promptprobe.probe.model.card import facts_of
+        from promptprobe.probe.model.card import model_spec_of
 
-        return facts_of(self.family, self.settings)
+        return model_spec_of(self.family, self.settings)
 
     def probe_at(self, k: int) -> tuple[Any, int]:
         """The probe, None unless there is one for k steps, and which of its windows they are."""

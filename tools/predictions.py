@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 
 from promptprobe.probe.families.family import Family, Settings
-from promptprobe.probe.model.card import check, facts_of
+from promptprobe.probe.model.card import check, model_spec_of
 from promptprobe.probe.model.checkpoint import Probe, load_probe
-from promptprobe.probe.model.network import Look
+from promptprobe.probe.model.network import PreviewScore
 from promptprobe.probe.trace import Trace, word_focus
-from promptprobe.probe.training.shards import Seen, padded
+from promptprobe.probe.training.shards import PreviewScores, padded
 from promptprobe.tools.records import Prediction, Score, Verdict, Word
 from promptprobe.tools.scorers.scorer import Scorer
 
@@ -30,7 +30,7 @@ NOT_FINITE = (
 
 
 @dataclass(frozen=True)
-class Foretold:
+class Preview:
     """A prediction, or None and the reason; and the decoded x0 that it is of."""
 
     prediction: Prediction | None
@@ -39,7 +39,7 @@ class Foretold:
 
 
 @dataclass(frozen=True)
-class Fitting:
+class LoadedProbe:
     """A probe that was made for what is in use, and how to ask it."""
 
     probe: Probe
@@ -50,31 +50,31 @@ class Fitting:
     """Whether the scorer in use is the one whose look at the preview it knows."""
 
 
-def fitting_probe(
+def load_matching_probe(
     folder: Path, family: Family, settings: Settings, k: int, scorer: Scorer, device: str
-) -> Fitting:
+) -> LoadedProbe:
     """The probe of a folder, if it holds for this model, these settings and this scorer.
 
     Raises:
         ProbeError: it is missing, broken or made for others; names the two values that differ.
     """
     probe = load_probe(folder)
-    facts = facts_of(family, settings)
+    facts = model_spec_of(family, settings)
     check(probe.card, facts)
     window = probe.card.window_for(k, facts)
     target = probe.target(f"{scorer.name} score")
     probe.network.to(device)
-    return Fitting(probe, window, target, target == 0)
+    return LoadedProbe(probe, window, target, target == 0)
 
 
-def foretell(
-    fitting: Fitting | None,
+def predict(
+    fitting: LoadedProbe | None,
     family: Family,
     scorer: Scorer,
     brief: str,
     prompts: Sequence[str],
     trace: Trace,
-) -> list[Foretold]:
+) -> list[Preview]:
     """One view a candidate of the trace, each of its prompt, against the brief."""
     finite = torch.isfinite(trace.x0).flatten(1).all(1)
     if not finite.all():  # the broken rows must not spoil the others
@@ -94,9 +94,9 @@ def foretell(
         look = _looked(scorer, brief, prompts, previews, scores, trace) if fitting.judged else None
         views, words = _probed(fitting, trace, look, words)
     return [
-        Foretold(None, preview, why)
-        if (why := _unforetold(score, fine))
-        else Foretold(Prediction(**view, explanation=score.explanation, words=said), preview)
+        Preview(None, preview, why)
+        if (why := _preview_only(score, fine))
+        else Preview(Prediction(**view, explanation=score.explanation, words=said), preview)
         for view, preview, score, fine, said in zip(
             views, previews, scores, finite.tolist(), words, strict=True
         )
@@ -110,7 +110,7 @@ def _looked(
     previews: Sequence[Image.Image],
     scores: Sequence[Score],
     trace: Trace,
-) -> Look:
+) -> PreviewScore:
     """What the judge says of each preview: as a whole against the brief, which is what counts; word
     by word against the prompt, whose words were traced, by a scorer that tells words apart."""
     said = list(scores)
@@ -122,16 +122,16 @@ def _looked(
     return look_of(scores, said, trace)
 
 
-def look_of(scores: Sequence[Score], said: Sequence[Score], trace: Trace) -> Look:
+def look_of(scores: Sequence[Score], said: Sequence[Score], trace: Trace) -> PreviewScore:
     """Scores of the previews as wholes, and what is said of their words, as tensors."""
     words = [chances(own, score) for own, score in zip(trace.words, said, strict=True)]
-    return Look(
+    return PreviewScore(
         padded([[score.value] for score in scores])[:, 0], padded(words, trace.mask.shape[1])
     )
 
 
 def _probed(
-    fitting: Fitting, trace: Trace, look: Look | None, words: Sequence[tuple[Word, ...]]
+    fitting: LoadedProbe, trace: Trace, look: PreviewScore | None, words: Sequence[tuple[Word, ...]]
 ) -> tuple[list[dict[str, Any]], list[tuple[Word, ...]]]:
     """What the probe says in numbers, and of each word."""
     found = fitting.probe.predict(trace, fitting.k, look, fitting.target)
@@ -164,9 +164,9 @@ def chances(words: Sequence[str], score: Score) -> list[float | None]:
     return [None if verdict is None else verdict.chance for verdict in aligned(words, score.words)]
 
 
-def seen(words: Sequence[str], score: Score) -> Seen:
+def seen(words: Sequence[str], score: Score) -> PreviewScores:
     """A judge's look at a preview, as shards keep it beside a prompt's words."""
-    return Seen(score=score.value, words=tuple(chances(words, score)))
+    return PreviewScores(score=score.value, words=tuple(chances(words, score)))
 
 
 def drawn(words: Sequence[str], score: Score) -> tuple[bool | None, ...]:
@@ -175,7 +175,7 @@ def drawn(words: Sequence[str], score: Score) -> tuple[bool | None, ...]:
     return tuple(None if verdict is None else verdict.ok for verdict in found)
 
 
-def _unforetold(score: Score, fine: bool) -> str:
+def _preview_only(score: Score, fine: bool) -> str:
     """Why there is no prediction, or nothing."""
     if not fine:
         return NOT_FINITE

@@ -24,10 +24,10 @@ from promptprobe.tools.pictures.heatmaps import save_heatmaps
 from promptprobe.tools.pictures.png import save_png
 from promptprobe.tools.predictions import (
     NOT_FINITE,
-    Fitting,
-    fitting_probe,
+    LoadedProbe,
     focused_words,
-    foretell,
+    load_matching_probe,
+    predict,
 )
 from promptprobe.tools.protocol import Probed, Rendered
 from promptprobe.tools.records import Candidate, Generation, Score
@@ -157,9 +157,9 @@ class Toolbox:
 
     # -- how they work ---------------------------------------------------------------------
 
-    def _open_probe(self, folder: Path) -> Fitting | None:
+    def _open_probe(self, folder: Path) -> LoadedProbe | None:
         try:
-            return fitting_probe(
+            return load_matching_probe(
                 folder, self._family, self._settings, self.probe_steps, self._scorer, self._device
             )
         except ProbeError as error:
@@ -176,7 +176,7 @@ class Toolbox:
         trace, state = record_trace(self._family, prompts, seeds, self._settings, self.probe_steps)
         paths = [folder / f"{candidate.key}.safetensors" for candidate in batch]
         self._family.save_state(state, self._settings, paths)
-        foretold = foretell(self._probe, self._family, self._scorer, brief, prompts, trace)
+        foretold = predict(self._probe, self._family, self._scorer, brief, prompts, trace)
         pictures: Sequence[Path | None] = [None] * len(batch)
         if heatmaps is not None:
             after = f"after {self.probe_steps} of {self._settings.steps} steps"

@@ -51,7 +51,7 @@ INSTRUCTIONS = (
     "You can be the rewriter: pass your own wordings as `prompts`, read the explanations of the "
     "rendered trials, and call again. Pictures are files; each result has one small thumbnail."
 )
-Context = ServerRequestContext[Any, Any]
+CallContext = ServerRequestContext[Any, Any]
 Reports = asyncio.Queue[tuple[float, float, str] | None]
 """What a call's work tells: done, total, in words; None at its end."""
 
@@ -68,7 +68,7 @@ class Doors:
         self.linked: dict[str, Path] = {}
         self._busy = threading.Lock()
 
-    async def list_tools(self, _: Context, __: object) -> types.ListToolsResult:
+    async def list_tools(self, _: CallContext, __: object) -> types.ListToolsResult:
         """The tools with the schemas of their arguments and results."""
         return types.ListToolsResult(
             tools=[
@@ -84,7 +84,7 @@ class Doors:
         )
 
     async def call_tool(
-        self, context: Context, params: types.CallToolRequestParams
+        self, context: CallContext, params: types.CallToolRequestParams
     ) -> types.CallToolResult:
         """Check the arguments and do the work in a thread; what goes wrong is the answer."""
         if params.name not in TOOLS:
@@ -133,7 +133,7 @@ class Doors:
         self.linked[path.as_uri()] = path
         return types.ResourceLink(name=name, uri=path.as_uri(), mime_type=TYPES.get(path.suffix))
 
-    async def list_resources(self, _: Context, __: object) -> types.ListResourcesResult:
+    async def list_resources(self, _: CallContext, __: object) -> types.ListResourcesResult:
         """The files that results have linked to."""
         return types.ListResourcesResult(
             resources=[
@@ -143,7 +143,7 @@ class Doors:
         )
 
     async def read_resource(
-        self, _: Context, params: types.ReadResourceRequestParams
+        self, _: CallContext, params: types.ReadResourceRequestParams
     ) -> types.ReadResourceResult:
         """A linked file; no other file of the machine can be read."""
         path = self.linked.get(params.uri)
@@ -158,7 +158,7 @@ class Doors:
         return types.ReadResourceResult(contents=[blob])
 
     async def _with_progress(
-        self, context: Context, work: Callable[[Report], types.CallToolResult]
+        self, context: CallContext, work: Callable[[Report], types.CallToolResult]
     ) -> types.CallToolResult:
         """Run blocking work in a thread and pass on what it reports; stop it when cancelled."""
         loop = asyncio.get_running_loop()
@@ -179,7 +179,7 @@ class Doors:
                 reports.put_nowait(None)
 
 
-async def _tell(context: Context, reports: Reports) -> None:
+async def _tell(context: CallContext, reports: Reports) -> None:
     """Progress notifications, each with a larger number than the one before, as MCP wants."""
     last, total, message = 0.0, 1.0, "waiting for an earlier call to end"
     while True:

@@ -28,7 +28,7 @@ from promptprobe.agent.doors.options import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from promptprobe.probe.model.card import Card, Check, Facts, Ranges
+    from promptprobe.probe.model.card import Card, Check, ModelSpec, Ranges
     from promptprobe.tools.models.probes import Listed
 
 NAME = "probes"
@@ -219,7 +219,7 @@ def _print_card(folder: Path, size: int, card: Card) -> None:
     out.print(targets, _figures(card), *([_checks(card.checks)] if card.checks else []))
 
 
-def _facts(facts: Facts) -> dict[str, str]:
+def _facts(facts: ModelSpec) -> dict[str, str]:
     """The model and settings of the candidates that it learned from, by name."""
     told = {name: str(value) for name, value in facts}
     told["timesteps"] = ", ".join(f"{at:g}" for at in facts.timesteps)

@@ -114,12 +114,12 @@ def _say(line: str) -> None:
 
 def _train(options: argparse.Namespace) -> int:
     from promptprobe.agent.export.past_runs import read_runs
-    from promptprobe.tools.collect.learn import Course, learn
+    from promptprobe.tools.collect.learn import ProbeTraining, learn
     from promptprobe.tools.collect.prompts import read_prompts
     from promptprobe.tools.records import Generation
 
     given = {name: value for name, value in generation_of(options).items() if value is not None}
-    course = Course(
+    course = ProbeTraining(
         model=options.model,
         wanted=read_prompts(options.prompts) if options.prompts else (),
         scorers=options.scorer,

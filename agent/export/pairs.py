@@ -28,7 +28,7 @@ AT_ONCE = 16
 """Images a call; what a kill repeats at most."""
 
 
-class Run:
+class FinishedRun:
     """A run's prompts whose seeds the probe tells apart, and what is drawn of them so far."""
 
     def __init__(self, folder: Path) -> None:

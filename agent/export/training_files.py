@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from promptprobe.agent.export.pairs import Run, predicted
+from promptprobe.agent.export.pairs import FinishedRun, predicted
 from promptprobe.agent.run_folder import RunSettings, check_folder, runs_in
 from promptprobe.tools.pictures.png import IN_MEMORY
 from promptprobe.tools.records import Generation, Trial
@@ -100,7 +100,9 @@ def write_prompts(source: Path, out: Path) -> dict[str, int]:
         ValueError: no runs, a damaged one, or no such prompt.
         OSError: the file cannot be written.
     """
-    rows = [_foretold(ranked) for folder in runs_in(source) for ranked in Run(folder).choices]
+    rows = [
+        _foretold(ranked) for folder in runs_in(source) for ranked in FinishedRun(folder).choices
+    ]
     if not rows:
         raise ValueError(_nothing(source))
     rows.sort(key=lambda row: row["predicted_std"], reverse=True)
@@ -120,7 +122,7 @@ def write_prompts(source: Path, out: Path) -> dict[str, int]:
 def _plan(source: Path) -> dict[Maker, Work]:
     works: dict[Maker, Work] = defaultdict(Work)
     for folder in runs_in(source):
-        run = Run(folder)
+        run = FinishedRun(folder)
         if not run.choices:
             continue
         settings = run.settings
@@ -169,7 +171,7 @@ def _rows(maker: Maker, work: Work, told: Counter[str], say: Say) -> Iterator[di
     reasons: set[str] = set()
     with tqdm(total=work.missing, unit="image", desc="render") as bar:
         for folder in work.folders:
-            run = Run(folder)
+            run = FinishedRun(folder)
             for rendered in run.render(tools):
                 told.update(rendered=len(rendered), nfe=sum(one.nfe for one in rendered))
                 reasons |= {one.reason for one in rendered}
@@ -182,7 +184,9 @@ def _rows(maker: Maker, work: Work, told: Counter[str], say: Say) -> Iterator[di
         say(f"unscored, and so left out: {reason}")
 
 
-def _compared(run: Run, ranked: Sequence[Trial], told: Counter[str]) -> Iterator[dict[str, Any]]:
+def _compared(
+    run: FinishedRun, ranked: Sequence[Trial], told: Counter[str]
+) -> Iterator[dict[str, Any]]:
     """The row of a prompt, if its scores differ."""
     # Ordered by hash: that the better one is always first could be learned without a look.
     pair = sorted((ranked[0], ranked[-1]), key=lambda trial: trial.candidate.key)
@@ -193,7 +197,7 @@ def _compared(run: Run, ranked: Sequence[Trial], told: Counter[str]) -> Iterator
         yield _row(run, pair)
 
 
-def _row(run: Run, pair: Sequence[Trial]) -> dict[str, Any]:
+def _row(run: FinishedRun, pair: Sequence[Trial]) -> dict[str, Any]:
     model = Path(run.settings.model)
     row: dict[str, Any] = {
         "caption": pair[0].candidate.prompt,

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from einops import reduce, repeat
 from torch import Tensor
 
-from promptprobe.probe.training.dataset import Parts
+from promptprobe.probe.training.dataset import Splits
 from promptprobe.probe.training.losses import Objective, loss
 from promptprobe.probe.training.shards import Examples
-from promptprobe.probe.training.trainer import Plan
+from promptprobe.probe.training.trainer import TrainConfig
 
-PLAN = Plan(epochs=8)
+PLAN = TrainConfig(epochs=8)
 TEMPERATURE = 0.1
 """Of the scores in the listwise loss, whose scale is 0 .. 1."""
 SEPARATE = -1e4
@@ -28,14 +28,14 @@ SEPARATE = -1e4
 
 
 @dataclass(frozen=True)
-class Variant:
+class Ablation:
     """What is changed; by default nothing."""
 
     told: Callable[[Examples], Examples] = lambda examples: examples
     """What the network sees of a candidate."""
-    taught: Callable[[Parts], Parts] = lambda parts: parts
+    taught: Callable[[Splits], Splits] = lambda parts: parts
     """Which candidates it learns from."""
-    plan: Plan = PLAN
+    plan: TrainConfig = PLAN
     objective: Objective = loss
     judged: bool = True
     """Whether it needs its previews decoded and judged."""
@@ -81,7 +81,7 @@ def _coarser(examples: Examples) -> Examples:
     return replace(examples, maps=same.to(examples.maps.dtype))
 
 
-def _share(number: int) -> Callable[[Parts], Parts]:
+def _share(number: int) -> Callable[[Splits], Splits]:
     """One of so many prompts; what to stop by stays."""
     return lambda parts: replace(parts, train=parts.train[::number])
 
@@ -97,22 +97,24 @@ def listwise(logit: Tensor, score: Tensor, group: Tensor) -> Tensor:
 
 
 RETRAINED = "our network, retrained"
-VARIANTS: dict[str, Variant] = {
-    RETRAINED: Variant(),
-    "... without attention": Variant(_without("maps")),
-    "... without attention and gap (a trained judge of previews)": Variant(_without("maps", "gap")),
-    "... without the judge's look": Variant(_unseen, judged=False),
-    "... attention alone": Variant(
+ABLATIONS: dict[str, Ablation] = {
+    RETRAINED: Ablation(),
+    "... without attention": Ablation(_without("maps")),
+    "... without attention and gap (a trained judge of previews)": Ablation(
+        _without("maps", "gap")
+    ),
+    "... without the judge's look": Ablation(_unseen, judged=False),
+    "... attention alone": Ablation(
         lambda examples: _unseen(_without("x0", "gap")(examples)), judged=False
     ),
-    "... the first half of the layers": Variant(_half_of_layers(first=True)),
-    "... the second half of the layers": Variant(_half_of_layers(first=False)),
-    "... maps of 8 x 8": Variant(_coarser),
-    "... MSE without a ranking loss": Variant(objective=partial(loss, ranking=None)),
-    "... listwise in place of pairwise": Variant(objective=partial(loss, ranking=listwise)),
-    "... without the words' labels": Variant(objective=partial(loss, of_words=0.0)),
-    "... half of the prompts": Variant(taught=_share(2)),
-    "... a quarter of the prompts": Variant(taught=_share(4)),
-    "... 8 channels": Variant(plan=replace(PLAN, width=8)),
-    "... 48 channels": Variant(plan=replace(PLAN, width=48)),
+    "... the first half of the layers": Ablation(_half_of_layers(first=True)),
+    "... the second half of the layers": Ablation(_half_of_layers(first=False)),
+    "... maps of 8 x 8": Ablation(_coarser),
+    "... MSE without a ranking loss": Ablation(objective=partial(loss, ranking=None)),
+    "... listwise in place of pairwise": Ablation(objective=partial(loss, ranking=listwise)),
+    "... without the words' labels": Ablation(objective=partial(loss, of_words=0.0)),
+    "... half of the prompts": Ablation(taught=_share(2)),
+    "... a quarter of the prompts": Ablation(taught=_share(4)),
+    "... 8 channels": Ablation(plan=replace(PLAN, width=8)),
+    "... 48 channels": Ablation(plan=replace(PLAN, width=48)),
 }

@@ -18,16 +18,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from promptprobe.evals.ablations.ablations import VARIANTS, Variant
+from promptprobe.evals.ablations.ablations import ABLATIONS, Ablation
 from promptprobe.evals.baselines.baselines import Cost, Method
 from promptprobe.evals.baselines.coarse import retraced
 from promptprobe.evals.bench import Bench
-from promptprobe.evals.fidelity.rollouts import Table
-from promptprobe.evals.fidelity.timing import Clock
+from promptprobe.evals.fidelity.rollouts import Rollouts
+from promptprobe.evals.fidelity.timing import Timing
 from promptprobe.evals.statistics import Floats
 from promptprobe.probe.model.card import Target
 from promptprobe.probe.model.network import FLOOR, Block
-from promptprobe.probe.training.dataset import Parts, School, scale, split
+from promptprobe.probe.training.dataset import Dataset, Splits, scale, split
 from promptprobe.probe.training.shards import Collection, Examples, read_collection, read_shards
 from promptprobe.probe.training.trainer import fit
 
@@ -78,7 +78,9 @@ def collected(shards: Path, step: int) -> Collection:
     return collection
 
 
-def rivals(shards: Path, test: Table, step: int, clock: Clock, bench: Bench) -> dict[str, Method]:
+def rivals(
+    shards: Path, test: Rollouts, step: int, clock: Timing, bench: Bench
+) -> dict[str, Method]:
     """Each network trained on the collection's training scenes after `step` steps, on test.
 
     ValueError: broken shards, or a collection without this number of steps.
@@ -90,14 +92,14 @@ def rivals(shards: Path, test: Table, step: int, clock: Clock, bench: Bench) -> 
     parts = split(known, target)
     scales = (scale(known, parts.train, target),)
     rest, blind = clock.finish(step), clock.probe(step, judged=False)
-    paper = _paper(School(known, scales), parts, fresh)
+    paper = _paper(Dataset(known, scales), parts, fresh)
     found = {PAPER: Method(test.shaped(paper), blind, rest, learned=True)}
-    for name, variant in VARIANTS.items():
+    for name, variant in ABLATIONS.items():
         guesses = test.shaped(_taught(variant, known, parts, scales, fresh))
         look = clock.probe(step, judged=variant.judged)
         found[name] = Method(guesses, look, rest, learned=True)
     coarse, fresh = (retraced(bench, examples, step) for examples in (known, fresh))
-    guesses = test.shaped(_taught(Variant(), coarse, parts, scales, fresh))
+    guesses = test.shaped(_taught(Ablation(), coarse, parts, scales, fresh))
     look = clock.full(step) + Cost(0, clock.capture + clock.predict)
     name = f"our network on a coarse path of {step} steps"
     found[name] = Method(guesses, look, clock.full(), learned=True)
@@ -105,12 +107,12 @@ def rivals(shards: Path, test: Table, step: int, clock: Clock, bench: Bench) -> 
 
 
 def _taught(
-    variant: Variant, known: Examples, parts: Parts, scales: tuple[Target, ...], fresh: Examples
+    variant: Ablation, known: Examples, parts: Splits, scales: tuple[Target, ...], fresh: Examples
 ) -> Floats:
     """Guesses of `fresh` by a network that learned from `known`."""
-    school = School(variant.told(known), scales)
+    school = Dataset(variant.told(known), scales)
     network = fit(school, variant.taught(parts), variant.plan, objective=variant.objective)
-    said = School(variant.told(fresh), scales).predict(network, range(len(fresh)), 0)
+    said = Dataset(variant.told(fresh), scales).predict(network, range(len(fresh)), 0)
     guesses: Floats = said.logit[:, 0].sigmoid().double().numpy()
     return guesses
 
@@ -124,7 +126,7 @@ def at_window(examples: Examples, place: int) -> Examples:
     )
 
 
-def _paper(school: School, parts: Parts, fresh: Examples) -> Floats:
+def _paper(school: Dataset, parts: Splits, fresh: Examples) -> Floats:
     """The paper's CNN, from the epoch with the least error on validation: guesses of `fresh`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

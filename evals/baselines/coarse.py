@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from promptprobe.evals.bench import Bench
-from promptprobe.evals.fidelity.rollout import glance
+from promptprobe.evals.fidelity.rollout import score_previews
 from promptprobe.evals.sampling import in_batches
 from promptprobe.probe.trace import join, record_traces
 from promptprobe.probe.training.shards import Examples, as_examples
@@ -25,7 +25,7 @@ def retraced(bench: Bench, examples: Examples, steps: int) -> Examples:
         prompts, seeds = [row.prompt for row in chunk], [row.seed for row in chunk]
         found, _ = record_traces(bench.family, prompts, seeds, settings, (steps,))
         traces.append(found[steps])
-        looks += glance(bench, prompts, bench.family.decode(found[steps].x0))
+        looks += score_previews(bench, prompts, bench.family.decode(found[steps].x0))
     rows = [
         row.model_copy(update={"previews": (seen(row.words, look),)})
         for row, look in zip(examples.rows, looks, strict=True)

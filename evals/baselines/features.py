@@ -17,7 +17,7 @@ from einops import rearrange, reduce, repeat
 from torch import Tensor
 
 from promptprobe.evals.statistics import Floats
-from promptprobe.probe.model.network import Look
+from promptprobe.probe.model.network import PreviewScore
 from promptprobe.probe.statistics import gap_rms, peak, spatial_entropy, x0_std
 from promptprobe.probe.trace import Trace
 from promptprobe.probe.training.shards import Examples
@@ -29,7 +29,7 @@ CHUNK = 256
 
 
 @dataclass(frozen=True)
-class Sight:
+class RolloutView:
     """What a rival may look at, of some candidates after some steps."""
 
     prompts: Sequence[str]
@@ -37,21 +37,21 @@ class Sight:
     noise: Tensor
     """That denoising begins with, [candidate, channel, row, col]."""
     trace: Trace
-    look: Look
+    look: PreviewScore
     gap: Tensor
     """Root mean square of the guidance gap, summed over the windows so far, [candidate]."""
 
 
-def sights(
+def rollout_views(
     examples: Examples, indices: Sequence[int], place: int, draw_noise: Callable[..., Tensor]
-) -> Iterator[Sight]:
+) -> Iterator[RolloutView]:
     """The candidates in chunks, after the window at `place`."""
     rows = examples.rows
     for at in range(0, len(indices), CHUNK):
         some = list(indices[at : at + CHUNK])
         trace, look = examples.batch(some, torch.full((len(some),), place))
         gaps = torch.stack([gap_rms(gap.float()) for gap in examples.gap[: place + 1, some]])
-        yield Sight(
+        yield RolloutView(
             [rows[i].prompt for i in some],
             [rows[i].kind for i in some],
             draw_noise([rows[i].seed for i in some]),
@@ -72,19 +72,19 @@ def words(prompts: Sequence[str], kinds: Sequence[str]) -> Floats:
     return table
 
 
-def noise(sight: Sight) -> Tensor:
+def noise(sight: RolloutView) -> Tensor:
     """The noise in 4 x 4 fields, and how strong it is."""
     fields = torch.nn.functional.adaptive_avg_pool2d(sight.noise, 4).flatten(1)
     return torch.cat([fields, sight.noise.square().mean((2, 3))], 1)
 
 
-def embedding(sight: Sight) -> Tensor:
+def embedding(sight: RolloutView) -> Tensor:
     """Mean of the words' embeddings."""
     mask = sight.trace.mask[..., None]
     return (sight.trace.embeddings * mask).sum(1) / mask.sum(1).clamp_min(1)
 
 
-def attention(sight: Sight) -> Tensor:
+def attention(sight: RolloutView) -> Tensor:
     """Entropy, deviation and maximum of each layer's maps: mean, least and most over the words."""
     maps = sight.trace.maps
     table = torch.stack([spatial_entropy(maps), maps.std((-2, -1)), peak(maps)], -1)
@@ -97,14 +97,14 @@ def attention(sight: Sight) -> Tensor:
     )
 
 
-def latents(sight: Sight) -> Tensor:
+def latents(sight: RolloutView) -> Tensor:
     """Mean, deviation and extremes of x0 and of the gap, channel by channel."""
     x0, gap = sight.trace.x0, sight.trace.gap
     pooled = [reduce(x, "b c h w -> b c", how) for x in (x0, gap) for how in ("mean", "min", "max")]
     return torch.cat([*pooled, x0_std(x0), x0_std(gap)], 1)
 
 
-def verdict(sight: Sight) -> Tensor:
+def verdict(sight: RolloutView) -> Tensor:
     """The judge's look at the preview: its score, and how sure it is of the words."""
     chances = sight.look.words
     known = ~chances.isnan()
@@ -114,7 +114,7 @@ def verdict(sight: Sight) -> Tensor:
     return torch.stack(parts, 1)
 
 
-RIVALS: dict[str, Callable[[Sight], Tensor]] = {
+RIVALS: dict[str, Callable[[RolloutView], Tensor]] = {
     "prompt only": lambda sight: torch.from_numpy(words(sight.prompts, sight.kinds)),
     "seed only": noise,
     "noise and prompt embedding": lambda sight: torch.cat([noise(sight), embedding(sight)], 1),
@@ -125,7 +125,7 @@ RIVALS: dict[str, Callable[[Sight], Tensor]] = {
 }
 
 
-def features(parts: Iterator[Sight]) -> dict[str, Floats]:
+def features(parts: Iterator[RolloutView]) -> dict[str, Floats]:
     """What each of `RIVALS` is told, [candidate, feature]."""
     found: dict[str, list[Any]] = {name: [] for name in RIVALS}
     for part in parts:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from promptprobe.evals.baselines.baselines import Cost, Method
-from promptprobe.evals.baselines.features import features, sights, words
+from promptprobe.evals.baselines.features import features, rollout_views, words
 from promptprobe.evals.baselines.ridge import fit_ridge, out_of_fold
 from promptprobe.evals.bench import Bench
-from promptprobe.evals.fidelity.rollouts import Table
-from promptprobe.evals.fidelity.timing import Clock
+from promptprobe.evals.fidelity.rollouts import Rollouts
+from promptprobe.evals.fidelity.timing import Timing
 from promptprobe.evals.statistics import Floats
 
 TAIL = 0.05
@@ -21,7 +21,9 @@ ENOUGH = 40
 """Residuals of a kind before it has quantiles of its own."""
 
 
-def rivals(known: Table, test: Table, bench: Bench, step: int, clock: Clock) -> dict[str, Method]:
+def rivals(
+    known: Rollouts, test: Rollouts, bench: Bench, step: int, clock: Timing
+) -> dict[str, Method]:
     """Each of `RIVALS` fitted on `known`, with its guesses on `test`."""
     learned, fresh = (_features(table, bench, step) for table in (known, test))
     free, full, rest = Cost(0, 0), clock.full(), clock.finish(step)
@@ -42,7 +44,7 @@ def rivals(known: Table, test: Table, bench: Bench, step: int, clock: Clock) -> 
     return found
 
 
-def prompt_only_interval(known: Table, test: Table) -> tuple[Floats, Floats]:
+def prompt_only_interval(known: Rollouts, test: Rollouts) -> tuple[Floats, Floats]:
     """Lower and upper ends, [prompt, seed], of a 90% interval that sees the prompt alone: the guess
     moved by quantiles of held-out errors, those of the same kind of scene where there are enough.
     """
@@ -64,10 +66,10 @@ def prompt_only_interval(known: Table, test: Table) -> tuple[Floats, Floats]:
     return test.shaped(low), test.shaped(high)
 
 
-def _features(table: Table, bench: Bench, step: int) -> dict[str, Floats]:
+def _features(table: Rollouts, bench: Bench, step: int) -> dict[str, Floats]:
     def noise(seeds: list[int]) -> Any:
         return bench.family.draw_noise(seeds, bench.settings).latents.float().cpu()
 
     everyone = range(len(table.examples))
     place = list(table.views).index(step)
-    return features(sights(table.examples, everyone, place, noise))
+    return features(rollout_views(table.examples, everyone, place, noise))

@@ -17,7 +17,7 @@ from promptprobe.evals.sampling import Brief
 from promptprobe.evals.statistics import Estimate, Floats, Rows, auc, bootstrap
 from promptprobe.tools.predictions import aligned
 from promptprobe.tools.records import Score
-from promptprobe.tools.sprites.language import askings
+from promptprobe.tools.sprites.language import requirements_of
 
 SHRINK = 4.0
 """A prior counts so many sightings of all words of the role beside a word's own."""
@@ -48,7 +48,7 @@ def verdicts(
     """The truth of each brief's words; `words` are the traced ones, candidate by candidate."""
     found, at = [], 0
     for brief, row in zip(briefs, scores, strict=True):
-        role = {asking.word: asking.role for asking in askings(brief.text)}
+        role = {asking.word: asking.role for asking in requirements_of(brief.text)}
         names: list[tuple[str, str, str]] = []
         missing: list[float] = []
         for score in row:

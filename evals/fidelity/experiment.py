@@ -14,8 +14,8 @@ import numpy as np
 from promptprobe.evals.baselines import fitted
 from promptprobe.evals.baselines.baselines import Cost, Method
 from promptprobe.evals.bench import Bench
-from promptprobe.evals.fidelity.rollouts import Table, tabulate
-from promptprobe.evals.fidelity.timing import Clock, clock
+from promptprobe.evals.fidelity.rollouts import Rollouts, roll_out
+from promptprobe.evals.fidelity.timing import Timing, clock
 from promptprobe.evals.sampling import Brief, grade, grid, held_out, sample, values
 from promptprobe.evals.statistics import Floats
 from promptprobe.tools.sprites.world import Split
@@ -23,23 +23,23 @@ from promptprobe.tools.toolbox import PROBED_SHARE
 
 COARSE = (3, 5, 8)
 """Steps of the coarse renders."""
-BLIND = "the probe without the judge's look"
+PREVIEW_DROPOUT = "the probe without the judge's look"
 RIVAL = "x0 preview"
 
 
 @dataclass(frozen=True)
-class Study:
+class Experiment:
     """What an eval of fidelity has drawn."""
 
     bench: Bench
     step: int
     split: Split
-    test: Table
-    known: Table
+    test: Rollouts
+    known: Rollouts
     """Validation scenes."""
     coarse: dict[int, Floats]
     """Scores of renders in few steps, [prompt, seed] of `test`, by their number."""
-    clock: Clock
+    clock: Timing
     shards: Path | None = None
     """A collection to train rivals on that are networks; None: they are left out."""
 
@@ -62,7 +62,7 @@ def study(
     split: Split = "test",
     step: int | None = None,
     shards: Path | None = None,
-) -> Study:
+) -> Experiment:
     """Draw `prompts` scenes of a split with `seeds` (at least 2) each, and half as many scenes of
     validation; and coarse renders of the former.
 
@@ -80,11 +80,11 @@ def study(
         collected(shards, step)
     windows = sorted({step, *windows_of(bench)})
     briefs = held_out(prompts, split)
-    test = tabulate(bench, briefs, seeds, windows)
-    known = tabulate(bench, held_out(max(2, prompts // 2), "validation"), seeds, windows)
+    test = roll_out(bench, briefs, seeds, windows)
+    known = roll_out(bench, held_out(max(2, prompts // 2), "validation"), seeds, windows)
     coarse = {k: rendered(bench, briefs, seeds, k) for k in sorted({*COARSE, step}) if k < steps}
     time = clock(bench, test.pairs, step)
-    return Study(bench, step, split, test, known, coarse, time, shards)
+    return Experiment(bench, step, split, test, known, coarse, time, shards)
 
 
 def coarse_name(steps: int) -> str:
@@ -110,7 +110,7 @@ def rendered(bench: Bench, briefs: Sequence[Brief], seeds: int, steps: int) -> F
     return values(grade(bench.score, briefs, found.images))
 
 
-def methods(drawn: Study) -> dict[str, Method]:
+def methods(drawn: Experiment) -> dict[str, Method]:
     """Every way to guess the test scores, by name, with its cost; the predictor comes first."""
     test, time, step = drawn.test, drawn.clock, drawn.step
     full = time.full()
@@ -119,7 +119,7 @@ def methods(drawn: Study) -> dict[str, Method]:
         rest, told = time.finish(step), foretold(test, step)["probe"]
         blind = test.shaped([prediction.score for prediction in test.views[step].blind])
         found["probe"] = Method(told, time.probe(step), rest)
-        found[BLIND] = Method(blind, time.probe(step, judged=False), rest)
+        found[PREVIEW_DROPOUT] = Method(blind, time.probe(step, judged=False), rest)
     for k in sorted(test.views, key=lambda k: (k != step, k)):
         found[f"{RIVAL} at step {k}"] = Method(test.previews(k), time.preview(k), time.finish(k))
     for k, scores in drawn.coarse.items():
@@ -133,7 +133,7 @@ def methods(drawn: Study) -> dict[str, Method]:
     return found | {"random": Method(dice, Cost(0, 0), full)}
 
 
-def foretold(table: Table, k: int) -> dict[str, Floats]:
+def foretold(table: Rollouts, k: int) -> dict[str, Floats]:
     """What the probe, where there is one for k steps, and the preview guess there."""
     found = {RIVAL: table.previews(k)}
     if predictions := table.views[k].predictions:

@@ -27,7 +27,7 @@ from promptprobe.evals.baselines.baselines import (
     worth,
 )
 from promptprobe.evals.fidelity.diagnosis import diagnosis, doubt, prior, verdicts
-from promptprobe.evals.fidelity.experiment import RIVAL, Study, coarse_name, foretold, methods
+from promptprobe.evals.fidelity.experiment import RIVAL, Experiment, coarse_name, foretold, methods
 from promptprobe.evals.selection import pairs, successive_halving
 from promptprobe.evals.statistics import (
     Floats,
@@ -46,7 +46,7 @@ from promptprobe.tools.predictions import chances
 NO_PROBE = "none is shipped: the figures are those of the x0 preview, graded by the scorer"
 
 
-def report(drawn: Study) -> dict[str, Any]:
+def report(drawn: Experiment) -> dict[str, Any]:
     """All figures of a study."""
     test, full = drawn.test, drawn.clock.full()
     scores, found = test.scores, methods(drawn)
@@ -87,7 +87,7 @@ def report(drawn: Study) -> dict[str, Any]:
     }
 
 
-def setting(drawn: Study) -> dict[str, Any]:
+def setting(drawn: Experiment) -> dict[str, Any]:
     """What was measured, and on what."""
     bench = drawn.bench
     return {
@@ -140,7 +140,7 @@ class Ruled:
     """Score of the best that it finishes, [prompt]."""
 
 
-def ruling(drawn: Study) -> dict[str, Ruled]:
+def ruling(drawn: Experiment) -> dict[str, Ruled]:
     """By who looks, the rule within the budget that recovers most on validation, on test."""
     test, known, time = drawn.test, drawn.known, drawn.clock
     seeds = test.scores.shape[1]
@@ -164,7 +164,7 @@ def ruling(drawn: Study) -> dict[str, Ruled]:
     return found
 
 
-def rungs(drawn: Study, chosen: Floats, ruled: dict[str, Ruled]) -> dict[str, Any]:
+def rungs(drawn: Experiment, chosen: Floats, ruled: dict[str, Ruled]) -> dict[str, Any]:
     """What the rules recover, beside one look of the predictor and beside each other."""
     scores = drawn.test.scores
     return {
@@ -182,7 +182,7 @@ def rungs(drawn: Study, chosen: Floats, ruled: dict[str, Ruled]) -> dict[str, An
     }
 
 
-def further(drawn: Study) -> dict[str, Any]:
+def further(drawn: Experiment) -> dict[str, Any]:
     """What the probe foretells of its other targets, told what the scorer saw, and not."""
     test = drawn.test
     if not test.further:
@@ -204,7 +204,7 @@ def further(drawn: Study) -> dict[str, Any]:
     return found
 
 
-def over_steps(drawn: Study) -> dict[str, Any]:
+def over_steps(drawn: Experiment) -> dict[str, Any]:
     """Figures after each number of steps."""
     return {
         str(k): {
@@ -218,7 +218,7 @@ def over_steps(drawn: Study) -> dict[str, Any]:
     }
 
 
-def unsure(drawn: Study, guesses: Floats) -> dict[str, Any]:
+def unsure(drawn: Experiment, guesses: Floats) -> dict[str, Any]:
     """What the probe's interval and a keep rule are worth; None without a probe."""
     test, known = drawn.test, drawn.known
     if drawn.bench.probe is None:
@@ -250,7 +250,7 @@ def interval(low: Floats, high: Floats, scores: Floats) -> dict[str, Any]:
     }
 
 
-def blame(drawn: Study) -> dict[str, Any] | None:
+def blame(drawn: Experiment) -> dict[str, Any] | None:
     """Which words the probe, the judge's look at the preview and a prior expect to be missing;
     None where there is no probe, or the judge judges no words."""
     test, view = drawn.test, drawn.test.views[drawn.step]

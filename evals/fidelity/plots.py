@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from promptprobe.evals.fidelity.experiment import RIVAL, Study, coarse_name, foretold
+from promptprobe.evals.fidelity.experiment import RIVAL, Experiment, coarse_name, foretold
 
 COLOURS = {"probe": "#0072b2", RIVAL: "#e69f00", "coarse": "#009e73", "naive": "#777777"}
 """Okabe and Ito's, which the colour-blind tell apart."""
@@ -30,7 +30,7 @@ def check(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def save(drawn: Study, report: dict[str, Any], folder: Path) -> list[Path]:
+def save(drawn: Experiment, report: dict[str, Any], folder: Path) -> list[Path]:
     """Write the three pictures as PNG; returns their paths."""
     from matplotlib.figure import Figure
 
@@ -43,7 +43,7 @@ def save(drawn: Study, report: dict[str, Any], folder: Path) -> list[Path]:
     return made
 
 
-def _predicted(figure: Any, drawn: Study, report: dict[str, Any]) -> None:
+def _predicted(figure: Any, drawn: Experiment, report: dict[str, Any]) -> None:
     found = foretold(drawn.test, drawn.step)
     dice = np.random.default_rng(0)
     panels = np.atleast_1d(figure.subplots(1, len(found), sharex=True, sharey=True))
@@ -64,7 +64,7 @@ def _predicted(figure: Any, drawn: Study, report: dict[str, Any]) -> None:
     panels[0].set_ylabel("score of the finished picture")
 
 
-def _steps(figure: Any, drawn: Study, report: dict[str, Any]) -> None:
+def _steps(figure: Any, drawn: Experiment, report: dict[str, Any]) -> None:
     left, right = figure.subplots(1, 2, sharex=True)
     for panel, measure, title in (
         (left, "pairwise", "rank within a prompt (pairwise accuracy)"),
@@ -91,7 +91,7 @@ def _steps(figure: Any, drawn: Study, report: dict[str, Any]) -> None:
     right.legend(frameon=False, fontsize=8, loc="lower right")
 
 
-def _headroom(figure: Any, drawn: Study, report: dict[str, Any]) -> None:
+def _headroom(figure: Any, drawn: Experiment, report: dict[str, Any]) -> None:
     seeds, full = report["n_seeds"], drawn.clock.full()
     panels = figure.subplots(1, 2, sharey=True)
     for panel, unit, title, whole in (

@@ -17,7 +17,7 @@ Pair = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Looked:
+class Rollout:
     """Candidates in the order that they were given in."""
 
     finals: Images
@@ -39,7 +39,7 @@ class View:
     """By the probe without that."""
 
 
-def look(bench: Bench, pairs: Sequence[Pair], windows: Sequence[int]) -> Looked:
+def look(bench: Bench, pairs: Sequence[Pair], windows: Sequence[int]) -> Rollout:
     """Every (prompt, seed) traced after each of `windows`, then on to the end."""
     from promptprobe.probe.trace import join, record_traces
 
@@ -57,14 +57,14 @@ def look(bench: Bench, pairs: Sequence[Pair], windows: Sequence[int]) -> Looked:
         state = family.denoise(state, text, settings, settings.steps)
         finals.append(family.decode(state.latents))
     joined = {k: np.concatenate(images) for k, images in previews.items()}
-    return Looked(np.concatenate(finals), {k: join(all_) for k, all_ in traces.items()}, joined)
+    return Rollout(np.concatenate(finals), {k: join(all_) for k, all_ in traces.items()}, joined)
 
 
-def view(bench: Bench, pairs: Sequence[Pair], looked: Looked, k: int) -> View:
+def view(bench: Bench, pairs: Sequence[Pair], looked: Rollout, k: int) -> View:
     """What the scorer and, where it was trained for k steps, the probe say after k steps."""
     from promptprobe.tools.predictions import look_of
 
-    seen = glance(bench, [prompt for prompt, _ in pairs], looked.previews[k])
+    seen = score_previews(bench, [prompt for prompt, _ in pairs], looked.previews[k])
     (probe, k), trace = bench.probe_at(k), looked.traces[k]
     if probe is None:
         return View(seen, [], [])
@@ -72,7 +72,7 @@ def view(bench: Bench, pairs: Sequence[Pair], looked: Looked, k: int) -> View:
     return View(seen, probe.predict(trace, k, told), probe.predict(trace, k))
 
 
-def glance(bench: Bench, prompts: Sequence[str], images: Images) -> list[Score]:
+def score_previews(bench: Bench, prompts: Sequence[str], images: Images) -> list[Score]:
     """What the scorer sees in each image, asked prompt by prompt."""
     scores: list[Score] = []
     for prompt, same in groupby(prompts):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from promptprobe.evals.bench import Bench
-from promptprobe.evals.fidelity.rollout import Looked, Pair, View, look, view
+from promptprobe.evals.fidelity.rollout import Pair, Rollout, View, look, view
 from promptprobe.evals.sampling import Brief, grade, grid, values
 from promptprobe.evals.statistics import Floats
 from promptprobe.tools.predictions import drawn, seen
@@ -23,7 +23,7 @@ TARGET = "score"
 
 
 @dataclass(frozen=True)
-class Table:
+class Rollouts:
     """Briefs x seeds."""
 
     briefs: list[Brief]
@@ -61,7 +61,7 @@ class Table:
         return values([self.views[k].seen])[0].reshape(self.scores.shape)
 
 
-def tabulate(bench: Bench, briefs: list[Brief], seeds: int, windows: Sequence[int]) -> Table:
+def roll_out(bench: Bench, briefs: list[Brief], seeds: int, windows: Sequence[int]) -> Rollouts:
     """Draw the candidates, look at them after each of `windows` steps, and judge them."""
     from promptprobe.probe.training.shards import as_examples
 
@@ -73,13 +73,13 @@ def tabulate(bench: Bench, briefs: list[Brief], seeds: int, windows: Sequence[in
     further = {
         name: values(grade(judge, briefs, looked.finals)) for name, judge in bench.further.items()
     }
-    return Table(briefs, pairs, judged, views, as_examples(looked.traces, rows), further)
+    return Rollouts(briefs, pairs, judged, views, as_examples(looked.traces, rows), further)
 
 
 def _rows(
     briefs: Sequence[Brief],
     pairs: Sequence[Pair],
-    looked: Looked,
+    looked: Rollout,
     judged: Sequence[Score],
     views: dict[int, View],
 ) -> list[Any]:

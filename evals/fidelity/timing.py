@@ -9,14 +9,14 @@ from statistics import median
 
 from promptprobe.evals.baselines.baselines import Cost
 from promptprobe.evals.bench import Bench
-from promptprobe.evals.fidelity.rollout import Pair, glance
+from promptprobe.evals.fidelity.rollout import Pair, score_previews
 from promptprobe.evals.sampling import BATCH
 
 ROUNDS = 3
 
 
 @dataclass(frozen=True)
-class Clock:
+class Timing:
     """Seconds an image, the median of `ROUNDS` on one batch; and the steps' evaluations."""
 
     bench: Bench
@@ -56,7 +56,7 @@ class Clock:
         return {part: round(getattr(self, part), 5) for part in parts}
 
 
-def clock(bench: Bench, pairs: Sequence[Pair], k: int) -> Clock:
+def clock(bench: Bench, pairs: Sequence[Pair], k: int) -> Timing:
     """Every part on the first batch of these candidates, looked at after k steps."""
     from promptprobe.probe.trace import record_trace
 
@@ -71,12 +71,12 @@ def clock(bench: Bench, pairs: Sequence[Pair], k: int) -> Clock:
         "step": _timed(lambda: family.denoise(noise, text, settings, k)) / k,
         "traced": _timed(lambda: record_trace(family, prompts, seeds, settings, k)),
         "decode": _timed(lambda: family.decode(trace.x0)),
-        "score": _timed(lambda: glance(bench, prompts, images)),
+        "score": _timed(lambda: score_previews(bench, prompts, images)),
         "predict": _timed(lambda: probe.predict(trace, window)) if probe else 0.0,
     }
     capture = took.pop("traced") - took["encode"] - k * took["step"]
     each = {part: seconds / len(prompts) for part, seconds in took.items()}
-    return Clock(bench, capture=max(0.0, capture / len(prompts)), **each)
+    return Timing(bench, capture=max(0.0, capture / len(prompts)), **each)
 
 
 def _timed(call: Callable[[], object]) -> float:

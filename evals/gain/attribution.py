@@ -17,7 +17,7 @@ import numpy as np
 from promptprobe.agent.rewrite.proposers import in_common_words, wordings
 from promptprobe.evals.bench import Bench
 from promptprobe.evals.fidelity.experiment import probed_steps
-from promptprobe.evals.fidelity.rollout import Looked, Pair, View, look, view
+from promptprobe.evals.fidelity.rollout import Pair, Rollout, View, look, view
 from promptprobe.evals.sampling import Brief, corrects, grade, values
 from promptprobe.evals.statistics import best_of_n, mean
 
@@ -61,7 +61,7 @@ def pool(prompts: Sequence[str], seeds: Sequence[int]) -> list[Pair]:
 def _pool(
     bench: Bench,
     briefs: Sequence[Brief],
-    looked: Looked,
+    looked: Rollout,
     seen: View,
     places: np.ndarray,
     step: int,

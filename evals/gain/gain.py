@@ -43,7 +43,7 @@ Optimize = Callable[[str, int, Path], Any]
 
 
 @dataclass(frozen=True)
-class Row:
+class BriefResult:
     """One optimized brief; the scores are the second judge's."""
 
     brief: Brief
@@ -114,7 +114,7 @@ def offline(model: str) -> Optimize:
     )
 
 
-def run(bench: Bench, briefs: Sequence[Brief], optimize: Optimize) -> Iterator[Row]:
+def run(bench: Bench, briefs: Sequence[Brief], optimize: Optimize) -> Iterator[BriefResult]:
     """Optimize every brief; its run folder is gone once its two pictures are judged."""
     from tqdm import tqdm
 
@@ -124,7 +124,9 @@ def run(bench: Bench, briefs: Sequence[Brief], optimize: Optimize) -> Iterator[R
             pictures = np.stack([pixels(result.initial.image), pixels(result.best.image)])
         before, after = bench.judge(brief.text, pictures)
         prompt, spent = result.best.candidate.prompt, result.spent
-        yield Row(brief, prompt, before, after, result.stop_reason, spent.nfe, spent.seconds)
+        yield BriefResult(
+            brief, prompt, before, after, result.stop_reason, spent.nfe, spent.seconds
+        )
 
 
 def pixels(image: Path) -> Images:
@@ -208,7 +210,7 @@ def repeat_noise(bench: Bench, briefs: Sequence[Brief]) -> float:
     return float(np.percentile(gaps, 95))
 
 
-def before_and_after(rows: Sequence[Row], noise: float) -> dict[str, Any]:
+def before_and_after(rows: Sequence[BriefResult], noise: float) -> dict[str, Any]:
     """Shares of briefs whose returned image is worse, better or tied with the first one.
 
     Worse is correct -> incorrect, or a drop beyond the judge's repeat noise; better mirrors it.

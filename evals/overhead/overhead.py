@@ -22,9 +22,16 @@ from promptprobe.evals.overhead.rival_capture import (
     installed,
     rivals,
 )
-from promptprobe.evals.overhead.synthetic_models import SHAPES, Plan, Shape, build
-from promptprobe.evals.overhead.thresholds import bars
-from promptprobe.evals.overhead.timing import Run, in_turns, machine, peak_bytes, seconds, spread
+from promptprobe.evals.overhead.synthetic_models import SHAPES, MeasurePlan, SyntheticModel, build
+from promptprobe.evals.overhead.thresholds import thresholds_of
+from promptprobe.evals.overhead.timing import (
+    TimedRun,
+    in_turns,
+    machine,
+    peak_bytes,
+    seconds,
+    spread,
+)
 
 PLAIN, OURS = "plain", "ours"
 CNN_RUNS = 15
@@ -35,8 +42,8 @@ Advance = Callable[[], object]
 class Subject:
     """A model that is measured."""
 
-    shape: Shape
-    plan: Plan
+    shape: SyntheticModel
+    plan: MeasurePlan
     device: str
     pipeline: Any
     family: Any
@@ -69,7 +76,7 @@ def evaluate(
     device: str = "cpu",
     names: Sequence[str] = tuple(SHAPES),
     rounds: int | None = None,
-    shapes: Mapping[str, Shape] = SHAPES,
+    shapes: Mapping[str, SyntheticModel] = SHAPES,
 ) -> dict[str, Any]:
     """The whole report.
 
@@ -96,11 +103,13 @@ def evaluate(
         "machine": machine(device),
         "rival": {"name": NAME, "version": installed() or ABSENT},
         "shapes": measured,
-        "bars": bars(measured, device),
+        "bars": thresholds_of(measured, device),
     }
 
 
-def measure(shape: Shape, device: str, rounds: int | None, advance: Advance) -> dict[str, Any]:
+def measure(
+    shape: SyntheticModel, device: str, rounds: int | None, advance: Advance
+) -> dict[str, Any]:
     """One shape: what it is, its cases and the CNN, or why it was skipped."""
     import torch
 
@@ -149,7 +158,7 @@ def measure_case(
     Times are medians over rounds between quartiles.
     """
     rival = rivals(subject.pipeline, layers, lambda: subject.plain(batch, pixels))
-    runs: dict[str, Run] = {
+    runs: dict[str, TimedRun] = {
         PLAIN: lambda: subject.plain(batch, pixels),
         OURS: lambda: subject.traced(batch, pixels),
         **rival,
@@ -199,11 +208,11 @@ def measure_cnn(subject: Subject, trace: Any, step: float) -> dict[str, Any]:
     import torch
 
     from promptprobe.probe.model.checkpoint import load_probe
-    from promptprobe.probe.model.network import Network, Shape, unseen
+    from promptprobe.probe.model.network import Network, no_preview_score
     from promptprobe.probe.trace import join
 
     _, _, layers, _, _ = trace.maps.shape
-    size = Shape(layers=layers, channels=trace.x0.shape[1], dim=trace.embeddings.shape[-1])
+    size = NetworkConfig(layers=layers, channels=trace.x0.shape[1], dim=trace.embeddings.shape[-1])
     shipped = subject.shape.probe
     network = load_probe(shipped).network if shipped else Network(size).eval()
     network = network.to(trace.maps.device)
@@ -211,7 +220,7 @@ def measure_cnn(subject: Subject, trace: Any, step: float) -> dict[str, Any]:
     first = torch.zeros(len(batch.mask), dtype=torch.long, device=batch.mask.device)
     with torch.inference_mode():
         laps = [
-            seconds(lambda: network(batch, unseen(batch), first), subject.device)
+            seconds(lambda: network(batch, no_preview_score(batch), first), subject.device)
             for _ in range(1 + CNN_RUNS)
         ]
     each = [taken / len(batch.mask) for taken in laps[1:]]

@@ -33,7 +33,7 @@ TEXT = 77
 
 
 @dataclass(frozen=True)
-class Plan:
+class MeasurePlan:
     """How much of a shape is measured on one kind of device."""
 
     pixels: int
@@ -52,7 +52,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Shape:
+class SyntheticModel:
     """A kind of model, and how it is measured."""
 
     title: str
@@ -63,17 +63,17 @@ class Shape:
     reduced: str
     """What is less than in the real thing where the plan is not full."""
     guidance: float
-    cpu: Plan
-    cuda: Plan
+    cpu: MeasurePlan
+    cuda: MeasurePlan
     prompts: tuple[str, ...] = PROMPTS
     probe: Path | None = None
     """The probe that is shipped for it."""
 
-    def plan(self, device: str) -> Plan:
+    def plan(self, device: str) -> MeasurePlan:
         return self.cuda if device.startswith("cuda") else self.cpu
 
 
-def build(shape: Shape, device: str) -> Any:
+def build(shape: SyntheticModel, device: str) -> Any:
     """A pipeline on the device, as `tools.models` would have loaded it."""
     import torch
 
@@ -236,37 +236,37 @@ def clip(tokenizer: Any, width: int, **projection: int) -> Any:
     return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config)
 
 
-SHAPES: dict[str, Shape] = {
-    "sprites": Shape(
+SHAPES: dict[str, SyntheticModel] = {
+    "sprites": SyntheticModel(
         "Sprites, the built-in model",
         "StableDiffusionPipeline", sprites, "nothing",
         guidance=2.0, prompts=SPRITES_PROMPTS, probe=PROBE,
-        cpu=Plan(64, 128, 16, steps=25, k=5, rounds=20, full=True, dtype="float32"),
-        cuda=Plan(64, 128, 16, steps=25, k=5, rounds=20, full=True, dtype="float16"),
+        cpu=MeasurePlan(64, 128, 16, steps=25, k=5, rounds=20, full=True, dtype="float32"),
+        cuda=MeasurePlan(64, 128, 16, steps=25, k=5, rounds=20, full=True, dtype="float16"),
     ),
-    "sd15": Shape(
+    "sd15": SyntheticModel(
         "the UNet of Stable Diffusion 1.5, random weights",
         "StableDiffusionPipeline", sd15,
         "one layer a block for two; 128 x 128 pixels for 512 x 512",
         guidance=7.5,
-        cpu=Plan(128, 256, 16, steps=25, k=1, rounds=5, full=False, dtype="float32"),
-        cuda=Plan(512, 1024, 4, steps=25, k=5, rounds=10, full=True, dtype="bfloat16"),
+        cpu=MeasurePlan(128, 256, 16, steps=25, k=1, rounds=5, full=False, dtype="float32"),
+        cuda=MeasurePlan(512, 1024, 4, steps=25, k=5, rounds=10, full=True, dtype="bfloat16"),
     ),
-    "sdxl": Shape(
+    "sdxl": SyntheticModel(
         "the UNet of SDXL, random weights",
         "StableDiffusionXLPipeline", sdxl,
         "one layer a block for two, with 1 and 2 transformers for 2 and 10; "
         "192 x 192 pixels for 1024 x 1024",
         guidance=5.0,
-        cpu=Plan(192, 384, 16, steps=25, k=1, rounds=3, full=False, dtype="float32"),
-        cuda=Plan(1024, 1536, 4, steps=25, k=5, rounds=10, full=True, dtype="bfloat16"),
+        cpu=MeasurePlan(192, 384, 16, steps=25, k=1, rounds=3, full=False, dtype="float32"),
+        cuda=MeasurePlan(1024, 1536, 4, steps=25, k=5, rounds=10, full=True, dtype="bfloat16"),
     ),
-    "flux": Shape(
+    "flux": SyntheticModel(
         "the transformer of FLUX.1-dev, random weights",
         "FluxPipeline", flux,
         "one double and one single block for 19 and 38; 256 x 256 pixels for 1024 x 1024",
         guidance=3.5,
-        cpu=Plan(256, 512, 16, steps=25, k=1, rounds=2, full=False, dtype="float32"),
-        cuda=Plan(1024, 1536, 4, steps=25, k=5, rounds=10, full=True, dtype="bfloat16"),
+        cpu=MeasurePlan(256, 512, 16, steps=25, k=1, rounds=2, full=False, dtype="float32"),
+        cuda=MeasurePlan(1024, 1536, 4, steps=25, k=5, rounds=10, full=True, dtype="bfloat16"),
     ),
 }  # fmt: skip

@@ -18,7 +18,7 @@ WAYS = {
 Report = Mapping[str, Any]
 
 
-def bars(shapes: Mapping[str, Report], device: str) -> list[dict[str, Any]]:
+def thresholds_of(shapes: Mapping[str, Report], device: str) -> list[dict[str, Any]]:
     """Every bar of every shape that was measured; `met` is None where there is nothing to judge."""
     return [
         {"shape": name} | bar

@@ -21,10 +21,10 @@ import numpy as np
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
-Run = Callable[[], object]
+TimedRun = Callable[[], object]
 
 
-def in_turns(runs: Mapping[str, Run], rounds: int, device: str) -> Iterator[dict[str, float]]:
+def in_turns(runs: Mapping[str, TimedRun], rounds: int, device: str) -> Iterator[dict[str, float]]:
     """The seconds of each, one round after another."""
     names = list(runs)
     for index in range(rounds):
@@ -32,7 +32,7 @@ def in_turns(runs: Mapping[str, Run], rounds: int, device: str) -> Iterator[dict
         yield {name: seconds(runs[name], device) for name in names[first:] + names[:first]}
 
 
-def seconds(run: Run, device: str) -> float:
+def seconds(run: TimedRun, device: str) -> float:
     """Of one run, until the GPU is done where there is one."""
     synchronize = _synchronizer(device)
     synchronize()
@@ -44,7 +44,7 @@ def seconds(run: Run, device: str) -> float:
     return taken
 
 
-def peak_bytes(run: Run, device: str, repeats: int = 1) -> int | None:
+def peak_bytes(run: TimedRun, device: str, repeats: int = 1) -> int | None:
     """At most in use during a run, weights and all: by the process, or by torch on the GPU.
 
     The median of some runs, for a C library's heap is not the same twice. None where this machine
@@ -56,7 +56,7 @@ def peak_bytes(run: Run, device: str, repeats: int = 1) -> int | None:
     return int(median(known)) if known else None
 
 
-def _cuda_peak(run: Run) -> int:
+def _cuda_peak(run: TimedRun) -> int:
     import torch
 
     torch.cuda.reset_peak_memory_stats()
@@ -64,7 +64,7 @@ def _cuda_peak(run: Run) -> int:
     return int(torch.cuda.max_memory_allocated())
 
 
-def _process_peak(run: Run) -> int | None:
+def _process_peak(run: TimedRun) -> int | None:
     gc.collect()
     try:
         # What earlier runs freed and the C library kept would hide what this one needs.

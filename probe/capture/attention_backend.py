@@ -27,7 +27,7 @@ NATIVE: dict[str, type[Any]] = {
 
 
 @contextmanager
-def native_attention(layers: Iterable[nn.Module], compiled: bool) -> Iterator[None]:
+def torch_attention(layers: Iterable[nn.Module], compiled: bool) -> Iterator[None]:
     """Switch the layers and, where the denoiser is compiled, that; undo it on leaving."""
     with ExitStack() as undo:
         for layer in layers:

@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from promptprobe.probe.capture.attention_backend import is_compiled, native_attention
+from promptprobe.probe.capture.attention_backend import is_compiled, torch_attention
 
 MOST = 16
 """Queries are sampled on a grid of at most 16 x 16."""
@@ -107,7 +107,7 @@ class Capture:
     def __enter__(self) -> Capture:
         self._thread = threading.get_ident()
         with ExitStack() as stack:
-            stack.enter_context(native_attention(self.layers.values(), self._compiled))
+            stack.enter_context(torch_attention(self.layers.values(), self._compiled))
             for name, module in self.layers.items():
                 for hook in (
                     module.register_forward_pre_hook(self._enter(name)),

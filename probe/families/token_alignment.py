@@ -27,7 +27,7 @@ WORD = re.compile(r"(?:[^\W_]|[\u0300-\u036f\u0900-\u0dff])+(?:['’][^\W_]+)*")
 
 
 @dataclass(frozen=True)
-class Located:
+class AlignedWords:
     """The words of one prompt among the tokens that the denoiser sees."""
 
     words: tuple[Span, ...]
@@ -38,7 +38,7 @@ class Located:
     """Places of tokens that are no text of the prompt: start, end, padding, template."""
 
 
-def locate(
+def align_words(
     tokenizer: Any,
     text: str,
     *,
@@ -46,7 +46,7 @@ def locate(
     length: int,
     prompt: slice = slice(None),
     dropped: int = 0,
-) -> Located:
+) -> AlignedWords:
     """Lay the tokens of `text` on the words of the prompt within it.
 
     Args:
@@ -77,10 +77,10 @@ def locate(
     content = tuple(span for span in kept if span.word.lower() not in FUNCTION_WORDS)
     spoken = {place for place, _, _ in pieces if place < last}
     special = tuple(place for place in range(length) if place not in spoken)
-    return Located(content or tuple(kept), tuple(cut), special)
+    return AlignedWords(content or tuple(kept), tuple(cut), special)
 
 
-def behind(first: Located, second: Located, offset: int) -> Located:
+def behind(first: AlignedWords, second: AlignedWords, offset: int) -> AlignedWords:
     """One prompt read by two encoders, the second's tokens `offset` places on.
 
     A word has the places of both where both read it, and is cut only where neither does.
@@ -91,7 +91,7 @@ def behind(first: Located, second: Located, offset: int) -> Located:
         Span(span.word, tuple(sorted({*span.tokens, *other.tokens})))
         for span, other in zip(more, fewer, strict=False)
     ]
-    return Located(
+    return AlignedWords(
         (*spans, *more[len(fewer) :]),
         min(first.cut, second.cut, key=len),
         (*first.special, *(at + offset for at in second.special)),
@@ -100,7 +100,7 @@ def behind(first: Located, second: Located, offset: int) -> Located:
 
 def conditioned(
     embeddings: Float[Tensor, "batch token dim"],
-    located: Sequence[Located],
+    located: Sequence[AlignedWords],
     told: Mapping[str, Any],
     untold: Mapping[str, Any] | None = None,
 ) -> Conditioning:

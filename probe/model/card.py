@@ -18,7 +18,7 @@ from torch import Tensor
 from promptprobe.probe.families.family import Family, Settings
 from promptprobe.probe.families.schedulers import prediction_type
 from promptprobe.probe.model.calibration import Calibration
-from promptprobe.probe.model.network import COVERAGE, Shape
+from promptprobe.probe.model.network import COVERAGE, NetworkConfig
 
 Setting = Literal["steps", "guidance", "height", "width"]
 SETTINGS: tuple[Setting, ...] = get_args(Setting)
@@ -36,7 +36,7 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Facts(_Frozen):
+class ModelSpec(_Frozen):
     """What a probe depends on."""
 
     scheduler: str = Field(description="class name")
@@ -97,7 +97,7 @@ class Target(_Frozen):
         return self.low + share * (self.high - self.low)
 
 
-class Window(_Frozen):
+class ProbeStep(_Frozen):
     """A number of steps that the probe may be shown, and how good it is there."""
 
     k: int = Field(ge=1)
@@ -112,14 +112,14 @@ class Card(_Frozen):
 
     format: Literal["promptprobe probe 4"] = "promptprobe probe 4"
     model: str = Field(max_length=500, description="how the model was called; for people")
-    made_with: Facts = Field(description="of the candidates that it learned from")
+    made_with: ModelSpec = Field(description="of the candidates that it learned from")
     ranges: Ranges
-    shape: Shape
+    shape: NetworkConfig
     weights_sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of probe.safetensors")
     targets: tuple[Target, ...] = Field(
         min_length=1, max_length=16, description="the first one's judge looks at previews too"
     )
-    windows: tuple[Window, ...] = Field(min_length=1, max_length=32)
+    windows: tuple[ProbeStep, ...] = Field(min_length=1, max_length=32)
     candidates: int = Field(ge=0, description="trained on")
     prompts: int = Field(ge=0)
     start_sha256: str | None = Field(
@@ -167,7 +167,7 @@ class Card(_Frozen):
             )
         return known.index(k)
 
-    def window_for(self, k: int, facts: Facts) -> int:
+    def window_for(self, k: int, facts: ModelSpec) -> int:
         """Which of the windows a trace after k steps is read as.
 
         Of as many steps as the probe was made with, k itself: ProbeError where it is none. Of
@@ -183,12 +183,12 @@ class Card(_Frozen):
         )
 
 
-def _timestep(facts: Facts, k: int) -> float:
+def _timestep(facts: ModelSpec, k: int) -> float:
     """Where the k-th step was captured; evaluations beyond the steps, as PNDM's, come first."""
     return facts.timesteps[k - 1 + len(facts.timesteps) - facts.steps]
 
 
-def ranges_of(made_with: Facts, checks: Sequence[Check] = ()) -> Ranges:
+def ranges_of(made_with: ModelSpec, checks: Sequence[Check] = ()) -> Ranges:
     """From what the probe was made with to the farthest value that holds before one that fails."""
     found = {}
     for name in SETTINGS:
@@ -204,7 +204,7 @@ def ranges_of(made_with: Facts, checks: Sequence[Check] = ()) -> Ranges:
     return Ranges.model_validate(found)
 
 
-def facts_of(family: Family, settings: Settings) -> Facts:
+def model_spec_of(family: Family, settings: Settings) -> ModelSpec:
     """The facts of the model in use, to be held against a card."""
     state = family.draw_noise([0], settings)
     digest = hashlib.sha256()
@@ -217,7 +217,7 @@ def facts_of(family: Family, settings: Settings) -> Facts:
                 )
             digest.update(f"{name}.{part}{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return Facts(
+    return ModelSpec(
         scheduler=family.scheduler_name,
         prediction_type=prediction_type(state.scheduler),
         dtype=str(state.latents.dtype).removeprefix("torch."),
@@ -233,7 +233,7 @@ def facts_of(family: Family, settings: Settings) -> Facts:
     )
 
 
-def check(card: Card, facts: Facts) -> None:
+def check(card: Card, facts: ModelSpec) -> None:
     """ProbeError, naming the two values, at the first fact outside what the probe was made for.
 
     Timesteps are compared where they follow from the same settings.
@@ -244,7 +244,7 @@ def check(card: Card, facts: Facts) -> None:
         _check_range(setting, low, high, getattr(facts, setting))
     same = all(getattr(made_with, name) == getattr(facts, name) for name in SCHEDULING)
     free = set(SETTINGS) if same else {*SETTINGS, "timesteps"}
-    for name in [name for name in Facts.model_fields if name not in free]:
+    for name in [name for name in ModelSpec.model_fields if name not in free]:
         validated, used = getattr(made_with, name), getattr(facts, name)
         if validated != used:
             raise ProbeError(

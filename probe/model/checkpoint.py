@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from promptprobe.probe.model.card import Card, ProbeError
-from promptprobe.probe.model.network import Look, Network, unseen
+from promptprobe.probe.model.network import Network, PreviewScore, no_preview_score
 from promptprobe.probe.trace import Trace
 
 CARD, WEIGHTS = "card.json", "probe.safetensors"
@@ -28,7 +28,7 @@ OF_BATCH = ("maps", "mask", "special", "embeddings", "x0", "gap")
 
 
 @dataclass(frozen=True)
-class Prediction:
+class ProbePrediction:
     """The probe's view of one candidate."""
 
     score: float
@@ -56,8 +56,8 @@ class Probe:
         return names.index(name)
 
     def predict(
-        self, trace: Trace, k: int, look: Look | None = None, target: int = 0
-    ) -> list[Prediction]:
+        self, trace: Trace, k: int, look: PreviewScore | None = None, target: int = 0
+    ) -> list[ProbePrediction]:
         """One prediction a candidate, with its calibrated 90% interval.
 
         Args:
@@ -74,9 +74,11 @@ class Probe:
         place = self.card.place(k)
         scale = self.card.targets[target]
         calibration = self.card.windows[place].calibration[target]
-        found: list[Prediction] = []
+        found: list[ProbePrediction] = []
         with torch.inference_mode():
-            for part, seen in _split(trace, look or unseen(trace), self.network.map_mean.device):
+            for part, seen in _split(
+                trace, look or no_preview_score(trace), self.network.map_mean.device
+            ):
                 seen = seen._replace(score=self.card.targets[0].share(seen.score))
                 window = torch.full((len(part.mask),), place, device=part.mask.device)
                 try:
@@ -89,7 +91,7 @@ class Probe:
                     raise ProbeError("the trace holds numbers that are not finite")
                 drawn = torch.sigmoid(output.words)
                 found += [
-                    Prediction(value, start, end, tuple(chances[: len(words)]))
+                    ProbePrediction(value, start, end, tuple(chances[: len(words)]))
                     for (value, start, end), chances, words in zip(
                         table.tolist(), drawn.tolist(), part.words, strict=True
                     )
@@ -167,7 +169,9 @@ def _check_tensors(path: Path, expected: dict[str, Tensor], got: dict[str, Tenso
             raise ProbeError(f"{path}: {name} holds numbers that are not finite")
 
 
-def _split(trace: Trace, look: Look, device: torch.device) -> list[tuple[Trace, Look]]:
+def _split(
+    trace: Trace, look: PreviewScore, device: torch.device
+) -> list[tuple[Trace, PreviewScore]]:
     """Parts of bounded size, so that memory does not grow with the number of candidates."""
     parts = [slice(at, at + BATCH) for at in range(0, len(trace.mask), BATCH)]
     return [
@@ -177,7 +181,7 @@ def _split(trace: Trace, look: Look, device: torch.device) -> list[tuple[Trace, 
                 words=trace.words[part],
                 layers=trace.layers,
             ),
-            Look(*(values[part].to(device) for values in look)),
+            PreviewScore(*(values[part].to(device) for values in look)),
         )
         for part in parts
     ]

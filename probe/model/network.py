@@ -35,7 +35,7 @@ COVERAGE = 0.9
 Planes = Float[Tensor, "n channel row col"]
 
 
-class Shape(BaseModel):
+class NetworkConfig(BaseModel):
     """What decides the size of every weight."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,7 +48,7 @@ class Shape(BaseModel):
     width: int = Field(24, ge=8, le=64, multiple_of=8, description="channels of the word CNN")
 
 
-class Look(NamedTuple):
+class PreviewScore(NamedTuple):
     """What a judge sees in the decoded x0; nan where nobody looked, or it cannot say."""
 
     score: Float[Tensor, " batch"]
@@ -57,11 +57,11 @@ class Look(NamedTuple):
     """The chance that the preview shows what each word asks for, 0 .. 1."""
 
 
-def unseen(trace: Trace) -> Look:
+def no_preview_score(trace: Trace) -> PreviewScore:
     """Nobody looked at the previews of this trace."""
     mask = trace.mask
     nothing = torch.full(mask.shape, torch.nan, device=mask.device)
-    return Look(nothing.new_full((len(mask),), torch.nan), nothing)
+    return PreviewScore(nothing.new_full((len(mask),), torch.nan), nothing)
 
 
 class Output(NamedTuple):
@@ -105,14 +105,14 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Trace and look in, `Output` out; under a million weights for any `Shape` of width 24."""
+    """Trace and look in, `Output` out; under 1M weights for any `NetworkConfig` of width 24."""
 
     map_mean: Tensor
     map_std: Tensor
     latent_mean: Tensor
     latent_std: Tensor
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: NetworkConfig) -> None:
         super().__init__()
         width, context, wide = shape.width, 4 * shape.width, 4 * shape.width
         self.shape = shape
@@ -137,7 +137,7 @@ class Network(nn.Module):
         self.spread = _head(features, wide, 2 * shape.targets)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on a CPU
 
-    def forward(self, trace: Trace, look: Look, window: Int[Tensor, " batch"]) -> Output:
+    def forward(self, trace: Trace, look: PreviewScore, window: Int[Tensor, " batch"]) -> Output:
         """Predict a batch, in float32; `window` is the place of each trace's steps in the card.
 
         ValueError: the trace has another number of layers, latent channels or embedding values.
@@ -146,9 +146,9 @@ class Network(nn.Module):
         mask = trace.mask
         owner = mask.nonzero()[:, 0]
         companions = self.companions(trace, window)
-        seen, glance = _known(look.words[mask]), _known(look.score)
+        seen, score_previews = _known(look.words[mask]), _known(look.score)
         words = self.word(trace.embeddings[mask]) + self.seen_word(seen)
-        context = self.prompt(_pool(words, mask)) + self.seen(glance) + self.window(window)
+        context = self.prompt(_pool(words, mask)) + self.seen(score_previews) + self.window(window)
         context = F.silu(context)
         told = F.silu(words + context[owner])
 
@@ -168,7 +168,7 @@ class Network(nn.Module):
         summary = _pool(doubts, mask)
         drawn = logits.new_zeros(mask.shape)
         drawn[mask] = logits
-        return Output(*self.read(torch.cat([picture, summary, glance], 1)), drawn)
+        return Output(*self.read(torch.cat([picture, summary, score_previews], 1)), drawn)
 
     def read(self, features: Float[Tensor, "batch feature"]) -> tuple[Tensor, Tensor, Tensor]:
         """The interval learns from the score's features and bends neither them nor the score."""
@@ -233,7 +233,7 @@ def _pool(
     return torch.cat([mean, highest], 1)
 
 
-def _check(trace: Trace, shape: Shape) -> None:
+def _check(trace: Trace, shape: NetworkConfig) -> None:
     for what, expected, got in (
         ("attention maps a word", shape.layers, trace.maps.shape[2]),
         ("values an embedding", shape.dim, trace.embeddings.shape[-1]),

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from promptprobe.probe.model.card import Target
-from promptprobe.probe.model.network import Look, Output
+from promptprobe.probe.model.network import Output, PreviewScore
 from promptprobe.probe.trace import Trace
 from promptprobe.probe.training.shards import Examples, Row, padded
 
@@ -26,7 +26,7 @@ Groups = list[list[int]]
 
 
 @dataclass(frozen=True)
-class Parts:
+class Splits:
     """Groups of candidates (the seeds of one prompt), by what they are for."""
 
     train: Groups
@@ -45,12 +45,12 @@ def groups_of(rows: Sequence[Row]) -> Groups:
     return [sorted(group, key=lambda i: rows[i].seed) for group in groups.values()]
 
 
-def split(examples: Examples, target: str) -> Parts:
+def split(examples: Examples, target: str) -> Splits:
     """Groups to train on, to stop by, and to calibrate on.
 
     ValueError: one of the three has no prompt whose seeds differ in the target's score.
     """
-    parts = parts_of(examples.rows)
+    parts = splits_of(examples.rows)
     for name, found in asdict(parts).items():
         scores = [{examples.rows[i].scores.get(target) for i in group} - {None} for group in found]
         if all(len(distinct) < 2 for distinct in scores):
@@ -61,10 +61,10 @@ def split(examples: Examples, target: str) -> Parts:
     return parts
 
 
-def parts_of(rows: Sequence[Row]) -> Parts:
+def splits_of(rows: Sequence[Row]) -> Splits:
     """The three, whatever their scores. A scene that both splits hold in the same words is trained
     on alone."""
-    parts = Parts([], [], [])
+    parts = Splits([], [], [])
     groups = groups_of(rows)
     first = [rows[group[0]] for group in groups]
     known = {(row.scene, row.prompt) for row in first if row.split == "train"}
@@ -100,7 +100,7 @@ class Batch:
     """What the network is shown of some candidates, and what it should have said."""
 
     trace: Trace
-    look: Look
+    look: PreviewScore
     window: Int[Tensor, " batch"]
     scores: Float[Tensor, "batch target"]
     """On the targets' scales 0 .. 1; nan where unscored."""
@@ -109,7 +109,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class School:
+class Dataset:
     """Examples and the scales of what is to be learned from them."""
 
     examples: Examples
@@ -158,7 +158,7 @@ class School:
         for at in range(0, len(indices), 128):
             some = indices[at : at + 128]
             batch = self.batch(some, torch.full((len(some),), window))
-            look = hidden(batch.look, torch.full((len(some),), blind))
+            look = drop_previews(batch.look, torch.full((len(some),), blind))
             found.append(network(batch.trace, look, torch.full_like(batch.window, place)))
         most = max(output.words.shape[1] for output in found)
         words = [nn.functional.pad(o.words, (0, most - o.words.shape[1])) for o in found]
@@ -174,9 +174,9 @@ def _shares(drawn: Sequence[bool | None]) -> list[float | None]:
     return [None if one is None else float(one) for one in drawn]
 
 
-def hidden(look: Look, blind: Tensor) -> Look:
+def drop_previews(look: PreviewScore, blind: Tensor) -> PreviewScore:
     """Without what was seen of the candidates that `blind` marks, [batch]."""
-    return Look(
+    return PreviewScore(
         look.score.masked_fill(blind, torch.nan),
         look.words.masked_fill(blind[:, None], torch.nan),
     )

@@ -21,8 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from promptprobe.probe.model.card import Facts
-from promptprobe.probe.model.network import Look
+from promptprobe.probe.model.card import ModelSpec
+from promptprobe.probe.model.network import PreviewScore
 from promptprobe.probe.trace import Trace
 
 COLLECTION = "collection.json"
@@ -40,7 +40,7 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Seen(_Frozen):
+class PreviewScores(_Frozen):
     """What the judge says of a preview."""
 
     score: float | None
@@ -64,7 +64,7 @@ class Row(_Frozen):
     drawn: tuple[bool | None, ...] = Field(
         max_length=MOST_WORDS, description="whether each was drawn as asked; None: cannot tell"
     )
-    previews: tuple[Seen, ...] = Field(max_length=32, description="one a window")
+    previews: tuple[PreviewScores, ...] = Field(max_length=32, description="one a window")
 
 
 class Collection(_Frozen):
@@ -77,7 +77,7 @@ class Collection(_Frozen):
     windows: tuple[int, ...] = Field(
         min_length=1, max_length=32, description="numbers of steps after which there is a trace"
     )
-    facts: Facts
+    facts: ModelSpec
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,9 @@ class Examples:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def batch(self, indices: Sequence[int], window: Int[Tensor, " batch"]) -> tuple[Trace, Look]:
+    def batch(
+        self, indices: Sequence[int], window: Int[Tensor, " batch"]
+    ) -> tuple[Trace, PreviewScore]:
         """These candidates, each after its window's steps, padded to the most words; float32.
 
         The judge's look keeps the scale of the judge's own scores.
@@ -112,7 +114,7 @@ class Examples:
         maps[mask] = self.maps[window[owner], flat].float()
         embeddings[mask] = self.embeddings[flat].float()
         seen = [self.rows[i].previews[at] for i, at in zip(indices, window.tolist(), strict=True)]
-        look = Look(
+        look = PreviewScore(
             torch.tensor([_or_nan(one.score) for one in seen]),
             padded([one.words for one in seen], longest),
         )

@@ -11,27 +11,27 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptprobe.probe.model.calibration import Calibration, conformal_margin, score_scale
-from promptprobe.probe.model.card import Card, Window, ranges_of
+from promptprobe.probe.model.card import Card, ProbeStep, ranges_of
 from promptprobe.probe.model.checkpoint import Probe, save_probe
 from promptprobe.probe.model.network import Network, Output
 from promptprobe.probe.training.dataset import (
+    Dataset,
     Groups,
-    Parts,
-    School,
+    Splits,
     pairwise_accuracy,
     places,
     scale,
     split,
 )
 from promptprobe.probe.training.shards import Collection, read_collection, read_shards
-from promptprobe.probe.training.trainer import Plan, fit
-from promptprobe.probe.training.warm_start import Start
+from promptprobe.probe.training.trainer import TrainConfig, fit
+from promptprobe.probe.training.warm_start import WarmStart
 
 
-def make_probe(
+def train_probe(
     shards: Path,
     out: Path,
-    plan: Plan,
+    plan: TrainConfig,
     checkpoint: Path | None = None,
     start: Probe | None = None,
 ) -> Card:
@@ -46,8 +46,8 @@ def make_probe(
     collection, examples = read_collection(shards), read_shards(shards)
     parts = split(examples, collection.targets[0])
     targets = tuple(scale(examples, parts.train, name) for name in collection.targets)
-    school = School(examples, targets)
-    begun = Start(start, collection.windows, collection.targets) if start else None
+    school = Dataset(examples, targets)
+    begun = WarmStart(start, collection.windows, collection.targets) if start else None
     network = fit(school, parts, plan, checkpoint, start=begun)
     card = Card(
         model=collection.model,
@@ -65,8 +65,8 @@ def make_probe(
 
 
 def examine(
-    network: Network, school: School, parts: Parts, collection: Collection
-) -> tuple[Window, ...]:
+    network: Network, school: Dataset, parts: Splits, collection: Collection
+) -> tuple[ProbeStep, ...]:
     """By window, how sure the network may be, and figures on groups that chose nothing."""
     chosen, held_out = list(chain(*parts.selection)), list(chain(*parts.calibration))
     truth, scores = school.scores(chosen), school.scores(held_out)
@@ -88,7 +88,7 @@ def examine(
         first = figures[school.targets[0].name]
         first["within_pairwise_preview"] = rank_within(look.score, scores[:, 0], parts.calibration)
         rounded = {name: _rounded(table) for name, table in figures.items()}
-        found.append(Window(k=k, calibration=tuple(calibrations), figures=rounded))
+        found.append(ProbeStep(k=k, calibration=tuple(calibrations), figures=rounded))
     return tuple(found)
 
 

@@ -22,23 +22,29 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from promptprobe.probe.model.network import Network, Shape
-from promptprobe.probe.training.dataset import Parts, School, hidden, pairwise_accuracy, places
+from promptprobe.probe.model.network import Network, NetworkConfig
+from promptprobe.probe.training.dataset import (
+    Dataset,
+    Splits,
+    drop_previews,
+    pairwise_accuracy,
+    places,
+)
 from promptprobe.probe.training.losses import Objective, loss
-from promptprobe.probe.training.warm_start import Start
+from promptprobe.probe.training.warm_start import WarmStart
 
 GROUPS = 16
 """Prompts a batch; with 8 seeds each, 128 candidates."""
 SAMPLE = 2048
 """Candidates that the means and deviations of the input are taken from."""
-GENTLY = 0.25
+FINE_TUNING_RATE = 0.25
 """Of the learning rate, where training begins with another probe."""
-BLIND = 0.15
+PREVIEW_DROPOUT = 0.15
 """Share of groups that are shown without the judge's look, so that the network can do without."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainConfig:
     """How long and how fast."""
 
     epochs: int = 30
@@ -54,12 +60,12 @@ class Plan:
 
 
 def fit(
-    school: School,
-    parts: Parts,
-    plan: Plan,
+    school: Dataset,
+    parts: Splits,
+    plan: TrainConfig,
     checkpoint: Path | None = None,
     objective: Objective = loss,
-    start: Start | None = None,
+    start: WarmStart | None = None,
 ) -> Network:
     """The moving average of the weights, from the epoch that ranked `parts.selection` best.
 
@@ -68,7 +74,7 @@ def fit(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        course = _Course(school, parts, plan, objective, start)
+        course = _Trainer(school, parts, plan, objective, start)
         mark = _mark(school, parts, plan, start)
         if checkpoint and checkpoint.exists():
             course.load(checkpoint, mark)
@@ -79,21 +85,21 @@ def fit(
         return course.kept.eval()
 
 
-class _Course:
+class _Trainer:
     """A training between two epochs."""
 
     def __init__(
         self,
-        school: School,
-        parts: Parts,
-        plan: Plan,
+        school: Dataset,
+        parts: Splits,
+        plan: TrainConfig,
         objective: Objective,
-        start: Start | None,
+        start: WarmStart | None,
     ) -> None:
         self.school, self.parts, self.plan, self.objective = school, parts, plan, objective
         examples = school.examples
         self.network = Network(
-            Shape(
+            NetworkConfig(
                 layers=len(examples.layers),
                 channels=examples.x0.shape[2],
                 dim=examples.embeddings.shape[1],
@@ -112,7 +118,7 @@ class _Course:
         self.average = AveragedModel(
             self.network, multi_avg_fn=get_ema_multi_avg_fn(plan.ema), use_buffers=True
         )
-        lr = plan.lr * (GENTLY if start else 1)
+        lr = plan.lr * (FINE_TUNING_RATE if start else 1)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr, weight_decay=plan.weight_decay
         )
@@ -133,7 +139,9 @@ class _Course:
         title = f"epoch {self.done + 1} of at most {self.plan.epochs}"
         for indices, group, window in tqdm(self._batches(), title, self.batches):
             batch = self.school.batch(indices, window)
-            look = hidden(batch.look, (torch.rand(int(group[-1]) + 1) < BLIND)[group])
+            look = drop_previews(
+                batch.look, (torch.rand(int(group[-1]) + 1) < PREVIEW_DROPOUT)[group]
+            )
             output = self.network(batch.trace, look, batch.window)
             value = self.objective(output, batch.scores, batch.words, group)
             self.optimizer.zero_grad()
@@ -197,7 +205,7 @@ LEARNING = ("network", "average", "optimizer", "schedule", "kept")
 COUNTING = ("done", "best", "since")
 
 
-def _mark(school: School, parts: Parts, plan: Plan, start: Start | None) -> str:
+def _mark(school: Dataset, parts: Splits, plan: TrainConfig, start: WarmStart | None) -> str:
     """What a checkpoint was made from."""
     rows = school.examples.rows
     known = [(rows[i].prompt, rows[i].seed, rows[i].split) for i in chain(*parts.train)]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from promptprobe.probe.model.card import Check, Setting
 from promptprobe.probe.model.checkpoint import Probe
-from promptprobe.probe.training.dataset import Groups, School, groups_of
+from promptprobe.probe.training.dataset import Dataset, Groups, groups_of
 from promptprobe.probe.training.shards import read_collection, read_shards
 from promptprobe.probe.training.train_probe import rank_within
 
@@ -28,7 +28,7 @@ SHORT = 0.03
 """How far coverage may fall short: twice the error of a share of .9 among 400 candidates."""
 
 
-def check_setting(
+def validate_setting(
     probe: Probe, shards: Path, drawn: Held[tuple[str, int]], setting: Setting, value: float
 ) -> Check:
     """How good the probe is on candidates that were drawn with one setting changed.
@@ -44,7 +44,7 @@ def check_setting(
         [i for i in group if (examples.rows[i].prompt, examples.rows[i].seed) in drawn]
         for group in groups_of(examples.rows)
     ]
-    school, first = School(examples, card.targets), card.targets[0].name
+    school, first = Dataset(examples, card.targets), card.targets[0].name
     chosen = list(chain(*groups))
     score = school.scores(chosen)[:, 0]
     found = []

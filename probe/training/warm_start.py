@@ -18,7 +18,7 @@ from promptprobe.probe.model.network import Network
 
 
 @dataclass(frozen=True)
-class Start:
+class WarmStart:
     """A probe to begin with, for a network that knows these windows and targets."""
 
     probe: Probe

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from promptprobe.evals import cli, model
-from promptprobe.evals.ablations.ablations import RETRAINED, VARIANTS
+from promptprobe.evals.ablations.ablations import ABLATIONS, RETRAINED
 from promptprobe.evals.ablations.networks import PAPER
 from promptprobe.evals.baselines.features import RIVALS
 from promptprobe.evals.bench import Bench
 from promptprobe.evals.fidelity import fidelity, plots, summary
-from promptprobe.evals.fidelity.experiment import BLIND, methods, study
+from promptprobe.evals.fidelity.experiment import PREVIEW_DROPOUT, methods, study
 from promptprobe.evals.fidelity.rollout import look
 from promptprobe.evals.gain import gain
 from promptprobe.evals.gain.attribution import POOLS, pool
@@ -87,27 +87,27 @@ def probed(bench):
     import torch
 
     from promptprobe.probe.model.calibration import Calibration
-    from promptprobe.probe.model.card import Card, Target, Window, facts_of, ranges_of
+    from promptprobe.probe.model.card import Card, ProbeStep, Target, model_spec_of, ranges_of
     from promptprobe.probe.model.checkpoint import Probe
-    from promptprobe.probe.model.network import Network, Shape
+    from promptprobe.probe.model.network import Network, NetworkConfig
     from promptprobe.probe.trace import record_trace
 
     trace, _ = record_trace(bench.family, ["a cat"], [0], bench.settings, 2)
-    shape = Shape(
+    shape = NetworkConfig(
         layers=trace.maps.shape[2], channels=trace.x0.shape[1], dim=trace.embeddings.shape[2],
         targets=2,
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = Network(shape).eval()
-    facts = facts_of(bench.family, bench.settings)
+    facts = model_spec_of(bench.family, bench.settings)
     card = Card(
         model="tiny", made_with=facts, ranges=ranges_of(facts), shape=shape,
         weights_sha256="0" * 64, candidates=0, prompts=0,
         targets=tuple(
             Target(name=name, low=0.0, high=1.0, median=0.25) for name in ("brightness", "other")
         ),
-        windows=(Window(k=1, calibration=(Calibration(margin=1.0),) * 2, figures={}),),
+        windows=(ProbeStep(k=1, calibration=(Calibration(margin=1.0),) * 2, figures={}),),
     )  # fmt: skip
     return replace(bench, probe=Probe(network, card), further={"other": brightness(1)})
 
@@ -136,7 +136,7 @@ def test_a_shipped_probe_is_what_fidelity_measures_with_its_interval_and_median(
     assert report["calibration"]["coverage"]["value"] == 1
     assert report["calibration"]["mean_width"]["value"] == 1
     assert "0.25, the median of training" in report["positives"]
-    rivals = {"x0 preview at step 1", "coarse render in 1 steps", BLIND}
+    rivals = {"x0 preview at step 1", "coarse render in 1 steps", PREVIEW_DROPOUT}
     assert rivals < set(report["baselines"])
 
 
@@ -150,7 +150,7 @@ def test_rivals_that_are_networks_are_trained_on_a_collection(bench, tmp_path):
     collect(collector, tmp_path, wanted, 2)
     drawn = study(bench, 4, 2, shards=tmp_path)
     found = methods(drawn)
-    networks = [PAPER, *VARIANTS, "our network on a coarse path of 1 steps"]
+    networks = [PAPER, *ABLATIONS, "our network on a coarse path of 1 steps"]
     assert [name for name, method in found.items() if method.learned] == networks
     ahead = fidelity.retrained(found, drawn.test.scores)
     assert list(ahead) == [name for name in networks if name != RETRAINED]

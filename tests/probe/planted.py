@@ -8,16 +8,16 @@ from itertools import accumulate
 import torch
 
 from promptprobe.probe.model.calibration import Calibration
-from promptprobe.probe.model.card import Card, Facts, Target, Window, ranges_of
-from promptprobe.probe.model.network import Look, Shape
+from promptprobe.probe.model.card import Card, ModelSpec, ProbeStep, Target, ranges_of
+from promptprobe.probe.model.network import NetworkConfig, PreviewScore
 from promptprobe.probe.trace import Trace
-from promptprobe.probe.training.shards import Collection, Examples, Row, Seen
+from promptprobe.probe.training.shards import Collection, Examples, PreviewScores, Row
 
 SEEDS = 6
 LAYERS = ("a", "b")
 TARGETS = ("planted score", "other score")
 WINDOWS = (2, 5)
-FACTS = Facts(
+FACTS = ModelSpec(
     scheduler="DDIMScheduler",
     prediction_type="v_prediction",
     dtype="float32",
@@ -36,7 +36,7 @@ FACTS = Facts(
 COLLECTION = Collection(model="tiny", targets=TARGETS, windows=WINDOWS, facts=FACTS)
 
 
-def a_card(shape: Shape) -> Card:
+def a_card(shape: NetworkConfig) -> Card:
     """Of a probe for the planted candidates."""
     names = TARGETS[: shape.targets]
     return Card(
@@ -47,7 +47,7 @@ def a_card(shape: Shape) -> Card:
         weights_sha256="0" * 64,
         targets=tuple(Target(name=name, low=0.0, high=1.0, median=0.5) for name in names),
         windows=tuple(
-            Window(k=k, calibration=(Calibration(margin=0.05),) * len(names), figures={})
+            ProbeStep(k=k, calibration=(Calibration(margin=0.05),) * len(names), figures={})
             for k in WINDOWS[: shape.windows]
         ),
         candidates=100,
@@ -84,8 +84,10 @@ def planted(prompts: int, *, noise: float = 0.05, seed: int = 0) -> Examples:
                     words=tuple(f"word{place}" for place in range(words)),
                     drawn=(*(None,) * (words - 1), bool(places[-1, 1] < 0.5)),
                     previews=(
-                        Seen(score=None, words=(None,) * words),
-                        Seen(score=float(score > 0.5), words=(*(None,) * (words - 1), 0.5)),
+                        PreviewScores(score=None, words=(None,) * words),
+                        PreviewScores(
+                            score=float(score > 0.5), words=(*(None,) * (words - 1), 0.5)
+                        ),
                     ),
                 )
             )
@@ -104,7 +106,7 @@ def planted(prompts: int, *, noise: float = 0.05, seed: int = 0) -> Examples:
     )
 
 
-def at(examples: Examples, indices: Sequence[int], window: int = 1) -> tuple[Trace, Look]:
+def at(examples: Examples, indices: Sequence[int], window: int = 1) -> tuple[Trace, PreviewScore]:
     """These candidates after one window's steps."""
     return examples.batch(indices, torch.full((len(indices),), window))
 

@@ -23,21 +23,21 @@ def probe_folder(ddim_folder: Path, tmp_path: Path) -> Path:
     """A probe of random weights whose card fits the tiny pipeline under USED."""
     from promptprobe.probe.families.family import Settings
     from promptprobe.probe.model.calibration import Calibration
-    from promptprobe.probe.model.card import Card, Ranges, Target, Window, facts_of
+    from promptprobe.probe.model.card import Card, ProbeStep, Ranges, Target, model_spec_of
     from promptprobe.probe.model.checkpoint import save_probe
-    from promptprobe.probe.model.network import Network, Shape
+    from promptprobe.probe.model.network import Network, NetworkConfig
 
     model = open_model(ddim_folder, USED)
     settings = Settings(steps=STEPS, guidance=5.0, height=32, width=32)
-    network = Network(Shape(layers=len(model.family.layers()), channels=4, dim=32, width=8))
+    network = Network(NetworkConfig(layers=len(model.family.layers()), channels=4, dim=32, width=8))
     card = Card(
         model="tiny",
-        made_with=facts_of(model.family, settings),
+        made_with=model_spec_of(model.family, settings),
         ranges=Ranges(steps=(8, 10), guidance=(5, 7.5), height=(32, 32), width=(32, 32)),
         shape=network.shape,
         weights_sha256="0" * 64,
         targets=(Target(name="brightness score", low=0.0, high=1.0, median=0.5),),
-        windows=(Window(k=2, calibration=(Calibration(margin=0.1),), figures={}),),
+        windows=(ProbeStep(k=2, calibration=(Calibration(margin=0.1),), figures={}),),
         candidates=0,
         prompts=0,
     )

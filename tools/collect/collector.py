@@ -19,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from promptprobe.probe.families.family import Family, Settings
-from promptprobe.probe.model.card import facts_of
+from promptprobe.probe.model.card import model_spec_of
 from promptprobe.probe.trace import Trace, join, record_traces
 from promptprobe.probe.training.shards import (
     Collection,
@@ -65,7 +65,7 @@ class Collector:
             model=self.model,
             targets=self.targets,
             windows=self.windows,
-            facts=facts_of(self.family, self.settings),
+            facts=model_spec_of(self.family, self.settings),
         )
 
     def shard(self, chosen: Sequence[Job]) -> tuple[dict[int, Trace], list[Row]]:

@@ -14,10 +14,15 @@ from typing import Any
 
 from promptprobe.probe.families.family import Settings
 from promptprobe.probe.model.checkpoint import load_probe
-from promptprobe.probe.training.train_probe import make_probe
-from promptprobe.probe.training.trainer import Plan
+from promptprobe.probe.training.train_probe import train_probe
+from promptprobe.probe.training.trainer import TrainConfig
 from promptprobe.tools.collect.collector import Collector, collect, held_in
-from promptprobe.tools.collect.other_settings import also_cost, open_others, rescaled, widen
+from promptprobe.tools.collect.other_settings import (
+    also_cost,
+    open_others,
+    rescaled,
+    validate_settings,
+)
 from promptprobe.tools.collect.prompts import Job, Wanted, jobs
 from promptprobe.tools.collect.reuse_runs import PastRun, Say, drawn_alike, fitting
 from promptprobe.tools.models.model import Model, open_model
@@ -32,7 +37,7 @@ WINDOWS = (1, 2, 3, 5, 8, 10)
 
 
 @dataclass(frozen=True)
-class Course:
+class ProbeTraining:
     """What is to be learned, and from what."""
 
     model: str
@@ -44,7 +49,7 @@ class Course:
     """Of each prompt."""
     windows: tuple[int, ...] = ()
     """Numbers of steps to learn from; none: `WINDOWS`, scaled to the steps of a full render."""
-    epochs: int = Plan.epochs
+    epochs: int = TrainConfig.epochs
     """Of training, at most."""
     past: Sequence[PastRun] = ()
     """Their finished pictures are not drawn again."""
@@ -54,7 +59,7 @@ class Course:
     """Settings to validate for too, one changed at a time, such as "steps=15"."""
 
 
-def learn(course: Course, out: Path, say: Say) -> dict[str, Any]:
+def learn(course: ProbeTraining, out: Path, say: Say) -> dict[str, Any]:
     """Collect what is missing in `out`, train, and write `out`/probe. Returns the card as JSON.
 
     Args:
@@ -83,14 +88,14 @@ def learn(course: Course, out: Path, say: Say) -> dict[str, Any]:
         raise ValueError(NOTHING)
     number = collect(collector, out / "shards", course.wanted, course.seeds, given=known)
     say(f"{number} candidates collected; training")
-    plan = Plan(epochs=course.epochs)
-    card = make_probe(out / "shards", out / "probe", plan, out / "training.pt", start)
+    plan = TrainConfig(epochs=course.epochs)
+    card = train_probe(out / "shards", out / "probe", plan, out / "training.pt", start)
     if others:
-        card = widen(out, others, say)
+        card = validate_settings(out, others, say)
     return card.model_dump(mode="json")
 
 
-def open_collector(course: Course, model: Model) -> Collector:
+def open_collector(course: ProbeTraining, model: Model) -> Collector:
     """The model and its judges. Raises ValueError, see `learn`."""
     settings, device = settings_of(model.generation), model.generation.device or "cpu"
     windows = course.windows or scaled(settings)
@@ -107,7 +112,7 @@ def scaled(settings: Settings) -> tuple[int, ...]:
     return rescaled(WINDOWS, 25, settings.steps)
 
 
-def cost(collector: Collector, course: Course, past: Sequence[PastRun]) -> str:
+def cost(collector: Collector, course: ProbeTraining, past: Sequence[PastRun]) -> str:
     """What the whole collection takes, by first candidates that are drawn and thrown away."""
     drawn, read = len(course.wanted) * course.seeds, sum(len(run.jobs) for run in past)
     known = [run.jobs[0] for run in past]

@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from promptprobe.probe.model.card import MOST_CHECKS, SETTINGS, Card, Check, Setting, ranges_of
 from promptprobe.probe.model.checkpoint import load_probe, save_probe
-from promptprobe.probe.training.dataset import calibrates, parts_of
+from promptprobe.probe.training.dataset import calibrates, splits_of
 from promptprobe.probe.training.shards import Row
-from promptprobe.probe.training.validate import check_setting
+from promptprobe.probe.training.validate import validate_setting
 from promptprobe.tools.collect.collector import Collector, collect, rows_in
 from promptprobe.tools.collect.prompts import Job, Wanted
 from promptprobe.tools.collect.reuse_runs import Say
@@ -121,18 +121,18 @@ def _job(row: Row) -> Job:
     return Job(wanted, row.seed)
 
 
-def widen(out: Path, others: Sequence[Other], say: Say) -> Card:
+def validate_settings(out: Path, others: Sequence[Other], say: Say) -> Card:
     """Draw with every other setting, measure `out`/probe there, and write its card with the ranges
     in which it holds. The card comes back."""
     probe, rows = load_probe(out / "probe"), rows_in(out / "shards")
-    groups = [[_job(rows[i]) for i in group] for group in parts_of(rows).calibration]
+    groups = [[_job(rows[i]) for i in group] for group in splits_of(rows).calibration]
     drawn = {job.key for group in groups for job in group}
     checks: list[Check] = []
     for other in others:
         folder = out / "also" / other.folder
         say(f"drawing {len(drawn)} candidates with {other.title}")
         collect(other.collector, folder, (), 0, given=groups)
-        checks.append(check_setting(probe, folder, drawn, other.setting, other.value))
+        checks.append(validate_setting(probe, folder, drawn, other.setting, other.value))
     ranges = ranges_of(probe.card.made_with, checks)
     card = probe.card.model_copy(update={"ranges": ranges, "checks": tuple(checks)})
     return save_probe(out / "probe", probe.network, card)

@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from promptprobe.probe.model.card import Card, ProbeError, check, facts_of
+from promptprobe.probe.model.card import Card, ProbeError, check, model_spec_of
 from promptprobe.probe.model.checkpoint import CARD, MOST_BYTES, WEIGHTS, load_probe
 from promptprobe.tools.models.model import DEFAULTS, is_folder, open_model
 from promptprobe.tools.models.quiet import quiet_loading
@@ -102,7 +102,7 @@ def verify_probe(folder: Path, model: str | None = None, generation: Generation 
     card = load_probe(folder).card
     if model is not None:
         opened = open_model(model, generation)
-        check(card, facts_of(opened.family, settings_of(opened.generation)))
+        check(card, model_spec_of(opened.family, settings_of(opened.generation)))
     return card
 
 

@@ -20,7 +20,7 @@ from promptprobe.tools.records import Candidate, Word
 
 if TYPE_CHECKING:
     from promptprobe.probe.trace import Trace
-    from promptprobe.tools.predictions import Foretold
+    from promptprobe.tools.predictions import Preview
 
 Maps = Float[np.ndarray, "word row col"]
 
@@ -52,7 +52,7 @@ def save_heatmaps(
     folder: Path,
     candidates: Sequence[Candidate],
     trace: Trace,
-    views: Sequence[Foretold],
+    views: Sequence[Preview],
     words: Sequence[Sequence[Word]],
     after: str,
 ) -> list[Path]:
@@ -67,7 +67,7 @@ def save_heatmaps(
 
 
 def draw(
-    candidate: Candidate, view: Foretold, words: Sequence[Word], maps: Maps, after: str
+    candidate: Candidate, view: Preview, words: Sequence[Word], maps: Maps, after: str
 ) -> Image.Image:
     """The preview and a tile a word; they wrap into rows of about equal length."""
     size = _tile_size(view.preview.size)
@@ -140,7 +140,7 @@ def _tile_size(size: Box) -> Box:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _header(pen: ImageDraw.ImageDraw, candidate: Candidate, view: Foretold, width: int) -> int:
+def _header(pen: ImageDraw.ImageDraw, candidate: Candidate, view: Preview, width: int) -> int:
     """What is foretold, and of what; returns where the tiles may begin."""
     prediction = view.prediction
     title = f"{foretold(prediction) if prediction else 'no prediction'}, seed {candidate.seed}"

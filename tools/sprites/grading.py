@@ -11,7 +11,7 @@ import numpy as np
 
 from promptprobe.tools.records import Score, Verdict
 from promptprobe.tools.sprites.draw import Placed
-from promptprobe.tools.sprites.language import Asking, askings, read
+from promptprobe.tools.sprites.language import Requirement, read, requirements_of
 from promptprobe.tools.sprites.world import Scene, Thing
 
 CLEARLY = 4.0
@@ -28,7 +28,7 @@ def grade(
     reading = read(brief)
     if reading.scene is None:
         return [Score(reason=f"this brief has no scene to check: {reading.problem}")] * len(images)
-    asked = askings(brief)
+    asked = requirements_of(brief)
     return [
         compare(reading.scene, found).model_copy(
             update={"words": verdicts(reading.scene, asked, found)}
@@ -37,7 +37,9 @@ def grade(
     ]
 
 
-def verdicts(scene: Scene, asked: Sequence[Asking], found: Sequence[Placed]) -> tuple[Verdict, ...]:
+def verdicts(
+    scene: Scene, asked: Sequence[Requirement], found: Sequence[Placed]
+) -> tuple[Verdict, ...]:
     """Of each word that asks for something. All are ok exactly where the picture is correct."""
     things = {thing.noun: thing for thing in scene.things}
     said = []

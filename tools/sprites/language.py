@@ -270,7 +270,7 @@ Role = Literal["noun", "colour", "count", "relation"]
 
 
 @dataclass(frozen=True)
-class Asking:
+class Requirement:
     """A word of a text and what it asks for."""
 
     word: str
@@ -280,20 +280,20 @@ class Asking:
     """Whose colour or number it is; empty of a relation, which is of both."""
 
 
-def askings(text: str) -> list[Asking]:
+def requirements_of(text: str) -> list[Requirement]:
     """The words of a text that ask for something, in their order; those that fill are left out."""
     found = tokens(text)
     nouns = [value[0] for _, (role, value) in found if role == "noun"]
-    asked: list[Asking] = []
+    asked: list[Requirement] = []
     seen, after = 0, False
     for phrase, (role, _) in found:
         words = phrase.split()
         if role in ("relation", "trailing"):
-            asked += [Asking(word, "relation", "") for word in words]
+            asked += [Requirement(word, "relation", "") for word in words]
         elif role in get_args(Role):
             back = role == "colour" and after and seen > 0  # "a cat in red"
             noun = nouns[min(seen - back, len(nouns) - 1)] if nouns else ""
-            asked += [Asking(word, cast(Role, role), noun) for word in words]
+            asked += [Requirement(word, cast(Role, role), noun) for word in words]
             seen += role == "noun"
         after = role == "after"
     return asked

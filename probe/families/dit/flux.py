@@ -18,7 +18,7 @@ from promptprobe.probe.families.attention import blocks, normed, rotated
 from promptprobe.probe.families.dit.packed import Packed
 from promptprobe.probe.families.family import Conditioning, Latents, Settings
 from promptprobe.probe.families.self_check import Given, Reference
-from promptprobe.probe.families.token_alignment import conditioned, locate
+from promptprobe.probe.families.token_alignment import align_words, conditioned
 
 TOKENS = 512
 """Of T5, as many as the official pipeline reads."""
@@ -70,7 +70,7 @@ class Flux(Packed):
             guidance = torch.full([len(rows)], settings.guidance, device=self.device)
         return conditioned(
             rows,
-            [locate(tokenizer, text, last=TOKENS - 1, length=TOKENS) for text in texts],
+            [align_words(tokenizer, text, last=TOKENS - 1, length=TOKENS) for text in texts],
             {
                 "encoder_hidden_states": rows,
                 "pooled_projections": pooled,

@@ -20,7 +20,7 @@ from promptprobe.probe.families.attention import cross_attention, cross_attentio
 from promptprobe.probe.families.family import Conditioning, Latents, Settings
 from promptprobe.probe.families.pipeline import PipelineFamily
 from promptprobe.probe.families.self_check import Given, Reference
-from promptprobe.probe.families.token_alignment import conditioned, locate
+from promptprobe.probe.families.token_alignment import align_words, conditioned
 
 TOKENS = 300
 """As many as the official pipeline reads."""
@@ -52,7 +52,8 @@ class PixArtSigma(PipelineFamily):
         )
         texts = self.pipeline._text_preprocessing(list(prompts), clean_caption=CLEANED)
         located = [
-            locate(self.pipeline.tokenizer, text, last=TOKENS - 1, length=TOKENS) for text in texts
+            align_words(self.pipeline.tokenizer, text, last=TOKENS - 1, length=TOKENS)
+            for text in texts
         ]
         told = rows
         if guided:

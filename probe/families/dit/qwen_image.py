@@ -19,7 +19,7 @@ from promptprobe.probe.families.attention import blocks, normed, rotated
 from promptprobe.probe.families.dit.packed import Packed, packed, unpacked
 from promptprobe.probe.families.family import Conditioning, Latents, Settings
 from promptprobe.probe.families.self_check import Given, Reference
-from promptprobe.probe.families.token_alignment import Located, conditioned, locate
+from promptprobe.probe.families.token_alignment import AlignedWords, align_words, conditioned
 
 TOKENS = 512
 """As many as the official pipeline keeps, the template's last ones included."""
@@ -65,9 +65,9 @@ class QwenImage(Packed):
             "img_shapes": [[(1, high // 2, wide // 2)]] * len(rows),
         }
 
-    def _located(self, prompt: str, length: int) -> Located:
+    def _located(self, prompt: str, length: int) -> AlignedWords:
         before, after = self.pipeline.prompt_template_encode.split("{}")
-        return locate(
+        return align_words(
             self.pipeline.tokenizer,
             before + prompt + after,
             last=TOKENS,

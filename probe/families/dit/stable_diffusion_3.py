@@ -20,7 +20,12 @@ from promptprobe.probe.families.family import Conditioning, Latents, Settings
 from promptprobe.probe.families.pipeline import PipelineFamily
 from promptprobe.probe.families.schedulers import flow_shift
 from promptprobe.probe.families.self_check import Given, Reference
-from promptprobe.probe.families.token_alignment import Located, behind, conditioned, locate
+from promptprobe.probe.families.token_alignment import (
+    AlignedWords,
+    align_words,
+    behind,
+    conditioned,
+)
 
 TOKENS = 256
 """Of T5, as many as the official pipeline reads."""
@@ -62,12 +67,12 @@ class StableDiffusion3(PipelineFamily):
             {"encoder_hidden_states": told, "pooled_projections": pooled},
         )
 
-    def _located(self, prompt: str) -> Located:
+    def _located(self, prompt: str) -> AlignedWords:
         most = self.pipeline.tokenizer_max_length
-        clip = locate(self.pipeline.tokenizer, prompt, last=most - 1, length=most)
+        clip = align_words(self.pipeline.tokenizer, prompt, last=most - 1, length=most)
         if self.pipeline.text_encoder_3 is None:
-            return behind(clip, Located((), clip.cut, tuple(range(TOKENS))), most)
-        t5 = locate(self.pipeline.tokenizer_3, prompt, last=TOKENS - 1, length=TOKENS)
+            return behind(clip, AlignedWords((), clip.cut, tuple(range(TOKENS))), most)
+        t5 = align_words(self.pipeline.tokenizer_3, prompt, last=TOKENS - 1, length=TOKENS)
         return behind(clip, t5, most)
 
     def _evaluate(self, latents: Latents, timestep: Tensor, told: Mapping[str, Any]) -> Latents:

@@ -26,7 +26,7 @@ from promptprobe.probe.families.family import Conditioning, Latents, Settings
 from promptprobe.probe.families.pipeline import PipelineFamily
 from promptprobe.probe.families.schedulers import flow_shift
 from promptprobe.probe.families.self_check import Given, Reference
-from promptprobe.probe.families.token_alignment import Located, conditioned, locate
+from promptprobe.probe.families.token_alignment import AlignedWords, align_words, conditioned
 
 TOKENS = 512
 """As many as the official pipeline reads, template included."""
@@ -70,7 +70,7 @@ class ZImage(PipelineFamily):
         located = [self._located(prompt, padded.shape[1]) for prompt in prompts]
         return conditioned(padded, located, {"cap_feats": rows + unconditional})
 
-    def _located(self, prompt: str, length: int) -> Located:
+    def _located(self, prompt: str, length: int) -> AlignedWords:
         def templated(content: str) -> str:
             text: str = self.pipeline.tokenizer.apply_chat_template(
                 [{"role": "user", "content": content}],
@@ -81,7 +81,7 @@ class ZImage(PipelineFamily):
             return text
 
         start = len(templated("\x00").split("\x00")[0])
-        return locate(
+        return align_words(
             self.pipeline.tokenizer,
             templated(prompt),
             last=TOKENS,

@@ -19,7 +19,7 @@ from promptprobe.probe.families.attention import cross_attention, cross_attentio
 from promptprobe.probe.families.family import Conditioning, Latents, Settings
 from promptprobe.probe.families.pipeline import PipelineFamily
 from promptprobe.probe.families.self_check import Given, Reference
-from promptprobe.probe.families.token_alignment import Located, conditioned, locate
+from promptprobe.probe.families.token_alignment import AlignedWords, align_words, conditioned
 
 
 class StableDiffusion(PipelineFamily):
@@ -50,7 +50,7 @@ class StableDiffusion(PipelineFamily):
         prediction: Tensor = self.denoiser(latents, timestep, **told, return_dict=False)[0]
         return prediction
 
-    def _located(self, prompts: Sequence[str]) -> list[Located]:
+    def _located(self, prompts: Sequence[str]) -> list[AlignedWords]:
         tokenizer = self.pipeline.tokenizer
         return clip_words(tokenizer, self.pipeline.maybe_convert_prompt(list(prompts), tokenizer))
 
@@ -80,7 +80,7 @@ class StableDiffusion(PipelineFamily):
                 )
 
 
-def clip_words(tokenizer: Any, texts: Sequence[str]) -> list[Located]:
+def clip_words(tokenizer: Any, texts: Sequence[str]) -> list[AlignedWords]:
     """Words among CLIP's tokens: a start, the text, an end, and ends again as padding."""
     most = tokenizer.model_max_length
-    return [locate(tokenizer, text, last=most - 1, length=most) for text in texts]
+    return [align_words(tokenizer, text, last=most - 1, length=most) for text in texts]

@@ -15,7 +15,7 @@ from PIL import Image
 from promptprobe import Budget, Generation, optimize_prompt
 from promptprobe.__main__ import main
 from promptprobe.agent import run_folder
-from promptprobe.agent.export.pairs import FOLDER, Run, told_apart
+from promptprobe.agent.export.pairs import FOLDER, FinishedRun, told_apart
 from promptprobe.agent.ledger import Ledger, ProbedLine
 from promptprobe.agent.result import read_result
 from promptprobe.agent.run_folder import RunSettings
@@ -163,25 +163,25 @@ def test_a_candidate_goes_on_from_its_latents_while_they_are_there(tmp_path: Pat
     run_dir = probed(start(tmp_path), 0.2, 0.9, 0.5)
     low, high = (Candidate(prompt="a red cat", seed=seed) for seed in (0, 1))
     (run_dir / high.key).write_text(high.key)
-    run, tools = Run(run_dir), ScriptedTools(tmp_path / "log")
+    run, tools = FinishedRun(run_dir), ScriptedTools(tmp_path / "log")
     [found] = run.render(tools)
     assert [one.nfe for one in found] == [40, 50]
     assert tools.log.read_text().split() == ["render", high.key, "render", low.key]
     assert run.nfe(run.choices[0]) == 3 * 10 + 40 + 50
-    assert list(Run(run_dir).render(tools)) == []
+    assert list(FinishedRun(run_dir).render(tools)) == []
 
 
 def test_a_scorer_that_failed_is_asked_again(tmp_path: Path) -> None:
     run_dir = probed(start(tmp_path), 0.2, 0.9)
-    run, log = Run(run_dir), tmp_path / "log"
+    run, log = FinishedRun(run_dir), tmp_path / "log"
     list(run.render(ScriptedTools(log)))
     failed = run.judge(ScriptedTools(log, scorer_fails=True))
     assert {score.reason for score in failed} == {"the scorer is out of order"}
     two = [trial.candidate for trial in run.choices[0]]
     assert [run.score(candidate) for candidate in two] == [None, None]
-    scores = [score.value for score in Run(run_dir).judge(ScriptedTools(log))]
+    scores = [score.value for score in FinishedRun(run_dir).judge(ScriptedTools(log))]
     assert None not in scores
-    assert [Run(run_dir).score(candidate) for candidate in two] == scores
+    assert [FinishedRun(run_dir).score(candidate) for candidate in two] == scores
 
 
 # What is refused

@@ -7,7 +7,7 @@ import pytest
 from promptprobe.evals.fidelity.diagnosis import diagnosis, doubt, prior, verdicts
 from promptprobe.evals.sampling import Brief, held_out
 from promptprobe.tools.records import Score, Verdict
-from promptprobe.tools.sprites.language import askings
+from promptprobe.tools.sprites.language import requirements_of
 
 
 def judged(brief: Brief, missing: set[str]) -> Score:
@@ -16,14 +16,14 @@ def judged(brief: Brief, missing: set[str]) -> Score:
         value=1.0,
         words=tuple(
             Verdict(word=asking.word, ok=asking.word not in missing, chance=1.0)
-            for asking in askings(brief.text)
+            for asking in requirements_of(brief.text)
         ),
     )
 
 
 def test_who_knows_the_missing_words_has_an_auc_of_one_and_a_prior_knows_kinds_only():
     briefs = held_out(20, "test", "plain")
-    nouns = [[a.word for a in askings(brief.text) if a.role == "noun"] for brief in briefs]
+    nouns = [[a.word for a in requirements_of(brief.text) if a.role == "noun"] for brief in briefs]
     scores = [[judged(b, {n[0]}), judged(b, set())] for b, n in zip(briefs, nouns, strict=True)]
     words = [("photo", *(v.word for v in score.words)) for row in scores for score in row]
     truth = verdicts(briefs, scores, words)

@@ -13,11 +13,11 @@ import pytest
 
 from promptprobe.evals import cli
 from promptprobe.evals.overhead import overhead, rival_capture, synthetic_models, thresholds, timing
-from promptprobe.evals.overhead.synthetic_models import SHAPES, Plan, Shape
+from promptprobe.evals.overhead.synthetic_models import SHAPES, MeasurePlan, SyntheticModel
 
 PARAMETERS = {"sd15": 859_520_964, "sdxl": 2_567_463_684, "flux": 11_901_408_320}
 """Of the real denoisers, as published."""
-PLAN = Plan(32, 64, 2, steps=4, k=2, rounds=2, full=True, dtype="float32")
+PLAN = MeasurePlan(32, 64, 2, steps=4, k=2, rounds=2, full=True, dtype="float32")
 WAYS = ("ours", rival_capture.COMPARABLE, rival_capture.DEFAULT)
 needs_rival = pytest.mark.skipif(not rival_capture.installed(), reason=rival_capture.ABSENT)
 
@@ -34,13 +34,13 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def tiny(ddim_folder) -> dict[str, Shape]:
+def tiny(ddim_folder) -> dict[str, SyntheticModel]:
     def make(full: bool) -> Any:
         from diffusers import StableDiffusionPipeline
 
         return StableDiffusionPipeline.from_pretrained(ddim_folder)
 
-    made = Shape(
+    made = SyntheticModel(
         "tiny", "StableDiffusionPipeline", make, "nothing",
         guidance=3.0, cpu=PLAN, cuda=PLAN, prompts=("a red cat", "a blue car"),
     )  # fmt: skip
@@ -116,7 +116,7 @@ def test_a_bar_without_memory_or_with_other_layers_is_open():
     case = {"batch": 2, "pixels": 8, "ours": ours, "rival_comparable": {"layers": 1}}
     shape = {"layers": 2, "cases": dict.fromkeys(("one", "larger", "batch"), case)}
     shape["cnn"] = {"of_step": {"value": 0.01, "low": 0.01, "high": 0.01}}
-    found = thresholds.bars({"flux": shape}, "cpu")
+    found = thresholds.thresholds_of({"flux": shape}, "cpu")
     assert [bar["met"] for bar in found] == [True, None, None, True, True, True]
     assert found[2]["why"] == "the rival captures 1 layers, we 2"
 

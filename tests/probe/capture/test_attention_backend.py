@@ -14,7 +14,7 @@ from diffusers.models.attention_dispatch import (
 )
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
-from promptprobe.probe.capture.attention_backend import is_compiled, native_attention
+from promptprobe.probe.capture.attention_backend import is_compiled, torch_attention
 from promptprobe.probe.capture.capture import CaptureError
 from promptprobe.probe.trace import record_trace
 from tests.probe.pipelines import PROMPTS, SEEDS, SETTINGS, family_of, fit, full
@@ -125,7 +125,7 @@ def test_after_an_error_the_users_choice_is_back(ddim_pipeline: Any) -> None:
     before = processors(ddim_pipeline.unet)
 
     def fail() -> None:
-        with native_attention(layers.values(), compiled=False):
+        with torch_attention(layers.values(), compiled=False):
             assert processors(ddim_pipeline.unet) != before
             raise RuntimeError("on purpose")
 

@@ -15,7 +15,7 @@ from promptprobe.probe.families import FAMILIES
 from promptprobe.probe.families.family import Family, Settings
 from promptprobe.probe.families.schedulers import FLOW
 from promptprobe.probe.families.unet.stable_diffusion import StableDiffusion
-from promptprobe.probe.model.card import ProbeError, facts_of
+from promptprobe.probe.model.card import ProbeError, model_spec_of
 from promptprobe.probe.trace import record_trace
 from tests import tiny
 from tests.probe.pipelines import (
@@ -200,7 +200,7 @@ def test_an_offloaded_pipeline_is_probed_where_it_runs(
     if way == "by parts":
         assert all(weight.is_meta for weight in denoiser(family).parameters())
         with pytest.raises(ProbeError, match="offloaded part by part"):
-            facts_of(family, settings)
+            model_spec_of(family, settings)
 
 
 def test_an_adapter_in_the_attention_is_seen(tiny_pipeline: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from promptprobe.probe.families.family import Settings
-from promptprobe.probe.families.token_alignment import Located, behind, locate
+from promptprobe.probe.families.token_alignment import AlignedWords, align_words, behind
 from tests.probe.pipelines import family_of
 from tests.tiny.encoders import TOKEN_LIMIT, clip_tokenizer, t5_tokenizer
 
@@ -107,18 +107,18 @@ def test_the_last_word_that_fits_is_kept(ddim_pipeline: Any) -> None:
 )
 def test_unusual_text_has_its_words_found(text: str, words: list[str]) -> None:
     tokenizer = clip_tokenizer()
-    found = locate(tokenizer, text, last=400, length=400)
+    found = align_words(tokenizer, text, last=400, length=400)
     assert [span.word for span in found.words] == words
 
 
 def test_two_encoders_of_one_prompt_share_its_words() -> None:
-    clip = locate(clip_tokenizer(), "a red cat umbrella", last=5, length=6)
-    t5 = locate(t5_tokenizer(), "a red cat umbrella", last=30, length=31)
+    clip = align_words(clip_tokenizer(), "a red cat umbrella", last=5, length=6)
+    t5 = align_words(t5_tokenizer(), "a red cat umbrella", last=30, length=31)
     both = behind(clip, t5, 6)
     assert [span.word for span in both.words] == ["red", "cat", "umbrella"]
     assert both.words[0].tokens == (clip.words[0].tokens[0], 6 + t5.words[0].tokens[0])
     assert both.words[2].tokens == tuple(6 + at for at in t5.words[2].tokens)
     assert both.cut == ()
-    without = behind(clip, Located((), clip.cut, ()), 6)
+    without = behind(clip, AlignedWords((), clip.cut, ()), 6)
     assert without.words == clip.words
     assert without.cut == ("umbrella",)

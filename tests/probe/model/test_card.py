@@ -15,13 +15,13 @@ from safetensors.torch import load_file, save
 
 from promptprobe.probe.families.family import Settings
 from promptprobe.probe.families.unet.stable_diffusion import StableDiffusion
-from promptprobe.probe.model.card import Facts, ProbeError, check, facts_of, ranges_of
+from promptprobe.probe.model.card import ModelSpec, ProbeError, check, model_spec_of, ranges_of
 from promptprobe.probe.model.checkpoint import Probe, load_probe, save_probe
-from promptprobe.probe.model.network import Network, Shape
+from promptprobe.probe.model.network import Network, NetworkConfig
 from promptprobe.probe.trace import record_trace
 from tests.probe.planted import FACTS, TARGETS, WINDOWS, a_card, at, planted
 
-SHAPE = Shape(layers=2, channels=2, dim=8, windows=2, targets=2, width=8)
+SHAPE = NetworkConfig(layers=2, channels=2, dim=8, windows=2, targets=2, width=8)
 OTHER: dict[str, Any] = {
     "scheduler": "PNDMScheduler",
     "prediction_type": "epsilon",
@@ -198,7 +198,7 @@ def test_the_facts_it_was_made_for_pass() -> None:
     check(a_card(SHAPE), FACTS)
 
 
-@pytest.mark.parametrize("name", list(Facts.model_fields))
+@pytest.mark.parametrize("name", list(ModelSpec.model_fields))
 def test_any_other_fact_is_refused_with_the_two_values(name: str) -> None:
     with pytest.raises(ProbeError) as caught:
         check(a_card(SHAPE), FACTS.model_copy(update={name: OTHER[name]}))
@@ -224,13 +224,13 @@ def test_a_trace_that_is_not_finite_is_refused(folder: Path) -> None:
 def test_facts_of_a_model_tell_its_weights_and_settings_apart(ddim_pipeline: Any) -> None:
     family = StableDiffusion(ddim_pipeline)
     settings = Settings(steps=4, guidance=3.0, height=32, width=32)
-    facts = facts_of(family, settings)
-    assert facts == facts_of(family, settings)
+    facts = model_spec_of(family, settings)
+    assert facts == model_spec_of(family, settings)
     assert (facts.scheduler, facts.prediction_type) == ("DDIMScheduler", "v_prediction")
     assert len(facts.timesteps) == 4
     with torch.no_grad():
         next(iter(family.layers().values())).get_parameter("to_q.weight").add_(1e-3)
-    changed = facts_of(family, settings)
+    changed = model_spec_of(family, settings)
     assert changed.weights != facts.weights
     assert changed.model_copy(update={"weights": facts.weights}) == facts
 
@@ -241,7 +241,7 @@ def test_a_probe_of_a_real_pipeline_s_shape_reads_its_trace(
     family = StableDiffusion(ddim_pipeline)
     settings = Settings(steps=4, guidance=3.0, height=32, width=32)
     trace, _ = record_trace(family, ["a red cat", "a dog"], [1, 2], settings, 2)
-    shape = Shape(layers=trace.maps.shape[2], channels=4, dim=32, width=8)
+    shape = NetworkConfig(layers=trace.maps.shape[2], channels=4, dim=32, width=8)
     save_probe(tmp_path, Network(shape), a_card(shape))
     red_cat, dog = load_probe(tmp_path).predict(trace, 2)
     assert (len(red_cat.words), len(dog.words)) == (2, 1)

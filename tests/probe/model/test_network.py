@@ -7,10 +7,16 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from promptprobe.probe.model.network import Look, Network, Output, Shape, unseen
+from promptprobe.probe.model.network import (
+    Network,
+    NetworkConfig,
+    Output,
+    PreviewScore,
+    no_preview_score,
+)
 from promptprobe.probe.trace import Trace
 
-SHAPE = Shape(layers=4, channels=4, dim=16, windows=2, targets=2, width=8)
+SHAPE = NetworkConfig(layers=4, channels=4, dim=16, windows=2, targets=2, width=8)
 
 
 def a_trace(counts: list[int], *, size: int = 16) -> Trace:
@@ -30,9 +36,11 @@ def a_trace(counts: list[int], *, size: int = 16) -> Trace:
     )
 
 
-def ask(network: Network, trace: Trace, look: Look | None = None, window: int = 0) -> Output:
+def ask(
+    network: Network, trace: Trace, look: PreviewScore | None = None, window: int = 0
+) -> Output:
     """What it says after a window's steps; nobody looked, unless told."""
-    return network(trace, look or unseen(trace), torch.full((len(trace.mask),), window))
+    return network(trace, look or no_preview_score(trace), torch.full((len(trace.mask),), window))
 
 
 @pytest.fixture
@@ -91,7 +99,7 @@ def test_where_a_word_looks_matters_not_only_how_much(network: Network) -> None:
 
 def test_what_a_judge_sees_matters_as_a_whole_and_word_by_word(network: Network) -> None:
     trace = a_trace([2, 2])
-    nothing = unseen(trace)
+    nothing = no_preview_score(trace)
     whole = nothing._replace(score=torch.tensor([0.2, 0.9]))
     by_word = nothing._replace(words=torch.tensor([[0.1, 0.9], [torch.nan, torch.nan]]))
     plain = ask(network, trace)
@@ -108,7 +116,7 @@ def test_the_number_of_steps_matters(network: Network) -> None:
 
 def test_candidates_after_different_steps_share_a_batch(network: Network) -> None:
     trace = a_trace([2, 2])
-    mixed = network(trace, unseen(trace), torch.tensor([0, 1])).logit
+    mixed = network(trace, no_preview_score(trace), torch.tensor([0, 1])).logit
     torch.testing.assert_close(mixed[0], ask(network, trace).logit[0])
     torch.testing.assert_close(mixed[1], ask(network, trace, window=1).logit[1])
 
@@ -131,12 +139,12 @@ def test_the_raw_interval_lies_around_the_score(network: Network) -> None:
 
 @pytest.mark.parametrize(("layers", "dim"), [(14, 128), (32, 768), (32, 1024)])
 def test_it_has_less_than_a_million_weights(layers: int, dim: int) -> None:
-    made = Network(Shape(layers=layers, channels=4, dim=dim))
+    made = Network(NetworkConfig(layers=layers, channels=4, dim=dim))
     assert sum(parameter.numel() for parameter in made.parameters()) < 1_000_000
 
 
 def test_a_trace_of_another_model_is_refused_with_both_numbers() -> None:
-    other = Network(Shape(layers=6, channels=4, dim=16, width=8))
+    other = Network(NetworkConfig(layers=6, channels=4, dim=16, width=8))
     with pytest.raises(ValueError, match="reads 6 attention maps a word, and the trace has 4"):
         ask(other, a_trace([2]))
 

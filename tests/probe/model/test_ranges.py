@@ -9,21 +9,21 @@ import pytest
 from promptprobe.probe.model.card import (
     SETTINGS,
     Check,
-    Facts,
+    ModelSpec,
     ProbeError,
     Ranges,
     Setting,
     check,
     ranges_of,
 )
-from promptprobe.probe.model.network import Shape
+from promptprobe.probe.model.network import NetworkConfig
 from tests.probe.planted import FACTS, a_card
 
-SHAPE = Shape(layers=2, channels=2, dim=8, windows=2, targets=2, width=8)
+SHAPE = NetworkConfig(layers=2, channels=2, dim=8, windows=2, targets=2, width=8)
 WIDE = Ranges(steps=(15, 50), guidance=(1.0, 5.0), height=(48, 96), width=(64, 96))
 
 
-def even(steps: int, extra: int = 0) -> Facts:
+def even(steps: int, extra: int = 0) -> ModelSpec:
     """As FACTS, in other steps; extra evaluations stand where the first step does."""
     path = (999.0,) * extra + tuple(999 - 1000 / steps * step for step in range(steps))
     return FACTS.model_copy(update={"steps": steps, "timesteps": path})

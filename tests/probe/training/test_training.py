@@ -16,7 +16,7 @@ from promptprobe.probe.model.card import check
 from promptprobe.probe.model.checkpoint import Probe, load_probe
 from promptprobe.probe.model.network import Network, Output
 from promptprobe.probe.training.dataset import (
-    School,
+    Dataset,
     groups_of,
     pairwise_accuracy,
     places,
@@ -25,32 +25,32 @@ from promptprobe.probe.training.dataset import (
 )
 from promptprobe.probe.training.losses import loss
 from promptprobe.probe.training.shards import Examples, open_collection, write_shard
-from promptprobe.probe.training.train_probe import calibrated, examine, make_probe
-from promptprobe.probe.training.trainer import Plan, fit
-from promptprobe.probe.training.warm_start import Start
+from promptprobe.probe.training.train_probe import calibrated, examine, train_probe
+from promptprobe.probe.training.trainer import TrainConfig, fit
+from promptprobe.probe.training.warm_start import WarmStart
 from tests.probe.planted import COLLECTION, FACTS, SEEDS, TARGETS, WINDOWS, a_card, at, planted
 
-PLAN = Plan(epochs=6, lr=8e-3, ema=0.9, width=8)
+PLAN = TrainConfig(epochs=6, lr=8e-3, ema=0.9, width=8)
 
 
-def school_of(examples: Examples) -> School:
+def school_of(examples: Examples) -> Dataset:
     train = split(examples, TARGETS[0]).train
-    return School(examples, tuple(scale(examples, train, name) for name in TARGETS))
+    return Dataset(examples, tuple(scale(examples, train, name) for name in TARGETS))
 
 
 @pytest.fixture(scope="module")
-def school() -> School:
+def school() -> Dataset:
     return school_of(planted(150))
 
 
 @pytest.fixture(scope="module")
-def network(school: School) -> Network:
+def network(school: Dataset) -> Network:
     return fit(school, split(school.examples, TARGETS[0]), PLAN)
 
 
 @pytest.mark.parametrize("window", [0, 1])
 def test_seeds_of_a_prompt_are_ranked_by_where_its_noun_looks(
-    school: School, network: Network, window: int
+    school: Dataset, network: Network, window: int
 ) -> None:
     fresh = replace(school, examples=planted(30, seed=1))
     everything = range(len(fresh.examples))
@@ -62,7 +62,7 @@ def test_seeds_of_a_prompt_are_ranked_by_where_its_noun_looks(
 
 
 def test_a_noun_that_will_not_be_drawn_is_told_from_one_that_will(
-    school: School, network: Network
+    school: Dataset, network: Network
 ) -> None:
     fresh = replace(school, examples=planted(30, seed=1))
     everything = range(len(fresh.examples))
@@ -73,7 +73,7 @@ def test_a_noun_that_will_not_be_drawn_is_told_from_one_that_will(
 
 
 def test_the_calibrated_interval_holds_nine_of_ten_fresh_candidates(
-    school: School, network: Network
+    school: Dataset, network: Network
 ) -> None:
     parts = split(school.examples, TARGETS[0])
     [_, window] = examine(network, school, parts, COLLECTION)
@@ -88,30 +88,30 @@ def test_the_calibrated_interval_holds_nine_of_ten_fresh_candidates(
     assert window.figures[TARGETS[0]]["within_pairwise_preview"] > 0.6
 
 
-def test_the_same_seed_trains_the_same_network(school: School) -> None:
+def test_the_same_seed_trains_the_same_network(school: Dataset) -> None:
     parts, short = split(school.examples, TARGETS[0]), replace(PLAN, epochs=1)
     one, two = (fit(school, parts, short).state_dict() for _ in range(2))
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_a_training_that_was_killed_ends_as_one_that_was_not(
-    school: School, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    school: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from promptprobe.probe.training.trainer import _Course
+    from promptprobe.probe.training.trainer import _Trainer
 
     parts, short = split(school.examples, TARGETS[0]), replace(PLAN, epochs=3)
     whole = fit(school, parts, short).state_dict()
-    epoch = _Course.epoch
+    epoch = _Trainer.epoch
 
-    def dies(course: _Course) -> None:
+    def dies(course: _Trainer) -> None:
         if course.done == 2:
             raise KeyboardInterrupt
         epoch(course)
 
-    monkeypatch.setattr(_Course, "epoch", dies)
+    monkeypatch.setattr(_Trainer, "epoch", dies)
     with pytest.raises(KeyboardInterrupt):
         fit(school, parts, short, tmp_path / "training.pt")
-    monkeypatch.setattr(_Course, "epoch", epoch)
+    monkeypatch.setattr(_Trainer, "epoch", epoch)
     resumed = fit(school, parts, short, tmp_path / "training.pt").state_dict()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
@@ -134,7 +134,7 @@ def test_training_leaves_the_random_numbers_of_others_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_prompt_s_seeds_stay_together(school: School) -> None:
+def test_a_prompt_s_seeds_stay_together(school: Dataset) -> None:
     groups = groups_of(school.examples.rows)
     assert {len(group) for group in groups} == {SEEDS}
     assert sorted(chain(*groups)) == list(range(len(school.examples)))
@@ -218,7 +218,7 @@ def test_shards_become_a_probe_folder_with_an_honest_card(tmp_path: Path) -> Non
     traces = {k: at(examples, everything, place)[0] for place, k in enumerate(WINDOWS)}
     write_shard(tmp_path / "shards/0.safetensors", traces, examples.rows)
 
-    card = make_probe(tmp_path / "shards", tmp_path / "probe", replace(PLAN, epochs=1))
+    card = train_probe(tmp_path / "shards", tmp_path / "probe", replace(PLAN, epochs=1))
 
     probe = load_probe(tmp_path / "probe")
     assert probe.card == card
@@ -241,7 +241,7 @@ def test_scores_are_as_sure_as_they_are_right() -> None:
 
 
 def test_the_scores_of_a_window_are_rescaled_and_its_ranks_stay(
-    school: School, network: Network
+    school: Dataset, network: Network
 ) -> None:
     chosen = list(chain(*split(school.examples, TARGETS[0]).selection))
     said, scores = school.predict(network, chosen, 1), school.scores(chosen)
@@ -254,12 +254,12 @@ def test_the_scores_of_a_window_are_rescaled_and_its_ranks_stay(
         assert errors[1] < errors[0]
 
 
-def test_a_start_hands_over_what_means_the_same(school: School, network: Network) -> None:
+def test_a_start_hands_over_what_means_the_same(school: Dataset, network: Network) -> None:
     card = a_card(network.shape)
     known = Probe(network, card)
     fresh = Network(network.shape.model_copy(update={"windows": 3, "targets": 2}))
     own = copy.deepcopy(fresh.state_dict())
-    Start(known, (1, 4, 5), ("a new score", TARGETS[0])).into(fresh)
+    WarmStart(known, (1, 4, 5), ("a new score", TARGETS[0])).into(fresh)
     assert torch.equal(fresh.window.weight, network.window.weight[[0, 1, 1]])
     new, old = fresh.state_dict(), network.state_dict()
     assert torch.equal(new["score.3.weight"][1], old["score.3.weight"][0])
@@ -267,12 +267,14 @@ def test_a_start_hands_over_what_means_the_same(school: School, network: Network
     assert torch.equal(new["spread.3.bias"][[1, 3]], old["spread.3.bias"][[0, 2]])
     assert torch.equal(fresh.stem.weight, network.stem.weight)
     with pytest.raises(ValueError, match="has width 8, and the training 16: start from"):
-        Start(known, (5,), TARGETS).into(Network(network.shape.model_copy(update={"width": 16})))
+        WarmStart(known, (5,), TARGETS).into(
+            Network(network.shape.model_copy(update={"width": 16}))
+        )
 
 
-def test_training_begins_where_its_start_ended(school: School, network: Network) -> None:
+def test_training_begins_where_its_start_ended(school: Dataset, network: Network) -> None:
     parts = split(school.examples, TARGETS[0])
-    start = Start(Probe(network, a_card(network.shape)), WINDOWS, TARGETS)
+    start = WarmStart(Probe(network, a_card(network.shape)), WINDOWS, TARGETS)
     once = replace(PLAN, epochs=1)
     ranks = []
     for begun in (None, start):

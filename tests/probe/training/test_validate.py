@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from promptprobe.probe.model.card import Check, Facts
+from promptprobe.probe.model.card import Check, ModelSpec
 from promptprobe.probe.model.checkpoint import load_probe
 from promptprobe.probe.training.dataset import split
 from promptprobe.probe.training.shards import Examples, Row, open_collection, write_shard
-from promptprobe.probe.training.train_probe import make_probe
-from promptprobe.probe.training.trainer import Plan
-from promptprobe.probe.training.validate import check_setting
+from promptprobe.probe.training.train_probe import train_probe
+from promptprobe.probe.training.trainer import TrainConfig
+from promptprobe.probe.training.validate import validate_setting
 from tests.probe.planted import COLLECTION, FACTS, SEEDS, TARGETS, WINDOWS, at, planted
 
 EXAMPLES = planted(60)
@@ -29,7 +29,7 @@ FIFTEEN = FACTS.model_copy(
 Scored = Callable[[Row], float]
 
 
-def write(folder: Path, examples: Examples, facts: Facts, windows: tuple[int, ...]) -> Path:
+def write(folder: Path, examples: Examples, facts: ModelSpec, windows: tuple[int, ...]) -> Path:
     open_collection(folder, COLLECTION.model_copy(update={"facts": facts, "windows": windows}))
     everything = range(len(examples))
     traces = {k: at(examples, everything, place)[0] for place, k in enumerate(windows)}
@@ -41,7 +41,7 @@ def write(folder: Path, examples: Examples, facts: Facts, windows: tuple[int, ..
 def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     shards = write(folder / "shards", EXAMPLES, FACTS, WINDOWS)
-    make_probe(shards, folder / "probe", Plan(epochs=3, lr=8e-3, ema=0.9, width=8))
+    train_probe(shards, folder / "probe", TrainConfig(epochs=3, lr=8e-3, ema=0.9, width=8))
     return folder / "probe"
 
 
@@ -51,7 +51,7 @@ def checked(probe: Path, folder: Path, score: Scored) -> Check:
         row.model_copy(update={"scores": {TARGETS[0]: score(row)}}) for row in EXAMPLES.rows
     )
     shards = write(folder, replace(EXAMPLES, rows=rows), FIFTEEN, (1, 3))
-    return check_setting(load_probe(probe), shards, CALIBRATION, "steps", 15.0)
+    return validate_setting(load_probe(probe), shards, CALIBRATION, "steps", 15.0)
 
 
 def as_before(row: Row) -> float:

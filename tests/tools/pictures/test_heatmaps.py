@@ -24,7 +24,7 @@ from promptprobe.tools.pictures.heatmaps import (
     save_heatmaps,
     save_index,
 )
-from promptprobe.tools.predictions import Foretold, focused_words
+from promptprobe.tools.predictions import Preview, focused_words
 from promptprobe.tools.records import Candidate, Prediction, Word
 
 CAT = Candidate(prompt="a red cat", seed=7)
@@ -32,8 +32,8 @@ FOUND = Prediction(score=0.4, low=0.1, high=0.8, basis="probe", explanation="mis
 AFTER = "after 5 of 25 steps"
 
 
-def view(size: tuple[int, int] = (64, 64), colour: str = "white") -> Foretold:
-    return Foretold(FOUND, Image.new("RGB", size, colour))
+def view(size: tuple[int, int] = (64, 64), colour: str = "white") -> Preview:
+    return Preview(FOUND, Image.new("RGB", size, colour))
 
 
 def bump(row: float, col: float) -> np.ndarray:
@@ -148,9 +148,7 @@ def test_long_words_stay_under_their_tile(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("prompt", ["x" * 4000, "word " * 700, "قطة حمراء", "🐱\nand\t🚗"])
 def test_any_prompt_can_be_written(prompt: str) -> None:
     candidate = Candidate(prompt=prompt, seed=2**53 - 1)
-    unscored = Foretold(
-        None, Image.new("RGB", (64, 64)), "the preview was not scored: " + "y" * 999
-    )
+    unscored = Preview(None, Image.new("RGB", (64, 64)), "the preview was not scored: " + "y" * 999)
     picture = np.asarray(draw(candidate, unscored, [], np.zeros((0, 16, 16)), AFTER))
     assert (picture[:, -MARGIN:] == 255).all()
     assert picture.shape[0] < SHORT + CAPTION + 320

@@ -20,7 +20,7 @@ from promptprobe.tools.sprites.judges.detector import (
     objects,
     peaks,
 )
-from promptprobe.tools.sprites.language import Asking, askings, read
+from promptprobe.tools.sprites.language import Requirement, read, requirements_of
 from promptprobe.tools.sprites.world import COLOURS, NOUNS, Scene, Thing
 
 BATCH = 64
@@ -37,7 +37,7 @@ def score_images(brief: str, images: np.ndarray) -> list[Score]:
     scene = read(brief).scene
     if scene is None:
         return scores
-    asked = askings(brief)
+    asked = requirements_of(brief)
     return [
         _with_chances(score, scene, asked, one) for score, one in zip(scores, seen, strict=True)
     ]
@@ -50,7 +50,7 @@ def _seen(images: np.ndarray, into: list[Heat]) -> list[Heat]:
     return into
 
 
-def _with_chances(score: Score, scene: Scene, asked: list[Asking], seen: Heat) -> Score:
+def _with_chances(score: Score, scene: Scene, asked: list[Requirement], seen: Heat) -> Score:
     things = {thing.noun: thing for thing in scene.things}
     words = tuple(
         verdict.model_copy(update={"chance": _chance(asking, things, scene, seen)})
@@ -59,7 +59,7 @@ def _with_chances(score: Score, scene: Scene, asked: list[Asking], seen: Heat) -
     return score.model_copy(update={"words": words})
 
 
-def _chance(asking: Asking, things: dict[str, Thing], scene: Scene, seen: Heat) -> float:
+def _chance(asking: Requirement, things: dict[str, Thing], scene: Scene, seen: Heat) -> float:
     """That the picture shows what a word asks for, by the surest places for it."""
     if asking.role == "relation":
         return _related(scene, seen)
