@@ -208,7 +208,7 @@ def measure_cnn(subject: Subject, trace: Any, step: float) -> dict[str, Any]:
     import torch
 
     from promptprobe.probe.model.checkpoint import load_probe
-    from promptprobe.probe.model.network import Network, no_preview_score
+    from promptprobe.probe.model.network import Network, NetworkConfig, no_preview_score
     from promptprobe.probe.trace import join
 
     _, _, layers, _, _ = trace.maps.shape
