@@ -15,6 +15,7 @@ from typing import Any, Literal
 from promptprobe.agent import run_folder
 from promptprobe.agent.events import OnEvent
 from promptprobe.agent.result import OptimizationResult
+from promptprobe.agent.rewrite.endpoint import DEFAULT_KEY, LLM
 from promptprobe.agent.rewrite.guard import check_text
 from promptprobe.agent.rewrite.proposers import SeedsOnly, choose_proposer
 from promptprobe.agent.run_folder import RunSettings
@@ -30,7 +31,7 @@ async def aoptimize_prompt(
     *,
     model: str | Path | Any = "sprites",
     generation: Generation = DEFAULT_GENERATION,
-    llm: str | None = None,
+    llm: str | LLM | None = None,
     prompts: Sequence[str] | None = None,
     rewrite: bool | Literal["off"] = True,
     keep: Sequence[str] = (),
@@ -48,7 +49,8 @@ async def aoptimize_prompt(
         brief: what the picture should show; every score is against it.
         model: "sprites" or "sprites-flow", a diffusers folder, a hub id, or a loaded pipeline.
         generation: how images are made; None in a field takes the model's default.
-        llm: name of a model at an OpenAI-compatible endpoint (OPENAI_BASE_URL, OPENAI_API_KEY).
+        llm: name of a model at an OpenAI-compatible endpoint (OPENAI_BASE_URL, OPENAI_API_KEY), or
+            an `LLM` with more to say of it.
         prompts: your own rewrites, tried in their order instead of an LLM's.
         rewrite: "off" keeps the prompt and searches seeds.
         keep: text of the brief that every prompt must hold verbatim.
@@ -60,7 +62,8 @@ async def aoptimize_prompt(
         out: folder of runs; this one gets a folder of its own there.
         on_event: called with each event, in the thread of the loop.
         resume: folder of a run to go on with. What was asked for is read from there; only a model
-            or scorer that is an object must be given again.
+            or scorer that is an object, and an LLM with an address of its own, must be given again:
+            no folder decides where your key goes.
 
     Raises:
         ValueError: something given cannot be used; the message says what to do.
@@ -74,6 +77,7 @@ async def aoptimize_prompt(
         settings = _resumed(Path(resume), brief)
         model = _given_again("model", settings.model, model, DEFAULT_MODEL)
         scorer = _given_again("scorer", settings.scorer, scorer, None)
+        _check_address(settings.llm, llm)
         generation = settings.generation
     proposer = choose_proposer(settings.llm, settings.prompts, settings.rewrite, settings.model)
     if resume is None:
@@ -147,8 +151,6 @@ def _settings(
         raise ValueError(f"generation must be a Generation(steps=...), got {generation!r:.80}")
     if rewrite not in (True, False, "off"):
         raise ValueError(f'rewrite must be True or "off", got {rewrite!r:.80}')
-    if llm is not None:
-        llm = check_text(llm, "llm")
     if probe is not None:
         probe = check_text(str(probe), "probe")
     kept = _texts(keep, "keep")
@@ -163,7 +165,7 @@ def _settings(
         generation=generation,
         scorer=scorer if isinstance(scorer, str | None) else _named(scorer),
         probe=probe,
-        llm=llm,
+        llm=_llm(llm),
         prompts=None if prompts is None else _texts(prompts, "prompts", least=1),
         rewrite=rewrite is True,
         keep=kept,
@@ -187,6 +189,27 @@ def _budget(budget: object) -> Budget:
     if isinstance(budget, str) and budget in BUDGETS:
         return BUDGETS[budget]
     raise ValueError(f"budget must be one of {', '.join(BUDGETS)}, or a Budget, got {budget!r:.80}")
+
+
+def _llm(llm: object) -> LLM | None:
+    if llm is None or isinstance(llm, LLM):
+        return llm
+    return LLM(model=check_text(llm, "llm"))
+
+
+def _check_address(stored: LLM | None, given: object) -> None:
+    """A stranger's run folder may name any address and any variable for the key."""
+    if stored is None or (stored.base_url is None and stored.api_key_env == DEFAULT_KEY):
+        return
+    again = given if isinstance(given, LLM) else None
+    if again is None or (again.base_url, again.api_key_env) != (
+        stored.base_url,
+        stored.api_key_env,
+    ):
+        raise ValueError(
+            f"this run asks its LLM at {stored.base_url!r} with the key in {stored.api_key_env}: "
+            "if you trust that address with your key, give the same llm again"
+        )
 
 
 def _seed(seed: object) -> int:

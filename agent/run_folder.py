@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from promptprobe.agent.rewrite.endpoint import LLM
 from promptprobe.tools.records import Budget, Generation, Record, Seed, Text
 
 FILE, CHECKPOINT, IMAGES, LATENTS = "run.json", "checkpoint.sqlite", "images", "latents"
@@ -28,7 +29,7 @@ class RunSettings(Record):
     generation: Generation = Field(description="the model's defaults filled in")
     scorer: str | None = Field(None, description="None: the model's own")
     probe: str | None = Field(None, description="folder, hub id; None: the shipped one, if any")
-    llm: str | None = None
+    llm: LLM | None = None
     prompts: tuple[Text, ...] | None = Field(None, description="the caller's own rewrites")
     rewrite: bool = True
     keep: tuple[str, ...] = Field((), description="text that every prompt holds verbatim")

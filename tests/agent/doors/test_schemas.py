@@ -13,10 +13,10 @@ from promptprobe.agent.doors.schemas import (
     OptimizeRequest,
     ProbeRequest,
     explain,
-    json_schema,
     main,
     openai_tools,
 )
+from promptprobe.agent.rewrite.json_schema import json_schema
 from promptprobe.tools.records import Budget, Generation
 
 
