@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -17,6 +18,7 @@ from promptprobe.agent.rewrite.json_schema import strict_schema
 from promptprobe.tools.records import Budget, Generation, Record, Seed, Text
 
 MAX_PROMPTS = 64
+MAX_REWRITES = 256
 MAX_SEEDS = 64
 MAX_PROBES = 256
 
@@ -53,7 +55,7 @@ class OptimizeRequest(Request):
     prompts: tuple[Text, ...] | None = Field(
         None,
         min_length=1,
-        max_length=MAX_PROMPTS,
+        max_length=MAX_REWRITES,
         description="your own rewrites of the brief; none: the server proposes them",
     )
     rewrite: bool = Field(
@@ -86,11 +88,6 @@ class OptimizeRequest(Request):
     )
     seed: Seed = Field(0, description="first seed; the others follow from it")
     generation: Generation = Field(Generation(), description="how pictures are made")
-
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments of `optimize_prompt`."""
-        values = {name: getattr(self, name) for name in type(self).model_fields}
-        return {**values, "rewrite": True if self.rewrite else "off"}
 
 
 class ProbeRequest(Request):
@@ -125,6 +122,21 @@ TOOLS: dict[str, tuple[str, type[Request]]] = {
     "optimize_prompt": (OPTIMIZE, OptimizeRequest),
     "probe_prompts": (PROBE, ProbeRequest),
 }
+
+
+R = TypeVar("R", bound=Record)
+
+
+def checked(record: type[R], fields: Mapping[str, Any]) -> R:
+    """The record of what a caller gave.
+
+    Raises:
+        ValueError: one line that names each bad field, what was expected and what came.
+    """
+    try:
+        return record.model_validate(fields)
+    except ValidationError as error:
+        raise ValueError(explain(error)) from None
 
 
 def explain(error: ValidationError) -> str:

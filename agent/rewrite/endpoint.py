@@ -74,6 +74,24 @@ class LLM(Record):
         return url
 
 
+def check_endpoint(stored: LLM | None, given: LLM | None) -> None:
+    """Of a run that goes on: a stranger's run folder may name any address, and any key.
+
+    Raises:
+        ValueError: the run asks somewhere, or with a key, that the caller has not named again.
+    """
+    if stored is None or (stored.base_url is None and stored.api_key_env == DEFAULT_KEY):
+        return
+    if given is None or (given.base_url, given.api_key_env) != (
+        stored.base_url,
+        stored.api_key_env,
+    ):
+        raise ValueError(
+            f"this run asks its LLM at {stored.base_url or 'OPENAI_BASE_URL'} with the key in "
+            f"{stored.api_key_env}: if you trust that address with that key, give the LLM again"
+        )
+
+
 def address_problem(url: str) -> str:
     """Why a base URL cannot be one; empty: it can."""
     expected = "expected a base URL such as http://127.0.0.1:8000/v1, got"

@@ -124,7 +124,7 @@ def right_answer(question: dict[str, Any]) -> dict[str, Any]:
 
 def run(out: Path, **llm: Any) -> OptimizationResult:
     asked = LLM(model="test-model", **{"timeout": 20.0, **llm})
-    run_dir = start(out, brief=BRIEF, llm=asked)
+    run_dir = start(out, brief=BRIEF, llm=asked.model, endpoint=asked)
     proposer = LlmProposer(Endpoint(asked))
     return asyncio.run(run_loop(run_dir, ScriptedTools(out / "log"), proposer))
 

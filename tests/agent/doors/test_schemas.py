@@ -74,11 +74,6 @@ def test_a_budget_may_be_a_name_or_numbers() -> None:
     assert OptimizeRequest(brief="a", budget="heavy").budget == "heavy"
 
 
-def test_turning_rewriting_off_reaches_the_loop_by_its_own_word() -> None:
-    assert OptimizeRequest(brief="a").arguments()["rewrite"] is True
-    assert OptimizeRequest(brief="a", rewrite=False).arguments()["rewrite"] == "off"
-
-
 def test_a_probe_of_too_many_candidates_is_refused_with_its_size() -> None:
     prompts = tuple(f"prompt {n}" for n in range(20))
     assert len(ProbeRequest(brief="a", prompts=prompts, seeds=tuple(range(12))).seeds) == 12
