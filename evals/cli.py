@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from promptprobe.evals.fidelity import summary
 from promptprobe.evals.overhead import thresholds
 from promptprobe.evals.overhead.synthetic_models import SHAPES
-from promptprobe.tools.sprites import MODELS
+from promptprobe.tools.models.built_in import PLUGINS
 
 if TYPE_CHECKING:
     from promptprobe.evals.bench import Bench
@@ -97,7 +97,7 @@ def add_scenes(one: argparse.ArgumentParser, name: str) -> None:
         choices, text = SPLITS[name]
         one.add_argument("--split", choices=choices, default="test", help=text)
     one.add_argument(
-        "--model", choices=tuple(MODELS), default="sprites", help="built in (default: sprites)"
+        "--model", choices=tuple(PLUGINS), default="sprites", help="built in (default: sprites)"
     )
     if name == "model":
         one.add_argument("--guidance", type=float, help="other than the model's own")
