@@ -1,83 +1,93 @@
 """What the commands share: options of model and pictures, and how a command ends.
 
-Results go to stdout, progress and errors to stderr, so `--json` leaves one clean object.
+Results go to stdout, progress and errors to stderr, so `--json` leaves one clean object. All that
+goes there passes `plain` or is JSON: a brief, a card or a model's name may hold anything.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import TextIOWrapper
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import typer
+
+from promptprobe.agent.doors.display import plain
 from promptprobe.tools.records import Generation
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+LINE = 2000
+"""Characters that are said at once."""
+SEARCH = "Search"
+PICTURES = "Pictures (default: what the model is made for)"
+CODES = "exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted"
 
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
-def whole(most: int) -> Callable[[str], int]:
-    """A type of option: a whole number from 1 to `most`."""
+# -- who draws, who judges, and from which seed on ---------------------------------------------
 
-    def number(text: str) -> int:
-        if text.isdecimal() and 1 <= int(text) <= most:
-            return int(text)
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {most}, got {text!r}")
-
-    return number
-
-
-def command_parser(name: str, description: str, epilog: str) -> argparse.ArgumentParser:
-    """A parser of `promptprobe NAME`; the epilog is shown as it is laid out."""
-    return argparse.ArgumentParser(
-        prog=f"promptprobe {name}",
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-
-
-def add_model(group: argparse._ArgumentGroup) -> None:
-    """Who draws, who judges, and from which seed on."""
-    add = group.add_argument
-    add(
-        "--model",
-        default="sprites",
+Model = Annotated[
+    str,
+    typer.Option(
         metavar="M",
-        help="sprites (the default) or sprites-flow, both built in, or a diffusers folder or hub "
-        "id of a Stable Diffusion, FLUX.1, Qwen-Image, Z-Image or PixArt-Sigma pipeline",
-    )
-    add(
-        "--scorer",
+        rich_help_panel=SEARCH,
+        help="sprites or sprites-flow, both built in, or a diffusers folder or hub id of a Stable "
+        "Diffusion, FLUX.1, Qwen-Image, Z-Image or PixArt-Sigma pipeline.",
+    ),
+]
+Scorer = Annotated[
+    str | None,
+    typer.Option(
         metavar="S",
+        rich_help_panel=SEARCH,
         help="sprites, clip:sprites (its small CLIP), critic:sprites (how well formed), or "
-        "clip:FOLDER_OR_HUB_ID (default: the model's)",
-    )
-    add(
-        "--probe",
+        "clip:FOLDER_OR_HUB_ID (default: the model's).",
+    ),
+]
+Probe = Annotated[
+    str | None,
+    typer.Option(
         metavar="P",
-        help="a probe that `promptprobe train` made (DIR/probe), or the hub id of one",
-    )
-    add("--seed", type=int, default=0, metavar="N", help="first seed (0)")
+        rich_help_panel=SEARCH,
+        help="A probe that `promptprobe train` made (DIR/probe), or the hub id of one.",
+    ),
+]
+Seed = Annotated[int, typer.Option(metavar="N", rich_help_panel=SEARCH, help="First seed.")]
+
+# -- how pictures are made: a `Generation`, field by field -------------------------------------
 
 
-def add_pictures(parser: argparse.ArgumentParser) -> None:
-    """How pictures are made: a `Generation`, field by field."""
-    add = parser.add_argument_group("pictures (default: what the model is made for)").add_argument
-    add("--steps", type=int, metavar="N", help="denoising steps of a full render (25)")
-    add("--guidance", type=float, metavar="G", help="classifier-free guidance scale")
-    add("--height", type=int, metavar="PX")
-    add("--width", type=int, metavar="PX")
-    add("--negative-prompt", metavar="TEXT")
-    add("--dtype", choices=["float32", "bfloat16", "float16"])
-    add("--device", metavar="D", help="cpu, cuda, cuda:1, mps")
+def _picture(metavar: str, help: str | None = None) -> Any:
+    return typer.Option(metavar=metavar, help=help, rich_help_panel=PICTURES)
 
 
-def generation_of(options: argparse.Namespace) -> dict[str, Any]:
-    """What `add_pictures` has read, for a request to check."""
-    return {name: getattr(options, name) for name in Generation.model_fields}
+Steps = Annotated[int | None, _picture("N", "Denoising steps of a full render (25).")]
+Guidance = Annotated[float | None, _picture("G", "Classifier-free guidance scale.")]
+Height = Annotated[int | None, _picture("PX")]
+Width = Annotated[int | None, _picture("PX")]
+NegativePrompt = Annotated[str | None, _picture("TEXT")]
+Dtype = Annotated[
+    Literal["float32", "bfloat16", "float16"] | None,
+    _picture("T", "float32, bfloat16 or float16."),
+]
+Device = Annotated[str | None, _picture("D", "cpu, cuda, cuda:1 or mps.")]
+
+
+def generation_of(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of pictures that were given, for a request to check."""
+    return {n: params[n] for n in Generation.model_fields if params[n] is not None}
+
+
+# -- how a command ends ------------------------------------------------------------------------
+
+
+def examples(*lines: str, end: str = CODES) -> str:
+    """The end of a command's help, a line each."""
+    shown = "\n".join(["examples:", *(f"  promptprobe {line}" for line in lines)])
+    return f"{shown}\n\n{end}"
 
 
 def ended(command: str, work: Callable[[], int], kept: Callable[[], str]) -> int:
@@ -88,10 +98,11 @@ def ended(command: str, work: Callable[[], int], kept: Callable[[], str]) -> int
         work: returns the exit code.
         kept: says what is left of work that was cut short.
     """
+    forgive_terminals()
     try:
-        return work()
+        return flushed(work)
     except KeyboardInterrupt:
-        sys.stderr.write(f"promptprobe {command}: interrupted. {kept()}\n")
+        say(f"promptprobe {command}: interrupted. {kept()}")
         return INTERRUPTED
     except ValueError as error:
         return fail(command, str(error), BAD_USAGE)
@@ -99,11 +110,32 @@ def ended(command: str, work: Callable[[], int], kept: Callable[[], str]) -> int
         return fail(command, f"{error}. {kept()}", FAILED)
 
 
+def flushed(work: Callable[[], int]) -> int:
+    """The exit code of work whose output has been read, or whose reader has seen enough."""
+    try:
+        code = work()
+        sys.stdout.flush()
+    except BrokenPipeError:  # `head`, for example
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    return code
+
+
 def fail(command: str, message: str, code: int) -> int:
     """Say on one line of stderr what went wrong; returns the exit code."""
-    line = " ".join(message.split())
-    sys.stderr.write(f"promptprobe {command}: error: {line}\n")
+    say(f"promptprobe {command}: error: {message}")
     return code
+
+
+def say(text: str) -> None:
+    """One line on stderr, without control characters."""
+    sys.stderr.write(plain(" ".join(text.split()), LINE) + "\n")
+    sys.stderr.flush()
+
+
+def print_line(text: str) -> None:
+    """One line of a result on stdout, without control characters."""
+    sys.stdout.write(plain(text, LINE) + "\n")
 
 
 def forgive_terminals() -> None:
@@ -113,6 +145,6 @@ def forgive_terminals() -> None:
             stream.reconfigure(errors="replace")
 
 
-def print_json(found: dict[str, Any]) -> None:
-    """One object on one line of stdout."""
-    sys.stdout.write(json.dumps(found) + "\n")
+def print_json(found: object, indent: int | None = None) -> None:
+    """One object on stdout; control characters are escaped by JSON's rules."""
+    sys.stdout.write(json.dumps(found, indent=indent) + "\n")
