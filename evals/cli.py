@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer import Option
 
 from promptprobe.agent.doors import options as o
 from promptprobe.evals.fidelity import summary
@@ -28,15 +29,12 @@ ON_SCENES = (
     "On held-out scenes, with images that a built-in model draws here and now. Every figure has a "
     f"95% interval from a bootstrap over scenes.\n\n{o.CODES}"
 )
-Seeds = Annotated[
-    int, typer.Option(min=2, max=MOST, metavar="N", help="Fresh seeds of each, at least 2.")
-]
-Scenes = Annotated[int, typer.Option(min=2, max=MOST, metavar="N", help="Scenes, at least 2.")]
-Model = Annotated[str, typer.Option(metavar="M", help=f"Built in: {' or '.join(MODELS)}.")]
+Seeds = Annotated[int, Option(min=2, max=MOST, help="fresh seeds of each, at least 2")]
+Scenes = Annotated[int, Option(min=2, max=MOST, help="scenes, at least 2")]
+BuiltIn = Annotated[str, Option(help=f"built in: {' or '.join(MODELS)}")]
 
 app = typer.Typer(
     no_args_is_help=True,
-    rich_markup_mode="rich",
     help="Measure here and now what this project claims of the model, the probe and the gain.",
 )
 
@@ -46,13 +44,10 @@ def of_model(
     prompts: Scenes = 120,
     seeds: Seeds = 8,
     split: Annotated[
-        Literal["test", "validation"],
-        typer.Option(help="validation: scenes to choose settings on."),
+        Literal["test", "validation"], Option(help="validation: scenes to choose settings on")
     ] = "test",
-    model: Model = "sprites",
-    guidance: Annotated[
-        float | None, typer.Option(metavar="G", help="Other than the model's own.")
-    ] = None,
+    model: BuiltIn = "sprites",
+    guidance: Annotated[float | None, Option(help="other than the model's own")] = None,
     json: o.Json = False,
 ) -> int:
     """Measure what a built-in model draws correctly, and how much seed and phrasing matter."""
@@ -71,29 +66,24 @@ def of_fidelity(
     seeds: Seeds = 8,
     split: Annotated[
         Literal["test", "composition"],
-        typer.Option(help="composition: noun, colour and relation combinations never trained on."),
+        Option(help="composition: noun, colour and relation combinations never trained on"),
     ] = "test",
-    model: Model = "sprites",
+    model: BuiltIn = "sprites",
     step: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=MOST, metavar="K", help="Steps made before the look (default: a fifth)."
-        ),
+        int | None, Option(min=1, max=MOST, help="steps made before the look (a fifth)")
     ] = None,
     shards: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="A collection of `promptprobe train` (OUT/shards): rivals that are networks, and "
-            "ours with parts taken away, are trained on it first.",
+        Option(
+            help="a collection of `promptprobe train` (OUT/shards): rivals that are networks, and "
+            "ours with parts taken away, are trained on it first"
         ),
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Write pictures there: predicted against actual, rank over steps, headroom by "
-            "cost (needs promptprobe\\[plots]).",
+        Option(
+            help="folder for pictures: predicted against actual, rank over steps, headroom by "
+            "cost (needs promptprobe\\[plots])"
         ),
     ] = None,
     json: o.Json = False,
@@ -117,7 +107,7 @@ def of_fidelity(
 
 @app.command("gain", epilog=ON_SCENES)
 def of_gain(
-    prompts: Scenes = 100, seeds: Seeds = 8, model: Model = "sprites", json: o.Json = False
+    prompts: Scenes = 100, seeds: Seeds = 8, model: BuiltIn = "sprites", json: o.Json = False
 ) -> int:
     """Measure what optimize_prompt gains over the brief and over naive best-of-n."""
 
@@ -135,15 +125,12 @@ def of_gain(
     f"\n\n{o.CODES}",
 )
 def of_overhead(
-    device: Annotated[
-        Literal["cpu", "cuda"], typer.Option(help="cuda: the models in full size.")
-    ] = "cpu",
+    device: Annotated[Literal["cpu", "cuda"], Option(help="cuda: the models in full size")] = "cpu",
     shapes: Annotated[
-        str, typer.Option(metavar="NAME,...", help=f"Some of {', '.join(SHAPES)}.")
+        str, Option(metavar="NAME,...", help=f"some of {', '.join(SHAPES)}")
     ] = ",".join(SHAPES),
     rounds: Annotated[
-        int | None,
-        typer.Option(min=1, max=MOST, metavar="N", help="Of every shape; more are surer."),
+        int | None, Option(min=1, max=MOST, help="of every shape; more are surer")
     ] = None,
     json: o.Json = False,
 ) -> int:

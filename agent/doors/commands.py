@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer import Argument, Option
 
 from promptprobe.agent.doors import options as o
 from promptprobe.agent.doors.schemas import MAX_SEEDS, OptimizeRequest, ProbeRequest, checked
@@ -20,87 +21,55 @@ if TYPE_CHECKING:
     from promptprobe.agent.events import Event
     from promptprobe.agent.result import OptimizationResult
 
-app = typer.Typer(rich_markup_mode="rich")
-
-Rewrites = Annotated[
+SHARED = ("model", "scorer", "probe", "seed", "llm", "keep", "budget")
+OPTIMIZE_EXAMPLES = o.examples(
+    'optimize "a scarlet kitty next to a navy automobile"',
+    'optimize "two red keys" --prompt "a pair of red keys"',
+    'optimize "a blue house" --no-rewrite --budget medium',
+    'optimize "a fox in snow" --model FOLDER --llm NAME',
+    "optimize --briefs briefs.txt --out results",
+    "optimize --resume runs/20261123-120000-1a2b3c",
+    end="An LLM is any OpenAI-compatible endpoint: set OPENAI_BASE_URL and OPENAI_API_KEY, and "
+    "name it with --llm. Briefs and prompts go to that endpoint; without --llm no text leaves "
+    f"this machine.\n\n{o.CODES}, with the run kept",
+)
+PROBE_EXAMPLES = o.examples(
+    'probe "a red cat left of a blue car"',
+    'probe "a red cat left of a blue car" --seeds 16 --json',
+    'probe "two red keys" --prompt "a pair of red keys" --prompt "two keys"',
+    'probe "a fox in snow" --model FOLDER --heatmaps maps',
+)
+Prompts = Annotated[
     list[str] | None,
-    typer.Option(
-        "--prompt",
-        metavar="P",
-        rich_help_panel=o.SEARCH,
-        help="A wording of your own; may be repeated.",
-    ),
+    Option("--prompt", rich_help_panel=o.SEARCH, help="a wording of your own; may be repeated"),
 ]
+app = typer.Typer()
 
 
 # -- optimize ----------------------------------------------------------------------------------
 
 
-@app.command(
-    epilog=o.examples(
-        'optimize "a scarlet kitty next to a navy automobile"',
-        'optimize "two red keys" --prompt "a pair of red keys"',
-        'optimize "a blue house" --no-rewrite --budget medium',
-        'optimize "a fox in snow" --model FOLDER --llm NAME',
-        "optimize --briefs briefs.txt --out results",
-        "optimize --resume runs/20261123-120000-1a2b3c",
-        end="An LLM is any OpenAI-compatible endpoint: set OPENAI_BASE_URL and OPENAI_API_KEY, and "
-        "name it with --llm. Briefs and prompts go to that endpoint; without --llm no text leaves "
-        f"this machine.\n\n{o.CODES}, with the run kept",
-    )
-)
+@app.command(epilog=OPTIMIZE_EXAMPLES)
+@o.with_pictures
+@o.with_fields(OptimizeRequest, *SHARED, panel=o.SEARCH)
 def optimize(
     context: typer.Context,
     brief: Annotated[
-        str | None, typer.Argument(metavar="BRIEF", help="What the picture should show.")
+        str | None, Argument(metavar="BRIEF", help="what the picture should show")
     ] = None,
     briefs: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Many briefs: text, one a line, or JSONL.")
+        Path | None, Option(help="many briefs: a file of text, one a line, or JSONL")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of runs (default: runs).")
-    ] = None,
+    out: Annotated[Path | None, Option(help="folder of runs (runs)")] = None,
     resume: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Go on with an interrupted run, as it was asked."),
+        Path | None, Option(help="folder of an interrupted run, to go on with as it was asked")
     ] = None,
     json: o.Json = False,
-    model: o.Model = "sprites",
-    scorer: o.Scorer = None,
-    probe: o.Probe = None,
-    seed: o.Seed = 0,
-    llm: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", rich_help_panel=o.SEARCH, help="LLM that proposes rewrites."),
-    ] = None,
-    prompt: Rewrites = None,
+    prompt: Prompts = None,
     no_rewrite: Annotated[
         bool,
-        typer.Option(
-            "--no-rewrite",
-            rich_help_panel=o.SEARCH,
-            help="Keep the wording, only search for seeds.",
-        ),
+        Option("--no-rewrite", rich_help_panel=o.SEARCH, help="keep the wording, search for seeds"),
     ] = False,
-    keep: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TEXT",
-            rich_help_panel=o.SEARCH,
-            help="Text that every prompt holds verbatim, such as a LoRA trigger; may be repeated.",
-        ),
-    ] = None,
-    budget: Annotated[
-        Literal["light", "medium", "heavy"],
-        typer.Option(rich_help_panel=o.SEARCH, help="How much to try."),
-    ] = "light",
-    steps: o.Steps = None,
-    guidance: o.Guidance = None,
-    height: o.Height = None,
-    width: o.Width = None,
-    negative_prompt: o.NegativePrompt = None,
-    dtype: o.Dtype = None,
-    device: o.Device = None,
 ) -> int:
     """Find the prompt and seed with which a text-to-image model draws BRIEF best."""
     if (brief is not None) + (briefs is not None) + (resume is not None) != 1:
@@ -119,18 +88,15 @@ def optimize_request(params: Mapping[str, Any], brief: str) -> OptimizeRequest:
     Raises:
         ValueError: an option is out of bounds.
     """
-    same = ("model", "llm", "scorer", "probe", "budget", "seed")
-    return checked(
-        OptimizeRequest,
-        {
-            **{name: params[name] for name in same},
-            "brief": brief,
-            "prompts": params["prompt"] or None,
-            "keep": params["keep"] or (),
-            "rewrite": not params["no_rewrite"],
-            "generation": o.generation_of(params),
-        },
-    )
+    given = {
+        **{name: params[name] for name in SHARED},
+        "brief": brief,
+        "keep": params["keep"] or None,
+        "prompts": params["prompt"] or None,
+        "rewrite": not params["no_rewrite"],
+        "generation": o.generation_of(params),
+    }
+    return checked(OptimizeRequest, given)
 
 
 class Call:
@@ -214,47 +180,22 @@ class Call:
 # -- probe -------------------------------------------------------------------------------------
 
 
-@app.command(
-    epilog=o.examples(
-        'probe "a red cat left of a blue car"',
-        'probe "a red cat left of a blue car" --seeds 16 --json',
-        'probe "two red keys" --prompt "a pair of red keys" --prompt "two keys"',
-        'probe "a fox in snow" --model FOLDER --heatmaps maps',
-    )
-)
+@app.command(epilog=PROBE_EXAMPLES)
+@o.with_pictures
+@o.with_model
 def probe(
     context: typer.Context,
-    brief: Annotated[str, typer.Argument(metavar="BRIEF", help="What the picture should show.")],
+    brief: Annotated[str, Argument(metavar="BRIEF", help="what the picture should show")],
     json: o.Json = False,
     heatmaps: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Draw each word's attention over the preview: a PNG a candidate, and index.png.",
-        ),
+        Option(help="draw each word's attention there: a PNG a candidate, and index.png"),
     ] = None,
-    prompt: Rewrites = None,
+    prompt: Prompts = None,
     seeds: Annotated[
         int,
-        typer.Option(
-            min=1,
-            max=MAX_SEEDS,
-            metavar="N",
-            rich_help_panel=o.SEARCH,
-            help="Seeds of each prompt.",
-        ),
+        Option(min=1, max=MAX_SEEDS, rich_help_panel=o.SEARCH, help="seeds of each prompt"),
     ] = 8,
-    model: o.Model = "sprites",
-    scorer: o.Scorer = None,
-    probe: o.Probe = None,
-    seed: o.Seed = 0,
-    steps: o.Steps = None,
-    guidance: o.Guidance = None,
-    height: o.Height = None,
-    width: o.Width = None,
-    negative_prompt: o.NegativePrompt = None,
-    dtype: o.Dtype = None,
-    device: o.Device = None,
 ) -> int:
     """Judge seeds and wordings of BRIEF by their first denoising steps; draw no picture.
 
@@ -290,25 +231,21 @@ def probe_request(params: Mapping[str, Any]) -> ProbeRequest:
     Raises:
         ValueError: an option is out of bounds.
     """
-    return checked(
-        ProbeRequest,
-        {
-            "brief": params["brief"],
-            "prompts": [params["brief"], *(params["prompt"] or ())],
-            "seeds": [params["seed"] + number for number in range(params["seeds"])],
-            **{name: params[name] for name in ("model", "scorer", "probe")},
-            "generation": o.generation_of(params),
-        },
-    )
+    first = params["seed"] or 0
+    given = {
+        **{name: params[name] for name in ("brief", "model", "scorer", "probe")},
+        "prompts": [params["brief"], *(params["prompt"] or ())],
+        "seeds": [first + number for number in range(params["seeds"])],
+        "generation": o.generation_of(params),
+    }
+    return checked(ProbeRequest, given)
 
 
 # -- for agents --------------------------------------------------------------------------------
 
 
 @app.command(rich_help_panel="For agents")
-def mcp(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of runs.")] = Path("runs"),
-) -> int:
+def mcp(out: Annotated[Path, Option(help="folder of runs")] = Path("runs")) -> int:
     """Serve agents over MCP (stdio): optimize_prompt and probe_prompts.
 
     An LLM that is to propose rewrites is found through OPENAI_BASE_URL and OPENAI_API_KEY; the
@@ -328,18 +265,15 @@ def mcp(
 
 @app.command(rich_help_panel="For agents")
 def tools(
-    format: Annotated[
-        Literal["openai"], typer.Option(help="Chat Completions, strict mode.")
-    ] = "openai",
+    format: Annotated[Literal["openai"], Option(help="Chat Completions, strict mode")] = "openai",
 ) -> int:
     """Print the tool schemas as JSON, for an agent of your own that calls them itself.
 
     Check its arguments with promptprobe.agent.doors.schemas.
     """
+    from promptprobe.agent.doors.schemas import openai_tools
 
     def work() -> int:
-        from promptprobe.agent.doors.schemas import openai_tools
-
         o.print_json(openai_tools(), indent=2)
         return o.DONE
 

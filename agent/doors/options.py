@@ -1,4 +1,4 @@
-"""What the commands share: options of model and pictures, and how a command ends.
+"""What the commands share: options out of the records, and how a command ends.
 
 Results go to stdout, progress and errors to stderr, so `--json` leaves one clean object. All that
 goes there passes `plain` or is JSON: a brief, a card or a model's name may hold anything.
@@ -6,74 +6,78 @@ goes there passes `plain` or is JSON: a brief, a card or a model's name may hold
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import wraps
 from io import TextIOWrapper
-from typing import Annotated, Any, Literal
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from promptprobe.agent.doors.display import plain
-from promptprobe.tools.records import Generation
+from promptprobe.agent.doors.display import LINE, plain
+from promptprobe.agent.doors.schemas import OptimizeRequest
+from promptprobe.tools.records import Generation, Record
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
-LINE = 2000
-"""Characters that are said at once."""
-SEARCH = "Search"
-PICTURES = "Pictures (default: what the model is made for)"
 CODES = "exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted"
+SEARCH, PICTURES = "Search", "Pictures (default: what the model is made for)"
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-
-# -- who draws, who judges, and from which seed on ---------------------------------------------
-
-Model = Annotated[
-    str,
-    typer.Option(
-        metavar="M",
-        rich_help_panel=SEARCH,
-        help="sprites or sprites-flow, both built in, or a diffusers folder or hub id of a Stable "
-        "Diffusion, FLUX.1, Qwen-Image, Z-Image or PixArt-Sigma pipeline.",
-    ),
-]
-Scorer = Annotated[
-    str | None,
-    typer.Option(
-        metavar="S",
-        rich_help_panel=SEARCH,
-        help="sprites, clip:sprites (its small CLIP), critic:sprites (how well formed), or "
-        "clip:FOLDER_OR_HUB_ID (default: the model's).",
-    ),
-]
-Probe = Annotated[
-    str | None,
-    typer.Option(
-        metavar="P",
-        rich_help_panel=SEARCH,
-        help="A probe that `promptprobe train` made (DIR/probe), or the hub id of one.",
-    ),
-]
-Seed = Annotated[int, typer.Option(metavar="N", rich_help_panel=SEARCH, help="First seed.")]
-
-# -- how pictures are made: a `Generation`, field by field -------------------------------------
+Command = Callable[..., int]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
 
 
-def _picture(metavar: str, help: str | None = None) -> Any:
-    return typer.Option(metavar=metavar, help=help, rich_help_panel=PICTURES)
+# -- options out of the records ----------------------------------------------------------------
 
 
-Steps = Annotated[int | None, _picture("N", "Denoising steps of a full render (25).")]
-Guidance = Annotated[float | None, _picture("G", "Classifier-free guidance scale.")]
-Height = Annotated[int | None, _picture("PX")]
-Width = Annotated[int | None, _picture("PX")]
-NegativePrompt = Annotated[str | None, _picture("TEXT")]
-Dtype = Annotated[
-    Literal["float32", "bfloat16", "float16"] | None,
-    _picture("T", "float32, bfloat16 or float16."),
-]
-Device = Annotated[str | None, _picture("D", "cpu, cuda, cuda:1 or mps.")]
+def with_fields(record: type[Record], *names: str, panel: str) -> Callable[[Command], Command]:
+    """Add fields of a record to a command's options, with their types and descriptions.
+
+    The command finds them in `context.params`; None is what was not given, so that the record's
+    own default holds.
+    """
+
+    def add(command: Command) -> Command:
+        own = inspect.signature(command, eval_str=True)
+
+        @wraps(command)
+        def called(**given: Any) -> int:
+            return command(**{name: given[name] for name in own.parameters})
+
+        further = [_option(record, name, panel) for name in names]
+        parameters = [*own.parameters.values(), *further]
+        called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        called.__annotations__ = {one.name: one.annotation for one in parameters}
+        return called
+
+    return add
+
+
+def _option(record: type[Record], name: str, panel: str) -> inspect.Parameter:
+    field = record.model_fields[name]
+    default = f" ({field.default})" if isinstance(field.default, str | int) else ""
+    shown = typer.Option(help=f"{field.description}{default}", rich_help_panel=panel)
+    kind = Annotated[_type_of(field.annotation) | None, shown]  # type: ignore[valid-type]
+    return inspect.Parameter(
+        name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=kind
+    )
+
+
+def _type_of(annotation: Any) -> Any:
+    """A type that a command line can say: of a choice of types the first, of a tuple a list."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is tuple:
+        return list[_type_of(parts[0])]  # type: ignore[misc]
+    if origin is None or origin is Literal:
+        return annotation
+    return _type_of(next(part for part in parts if part is not NoneType))
+
+
+with_model = with_fields(OptimizeRequest, "model", "scorer", "probe", "seed", panel=SEARCH)
+with_pictures = with_fields(Generation, *Generation.model_fields, panel=PICTURES)
 
 
 def generation_of(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 NAME = "probes"
 app = typer.Typer(
-    rich_markup_mode="rich",
     no_args_is_help=True,
     help="List, show and verify trained probes: the networks that `promptprobe probe` uses.",
     epilog=o.examples(
@@ -39,14 +38,8 @@ app = typer.Typer(
         "130 interrupted",
     ),
 )
-One = Annotated[
-    str,
-    typer.Argument(
-        metavar="PROBE",
-        help="A folder (DIR/probe of `promptprobe train`), a hub id (USER/NAME), or a built-in "
-        "model.",
-    ),
-]
+PROBE = "a folder (DIR/probe of `promptprobe train`), a hub id (USER/NAME), or a built-in model"
+Probe = Annotated[str, typer.Argument(metavar="PROBE", help=PROBE)]
 WORDS = {
     "validation_prompts": "prompts validated on",
     "validation_candidates": "candidates validated on",
@@ -62,7 +55,7 @@ WORDS = {
 @app.command(name="list")
 def list_(
     folders: Annotated[
-        list[Path] | None, typer.Argument(metavar="DIR...", help="Look in DIR, DIR/* and DIR/*/*.")
+        list[Path] | None, typer.Argument(metavar="DIR...", help="look in DIR, DIR/* and DIR/*/*")
     ] = None,
     json: o.Json = False,
 ) -> int:
@@ -84,7 +77,7 @@ def list_(
 
 
 @app.command()
-def show(probe: One, json: o.Json = False) -> int:
+def show(probe: Probe, json: o.Json = False) -> int:
     """Show what a probe was validated for, and how good it was then."""
 
     def work() -> int:
@@ -105,20 +98,13 @@ def show(probe: One, json: o.Json = False) -> int:
 
 
 @app.command()
+@o.with_pictures
 def verify(
     context: typer.Context,
-    probe: One,
+    probe: Probe,
     model: Annotated[
-        str | None,
-        typer.Option(metavar="M", help="sprites[-flow], a diffusers folder, or a hub id."),
+        str | None, typer.Option(help="sprites[-flow], a diffusers folder, or a hub id")
     ] = None,
-    steps: o.Steps = None,
-    guidance: o.Guidance = None,
-    height: o.Height = None,
-    width: o.Width = None,
-    negative_prompt: o.NegativePrompt = None,
-    dtype: o.Dtype = None,
-    device: o.Device = None,
 ) -> int:
     """Verify that a probe is whole and, with --model, made for that model."""
     given = o.generation_of(context.params)

@@ -67,7 +67,7 @@ class OptimizeRequest(Request):
         "hub id of a Stable Diffusion, FLUX.1, Qwen-Image, Z-Image or PixArt-Sigma pipeline",
     )
     llm: Text | None = Field(
-        None, description="name of an LLM behind the server's OPENAI_BASE_URL, to propose rewrites"
+        None, description="name of an LLM behind OPENAI_BASE_URL, which proposes rewrites"
     )
     scorer: Text | None = Field(
         None,

@@ -11,90 +11,83 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 
 from promptprobe.agent.doors import options as o
 from promptprobe.agent.doors.schemas import checked
 from promptprobe.tools.records import Generation
 
-app = typer.Typer(rich_markup_mode="rich")
-
+TRAIN_EXAMPLES = o.examples(
+    "train --model M --prompts prompts.txt --scorer clip:FOLDER --out T",
+    "train --model M --from-runs runs --scorer clip:FOLDER --out T",
+    "train --model M --prompts P --scorer S --out T --also steps=15",
+    end="python -m promptprobe.tools.sprites.prompts > sprites.jsonl writes the prompts of "
+    f"Sprites.\n\n{o.CODES}; the same command goes on",
+)
+PAIRS_EXAMPLES = o.examples(
+    "optimize --briefs briefs.txt --out results --no-rewrite --budget medium",
+    "pairs --from results --out pairs/train.parquet",
+    "pairs --from results --out grpo/train.txt",
+    end="A pair is a prompt's highest and lowest predicted seed, drawn where the run has not, "
+    "and labelled by the run's scorer. Diffusion-DPO trainers read the file as they read "
+    "yuvalkirstain/pickapic_v2. Prompts are those whose seeds are predicted to differ, the "
+    "most different first, as Flow-GRPO reads them: train.txt, or train_metadata.jsonl; "
+    f"nothing is drawn for them.\n\n{o.CODES}; the same command goes on",
+)
 PAIRS, PROMPTS = ".parquet", (".jsonl", ".txt")
 MOST = 1000
 """Seeds of a prompt, steps, or epochs."""
+app = typer.Typer()
 
 
-@app.command(
-    epilog=o.examples(
-        "train --model M --prompts prompts.txt --scorer clip:FOLDER --out T",
-        "train --model M --from-runs runs --scorer clip:FOLDER --out T",
-        "train --model M --prompts P --scorer S --out T --also steps=15",
-        end="python -m promptprobe.tools.sprites.prompts > sprites.jsonl writes the prompts of "
-        f"Sprites.\n\n{o.CODES}; the same command goes on",
-    )
-)
+# -- train -------------------------------------------------------------------------------------
+
+
+@app.command(epilog=TRAIN_EXAMPLES)
+@o.with_pictures
 def train(
     context: typer.Context,
-    model: Annotated[
-        str, typer.Option(metavar="M", help="sprites[-flow], a diffusers folder, or a hub id.")
-    ],
+    model: Annotated[str, Option(help="sprites[-flow], a diffusers folder, or a hub id")],
     scorer: Annotated[
         list[str],
-        typer.Option(
-            metavar="S",
+        Option(
             help="sprites, clip:sprites, critic:sprites, or clip:FOLDER_OR_HUB_ID; may be "
-            "repeated: the first one judges previews too.",
+            "repeated: the first one judges previews too"
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Shards, and the probe in DIR/probe.")],
+    out: Annotated[Path, Option(help="folder of the shards, and of the probe in its probe/")],
     prompts: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help='One a line, or .jsonl with {"prompt": ..., "scene": ..., "split": ...}.',
-        ),
+        Option(help='one a line, or .jsonl with {"prompt": ..., "scene": ..., "split": ...}'),
     ] = None,
     from_runs: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="DIR",
-            help="A run, or a folder of runs, of the same model and settings: their finished "
-            "pictures are not drawn again; may be repeated, with --prompts or without.",
+        Option(
+            help="a run, or a folder of runs, of the same model and settings: their finished "
+            "pictures are not drawn again; may be repeated, with --prompts or without"
         ),
     ] = None,
-    seeds: Annotated[
-        int, typer.Option(min=1, max=MOST, metavar="N", help="Seeds of each prompt.")
-    ] = 8,
+    seeds: Annotated[int, Option(min=1, max=MOST, help="seeds of each prompt")] = 8,
     probed: Annotated[
-        str | None,
-        typer.Option(metavar="K,...", help="Numbers of steps to learn from (1,2,3,5,8,10 of 25)."),
-    ] = None,
-    epochs: Annotated[
-        int, typer.Option(min=1, max=MOST, metavar="N", help="Of training, at most.")
-    ] = 30,
+        str, Option(metavar="K,...", help="numbers of steps to learn from (1,2,3,5,8,10 of 25)")
+    ] = "",
+    epochs: Annotated[int, Option(min=1, max=MOST, help="of training, at most")] = 30,
     start: Annotated[
         str | None,
-        typer.Option(
-            metavar="P",
-            help="Begin with the weights of this probe, of a similar model or of this one: a "
-            "folder, a hub id, or a built-in model's name (default: random weights).",
+        Option(
+            help="begin with the weights of this probe, of a similar model or of this one: a "
+            "folder, a hub id, or a built-in model's name (default: random weights)"
         ),
     ] = None,
     also: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             metavar="SETTING=VALUE",
-            help="Validate for this too: steps, guidance, height or width (steps=15); may be "
-            "repeated. The probe is then used within its validated range.",
+            help="validate for this too: steps, guidance, height or width (steps=15); may be "
+            "repeated. The probe is then used within its validated range",
         ),
     ] = None,
     json: o.Json = False,
-    steps: o.Steps = None,
-    guidance: o.Guidance = None,
-    height: o.Height = None,
-    width: o.Width = None,
-    negative_prompt: o.NegativePrompt = None,
-    dtype: o.Dtype = None,
-    device: o.Device = None,
 ) -> int:
     """Make a probe for a model, from prompts or past runs and a scorer.
 
@@ -137,8 +130,8 @@ def _train(params: Mapping[str, Any]) -> int:
     return o.DONE
 
 
-def _counts(text: str | None) -> tuple[int, ...]:
-    parts = (text or "").split(",") if text is not None else []
+def _counts(text: str) -> tuple[int, ...]:
+    parts = text.split(",") if text else []
     if not all(part.isdecimal() and 1 <= int(part) <= MOST for part in parts):
         raise ValueError(
             f"--probed: expected whole numbers from 1 to {MOST}, with commas between, got {text!r}"
@@ -160,33 +153,15 @@ def _checked(check: Mapping[str, Any]) -> str:
 # -- pairs -------------------------------------------------------------------------------------
 
 
-@app.command(
-    epilog=o.examples(
-        "optimize --briefs briefs.txt --out results --no-rewrite --budget medium",
-        "pairs --from results --out pairs/train.parquet",
-        "pairs --from results --out grpo/train.txt",
-        end="A pair is a prompt's highest and lowest predicted seed, drawn where the run has not, "
-        "and labelled by the run's scorer. Diffusion-DPO trainers read the file as they read "
-        "yuvalkirstain/pickapic_v2. Prompts are those whose seeds are predicted to differ, the "
-        "most different first, as Flow-GRPO reads them: train.txt, or train_metadata.jsonl; "
-        f"nothing is drawn for them.\n\n{o.CODES}; the same command goes on",
-    )
-)
+@app.command(epilog=PAIRS_EXAMPLES)
 def pairs(
     context: typer.Context,
     source: Annotated[
         Path,
-        typer.Option(
-            "--from",
-            metavar="DIR",
-            help="A run's folder, or a folder of runs: --out of `promptprobe optimize`.",
-        ),
+        Option("--from", help="a run, or a folder of runs: --out of `promptprobe optimize`"),
     ],
     out: Annotated[
-        Path,
-        typer.Option(
-            metavar="FILE", help="Pairs as .parquet; or only prompts, for GRPO, as .jsonl or .txt."
-        ),
+        Path, Option(help="pairs as .parquet; or only prompts, for GRPO, as .jsonl or .txt")
     ],
     json: o.Json = False,
 ) -> int:
