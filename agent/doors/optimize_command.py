@@ -23,7 +23,7 @@ from promptprobe.agent.doors.options import (
     generation_of,
     print_json,
 )
-from promptprobe.agent.doors.schemas import OptimizeRequest
+from promptprobe.agent.doors.schemas import OptimizeRequest, checked
 from promptprobe.tools.records import BUDGETS
 
 if TYPE_CHECKING:
@@ -92,9 +92,10 @@ def request_of(options: argparse.Namespace, brief: str) -> OptimizeRequest:
     """The options as the request that all doors share.
 
     Raises:
-        ValidationError: an option is out of bounds.
+        ValueError: an option is out of bounds.
     """
-    return OptimizeRequest.model_validate(
+    return checked(
+        OptimizeRequest,
         {
             "brief": brief,
             "prompts": options.prompt,
@@ -104,7 +105,7 @@ def request_of(options: argparse.Namespace, brief: str) -> OptimizeRequest:
                 n: getattr(options, n)
                 for n in ("keep", "model", "llm", "scorer", "probe", "budget", "seed")
             },
-        }
+        },
     )
 
 

@@ -12,9 +12,6 @@ from collections.abc import Callable
 from io import TextIOWrapper
 from typing import Any
 
-from pydantic import ValidationError
-
-from promptprobe.agent.doors.schemas import explain
 from promptprobe.tools.records import Generation
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -96,8 +93,6 @@ def ended(command: str, work: Callable[[], int], kept: Callable[[], str]) -> int
     except KeyboardInterrupt:
         sys.stderr.write(f"promptprobe {command}: interrupted. {kept()}\n")
         return INTERRUPTED
-    except ValidationError as error:
-        return fail(command, explain(error), BAD_USAGE)
     except ValueError as error:
         return fail(command, str(error), BAD_USAGE)
     except (OSError, RuntimeError) as error:

@@ -20,7 +20,7 @@ from promptprobe.agent.doors.options import (
     print_json,
     whole,
 )
-from promptprobe.agent.doors.schemas import MAX_SEEDS, ProbeRequest
+from promptprobe.agent.doors.schemas import MAX_SEEDS, ProbeRequest, checked
 
 SEEDS = 8
 
@@ -76,9 +76,10 @@ def request_of(options: argparse.Namespace) -> ProbeRequest:
     """The options as the request that all doors share.
 
     Raises:
-        ValidationError: an option is out of bounds.
+        ValueError: an option is out of bounds.
     """
-    return ProbeRequest.model_validate(
+    return checked(
+        ProbeRequest,
         {
             "brief": options.brief,
             "prompts": [options.brief, *options.prompt],
@@ -87,7 +88,7 @@ def request_of(options: argparse.Namespace) -> ProbeRequest:
             "scorer": options.scorer,
             "probe": options.probe,
             "generation": generation_of(options),
-        }
+        },
     )
 
 

@@ -24,6 +24,7 @@ from promptprobe.agent.doors.options import (
     generation_of,
     print_json,
 )
+from promptprobe.agent.doors.schemas import checked
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -134,7 +135,7 @@ def _verify(options: argparse.Namespace) -> int:
     from promptprobe.tools.models.probes import locate_probe, verify_probe
     from promptprobe.tools.records import Generation
 
-    generation = Generation.model_validate(given)
+    generation = checked(Generation, given)
     try:
         card = verify_probe(locate_probe(options.probe), options.model, generation)
     except ProbeError as error:

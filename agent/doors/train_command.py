@@ -21,6 +21,7 @@ from promptprobe.agent.doors.options import (
     print_json,
     whole,
 )
+from promptprobe.agent.doors.schemas import checked
 
 MOST = 1000
 """Seeds of a prompt, steps, or epochs."""
@@ -123,7 +124,7 @@ def _train(options: argparse.Namespace) -> int:
         model=options.model,
         wanted=read_prompts(options.prompts) if options.prompts else (),
         scorers=options.scorer,
-        generation=Generation.model_validate(given),
+        generation=checked(Generation, given),
         seeds=options.seeds,
         windows=options.probed,
         epochs=options.epochs,

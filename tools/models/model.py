@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from promptprobe.probe.families import check_known, family_of
 from promptprobe.tools.models.quiet import quiet_loading
-from promptprobe.tools.pictures.png import IN_MEMORY
-from promptprobe.tools.records import Generation
+from promptprobe.tools.records import IN_MEMORY, Generation
 from promptprobe.tools.scorers.scorer import DEFAULT_CLIP, open_scorer, open_second_judge
 from promptprobe.tools.sprites import MODELS
 from promptprobe.tools.sprites.draw import SIZE

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from promptprobe.tools.records import Candidate, Generation
+from promptprobe.tools.records import IN_MEMORY, Candidate, Generation
 from promptprobe.tools.sprites import MODELS
 
 SAMPLERS = {
@@ -29,8 +29,6 @@ SAMPLERS = {
     "UniPCMultistepScheduler": "UniPC",
 }
 """The viewers' names of diffusers' schedulers; another one goes by its class name."""
-IN_MEMORY = "pipeline object"
-"""The name of a model that was handed over in Python: no file says all of what it is."""
 NEGATIVE = "Negative prompt:"
 SETTING = re.compile(r'\s*([\w ]+):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 

@@ -13,10 +13,10 @@ from promptprobe.agent.doors.schemas import (
     OptimizeRequest,
     ProbeRequest,
     explain,
-    json_schema,
     main,
     openai_tools,
 )
+from promptprobe.agent.rewrite.json_schema import json_schema
 from promptprobe.tools.records import Budget, Generation
 
 
@@ -72,11 +72,6 @@ def test_a_budget_may_be_a_name_or_numbers() -> None:
         **numbers
     )
     assert OptimizeRequest(brief="a", budget="heavy").budget == "heavy"
-
-
-def test_turning_rewriting_off_reaches_the_loop_by_its_own_word() -> None:
-    assert OptimizeRequest(brief="a").arguments()["rewrite"] is True
-    assert OptimizeRequest(brief="a", rewrite=False).arguments()["rewrite"] == "off"
 
 
 def test_a_probe_of_too_many_candidates_is_refused_with_its_size() -> None:

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from promptprobe.tools.models.model import open_model, open_toolbox
-from promptprobe.tools.pictures.png import IN_MEMORY
-from promptprobe.tools.records import Candidate, Generation
+from promptprobe.tools.records import IN_MEMORY, Candidate, Generation
 from promptprobe.tools.sprites import MODELS
 from tests import tiny
 
