@@ -16,6 +16,7 @@ from promptprobe.agent import run_folder
 from promptprobe.agent.doors.schemas import OptimizeRequest, checked
 from promptprobe.agent.events import OnEvent
 from promptprobe.agent.result import OptimizationResult
+from promptprobe.agent.rewrite.endpoint import LLM, check_endpoint
 from promptprobe.agent.rewrite.proposers import Proposer, SeedsOnly, choose_proposer
 from promptprobe.agent.run_folder import CALLABLE, RunSettings
 from promptprobe.agent.runner import run_loop
@@ -29,7 +30,7 @@ async def aoptimize_prompt(
     *,
     model: str | Path | Any = "sprites",
     generation: Generation = DEFAULT_GENERATION,
-    llm: str | None = None,
+    llm: str | LLM | None = None,
     prompts: Sequence[str] | None = None,
     rewrite: bool | Literal["off"] = True,
     keep: Sequence[str] = (),
@@ -47,7 +48,8 @@ async def aoptimize_prompt(
         brief: what the picture should show; every score is against it.
         model: "sprites" or "sprites-flow", a diffusers folder, a hub id, or a loaded pipeline.
         generation: how images are made; None in a field takes the model's default.
-        llm: name of a model at an OpenAI-compatible endpoint (OPENAI_BASE_URL, OPENAI_API_KEY).
+        llm: name of a model at an OpenAI-compatible endpoint (OPENAI_BASE_URL, OPENAI_API_KEY), or
+            an `LLM`, which says more of it.
         prompts: your own rewrites, tried in their order instead of an LLM's.
         rewrite: "off" keeps the prompt and searches seeds.
         keep: text of the brief that every prompt must hold verbatim.
@@ -59,13 +61,18 @@ async def aoptimize_prompt(
         out: folder of runs; this one gets a folder of its own there.
         on_event: called with each event, in the thread of the loop.
         resume: folder of a run to go on with. What was asked for is read from there; only a model
-            or scorer that is an object must be given again.
+            or scorer that is an object, and an `LLM` with an address of its own, must be given
+            again: no folder decides where your key goes.
 
     Raises:
         ValueError: something given cannot be used; the message says what to do.
         OSError: `out` cannot be written.
     """
-    objects = {"model": _object(model), "scorer": _object(scorer)}
+    objects = {
+        "model": _object(model),
+        "scorer": _object(scorer),
+        "llm": llm if isinstance(llm, LLM) else None,
+    }
     if resume is not None:
         _check_same_brief(Path(resume), brief)
         return await go_on(Path(resume), on_event, **objects)
@@ -75,7 +82,7 @@ async def aoptimize_prompt(
             "brief": brief,
             "model": type(model).__name__ if objects["model"] is not None else str(model),
             "generation": generation,
-            "llm": llm,
+            "llm": llm.model if isinstance(llm, LLM) else llm,
             "prompts": prompts,
             "rewrite": rewrite,
             "keep": keep,
@@ -103,6 +110,7 @@ async def start(
     *,
     model: Any = None,
     scorer: Any = None,
+    llm: LLM | None = None,
 ) -> OptimizationResult:
     """Run a request in a folder of its own under `out`; every door leads here.
 
@@ -112,13 +120,14 @@ async def start(
         on_event: called with each event, in the thread of the loop.
         model: a loaded pipeline; None: the model that the request names.
         scorer: a callable; None: the scorer that the request names.
+        llm: what is to be known of the LLM; None: no more than the name in the request.
 
     Raises:
         ValueError: something asked for cannot be used.
         OSError: `out` cannot be written.
     """
     _check_kept(request)
-    proposer = _proposer(request)
+    proposer = _proposer(request, llm)
     run_folder.check_folder(out)
     tools, warnings = await asyncio.to_thread(_open, request, proposer, model, scorer)
     found = {
@@ -126,6 +135,7 @@ async def start(
         "pipeline": tools.pipeline_name,
         "generation": tools.settings_used,
         "budget": BUDGETS[request.budget] if isinstance(request.budget, str) else request.budget,
+        "endpoint": llm,
         "versions": run_folder.versions(),
     }
     settings = RunSettings.model_validate({**dict(request), **found})
@@ -134,12 +144,18 @@ async def start(
 
 
 async def go_on(
-    run_dir: Path, on_event: OnEvent | None = None, *, model: Any = None, scorer: Any = None
+    run_dir: Path,
+    on_event: OnEvent | None = None,
+    *,
+    model: Any = None,
+    scorer: Any = None,
+    llm: LLM | None = None,
 ) -> OptimizationResult:
     """Go on with the run of a folder, as it was asked for.
 
     Raises:
-        ValueError: this is no run folder, or a model or scorer that is an object is not given.
+        ValueError: this is no run folder, or a model or scorer that is an object, or an LLM with
+            an address of its own, is not given.
     """
     settings = run_folder.read(run_dir)
     for name, given in (("model", model), ("scorer", scorer)):
@@ -147,7 +163,8 @@ async def go_on(
             raise ValueError(
                 f"this run was started with a {name} that is a Python object: give it again"
             )
-    proposer = _proposer(settings)
+    check_endpoint(settings.endpoint, llm)
+    proposer = _proposer(settings, settings.endpoint)
     tools, warnings = await asyncio.to_thread(_open, settings, proposer, model, scorer)
     return await run_loop(run_dir.resolve(), tools, proposer, on_event, warnings)
 
@@ -197,8 +214,10 @@ def _open(
     return tools, warnings
 
 
-def _proposer(request: OptimizeRequest) -> Proposer:
-    return choose_proposer(request.llm, request.prompts, request.rewrite, request.model)
+def _proposer(request: OptimizeRequest, llm: LLM | None) -> Proposer:
+    if llm is None and request.llm is not None:
+        llm = LLM(model=request.llm)
+    return choose_proposer(llm, request.prompts, request.rewrite, request.model)
 
 
 # -- checks that a field alone cannot tell -----------------------------------------------------

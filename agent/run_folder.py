@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from promptprobe.agent.doors.schemas import OptimizeRequest
+from promptprobe.agent.rewrite.endpoint import LLM
 from promptprobe.tools.records import IN_MEMORY, Budget
 
 FILE, CHECKPOINT, IMAGES, LATENTS = "run.json", "checkpoint.sqlite", "images", "latents"
@@ -27,6 +28,7 @@ class RunSettings(OptimizeRequest):
 
     pipeline: str = Field("", description="class name of the model's diffusers pipeline")
     budget: Budget
+    endpoint: LLM | None = Field(None, description="the LLM, where more than its name was given")
     versions: dict[str, str] = Field(default_factory=dict)
 
     @property

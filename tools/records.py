@@ -144,3 +144,4 @@ class Spend(Record):
     nfe: int = Field(0, description="denoiser evaluations, two a step under guidance")
     seconds: float = 0.0
     llm_calls: int = 0
+    tokens: int = Field(0, description="of the LLM, as far as its endpoint counts them")

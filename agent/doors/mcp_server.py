@@ -32,11 +32,11 @@ from promptprobe.agent.doors.schemas import (
     ProbeRequest,
     Request,
     checked,
-    json_schema,
 )
 from promptprobe.agent.doors.session import run_request
 from promptprobe.agent.events import Event
 from promptprobe.agent.probe_prompts import Report, probe_prompts
+from promptprobe.agent.rewrite.json_schema import json_schema
 from promptprobe.tools.pictures.png import thumbnail
 from promptprobe.tools.records import Record
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from promptprobe.agent.events import Refusal
-from promptprobe.agent.rewrite.endpoint import Endpoint, Reply
+from promptprobe.agent.rewrite.endpoint import LLM, Endpoint, Reply
 from promptprobe.tools.records import Record, Trial
 from promptprobe.tools.sprites import MODELS, language
 
@@ -54,7 +54,7 @@ class Proposer(Protocol):
 
 
 def choose_proposer(
-    llm: str | None, prompts: Sequence[str] | None, rewrite: bool, model: str
+    llm: LLM | None, prompts: Sequence[str] | None, rewrite: bool, model: str
 ) -> Proposer:
     """The caller's own prompts first, then an LLM, then what the model allows.
 

@@ -112,7 +112,7 @@ def test_the_summary_is_the_promised_json_object(hostile_run: OptimizationResult
     for row in (summary["best"], summary["initial"]):
         assert row.keys() == {"prompt", "seed", "score", "judge_score", "predicted", "image"}
         assert Path(row["image"]).is_file()
-    assert summary["spent"].keys() == {"nfe", "seconds", "llm_calls"}
+    assert summary["spent"].keys() == {"nfe", "seconds", "llm_calls", "tokens"}
     assert "manual_seed" in hostile_run.snippet()
 
 

@@ -14,9 +14,9 @@ from promptprobe.agent.doors.schemas import (
     OptimizeRequest,
     ProbeRequest,
     explain,
-    json_schema,
     openai_tools,
 )
+from promptprobe.agent.rewrite.json_schema import json_schema
 from promptprobe.tools.records import Budget, Generation
 
 

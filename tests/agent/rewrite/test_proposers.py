@@ -89,6 +89,6 @@ def test_the_callers_prompts_come_in_order_and_once() -> None:
     ],
 )
 def test_who_rewrites_depends_on_what_was_given(
-    given: tuple[str | None, list[str] | None, bool, str], expected: type
+    given: tuple[None, list[str] | None, bool, str], expected: type
 ) -> None:
     assert isinstance(choose_proposer(*given), expected)
