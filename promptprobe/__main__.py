@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         if error.name not in EXTRAS:
             raise
         extra = f"pip install 'promptprobe[{EXTRAS[error.name]}]'"
-        options.say(f"promptprobe: this needs {error.name}, not installed: {extra}")
+        options.say(f"promptprobe: {arguments[0]} needs {error.name}, not installed: {extra}")
         return options.FAILED
     return code or options.DONE
 
