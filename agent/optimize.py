@@ -10,14 +10,14 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from promptprobe.agent import run_folder
 from promptprobe.agent.doors.schemas import OptimizeRequest, checked
 from promptprobe.agent.events import OnEvent
 from promptprobe.agent.result import OptimizationResult
 from promptprobe.agent.rewrite.endpoint import LLM, check_endpoint
-from promptprobe.agent.rewrite.proposers import Proposer, SeedsOnly, choose_proposer
+from promptprobe.agent.rewrite.proposers import Proposer, Rewrite, SeedsOnly, choose_proposer
 from promptprobe.agent.run_folder import CALLABLE, RunSettings
 from promptprobe.agent.runner import run_loop
 from promptprobe.tools.records import BUDGETS, Budget, Generation
@@ -32,7 +32,7 @@ async def aoptimize_prompt(
     generation: Generation = DEFAULT_GENERATION,
     llm: str | LLM | None = None,
     prompts: Sequence[str] | None = None,
-    rewrite: bool | Literal["off"] = True,
+    rewrite: Rewrite = "enrich",
     keep: Sequence[str] = (),
     scorer: str | Callable[..., Any] | None = None,
     probe: str | Path | None = None,
@@ -51,7 +51,8 @@ async def aoptimize_prompt(
         llm: name of a model at an OpenAI-compatible endpoint (OPENAI_BASE_URL, OPENAI_API_KEY), or
             an `LLM`, which says more of it.
         prompts: your own rewrites, tried in their order instead of an LLM's.
-        rewrite: "off" keeps the prompt and searches seeds.
+        rewrite: how free an LLM is: "faithful" says the same in other words, "enrich" may add what
+            contradicts nothing, "off" keeps the prompt and searches seeds.
         keep: text of the brief that every prompt must hold verbatim.
         scorer: "sprites", "clip:FOLDER_OR_ID" or a callable; None takes the model's own.
         probe: folder or hub id of a probe that `promptprobe train` made for model and scorer; None
@@ -209,7 +210,7 @@ def _open(
         request.probe,
     )
     warnings = list(tools.check_brief(request.brief))
-    if request.rewrite and isinstance(proposer, SeedsOnly):
+    if request.rewrite != "off" and isinstance(proposer, SeedsOnly):
         warnings.append(proposer.source)
     return tools, warnings
 

@@ -16,6 +16,7 @@ from typer import Argument, Option
 
 from promptprobe.agent.doors import options as o
 from promptprobe.agent.doors.schemas import MAX_SEEDS, OptimizeRequest, ProbeRequest, checked
+from promptprobe.agent.rewrite.proposers import Rewrite
 
 if TYPE_CHECKING:
     from promptprobe.agent.events import Event
@@ -25,7 +26,7 @@ SHARED = ("model", "scorer", "probe", "seed", "llm", "keep", "budget")
 OPTIMIZE_EXAMPLES = o.examples(
     'optimize "a scarlet kitty next to a navy automobile"',
     'optimize "two red keys" --prompt "a pair of red keys"',
-    'optimize "a blue house" --no-rewrite --budget medium',
+    'optimize "a blue house" --rewrite off --budget medium',
     'optimize "a fox in snow" --model FOLDER --llm NAME',
     "optimize --briefs briefs.txt --out results",
     "optimize --resume runs/20261123-120000-1a2b3c",
@@ -66,10 +67,13 @@ def optimize(
     ] = None,
     json: o.Json = False,
     prompt: Prompts = None,
-    no_rewrite: Annotated[
-        bool,
-        Option("--no-rewrite", rich_help_panel=o.SEARCH, help="keep the wording, search for seeds"),
-    ] = False,
+    rewrite: Annotated[
+        Rewrite,
+        Option(
+            rich_help_panel=o.SEARCH,
+            help="off keeps the wording; faithful adds nothing; enrich may add detail",
+        ),
+    ] = "enrich",
 ) -> int:
     """Find the prompt and seed with which a text-to-image model draws BRIEF best."""
     if (brief is not None) + (briefs is not None) + (resume is not None) != 1:
@@ -93,7 +97,7 @@ def optimize_request(params: Mapping[str, Any], brief: str) -> OptimizeRequest:
         "brief": brief,
         "keep": params["keep"] or None,
         "prompts": params["prompt"] or None,
-        "rewrite": not params["no_rewrite"],
+        "rewrite": params["rewrite"],
         "generation": o.generation_of(params),
     }
     return checked(OptimizeRequest, given)

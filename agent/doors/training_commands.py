@@ -25,7 +25,7 @@ TRAIN_EXAMPLES = o.examples(
     f"Sprites.\n\n{o.CODES}; the same command goes on",
 )
 PAIRS_EXAMPLES = o.examples(
-    "optimize --briefs briefs.txt --out results --no-rewrite --budget medium",
+    "optimize --briefs briefs.txt --out results --rewrite off --budget medium",
     "pairs --from results --out pairs/train.parquet",
     "pairs --from results --out grpo/train.txt",
     end="A pair is a prompt's highest and lowest predicted seed, drawn where the run has not, "

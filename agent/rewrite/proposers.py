@@ -1,20 +1,25 @@
 """Where rewrites come from: an LLM, the caller, the model's own rewriter, or nowhere.
 
-A proposer only offers. Whether an offer still means the brief is the guard's word, and whether it
-is any good is the probe's.
+What is offered means the brief, as far as its proposer can tell; whether it is any good is the
+probe's word. Of a caller's own prompts nothing is refused for its meaning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from promptprobe.agent.events import Refusal
 from promptprobe.agent.rewrite.endpoint import LLM, Endpoint, Reply
+from promptprobe.agent.rewrite.facts import check_facts
+from promptprobe.agent.rewrite.guard import no_reading
 from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.records import Record, Trial
 
+Rewrite = Literal["off", "faithful", "enrich"]
+"""Nothing, other words for the same, or more detail that contradicts nothing."""
+Freedom = Literal["faithful", "enrich"]
 Recall = Callable[[str, Callable[[], Awaitable[Reply]]], Awaitable[Reply]]
 """Answers a question from the ledger; where it is new, asks and writes the reply down first."""
 
@@ -27,6 +32,10 @@ class Request(Record):
     round: int
     seed: int
     keep: tuple[str, ...] = ()
+    rewrite: Freedom = "enrich"
+    pipeline: str = ""
+    """Class name of the image model's pipeline, which tells what its text encoder reads."""
+    rounds_left: int = 0
     tried: tuple[str, ...] = ()
     trials: tuple[Trial, ...] = ()
     refused: tuple[Refusal, ...] = ()
@@ -52,28 +61,29 @@ class Proposer(Protocol):
 
 
 def choose_proposer(
-    llm: LLM | None, prompts: Sequence[str] | None, rewrite: bool, model: str
+    llm: LLM | None, prompts: Sequence[str] | None, rewrite: Rewrite, model: str
 ) -> Proposer:
     """The caller's own prompts first, then an LLM, then what the model allows.
 
     Raises:
         ValueError: both were given, or the LLM's endpoint is not set up.
     """
-    if llm and not rewrite:
+    if llm and rewrite == "off":
         raise ValueError('rewrite="off" and llm=... contradict each other: give one of them')
     if llm and prompts:
         raise ValueError("llm and prompts were both given: either an LLM rewrites, or you do")
+    own = built_in(model)
     if prompts:
         return CallersPrompts(tuple(prompts))
-    if not rewrite:
+    if rewrite == "off":
         return SeedsOnly("rewriting is off: only seeds are searched")
     if llm:
         from promptprobe.agent.rewrite.llm import LlmProposer
 
         endpoint = Endpoint(llm)
         endpoint.check()
-        return LlmProposer(endpoint)
-    if own := built_in(model):
+        return LlmProposer(endpoint, own.check_rewrite if own else no_reading)
+    if own:
         return OfflineProposer(own.rewrites, own.rewriter)
     return SeedsOnly(
         "no LLM and no prompts were given, so only seeds are searched: "
@@ -100,7 +110,11 @@ class CallersPrompts:
 
     async def propose(self, request: Request, recall: Recall) -> Proposals:
         gone = {*request.tried, *(refusal.prompt for refusal in request.refused)}
-        return Proposals(offered=tuple(p for p in self.prompts if p not in gone))
+        changes = ((p, check_facts(request.brief, p, request.keep)) for p in self.prompts)
+        return Proposals(
+            offered=tuple(p for p in self.prompts if p not in gone),
+            warnings=tuple(f"of your prompt {p[:80]!r}: {found}" for p, found in changes if found),
+        )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from pathlib import Path
 from PIL import Image
 
 from promptprobe.agent import run_folder
-from promptprobe.agent.rewrite.guard import check_rewrite
 from promptprobe.agent.rewrite.proposers import OfflineProposer
 from promptprobe.agent.run_folder import RunSettings
 from promptprobe.agent.runner import run_loop
@@ -32,13 +31,6 @@ def offline() -> OfflineProposer:
     own = built_in("sprites")
     assert own
     return OfflineProposer(own.rewrites, own.rewriter)
-
-
-def check(brief: str, rewrite: str, keep: Sequence[str] = ()) -> str:
-    """The guard, with the built-in model's own reading."""
-    own = built_in("sprites")
-    assert own
-    return check_rewrite(brief, rewrite, keep, own.check_rewrite)
 
 
 def luck(*words: object) -> float:

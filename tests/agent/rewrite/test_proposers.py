@@ -15,13 +15,15 @@ from promptprobe.agent.rewrite.proposers import (
     Proposals,
     Proposer,
     Request,
+    Rewrite,
     SeedsOnly,
     choose_proposer,
 )
 from promptprobe.tools.sprites import language
 from promptprobe.tools.sprites.lexicon import in_common_words, wordings
+from promptprobe.tools.sprites.plugin import check_rewrite as check
 from promptprobe.tools.sprites.world import KINDS, scenes
-from tests.agent.scripted import check, offline
+from tests.agent.scripted import offline
 
 BRIEF = "a scarlet kitty next to a navy automobile"
 
@@ -81,13 +83,13 @@ def test_the_callers_prompts_come_in_order_and_once() -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ((None, None, True, "sprites"), OfflineProposer),
-        ((None, None, False, "sprites"), SeedsOnly),
-        ((None, None, True, "some/model"), SeedsOnly),
-        ((None, ["a"], True, "some/model"), CallersPrompts),
+        ((None, None, "enrich", "sprites"), OfflineProposer),
+        ((None, None, "off", "sprites"), SeedsOnly),
+        ((None, None, "enrich", "some/model"), SeedsOnly),
+        ((None, ["a"], "enrich", "some/model"), CallersPrompts),
     ],
 )
 def test_who_rewrites_depends_on_what_was_given(
-    given: tuple[None, list[str] | None, bool, str], expected: type
+    given: tuple[None, list[str] | None, Rewrite, str], expected: type
 ) -> None:
     assert isinstance(choose_proposer(*given), expected)
