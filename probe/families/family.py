@@ -76,8 +76,6 @@ class Conditioning:
     """Content words per prompt; special tokens, function words and punctuation are left out."""
     cut: tuple[tuple[str, ...], ...]
     """Words per prompt that fall beyond the encoder's token limit."""
-    special: tuple[tuple[int, ...], ...]
-    """Places per prompt of tokens that are no text: start, end, padding, template."""
     told: Mapping[str, Any]
     """By the denoiser's own names, with the unconditional rows where one call holds both."""
     untold: Mapping[str, Any] | None = None

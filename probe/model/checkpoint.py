@@ -23,7 +23,7 @@ from promptprobe.probe.trace import Trace
 CARD, WEIGHTS = "card.json", "probe.safetensors"
 MOST_BYTES = {CARD: 2**20, WEIGHTS: 2**25}
 BATCH = 64
-OF_BATCH = ("maps", "mask", "special", "embeddings", "x0", "gap")
+OF_BATCH = ("maps", "mask", "embeddings", "x0", "gap")
 """The tensors of a trace."""
 
 

@@ -121,7 +121,6 @@ class Examples:
         trace = Trace(
             maps=maps,
             mask=mask,
-            special=torch.zeros(len(at), *self.maps.shape[2:]),
             embeddings=embeddings,
             x0=self.x0[window, at].float(),
             gap=self.gap[window, at].float(),

@@ -70,7 +70,7 @@ class Flux(Packed):
             guidance = torch.full([len(rows)], settings.guidance, device=self.device)
         return conditioned(
             rows,
-            [align_words(tokenizer, text, last=TOKENS - 1, length=TOKENS) for text in texts],
+            [align_words(tokenizer, text, last=TOKENS - 1) for text in texts],
             {
                 "encoder_hidden_states": rows,
                 "pooled_projections": pooled,

@@ -51,10 +51,7 @@ class PixArtSigma(PipelineFamily):
             max_sequence_length=TOKENS,
         )
         texts = self.pipeline._text_preprocessing(list(prompts), clean_caption=CLEANED)
-        located = [
-            align_words(self.pipeline.tokenizer, text, last=TOKENS - 1, length=TOKENS)
-            for text in texts
-        ]
+        located = [align_words(self.pipeline.tokenizer, text, last=TOKENS - 1) for text in texts]
         told = rows
         if guided:
             told, mask = torch.cat([unconditional, rows]), torch.cat([unconditional_mask, mask])

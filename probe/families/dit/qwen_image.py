@@ -51,7 +51,7 @@ class QwenImage(Packed):
         untold = None
         if self.guided(settings):
             _, untold = self._told([settings.negative_prompt] * len(prompts), settings)
-        located = [self._located(prompt, rows.shape[1]) for prompt in prompts]
+        located = [self._located(prompt) for prompt in prompts]
         return conditioned(rows, located, told, untold)
 
     def _told(self, prompts: Sequence[str], settings: Settings) -> tuple[Tensor, dict[str, Any]]:
@@ -65,13 +65,12 @@ class QwenImage(Packed):
             "img_shapes": [[(1, high // 2, wide // 2)]] * len(rows),
         }
 
-    def _located(self, prompt: str, length: int) -> AlignedWords:
+    def _located(self, prompt: str) -> AlignedWords:
         before, after = self.pipeline.prompt_template_encode.split("{}")
         return align_words(
             self.pipeline.tokenizer,
             before + prompt + after,
             last=TOKENS,
-            length=length,
             prompt=slice(len(before), len(before) + len(prompt)),
             dropped=self.pipeline.prompt_template_encode_start_idx,
         )

@@ -69,10 +69,10 @@ class StableDiffusion3(PipelineFamily):
 
     def _located(self, prompt: str) -> AlignedWords:
         most = self.pipeline.tokenizer_max_length
-        clip = align_words(self.pipeline.tokenizer, prompt, last=most - 1, length=most)
+        clip = align_words(self.pipeline.tokenizer, prompt, last=most - 1)
         if self.pipeline.text_encoder_3 is None:
-            return behind(clip, AlignedWords((), clip.cut, tuple(range(TOKENS))), most)
-        t5 = align_words(self.pipeline.tokenizer_3, prompt, last=TOKENS - 1, length=TOKENS)
+            return behind(clip, AlignedWords((), clip.cut), most)
+        t5 = align_words(self.pipeline.tokenizer_3, prompt, last=TOKENS - 1)
         return behind(clip, t5, most)
 
     def _evaluate(self, latents: Latents, timestep: Tensor, told: Mapping[str, Any]) -> Latents:

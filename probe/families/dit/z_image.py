@@ -67,10 +67,10 @@ class ZImage(PipelineFamily):
             max_sequence_length=TOKENS,
         )
         padded = pad_sequence(rows, batch_first=True)
-        located = [self._located(prompt, padded.shape[1]) for prompt in prompts]
+        located = [self._located(prompt) for prompt in prompts]
         return conditioned(padded, located, {"cap_feats": rows + unconditional})
 
-    def _located(self, prompt: str, length: int) -> AlignedWords:
+    def _located(self, prompt: str) -> AlignedWords:
         def templated(content: str) -> str:
             text: str = self.pipeline.tokenizer.apply_chat_template(
                 [{"role": "user", "content": content}],
@@ -85,7 +85,6 @@ class ZImage(PipelineFamily):
             self.pipeline.tokenizer,
             templated(prompt),
             last=TOKENS,
-            length=length,
             prompt=slice(start, start + len(prompt)),
         )
 

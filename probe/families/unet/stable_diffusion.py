@@ -83,4 +83,4 @@ class StableDiffusion(PipelineFamily):
 def clip_words(tokenizer: Any, texts: Sequence[str]) -> list[AlignedWords]:
     """Words among CLIP's tokens: a start, the text, an end, and ends again as padding."""
     most = tokenizer.model_max_length
-    return [align_words(tokenizer, text, last=most - 1, length=most) for text in texts]
+    return [align_words(tokenizer, text, last=most - 1) for text in texts]

@@ -147,9 +147,7 @@ def shouted(conditioning: Conditioning, tokens: tuple[int, ...]) -> Conditioning
     for row in rows:
         row[list(tokens)] = torch.flip(row[list(tokens)], (-1,)) + 1
     told[name] = rows if isinstance(told[name], list) else torch.stack(rows)
-    return Conditioning(
-        conditioning.embeddings, conditioning.words, conditioning.cut, conditioning.special, told
-    )
+    return Conditioning(conditioning.embeddings, conditioning.words, conditioning.cut, told)
 
 
 def test_masked_keys_get_no_attention(fresh_pipeline: Any) -> None:
