@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 OVERHEAD = "overhead"
 EVALS = {
     "model": "what Sprites draws correctly, and how much seed and phrasing matter",
-    "fidelity": "how well the first steps foretell the image, and what that saves",
+    "fidelity": "how well the first steps predict the image, and what that saves",
     "gain": "what optimize_prompt gains over the brief and over naive best-of-n",
     OVERHEAD: "the time and memory that probing adds, and that a rival's capture adds",
 }
@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_scenes(one: argparse.ArgumentParser, name: str) -> None:
-    """Of an eval on held-out scenes with a built-in model."""
+    """Options of an eval on held-out scenes with a built-in model."""
     one.epilog = (
         "On held-out scenes, with images that a built-in model draws here and now. Every figure "
         "has a 95% interval from a bootstrap over scenes."
@@ -107,8 +107,8 @@ def add_scenes(one: argparse.ArgumentParser, name: str) -> None:
         )
         one.add_argument(
             "--shards", type=Path, metavar="DIR",
-            help="a collection of `promptprobe train` (OUT/shards): rivals that are networks, and "
-            "ours with parts taken away, are trained on it first",
+            help="a collection of `promptprobe train` (OUT/shards): baselines that are networks, "
+            "and ours with parts taken away, are trained on it first",
         )  # fmt: skip
         one.add_argument(
             "--plot", type=Path, metavar="DIR",
@@ -118,7 +118,7 @@ def add_scenes(one: argparse.ArgumentParser, name: str) -> None:
 
 
 def add_shapes(one: argparse.ArgumentParser) -> None:
-    """Of the eval of time and memory."""
+    """Options of the eval of time and memory."""
     one.epilog = "Leave the machine alone meanwhile: a ratio of times is no better than its quiet."
     one.add_argument(
         "--device", choices=("cpu", "cuda"), default="cpu", help="cuda: the models in full size"
@@ -131,7 +131,7 @@ def add_shapes(one: argparse.ArgumentParser) -> None:
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """Of one scene or one seed there is no interval and no rank."""
+    """Refuse one scene or one seed, which have no interval and no rank."""
 
     def number(text: str) -> int:
         if not text.isdecimal() or not least <= int(text) <= 100_000:
@@ -171,11 +171,11 @@ def on_scenes(options: argparse.Namespace) -> dict[str, Any]:
 def fidelity_of(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     """The report of an eval of fidelity, with its pictures where they are asked for."""
     from promptprobe.evals.fidelity import fidelity, plots
-    from promptprobe.evals.fidelity.experiment import study
+    from promptprobe.evals.fidelity.experiment import run_experiment
 
     if options.plot:
         plots.check(options.plot)
-    drawn = study(
+    drawn = run_experiment(
         bench, options.prompts, options.seeds, options.split, options.step, options.shards
     )
     report = fidelity.report(drawn)

@@ -1,6 +1,6 @@
 """Statistics of the first few steps: what did each word claim, where, and how hard did text pull?
 
-Pure functions of maps and of the latents beside them. A map's value is a share: of one place's
+Pure functions of maps and of the latents of the same step. A map's value is a share: of one place's
 attention over all keys, what goes to one word. Special tokens are among the keys, never among the
 words. Where there is no attention (the padding of a batch) every statistic is 0.
 

@@ -1,6 +1,6 @@
 """A trace: what a batch of candidates shows after its first few steps, reduced and word by word.
 
-Only the last of the probed steps is captured: the maps of those before it told a network nothing
+Only the last of the probed steps is captured: the maps of those before it taught a network nothing
 more (tools/sprites/weights/README.md). A candidate's trace does not depend on the batch it sat in.
 """
 

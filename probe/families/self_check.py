@@ -36,7 +36,7 @@ class Reference:
     """What one layer's softmax is of; keys are the text's first, whatever the model's order."""
 
     query: Float[Tensor, "batch query head dim"]
-    """Of the image's tokens."""
+    """Queries of the image's tokens."""
     text: Float[Tensor, "batch text head dim"]
     """Keys of the text's tokens."""
     others: Float[Tensor, "batch other head dim"] | None = None
@@ -44,7 +44,7 @@ class Reference:
     mask: Tensor | None = None
     """[batch, key]: False, or a bias, for keys that get less or no attention."""
     scale: float | None = None
-    """Of the logits; None is one over the root of dim."""
+    """Scale of the logits; None is one over the root of dim."""
 
     def weights(self) -> Float[Tensor, "batch query text"]:
         """The text's share of each query's attention, mean over heads."""

@@ -94,14 +94,14 @@ def behind(first: AlignedWords, second: AlignedWords, offset: int) -> AlignedWor
 def conditioned(
     embeddings: Float[Tensor, "batch token dim"],
     located: Sequence[AlignedWords],
-    told: Mapping[str, Any],
-    untold: Mapping[str, Any] | None = None,
+    cond: Mapping[str, Any],
+    uncond: Mapping[str, Any] | None = None,
 ) -> Conditioning:
     """A conditioning, with the words of each prompt side by side."""
     return Conditioning(
         embeddings,
         tuple(text.words for text in located),
         tuple(text.cut for text in located),
-        told,
-        untold,
+        cond,
+        uncond,
     )

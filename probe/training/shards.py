@@ -1,6 +1,6 @@
 """Traces on disk: what a collection writes and training reads.
 
-A shard is a safetensors file of half-precision tensors and, beside it, a parquet table with a row a
+A shard is a safetensors file of half-precision tensors together with a parquet table with a row a
 candidate. Words are stored one after another without padding. The tensors are renamed into place
 last, so a shard whose `.safetensors` exists is complete, however the writer died.
 """
@@ -143,7 +143,7 @@ def _or_nan(value: float | None) -> float:
 
 
 def write_shard(path: Path, traces: Mapping[int, Trace], rows: Sequence[Row]) -> None:
-    """Write `path` (.safetensors) and the table beside it, each whole or not at all.
+    """Write `path` (.safetensors) and its table, each whole or not at all.
 
     traces: of the same candidates after each window's steps, in the order of the rows' previews.
     """
@@ -271,7 +271,7 @@ def read_shards(folder: Path) -> Examples:
 
 
 def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
-    """Of every axis but the one along which shards are joined."""
+    """Sizes of every axis but the one along which shards are joined."""
     return {
         name: [size for axis, size in enumerate(tensors[name].shape) if axis != along]
         for name, along in TENSORS.items()

@@ -93,7 +93,7 @@ def fit(
 
     `loss(model, step)` draws its own batch from `step`. Learning rate: linear warm-up over 2% of
     the steps, then flat, then linear to zero over the last `decay` share. `out` receives
-    `checkpoint.pt` (every two minutes), `loss.jsonl` and, where `sheet` is given, a picture beside
+    `checkpoint.pt` (every two minutes), `loss.jsonl` and, where `sheet` is given, a picture with
     each checkpoint. AdamW moves the weights, save that Muon (Jordan et al. 2024) moves the matrices
     in `hidden`, at MUON times the rate. Killed and called again it continues, and ends with the
     same weights on the same device.
