@@ -199,12 +199,12 @@ def further(drawn: Experiment) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for at, target in enumerate(probe.card.targets):
         if (scores := test.further.get(target.name)) is not None:
-            told, blind = (
+            with_preview, blind = (
                 test.shaped([one.score for one in probe.predict(trace, k, seen, at)])
                 for seen in (look, None)
             )
             found[target.name] = {
-                **figures(told, scores, target.median),
+                **figures(with_preview, scores, target.median),
                 "blind": figures(blind, scores, target.median),
             }
     return found

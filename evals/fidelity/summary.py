@@ -83,11 +83,11 @@ def networks(ahead: dict[str, Any]) -> Iterator[str]:
 
 def _further(found: dict[str, Any]) -> Iterator[str]:
     for name, row in found.items():
-        told, blind = (
+        judged, blind = (
             f"{figure(one['within']['pairwise'])}, PCC {figure(one['pooled']['pcc'])}"
             for one in (row, row["blind"])
         )
-        yield f"- {name}: rank within a prompt {told}; without the judge's look {blind}"
+        yield f"- {name}: rank within a prompt {judged}; without the judge's look {blind}"
 
 
 def _sureness(report: dict[str, Any]) -> Iterator[str]:

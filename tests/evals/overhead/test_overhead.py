@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from promptprobe.__main__ import main
 from promptprobe.evals import cli
 from promptprobe.evals.overhead import overhead, rival_capture, thresholds, timing
 from promptprobe.evals.overhead.synthetic_models import SHAPES, MeasurePlan, SyntheticModel
@@ -154,9 +155,9 @@ def test_every_round_begins_with_another_one():
 
 @pytest.mark.parametrize("argv", [["--shapes", "nothing"], ["--rounds", "0"], ["--device", "tpu"]])
 def test_bad_usage_of_overhead_exits_with_two(argv, capsys):
-    assert cli.main(["overhead", *argv]) == 2
-    assert "usage: promptprobe eval overhead" in capsys.readouterr().err
+    assert main(["eval", "overhead", *argv]) == 2
+    assert capsys.readouterr().err.startswith("promptprobe eval overhead: error: ")
 
 
 def test_shapes_are_taken_in_the_order_given_and_once():
-    assert cli.shapes("sdxl,sprites,sdxl") == ("sdxl", "sprites")
+    assert cli.shape_names("sdxl,sprites,sdxl") == ("sdxl", "sprites")
