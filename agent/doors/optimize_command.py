@@ -57,7 +57,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("brief", nargs="?", metavar="BRIEF", help="what the picture should show")
-    add("--briefs", type=Path, metavar="FILE", help="many briefs: text, one a line, or JSONL")
+    add(
+        "--briefs",
+        type=Path,
+        metavar="FILE",
+        help="many briefs: text, CSV, TSV, JSON, JSONL",
+    )
     add("--out", type=Path, metavar="DIR", help="folder of runs (default: runs)")
     add("--resume", type=Path, metavar="RUN", help="go on with an interrupted run, as it was asked")
     add("--json", action="store_true", help="print one JSON object on stdout")
@@ -163,7 +168,9 @@ class Call:
         from promptprobe.agent.doors import display
 
         options = self.options
-        items = batch.read_briefs(options.briefs)
+        items, notice = batch.read_briefs(options.briefs)
+        if notice:
+            self.console.print(display.plain(notice), markup=False, highlight=False, soft_wrap=True)
         results = batch.Results(options.out)
         skipped = sum(map(results.has, items))
         if skipped:
@@ -187,7 +194,7 @@ class Call:
         else:
             told = ", ".join(f"{number} {name}" for name, number in counts.items())
             sys.stdout.write(f"{told}; one row a brief in {results.path}\n")
-        return FAILED if failed and failed == len(items) - skipped else DONE
+        return FAILED if failed else DONE
 
     def _run(
         self, request: OptimizeRequest, out: Path, resume: Path | None, title: str

@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--model", required=True, metavar="M", help="sprites[-flow], a diffusers folder or hub id")
     add(
         "--prompts", type=Path, metavar="FILE",
-        help='one a line, or .jsonl with {"prompt": ..., "scene": ..., "split": ...}',
+        help='text, CSV, TSV or JSON; .jsonl with {"prompt": ..., "scene": ..., "split": ...}',
     )  # fmt: skip
     add(
         "--from-runs", type=Path, action="append", default=[], metavar="DIR",
@@ -120,9 +120,12 @@ def _train(options: argparse.Namespace) -> int:
     from promptprobe.tools.records import Generation
 
     given = {name: value for name, value in generation_of(options).items() if value is not None}
+    wanted, notice = read_prompts(options.prompts) if options.prompts else ([], "")
+    if notice:
+        _say(notice)
     course = ProbeTraining(
         model=options.model,
-        wanted=read_prompts(options.prompts) if options.prompts else (),
+        wanted=wanted,
         scorers=options.scorer,
         generation=checked(Generation, given),
         seeds=options.seeds,
