@@ -61,6 +61,7 @@ def read_briefs(path: Path) -> tuple[list[Item], str]:
 
     Raises:
         ValueError: the file as a whole is of no use; a bad row becomes an item with its problem.
+        OSError: it cannot be read.
     """
     rows = read_prompt_file(path)
     if len(rows) > MAX_BRIEFS:

@@ -44,12 +44,10 @@ def read_prompt_file(path: Path) -> list[Row]:
 
     Raises:
         ValueError: the file as a whole is of no use; the message says what was expected.
+        OSError: it cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE + 1)
     if len(data) > MAX_FILE:
         raise ValueError(f"{path} is larger than {MAX_FILE // 2**20} MiB; split it")
     rows: list[Row] = []

@@ -52,8 +52,12 @@ class Generation(Record):
     guidance: float | None = Field(None, ge=0, le=100, description="classifier-free guidance scale")
     height: int | None = Field(None, ge=8, le=8192, description="pixels")
     width: int | None = Field(None, ge=8, le=8192, description="pixels")
-    negative_prompt: str | None = Field(None, max_length=MAX_TEXT)
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    negative_prompt: str | None = Field(
+        None, max_length=MAX_TEXT, description="what the picture should not show"
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None, description="of the model's weights and activations"
+    )
     device: str | None = Field(None, description='"cpu", "cuda", "cuda:1", "mps"')
 
 

@@ -8,7 +8,6 @@ the machine.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import base64
 import threading
@@ -223,19 +222,3 @@ async def serve(out: Path) -> None:
     server = build_server(out)
     async with stdio_server() as (read, write):
         await server.run(read, write, server.create_initialization_options())
-
-
-def main(argv: list[str]) -> int:
-    """`promptprobe mcp`."""
-    parser = argparse.ArgumentParser(
-        prog="promptprobe mcp",
-        description="Serve promptprobe to an agent over MCP (stdio): optimize_prompt and "
-        "probe_prompts. An LLM that is to propose rewrites is found through OPENAI_BASE_URL and "
-        "OPENAI_API_KEY; the agent may also bring its own prompts.",
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (runs)"
-    )
-    options = parser.parse_args(argv)
-    asyncio.run(serve(options.out))
-    return 0

@@ -6,9 +6,6 @@ go (`out`) is not part of a request: the owner of the machine decides that, not 
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
@@ -70,7 +67,7 @@ class OptimizeRequest(Request):
         "hub id of a Stable Diffusion, FLUX.1, Qwen-Image, Z-Image or PixArt-Sigma pipeline",
     )
     llm: Text | None = Field(
-        None, description="name of an LLM behind the server's OPENAI_BASE_URL, to propose rewrites"
+        None, description="name of an LLM behind OPENAI_BASE_URL, which proposes rewrites"
     )
     scorer: Text | None = Field(
         None,
@@ -152,8 +149,9 @@ def explain(error: ValidationError) -> str:
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = "unknown field"
-        shown = "" if isinstance(came, dict) else f" (got {_short(came)})"
-        found.append(f"{'.'.join(parts)}: {message}{shown}" if parts else message)
+        said = isinstance(came, dict) or problem["type"] == "value_error"
+        shown = "" if said else f" (got {_short(came)})"
+        found.append(f"{'.'.join(parts)}{': ' if parts else ''}{message}{shown}")
     return "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
 
 
@@ -178,19 +176,3 @@ def openai_tools() -> list[dict[str, Any]]:
         }
         for name, (description, request) in TOOLS.items()
     ]
-
-
-def main(argv: list[str]) -> int:
-    """`promptprobe tools`: print the tool schemas as JSON."""
-    parser = argparse.ArgumentParser(
-        prog="promptprobe tools",
-        description="Print the schemas of promptprobe's tools as JSON, for an agent that calls "
-        "them itself. Check its arguments with promptprobe.agent.doors.schemas.",
-    )
-    parser.add_argument(
-        "--format", choices=["openai"], default="openai", help="Chat Completions, strict mode"
-    )
-    parser.parse_args(argv)
-    json.dump(openai_tools(), sys.stdout, indent=2)
-    sys.stdout.write("\n")
-    return 0

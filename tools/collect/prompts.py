@@ -67,6 +67,7 @@ def read_prompts(path: Path) -> tuple[list[Wanted], str]:
 
     Raises:
         ValueError: a row cannot be used; the message names the file and the row.
+        OSError: the file cannot be read.
     """
     rows = read_prompt_file(path)
     wanted = [_wanted(row, path) for row in rows]

@@ -148,7 +148,10 @@ def test_verify_holds_a_probe_against_a_model(capsys: pytest.CaptureFixture[str]
 
 def test_verify_refuses_settings_without_a_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["probes", "verify", "sprites", "--negative-prompt", "blur"]) == 2
-    assert "expected --model beside --negative-prompt" in capsys.readouterr().err
+    assert (
+        "--negative-prompt is a setting of a model: expected --model, too"
+        in capsys.readouterr().err
+    )
 
 
 def test_an_unknown_probe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

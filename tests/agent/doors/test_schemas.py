@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from promptprobe.__main__ import main
 from promptprobe.agent.doors.schemas import (
     MAX_PROBES,
     OptimizeRequest,
     ProbeRequest,
     explain,
-    main,
     openai_tools,
 )
 from promptprobe.agent.rewrite.json_schema import json_schema
@@ -122,5 +122,5 @@ def test_mcp_schemas_refuse_unknown_fields_and_need_only_what_has_no_default() -
 
 
 def test_the_tools_command_prints_the_schemas_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--format", "openai"]) == 0
+    assert main(["tools", "--format", "openai"]) == 0
     assert json.loads(capsys.readouterr().out) == openai_tools()

@@ -187,10 +187,7 @@ def test_a_scorer_that_failed_is_asked_again(tmp_path: Path) -> None:
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    try:
-        code = main(["pairs", *arguments])
-    except SystemExit as ended:  # argparse ends by itself
-        code = int(str(ended.code))
+    code = main(["pairs", *arguments])
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "Traceback" not in captured.err
