@@ -20,7 +20,7 @@ from promptprobe.tools.prompt_files import (
     unused_fields,
 )
 from promptprobe.tools.records import MAX_TEXT, Record, Text
-from promptprobe.tools.sprites.world import fraction, seed_of
+from promptprobe.tools.splits import fraction, seed_of
 
 USED = ("scene", "kind", "split")
 """Fields of a row, beside its prompt, that training uses."""
