@@ -20,6 +20,7 @@ from promptprobe.agent.rewrite.endpoint import LLM, check_endpoint
 from promptprobe.agent.rewrite.proposers import Proposer, SeedsOnly, choose_proposer
 from promptprobe.agent.run_folder import CALLABLE, RunSettings
 from promptprobe.agent.runner import run_loop
+from promptprobe.tools.models.briefs import check_brief
 from promptprobe.tools.records import BUDGETS, Budget, Generation
 
 DEFAULT_GENERATION = Generation()
@@ -127,6 +128,8 @@ async def start(
         OSError: `out` cannot be written.
     """
     _check_kept(request)
+    if model is None:
+        check_brief(request.model, request.brief)  # again with the tools, for their warnings
     proposer = _proposer(request, llm)
     run_folder.check_folder(out)
     tools, warnings = await asyncio.to_thread(_open, request, proposer, model, scorer)

@@ -19,6 +19,7 @@ from promptprobe.probe.families.family import Settings, State, StateError
 from promptprobe.probe.model.card import ProbeError
 from promptprobe.probe.trace import record_trace
 from promptprobe.tools.batches import Batches
+from promptprobe.tools.models.briefs import check_brief, listed
 from promptprobe.tools.models.model import Model
 from promptprobe.tools.pictures.heatmaps import save_heatmaps
 from promptprobe.tools.pictures.png import save_png
@@ -32,15 +33,12 @@ from promptprobe.tools.predictions import (
 from promptprobe.tools.protocol import Probed, Rendered
 from promptprobe.tools.records import Candidate, Generation, Score
 from promptprobe.tools.scorers.scorer import Scorer
-from promptprobe.tools.sprites.language import read
-from promptprobe.tools.sprites.world import COLOURS, NOUNS
 
 PIXELS_AT_ONCE = {"cpu": 2**19, "cuda": 2**22}
 """Pixels of the images in a first batch. A CPU gets few: there, too many kill the process."""
 MOST_AT_ONCE = 32
 PROBED_SHARE = 5
 """One step in so many is probed."""
-SHOWN_WORDS = 12
 BLACKED_OUT = "the model's safety checker blacked this image out"
 
 Job = tuple[Candidate, Path | None]
@@ -146,12 +144,11 @@ class Toolbox:
             ValueError: Sprites can draw nothing of it; the message says what it knows.
         """
         warnings = list(self.notes)
-        if self._model.is_sprites:
-            warnings += _read_by_sprites(brief)
+        warnings += check_brief(self._model.name, brief)
         cut = self._cut([brief])[brief]
         if cut:
             warnings.append(
-                f"the brief is longer than the model's text encoder reads; cut off: {_listed(cut)}"
+                f"the brief is longer than the model's text encoder reads; cut off: {listed(cut)}"
             )
         return warnings
 
@@ -271,26 +268,3 @@ def _judged(judge: Scorer, brief: str, paths: Sequence[Path]) -> list[Score]:
             scores[at] = Score(reason=f"the image {path} cannot be read: {error}")
     scores |= zip(images, judge(brief, list(images.values())), strict=True)
     return [scores[at] for at in range(len(paths))]
-
-
-def _read_by_sprites(brief: str) -> list[str]:
-    """Words of a brief that Sprites was never taught."""
-    known = f"Sprites knows the nouns {', '.join(NOUNS)} and the colours {', '.join(COLOURS)}"
-    reading = read(brief)
-    if reading.scene is None:
-        raise ValueError(
-            f"Sprites, the built-in miniature model, cannot draw {brief[:200]!r}: "
-            f"{reading.problem}. {known} (and synonyms such as kitty or scarlet), one or two "
-            "things, counts up to four, left of, right of, above and below. For anything else, "
-            "pass another model"
-        )
-    if not reading.unknown:
-        return []
-    unknown = _listed(reading.unknown)
-    return [f"Sprites, the built-in miniature model, does not know {unknown}; {known}"]
-
-
-def _listed(words: Sequence[str]) -> str:
-    shown = ", ".join(word[:40] for word in words[:SHOWN_WORDS])
-    more = len(words) - SHOWN_WORDS
-    return f"{shown} and {more} more" if more > 0 else shown

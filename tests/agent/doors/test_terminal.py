@@ -75,3 +75,22 @@ def test_the_shell_completes_commands_options_and_values(typed: str, offered: st
         env={**os.environ, **asked, "PYTHONPATH": str(ROOT)},
     )
     assert finished.stdout.split() == [offered]
+
+
+@pytest.mark.parametrize("command", ["optimize", "probe"])
+def test_a_brief_that_a_built_in_model_cannot_draw_is_refused_before_any_tensor_library_loads(
+    command: str,
+) -> None:
+    code = (
+        "import sys; from promptprobe.__main__ import main; "
+        f"assert main(['{command}', 'a spaceship']) == 2; "
+        "assert not {'torch', 'diffusers', 'transformers'} & sys.modules.keys()"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "cannot draw 'a spaceship'" in finished.stderr
