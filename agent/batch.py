@@ -7,7 +7,6 @@ was in flight is resumed from its own folder. A brief that fails leaves a row wi
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from pydantic import Field
 from promptprobe.agent import run_folder
 from promptprobe.agent.doors.schemas import OptimizeRequest, checked
 from promptprobe.agent.result import OptimizationResult
+from promptprobe.probe.files import JsonLines, replacing
 from promptprobe.tools.records import MAX_TEXT, Record
 
 MAX_FILE = 64 * 2**20
@@ -104,12 +104,9 @@ class Results:
         """
         self.path = folder / RESULTS
         folder.mkdir(parents=True, exist_ok=True)
-        data = self.path.read_bytes() if self.path.exists() else b""
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            os.truncate(self.path, len(whole))
+        self._file = JsonLines(self.path)
         self.done: dict[str, str] = {}
-        for number, line in enumerate(whole.splitlines(), 1):
+        for number, line in enumerate(self._file.found, 1):
             try:
                 row = json.loads(line)
                 self.done[row["id"]] = row["brief"]
@@ -133,11 +130,7 @@ class Results:
 
     def write(self, item: Item, row: dict[str, Any]) -> None:
         """Append the item's row."""
-        text = json.dumps({"id": item.id, **row, "brief": item.brief}) + "\n"
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        self._file.append([json.dumps({"id": item.id, **row, "brief": item.brief})])
         self.done[item.id] = item.brief
 
 
@@ -151,9 +144,8 @@ def keep_settings(folder: Path, request: OptimizeRequest) -> None:
     path = folder / SETTINGS
     now = request.model_dump(mode="json", exclude={"brief"})
     if not path.exists():
-        temporary = path.with_suffix(".part")
-        temporary.write_text(json.dumps(now, indent=2), encoding="utf-8")
-        temporary.replace(path)
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(now, indent=2), encoding="utf-8")
         return
     before = json.loads(path.read_bytes())
     changed = [name for name in now if before.get(name) != now[name]]
