@@ -18,7 +18,7 @@ from promptprobe.agent.doors import options as o
 from promptprobe.evals.fidelity import summary
 from promptprobe.evals.overhead import thresholds
 from promptprobe.evals.overhead.synthetic_models import SHAPES
-from promptprobe.tools.sprites import MODELS
+from promptprobe.tools.models.built_in import PLUGINS
 
 if TYPE_CHECKING:
     from promptprobe.evals.bench import Bench
@@ -31,7 +31,7 @@ ON_SCENES = (
 )
 Seeds = Annotated[int, Option(min=2, max=MOST, help="fresh seeds of each, at least 2")]
 Scenes = Annotated[int, Option(min=2, max=MOST, help="scenes, at least 2")]
-BuiltIn = Annotated[str, Option(help=f"built in: {' or '.join(MODELS)}")]
+BuiltIn = Annotated[str, Option(help=f"built in: {' or '.join(PLUGINS)}")]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -182,8 +182,8 @@ def _bench(model: str, guidance: float | None = None) -> Bench:
     """ValueError: no such built-in model."""
     from promptprobe.evals.bench import open_bench
 
-    if model not in MODELS:
-        raise ValueError(f"--model: expected {' or '.join(MODELS)}, built in; got {model!r}")
+    if model not in PLUGINS:
+        raise ValueError(f"--model: expected {' or '.join(PLUGINS)}, built in; got {model!r}")
     return open_bench(model, guidance)
 
 

@@ -19,7 +19,6 @@ from promptprobe.probe.families.family import Settings, State, StateError
 from promptprobe.probe.model.card import ProbeError
 from promptprobe.probe.trace import record_trace
 from promptprobe.tools.batches import Batches
-from promptprobe.tools.models.briefs import check_brief, listed
 from promptprobe.tools.models.model import Model
 from promptprobe.tools.pictures.heatmaps import save_heatmaps
 from promptprobe.tools.pictures.png import save_png
@@ -39,6 +38,7 @@ PIXELS_AT_ONCE = {"cpu": 2**19, "cuda": 2**22}
 MOST_AT_ONCE = 32
 PROBED_SHARE = 5
 """One step in so many is probed."""
+SHOWN_WORDS = 12
 BLACKED_OUT = "the model's safety checker blacked this image out"
 
 Job = tuple[Candidate, Path | None]
@@ -138,17 +138,18 @@ class Toolbox:
         return _judged(self._second_judge, brief, images)
 
     def check_brief(self, brief: str) -> list[str]:
-        """Warnings: about the model and its probe, words unknown to Sprites, words cut off.
+        """Warnings: about the model, its probe, words that it does not know and words cut off.
 
         Raises:
-            ValueError: Sprites can draw nothing of it; the message says what it knows.
+            ValueError: a built-in model can draw nothing of it; the message says what it knows.
         """
         warnings = list(self.notes)
-        warnings += check_brief(self._model.name, brief)
+        if own := self._model.built_in:
+            warnings += own.check_brief(brief)
         cut = self._cut([brief])[brief]
         if cut:
             warnings.append(
-                f"the brief is longer than the model's text encoder reads; cut off: {listed(cut)}"
+                f"the brief is longer than the model's text encoder reads; cut off: {_listed(cut)}"
             )
         return warnings
 
@@ -268,3 +269,9 @@ def _judged(judge: Scorer, brief: str, paths: Sequence[Path]) -> list[Score]:
             scores[at] = Score(reason=f"the image {path} cannot be read: {error}")
     scores |= zip(images, judge(brief, list(images.values())), strict=True)
     return [scores[at] for at in range(len(paths))]
+
+
+def _listed(words: Sequence[str]) -> str:
+    shown = ", ".join(word[:40] for word in words[:SHOWN_WORDS])
+    more = len(words) - SHOWN_WORDS
+    return f"{shown} and {more} more" if more > 0 else shown
