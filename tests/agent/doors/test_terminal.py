@@ -14,6 +14,7 @@ import pytest
 from promptprobe.__main__ import main
 from promptprobe.agent.run_folder import FILE
 from promptprobe.probe.model.checkpoint import CARD
+from promptprobe.tools.sprites import PROBE
 
 ROOT = Path(__file__).parents[3]
 CLEAR = "\x1b[2J\x9b2J\u202e"
