@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from promptprobe.agent.events import StopReason
+from promptprobe.agent.events import Refusal, StopReason
 from promptprobe.probe.files import JsonLines
 from promptprobe.tools.protocol import Probed, Rendered
 from promptprobe.tools.records import Candidate, Record, Score, Spend, Trial
@@ -35,6 +35,15 @@ class ReplyLine(Line):
     problem: str = Field("", description="why there is none, or what was left out of it")
     calls: int = Field(1, ge=0, description="requests that it took")
     tokens: int = Field(0, ge=0, description="asked and answered, as the endpoint counts them")
+
+
+class ProposedLine(Line):
+    """What became of the rewrites that were offered in a round."""
+
+    kind: Literal["proposed"] = "proposed"
+    round: int
+    accepted: tuple[str, ...]
+    refused: tuple[Refusal, ...]
 
 
 class ProbedLine(Line):
@@ -68,7 +77,7 @@ class FinishedLine(Line):
 
 
 AnyLine = Annotated[
-    ReplyLine | ProbedLine | RenderedLine | ScoredLine | WarningLine | FinishedLine,
+    ReplyLine | ProposedLine | ProbedLine | RenderedLine | ScoredLine | WarningLine | FinishedLine,
     Field(discriminator="kind"),
 ]
 _LINES: TypeAdapter[AnyLine] = TypeAdapter(AnyLine)
@@ -144,6 +153,11 @@ class Ledger:
         )
 
     @property
+    def proposed(self) -> tuple[ProposedLine, ...]:
+        """The rewrites of every round that asked for some, each round once."""
+        return tuple(line for line in self._index.values() if isinstance(line, ProposedLine))
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         return tuple(line.message for line in self.lines if isinstance(line, WarningLine))
 
@@ -190,6 +204,8 @@ def _key(line: AnyLine) -> str:
     match line:
         case ReplyLine():
             return line.question
+        case ProposedLine():
+            return str(line.round)
         case ProbedLine() | RenderedLine() | ScoredLine():
             return line.candidate.key
         case _:

@@ -21,6 +21,7 @@ from promptprobe.agent.rewrite.proposers import Proposer, SeedsOnly, choose_prop
 from promptprobe.agent.run_folder import CALLABLE, RunSettings
 from promptprobe.agent.runner import run_loop
 from promptprobe.tools.models.built_in import built_in
+from promptprobe.tools.prompt_files import foreign_syntax
 from promptprobe.tools.records import BUDGETS, Budget, Generation
 
 DEFAULT_GENERATION = Generation()
@@ -212,6 +213,7 @@ def _open(
         request.probe,
     )
     warnings = list(tools.check_brief(request.brief))
+    warnings += filter(None, map(foreign_syntax, [request.brief, *(request.prompts or ())]))
     if request.rewrite and isinstance(proposer, SeedsOnly):
         warnings.append(proposer.source)
     return tools, warnings
