@@ -8,7 +8,6 @@ tried again by the same command.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from pydantic import Field
 from promptprobe.agent import run_folder
 from promptprobe.agent.doors.schemas import OptimizeRequest, checked
 from promptprobe.agent.result import OptimizationResult
+from promptprobe.probe.files import JsonLines, replacing
 from promptprobe.tools.prompt_files import Row, read_prompt_file, unused_fields
 from promptprobe.tools.records import MAX_TEXT, Generation, Record
 
@@ -99,13 +99,10 @@ class Results:
         """
         self.path = folder / RESULTS
         folder.mkdir(parents=True, exist_ok=True)
-        data = self.path.read_bytes() if self.path.exists() else b""
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            os.truncate(self.path, len(whole))
+        self._file = JsonLines(self.path)
         self.done: dict[str, str] = {}
         self._failed: set[bytes] = set()
-        for number, line in enumerate(whole.splitlines(), 1):
+        for number, line in enumerate(self._file.found, 1):
             try:
                 row = json.loads(line)
                 name, brief = row["id"], row["brief"]
@@ -122,10 +119,10 @@ class Results:
         """Remove the rows of briefs that failed; the file is replaced as a whole."""
         if not self._failed:
             return
-        lines = self.path.read_bytes().splitlines(keepends=True)
-        temporary = self.path.with_suffix(".part")
-        temporary.write_bytes(b"".join(line for line in lines if line.rstrip() not in self._failed))
-        temporary.replace(self.path)
+        rows = JsonLines(self.path).found
+        with replacing(self.path) as partial:
+            partial.write_bytes(b"".join(row + b"\n" for row in rows if row not in self._failed))
+        self._file = JsonLines(self.path)
         self._failed = set()
 
     def has(self, item: Item) -> bool:
@@ -143,11 +140,7 @@ class Results:
 
     def write(self, item: Item, row: dict[str, Any]) -> None:
         """Append the item's row."""
-        text = json.dumps({"id": item.id, **row, "brief": item.brief}) + "\n"
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        self._file.append([json.dumps({"id": item.id, **row, "brief": item.brief})])
         if "error" not in row:
             self.done[item.id] = item.brief
 
@@ -162,9 +155,8 @@ def keep_settings(folder: Path, request: OptimizeRequest) -> None:
     path = folder / SETTINGS
     now = request.model_dump(mode="json", exclude={"brief"})
     if not path.exists():
-        temporary = path.with_suffix(".part")
-        temporary.write_text(json.dumps(now, indent=2), encoding="utf-8")
-        temporary.replace(path)
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(now, indent=2), encoding="utf-8")
         return
     before = json.loads(path.read_bytes())
     changed = [name for name in now if before.get(name) != now[name]]

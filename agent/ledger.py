@@ -8,7 +8,6 @@ processes at once.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from promptprobe.agent.events import Refusal, StopReason
+from promptprobe.probe.files import JsonLines
 from promptprobe.tools.protocol import Probed, Rendered
 from promptprobe.tools.records import Candidate, Record, Score, Spend, Trial
 
@@ -96,27 +96,17 @@ class Ledger:
             ValueError: a line before the last is damaged.
         """
         self.run_dir = run_dir
-        self.path = run_dir / FILE
+        self._file = JsonLines(run_dir / FILE)
         self.lines: list[AnyLine] = []
         self._index: dict[tuple[str, str], AnyLine] = {}
-        data = self.path.read_bytes() if self.path.exists() else b""
-        whole = data[: data.rfind(b"\n") + 1]
-        for number, text in enumerate(whole.split(b"\n")[:-1], 1):
+        for number, text in enumerate(self._file.found, 1):
             self._remember(self._read(number, text))
-        self._torn_at = len(whole) if len(whole) < len(data) else None
 
     def write(self, lines: Sequence[AnyLine]) -> None:
         """Append lines in one write and wait until they are on the disk."""
         if not lines:
             return
-        text = "".join(_dump(line, self.run_dir) + "\n" for line in lines)
-        if self._torn_at is not None:
-            os.truncate(self.path, self._torn_at)
-            self._torn_at = None
-        with self.path.open("ab") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        self._file.append(_dump(line, self.run_dir) for line in lines)
         for line in lines:
             self._remember(line)
 
@@ -204,7 +194,7 @@ class Ledger:
             return _absolute(_LINES.validate_json(text), self.run_dir)
         except ValidationError as error:
             raise ValueError(
-                f"line {number} of {self.path} is damaged: expected one JSON record of this "
+                f"line {number} of {self._file.path} is damaged: expected one JSON record of this "
                 f"version of promptprobe, got {text[:80]!r}. Restore the file, or start a new run. "
                 f"({error})"
             ) from error

@@ -57,7 +57,6 @@ class LLM(Record):
     guidance: str = Field(
         "", max_length=1000, description='how to write, such as "tags, not sentences"'
     )
-    vision: bool = Field(False, description="whether it may be shown pictures")
 
     @field_validator("api_key_env")
     @classmethod

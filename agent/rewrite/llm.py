@@ -36,8 +36,9 @@ attribute and relation of the brief, and adds no object, colour, count, negation
 what may change is wording, order, and phrases of style, light, lens or composition. Text listed in
 `keep` stays verbatim. Prefer common words where the trials show a word that the model does not
 settle on (`focus` near 0) or is not likely to draw as asked (`drawn` near 0). Offer `how_many`
-prompts that differ from each other and from `tried`. For each requirement, `meets` names it by its
-`text` and quotes the phrase of your prompt that meets it."""
+prompts that differ from each other and from `tried`, written as `guidance` says, where it says
+anything. For each requirement, `meets` names it by its `text` and quotes the phrase of your prompt
+that meets it."""
 
 
 class _Data(BaseModel):
@@ -82,7 +83,9 @@ class LlmProposer:
 
     async def propose(self, request: Request, recall: Recall) -> Proposals:
         required, warning = await self._requirements(request.brief, recall)
-        reply = await self._ask(REWRITE, _briefing(request, required), Rewrites, recall)
+        reply = await self._ask(
+            REWRITE, _briefing(request, required, self.endpoint.llm.guidance), Rewrites, recall
+        )
         if isinstance(reply, str):
             without = f"round {request.round} goes on without rewrites of {self.source}: {reply}"
             return Proposals(warnings=(*warning, without))
@@ -133,7 +136,7 @@ class LlmProposer:
             return f"its reply is not the JSON asked for ({first['msg']}): {reply.text[:80]!r}"
 
 
-def _briefing(request: Request, required: tuple[Requirement, ...]) -> str:
+def _briefing(request: Request, required: tuple[Requirement, ...], guidance: str) -> str:
     """What the LLM is told, as JSON."""
     return json.dumps(
         {
@@ -141,6 +144,7 @@ def _briefing(request: Request, required: tuple[Requirement, ...]) -> str:
             "requirements": [r.model_dump() for r in required],
             "keep": request.keep,
             "how_many": request.want,
+            "guidance": guidance,
             "tried": request.tried,
             "refused": [r.model_dump() for r in request.refused[-8:]],
             "trials": diagnosis(request.trials),

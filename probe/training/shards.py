@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from promptprobe.probe.files import replacing
 from promptprobe.probe.model.card import ModelSpec
 from promptprobe.probe.model.network import PreviewScore
 from promptprobe.probe.trace import Trace
@@ -153,11 +154,9 @@ def write_shard(path: Path, traces: Mapping[int, Trace], rows: Sequence[Row]) ->
     halves = _halves(list(traces.values()))
     layers = next(iter(traces.values())).layers
     table = path.with_suffix(".parquet")
-    partial = {target: target.with_suffix(target.suffix + ".partial") for target in (table, path)}
-    pq.write_table(pa.Table.from_pylist([row.model_dump() for row in rows]), partial[table])
-    save_file(halves, partial[path], metadata={"layers": json.dumps(layers)})
-    for target, written in partial.items():
-        written.replace(target)
+    with replacing(path) as tensors, replacing(table) as rest:
+        pq.write_table(pa.Table.from_pylist([row.model_dump() for row in rows]), rest)
+        save_file(halves, tensors, metadata={"layers": json.dumps(layers)})
 
 
 def _halves(traces: Sequence[Trace]) -> dict[str, Tensor]:
@@ -188,9 +187,8 @@ def open_collection(folder: Path, collection: Collection) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / COLLECTION
     if not path.exists():
-        partial = path.with_suffix(".partial")
-        partial.write_text(collection.model_dump_json(indent=1) + "\n")
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_text(collection.model_dump_json(indent=1) + "\n")
     before, now = read_collection(folder).model_dump(), collection.model_dump()
     before, now = before | before.pop("facts"), now | now.pop("facts")
     for name, value in now.items():

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from promptprobe.probe.files import replacing
 from promptprobe.probe.model.network import Network, NetworkConfig
 from promptprobe.probe.training.dataset import (
     Dataset,
@@ -185,9 +186,8 @@ class _Trainer:
         """Whole or not at all."""
         state = {name: getattr(self, name).state_dict() for name in LEARNING}
         counts = {name: getattr(self, name) for name in COUNTING}
-        partial = path.with_suffix(".partial")
-        torch.save(state | counts | {"mark": mark, "random": torch.get_rng_state()}, partial)
-        partial.replace(path)
+        with replacing(path) as partial:
+            torch.save(state | counts | {"mark": mark, "random": torch.get_rng_state()}, partial)
 
     def load(self, path: Path, mark: str) -> None:
         """Go on where it was; of other examples or another config nothing is taken."""

@@ -58,6 +58,14 @@ FAILS: dict[str, tuple[Answer, str]] = {
     "prose": (completion(f"sorry, I cannot, {KEY}"), "not the JSON asked for"),
     "another schema": (completion({"rewrites": "a fox"}), "not the JSON asked for"),
     "other types": (completion({"rewrites": [{"prompt": 7, "meets": []}]}), "not the JSON asked"),
+    "a deep envelope": (
+        Answer(b'{"choices": [{"message": {"content": ' + b"[" * 800 + b"]" * 800 + b"}}]}"),
+        "nested too deeply",
+    ),
+    "a deep answer": (
+        completion('{"rewrites": [7], "x": ' + "[" * 800 + "]" * 800 + "}"),
+        "nested too deeply",
+    ),
     "brackets": (completion("[" * 300_000), "not the JSON asked for"),
     "silence": (completion(""), "no text"),
     "refusal": (message(content=None, refusal="I must not"), "I must not"),

@@ -67,6 +67,13 @@ def test_requirements_are_asked_once_and_only_those_that_quote_the_brief_count(
     assert told["trials"][0]["focus"].keys() == {"cat"}
 
 
+def test_guidance_is_told(tmp_path: Path, server: Server) -> None:
+    server.script = well
+    run(tmp_path, guidance="tags, not sentences")
+    told = json.loads(server.asked[1]["messages"][1]["content"])
+    assert told["guidance"] == "tags, not sentences"
+
+
 def test_a_resumed_run_does_not_ask_again(tmp_path: Path, server: Server) -> None:
     server.script = well
     result = run(tmp_path)

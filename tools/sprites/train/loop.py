@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from promptprobe.probe.files import replacing
+
 CHECKPOINT_SECONDS = 120.0
 MUON = 4.0
 """Muon's learning rate over AdamW's."""
@@ -39,9 +41,8 @@ class Training:
 
     def save(self, path: Path) -> None:
         parts = {name: part.state_dict() for name, part in self._parts().items()}
-        partial = path.with_suffix(".partial")
-        torch.save({"step": self.step, **parts}, partial)
-        partial.replace(path)
+        with replacing(path) as partial:
+            torch.save({"step": self.step, **parts}, partial)
 
     def _parts(self) -> dict[str, Any]:
         return {"model": self.model, "average": self.average, **self.optimizers}
