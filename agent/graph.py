@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from promptprobe.agent import events as e
 from promptprobe.agent import policy
 from promptprobe.agent.context import Context
-from promptprobe.agent.ledger import ProbedLine, RenderedLine, ScoredLine
+from promptprobe.agent.ledger import ProbedLine, ProposedLine, RenderedLine, ScoredLine
 from promptprobe.agent.rewrite.proposers import Proposals, Request
 from promptprobe.agent.run_folder import IMAGES, LATENTS
 from promptprobe.tools.records import Candidate, Score
@@ -72,6 +72,9 @@ async def propose(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
         proposals = await run.proposer.propose(request, run.recall)
         accepted, newly = _admit(request, proposals)
         refused = (*refused, *newly)
+        run.ledger.write(
+            [ProposedLine(at=run.seconds, round=state.round, accepted=accepted, refused=newly)]
+        )
     prompts = tuple(dict.fromkeys([*prompts, *accepted, *policy.ranked_prompts(earlier)]))
     prompts = prompts[: settings.budget.prompts]
     run.emit(e.PromptsProposed, round=state.round, prompts=prompts, accepted=accepted,

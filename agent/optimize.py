@@ -20,6 +20,8 @@ from promptprobe.agent.rewrite.endpoint import LLM, check_endpoint
 from promptprobe.agent.rewrite.proposers import Proposer, Rewrite, SeedsOnly, choose_proposer
 from promptprobe.agent.run_folder import CALLABLE, RunSettings
 from promptprobe.agent.runner import run_loop
+from promptprobe.tools.models.built_in import built_in
+from promptprobe.tools.prompt_files import foreign_syntax
 from promptprobe.tools.records import BUDGETS, Budget, Generation
 
 DEFAULT_GENERATION = Generation()
@@ -128,6 +130,8 @@ async def start(
         OSError: `out` cannot be written.
     """
     _check_kept(request)
+    if model is None and (own := built_in(request.model)):
+        own.check_brief(request.brief)  # before the model is opened; later again, for its warnings
     proposer = _proposer(request, llm)
     run_folder.check_folder(out)
     tools, warnings = await asyncio.to_thread(_open, request, proposer, model, scorer)
@@ -210,6 +214,7 @@ def _open(
         request.probe,
     )
     warnings = list(tools.check_brief(request.brief))
+    warnings += filter(None, map(foreign_syntax, [request.brief, *(request.prompts or ())]))
     if request.rewrite != "off" and isinstance(proposer, SeedsOnly):
         warnings.append(proposer.source)
     return tools, warnings

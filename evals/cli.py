@@ -75,8 +75,8 @@ def of_fidelity(
     shards: Annotated[
         Path | None,
         Option(
-            help="a collection of `promptprobe train` (OUT/shards): rivals that are networks, and "
-            "ours with parts taken away, are trained on it first"
+            help="a collection of `promptprobe train` (OUT/shards): baselines that are networks, "
+            "and ours with parts taken away, are trained on it first"
         ),
     ] = None,
     plot: Annotated[
@@ -92,11 +92,11 @@ def of_fidelity(
 
     def work() -> Report:
         from promptprobe.evals.fidelity import fidelity, plots
-        from promptprobe.evals.fidelity.experiment import study
+        from promptprobe.evals.fidelity.experiment import run_experiment
 
         if plot:
             plots.check(plot)
-        drawn = study(_bench(model), prompts, seeds, split, step, shards)
+        drawn = run_experiment(_bench(model), prompts, seeds, split, step, shards)
         report = fidelity.report(drawn)
         if plot:
             report["pictures"] = [str(path) for path in plots.save(drawn, report, plot)]

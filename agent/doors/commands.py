@@ -16,12 +16,15 @@ from typer import Argument, Option
 
 from promptprobe.agent.doors import options as o
 from promptprobe.agent.doors.schemas import MAX_SEEDS, OptimizeRequest, ProbeRequest, checked
+from promptprobe.agent.rewrite.endpoint import LLM
 from promptprobe.agent.rewrite.proposers import Rewrite
 
 if TYPE_CHECKING:
     from promptprobe.agent.events import Event
     from promptprobe.agent.result import OptimizationResult
 
+ENDPOINT = tuple(name for name in LLM.model_fields if name != "model")
+REWRITING = "LLM (where more is to be said than its name)"
 SHARED = ("model", "scorer", "probe", "seed", "llm", "keep", "budget")
 OPTIMIZE_EXAMPLES = o.examples(
     'optimize "a scarlet kitty next to a navy automobile"',
@@ -52,6 +55,7 @@ app = typer.Typer()
 
 @app.command(epilog=OPTIMIZE_EXAMPLES)
 @o.with_pictures
+@o.with_fields(LLM, *ENDPOINT, panel=REWRITING, prefix="llm_")
 @o.with_fields(OptimizeRequest, *SHARED, panel=o.SEARCH)
 def optimize(
     context: typer.Context,
@@ -59,7 +63,7 @@ def optimize(
         str | None, Argument(metavar="BRIEF", help="what the picture should show")
     ] = None,
     briefs: Annotated[
-        Path | None, Option(help="many briefs: a file of text, one a line, or JSONL")
+        Path | None, Option(help="many briefs: a file of text, CSV, TSV, JSON or JSONL")
     ] = None,
     out: Annotated[Path | None, Option(help="folder of runs (runs)")] = None,
     resume: Annotated[
@@ -103,6 +107,20 @@ def optimize_request(params: Mapping[str, Any], brief: str) -> OptimizeRequest:
     return checked(OptimizeRequest, given)
 
 
+def llm_of(params: Mapping[str, Any]) -> LLM | None:
+    """What the options say of the LLM, beside its name; None: nothing.
+
+    Raises:
+        ValueError: an option is out of bounds, or there is no LLM.
+    """
+    given = {name: params[f"llm_{name}"] for name in ENDPOINT}
+    said = {name: value for name, value in given.items() if value is not None}
+    if said and not params["llm"]:
+        options = ", ".join(f"--llm-{name.replace('_', '-')}" for name in said)
+        raise ValueError(f"{options}: of which LLM? Name it with --llm")
+    return checked(LLM, {"model": params["llm"], **said}) if said else None
+
+
 class Call:
     """One call of `optimize`: its options, where it shows progress, and the run in flight."""
 
@@ -135,7 +153,9 @@ class Call:
         from promptprobe.agent import batch
 
         params, out = self.params, self.params["out"]
-        items = batch.read_briefs(params["briefs"])
+        items, notice = batch.read_briefs(params["briefs"])
+        if notice:
+            o.say(notice)
         results = batch.Results(out)
         skipped = sum(map(results.has, items))
         if skipped:
@@ -155,7 +175,7 @@ class Call:
         else:
             said = ", ".join(f"{number} {name}" for name, number in counts.items())
             o.print_line(f"{said}; one row a brief in {results.path}")
-        return o.FAILED if failed and failed == len(items) - skipped else o.DONE
+        return o.FAILED if failed else o.DONE
 
     def _run(
         self, request: OptimizeRequest, out: Path, resume: Path | None, title: str
@@ -169,7 +189,7 @@ class Call:
                 self.run_dir = getattr(event, "run_dir", self.run_dir)
                 show(event)
 
-            return run_request(request, out, watch, resume)
+            return run_request(request, out, watch, resume, llm_of(self.params))
 
     def kept(self) -> str:
         """How to go on with what is on the disk."""

@@ -44,8 +44,11 @@ FUNCTION_WORDS: dict[str, frozenset[str]] = {
 """Enough of each language to tell which one a text is in: "once" is eleven in Spanish only."""
 CJK = "〇零一二两兩三四五六七八九十"
 VALUES = dict(zip("一二三四五六七八九", range(1, 10), strict=True)) | {"两": 2, "兩": 2}
-MEASURES = "只隻个個匹本枚人つ名条條张張朵辆輛座头頭颗顆位棵台臺羽冊杯軒輪株把件片块塊朶艘架盏盞瓶根串群双雙対对対"
-"""A Chinese or Japanese numeral counts where a measure word follows; 一起 and 一样 count nothing."""
+MEASURES = (
+    "只隻个個匹本枚人つ名条條张張朵辆輛座头頭颗顆位棵台臺羽冊杯"
+    + "軒輪株把件片块塊艘架盏盞瓶根串群双雙対對"
+)
+"""A Chinese or Japanese numeral counts before a measure word; 一起 and 一样 count nothing."""
 NEGATIONS = re.compile(
     r"\b(?:no|not|without|never|none|neither|nor|kein\w*|ohne|nicht|niemals|sans|pas|aucune?|jamais"
     r"|sin|ningún|ninguna?|nunca)\b|n['’]t\b"

@@ -134,7 +134,7 @@ class LlmProposer:
         prompts: Sequence[str],
         recall: Recall,
     ) -> tuple[dict[str, str], tuple[str, ...]]:
-        """Per prompt that was judged, why it is refused or nothing; and what failed, if anything."""
+        """Why each prompt that was judged is refused, or nothing; and what failed, if anything."""
         if not prompts or not required:
             return {}, ()
         user = json.dumps(

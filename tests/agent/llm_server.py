@@ -115,7 +115,7 @@ def rewrites(*prompts: str) -> dict[str, Any]:
 
 
 def right_answer(question: dict[str, Any]) -> dict[str, Any]:
-    """What a good LLM says of BRIEF: its requirements, the two rewrites of GOOD, or that all keep."""
+    """What a good LLM says of BRIEF: its requirements, the rewrites of GOOD, or that all keep."""
     if is_about(question, "judgements"):
         return judgements(question)
     if is_about(question, "rewrites"):

@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from promptprobe.probe.files import replacing
 from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.records import IN_MEMORY, Candidate, Generation
 
@@ -48,9 +49,8 @@ def save_png(
     """
     info = PngInfo()
     info.add_text("parameters", parameters(candidate, generation, sampler, model))
-    partial = path.with_suffix(".part")
-    image.save(partial, format="PNG", pnginfo=info)
-    partial.replace(path)
+    with replacing(path) as partial:
+        image.save(partial, format="PNG", pnginfo=info)
     return path
 
 

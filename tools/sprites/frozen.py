@@ -1,6 +1,6 @@
 """What every figure on Sprites rests on, by hash: world, judges, models and splits.
 
-`frozen.json` beside the weights was written before any probe was trained, by
+`frozen.json` in the weights' folder was written before any probe was trained, by
 `python -m promptprobe.tools.sprites.frozen --write`. Without `--write` the command compares. A
 change here means that every figure has to be measured again.
 """

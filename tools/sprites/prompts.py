@@ -1,6 +1,6 @@
 """Prompts of the Sprites world to learn from: `python -m promptprobe.tools.sprites.prompts`.
 
-Scenes of a split in natural wordings, always the same ones; more prompts only add to fewer.
+Scenes of a split in natural wordings, always the same ones; a longer list extends a shorter one.
 """
 
 from __future__ import annotations

@@ -89,6 +89,13 @@ def test_requirements_are_asked_once_and_only_those_that_quote_the_brief_count(
     assert "focus" not in told["trials"][0]
 
 
+def test_guidance_is_told(tmp_path: Path, server: Server) -> None:
+    server.script = well
+    run(tmp_path, guidance="tags, not sentences")
+    told = json.loads(server.asked[1]["messages"][1]["content"])
+    assert told["guidance"] == "tags, not sentences"
+
+
 def test_a_resumed_run_does_not_ask_again(tmp_path: Path, server: Server) -> None:
     server.script = well
     result = run(tmp_path)
@@ -108,7 +115,6 @@ def test_hostile_prompts_are_refused_and_harm_nothing(tmp_path: Path, server: Se
         "",
         "x" * 50_000,
         "a fox \x00 in the snow",
-        "../../etc/passwd fox snow",
         BRIEF.upper(),
     ]
     server.script = lambda question: (
