@@ -1,4 +1,4 @@
-"""`promptprobe eval model | fidelity | gain | overhead`: the evidence, measured there and then.
+"""`promptprobe eval model | fidelity | gain | overhead | replay`: the evidence, measured now.
 
 The report goes to stdout, progress to stderr. Exit codes: 0 done, 1 failed, 2 bad usage,
 130 interrupted.
@@ -17,17 +17,19 @@ from typing import TYPE_CHECKING, Any
 from promptprobe.evals.fidelity import summary
 from promptprobe.evals.overhead import thresholds
 from promptprobe.evals.overhead.synthetic_models import SHAPES
+from promptprobe.evals.selection import replay_command
 from promptprobe.tools.sprites import MODELS
 
 if TYPE_CHECKING:
     from promptprobe.evals.bench import Bench
 
-OVERHEAD = "overhead"
+OVERHEAD, REPLAY = "overhead", "replay"
 EVALS = {
     "model": "what Sprites draws correctly, and how much seed and phrasing matter",
     "fidelity": "how well the first steps foretell the image, and what that saves",
     "gain": "what optimize_prompt gains over the brief and over naive best-of-n",
     OVERHEAD: "the time and memory that probing adds, and that a rival's capture adds",
+    REPLAY: replay_command.ABOUT,
 }
 PROMPTS = {"model": 120, "fidelity": 100, "gain": 100}
 """The default number of scenes."""
@@ -48,8 +50,10 @@ def main(argv: list[str]) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     begun = time.monotonic()
-    measure = overhead if options.eval == OVERHEAD else on_scenes
-    tell = {OVERHEAD: thresholds.lines, "fidelity": summary.lines}.get(options.eval, lines)
+    measure = {OVERHEAD: overhead, REPLAY: replay_command.run}.get(options.eval, on_scenes)
+    tell = {
+        OVERHEAD: thresholds.lines, "fidelity": summary.lines, REPLAY: replay_command.lines,
+    }.get(options.eval, lines)  # fmt: skip
     try:
         report = measure(options)
     except KeyboardInterrupt:
@@ -74,6 +78,8 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--json", action="store_true", help="print one JSON object")
         if name == OVERHEAD:
             add_shapes(one)
+        elif name == REPLAY:
+            replay_command.add_arguments(one)
         else:
             add_scenes(one, name)
     return top

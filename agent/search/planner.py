@@ -42,6 +42,7 @@ def plan(
     prompts: int = 1,
     between: float = 0,
     within: float = 1,
+    most: int = MOST_CANDIDATES,
 ) -> Schedule:
     """The schedule that is expected to find the best score within a budget.
 
@@ -52,23 +53,25 @@ def plan(
         seconds: a further cap.
         prompts: at most so many; fewer only where having one more written takes seconds.
         between: variance of the prompts' mean scores; within: variance within a prompt.
+        most: no more candidates than this.
 
     ValueError: not one render fits into the budget.
     """
-    return _plan(signal, renders, costs or Costs(), seconds, prompts, between, within)
+    return _plan(signal, renders, costs or Costs(), seconds, prompts, between, within, most)
 
 
 @lru_cache(maxsize=64)
 def _plan(
     signal: Signal, renders: float, costs: Costs, seconds: float | None, prompts: int,
-    between: float, within: float,
+    between: float, within: float, most: int,
 ) -> Schedule:  # fmt: skip
     caps = [renders * costs.render_seconds(signal.total), seconds or 0]
     cap = min((one for one in caps if one > 0), default=math.inf)
     counts = sorted({*(2**n for n in range(prompts.bit_length())), prompts})
     found = []
     for count in counts if costs.prompt_seconds else [prompts]:
-        search = Search(signal, costs, renders * signal.total, cap, count, between / within)
+        steps = renders * signal.total
+        search = Search(signal, costs, steps, cap, count, between / within, most)
         if search.most(()) >= 1:
             found.append(search.schedule(math.sqrt(within)))
     if not found:
@@ -88,12 +91,13 @@ class Search:
     seconds: float
     prompts: int
     between: float
+    limit: int
     tried: dict[Rungs, float] = field(default_factory=dict)
 
     @property
     def width(self) -> int:
         """How many candidates are drawn at most."""
-        return max(2, min(MOST_CANDIDATES, int(self.steps / self.signal.total * 10)))
+        return max(1, min(self.limit, int(self.steps / self.signal.total * 10)))
 
     def drawn(self, seed: int, times: int = 1) -> Draws:
         """The candidates that schedules are tried on."""
@@ -210,7 +214,7 @@ class Search:
         """The best rungs, or naive best-of-n where they gain nothing, judged on fresh draws."""
         self.seek()
         drawn = self.drawn(1, TIMES)
-        whole = int(self.steps // self.signal.total) + 1
+        whole = min(int(self.steps // self.signal.total) + 1, self.width)
         naive = [expected_best(drawn, self.signal, n, ()) for n in range(1, whole + 1)]
 
         def rival(steps: float) -> float:

@@ -1,0 +1,146 @@
+"""Selection policies, as functions of a stored table: what each spends, and the score it ends with.
+
+A policy is fitted on one table and judged on another, and never sees the judged one's scores but
+those of candidates that it finishes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promptprobe.agent.search.draws import best_finished
+from promptprobe.agent.search.planner import plan
+from promptprobe.agent.search.schedule import Signal
+from promptprobe.evals.selection.replay_table import Table
+from promptprobe.evals.statistics import Floats, best_of_n, best_until_right
+
+EARLY = 0.2
+"""Share of the path after which the paper and the old rule look: 5 of 25 steps."""
+SETS = 160
+"""Sets of seeds drawn per prompt, the same for every policy."""
+Rungs = list[tuple[int, int, tuple[float, ...]]]
+"""(step, keep, weights of the looks so far), as `best_finished` takes them."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of each judged prompt: expected score of the chosen image; and what it took on average."""
+
+    best: Floats
+    renders: float
+    schedule: str
+
+
+Policy = Callable[[Table, Table, float], Outcome]
+
+
+def naive(fit: Table, judged: Table, renders: float) -> Outcome:
+    """Best of n full renders, exact, linear between whole n."""
+    return Outcome(best_of_n(judged.final, renders), renders, f"best of {renders:g}")
+
+
+def until_content(fit: Table, judged: Table, renders: float) -> Outcome:
+    """Full renders until one is at or above the fitted half's median score, or the seeds run out.
+
+    The limit of renders is the one at which it takes `renders` on average: some prompts take more.
+    """
+    right = (judged.final >= np.median(fit.final)).astype(np.float64)
+    best, taken = best_until_right(judged.final, right, renders, judged.final)
+    return Outcome(best, taken, "until the median score of other prompts")
+
+
+def keep_one(fit: Table, judged: Table, renders: float) -> Outcome:
+    """As in Diffusion Probe: one look at a fifth of the path, one candidate finished."""
+    step = _nearest(judged, EARLY)
+    start = int((renders - 1) * judged.total // step) + 1
+    return _pruned(fit, judged, start, [(step, 1)])
+
+
+def progressive(fit: Table, judged: Table, renders: float) -> Outcome:
+    """Progressive seed pruning (PSP): 8, 4, 2 at 25% and 50% of the path, scaled to the budget."""
+    first, second = _nearest(judged, 0.25), _nearest(judged, 0.5)
+    start = int(8 * renders)  # more than any budget pays
+    while start > 1:
+        half, quarter = max(1, round(start / 2)), max(1, round(start / 4))
+        steps = start * first + half * (second - first) + quarter * (judged.total - second)
+        if steps <= renders * judged.total:
+            break
+        start -= 1
+    return _pruned(fit, judged, start, [(first, max(1, start // 2)), (second, max(1, start // 4))])
+
+
+def light(fit: Table, judged: Table, renders: float) -> Outcome:
+    """The loop's old rule: look at a fifth of the path, finish 3 of 16; scaled to the budget."""
+    step = _nearest(judged, EARLY)
+    keep = max(1, round(3 * renders / 5.6))
+    start = int((renders * judged.total - keep * (judged.total - step)) // step)
+    return _pruned(fit, judged, max(start, keep), [(step, keep)])
+
+
+def planned(fit: Table, judged: Table, renders: float) -> Outcome:
+    """The planner's schedule, from the ranks within a prompt on the fitted half."""
+    return scheduled(fit.signal(), fit, judged, renders)
+
+
+def scheduled(signal: Signal, fit: Table, judged: Table, renders: float) -> Outcome:
+    """What the planner makes of a signal."""
+    schedule = plan(signal, renders, most=judged.final.shape[1])
+    if schedule.is_naive:
+        return naive(fit, judged, renders)
+    rungs: Rungs = [(rung.step, rung.keep, rung.weights) for rung in schedule.rungs]
+    best = _run(fit, judged, schedule.candidates, rungs)
+    return Outcome(best, schedule.renders, str(schedule))
+
+
+POLICIES: dict[str, Policy] = {
+    "naive": naive,
+    "until-content": until_content,
+    "keep-one": keep_one,
+    "psp": progressive,
+    "light": light,
+    "planned": planned,
+}
+
+
+def _pruned(fit: Table, judged: Table, start: int, rungs: list[tuple[int, int]]) -> Outcome:
+    """A fixed schedule that ranks by its last look."""
+    start = min(start, judged.final.shape[1])
+    full: Rungs = [
+        (step, min(keep, start), (*[0.0] * place, 1.0)) for place, (step, keep) in enumerate(rungs)
+    ]
+    steps, left, at = 0, start, 0
+    for step, keep, _ in full:
+        steps, left, at = steps + left * (step - at), keep, step
+    steps += left * (judged.total - at)
+    said = "".join(f", keep {keep} after {step}" for step, keep, _ in full)
+    best = _run(fit, judged, start, full)
+    return Outcome(best, steps / judged.total, f"{start} candidates{said}")
+
+
+def _run(fit: Table, judged: Table, start: int, rungs: Rungs) -> Floats:
+    """Expected score of a schedule's best, [prompt], over sets of seeds."""
+    prompts, seeds = judged.final.shape
+    sets = seed_sets(prompts, seeds)[:, :, :start]
+    rows = np.arange(prompts)[:, None, None]
+    looks = {
+        step: judged.standardized(step, fit)[rows, sets].reshape(-1, start) for step, *_ in rungs
+    }
+    best = best_finished(looks, judged.final[rows, sets].reshape(-1, start), start, rungs)
+    mean: Floats = best.reshape(prompts, -1).mean(1)
+    return mean
+
+
+@lru_cache(maxsize=4)
+def seed_sets(prompts: int, seeds: int) -> NDArray[np.intp]:
+    """Seeds in random orders, [prompt, set, place]: a schedule's candidates are the first ones."""
+    return np.random.default_rng(0).random((prompts, SETS, seeds)).argsort(2)
+
+
+def _nearest(table: Table, share: float) -> int:
+    """The step with a look that is nearest to a share of the path."""
+    return min(table.steps, key=lambda step: abs(step - share * table.total))
