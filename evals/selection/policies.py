@@ -17,7 +17,7 @@ from promptprobe.agent.search.draws import best_finished
 from promptprobe.agent.search.planner import plan
 from promptprobe.agent.search.schedule import Signal
 from promptprobe.evals.selection.replay_table import Table
-from promptprobe.evals.statistics import Floats, best_of_n, best_until_right
+from promptprobe.evals.statistics import Floats, best_of_n
 
 EARLY = 0.2
 """Share of the path after which the paper and the old rule look: 5 of 25 steps."""
@@ -45,13 +45,34 @@ def naive(fit: Table, judged: Table, renders: float) -> Outcome:
 
 
 def until_content(fit: Table, judged: Table, renders: float) -> Outcome:
-    """Full renders until one is at or above the fitted half's median score, or the seeds run out.
+    """Full renders until one is at or above the fitted half's median score, or a limit is reached.
 
-    The limit of renders is the one at which it takes `renders` on average: some prompts take more.
+    The limit is the one with which the fitted half takes `renders` on average: a hard prompt takes
+    more of them, an easy one fewer. It is a mixture of two whole numbers.
     """
-    right = (judged.final >= np.median(fit.final)).astype(np.float64)
-    best, taken = best_until_right(judged.final, right, renders, judged.final)
-    return Outcome(best, taken, "until the median score of other prompts")
+    content = float(np.median(fit.final))
+    taken = _until(fit.final, content)[1].mean(0)
+    limit = float(np.interp(renders, taken, np.arange(1, len(taken) + 1)))
+    best, spent = _until(judged.final, content)
+    at = np.arange(1, len(taken) + 1)
+    values = np.array([np.interp(limit, at, row) for row in best])
+    return Outcome(values, float(np.interp(limit, at, spent.mean(0))), f"at most {limit:.1f}")
+
+
+def _until(final: Floats, content: float) -> tuple[Floats, Floats]:
+    """Best score and renders taken, by the limit of renders, [prompt, limit - 1]."""
+    prompts, seeds = final.shape
+    scores = final[np.arange(prompts)[:, None, None], seed_sets(prompts, seeds)]
+    best = np.maximum.accumulate(scores, axis=2)
+    going = np.ones(scores.shape)
+    going[:, :, 1:] = best[:, :, :-1] < content
+    stop = np.minimum(going.sum(2, keepdims=True).astype(int) - 1, seeds - 1)
+    at = np.minimum(np.arange(seeds), stop)
+    found: tuple[Floats, Floats] = (
+        np.take_along_axis(best, at, 2).mean(1),
+        going.cumsum(2).mean(1),
+    )
+    return found
 
 
 def keep_one(fit: Table, judged: Table, renders: float) -> Outcome:

@@ -126,7 +126,8 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
     budgets = report["budgets"]
     yield (
         f"share of the gain of best-of-{REFERENCE}, by renders' worth; {report['prompts']} prompts "
-        f"x {report['seeds']} seeds, mean of {len(report['tables'])}: {', '.join(report['tables'])}; "
+        f"x {report['seeds']} seeds, mean of {len(report['tables'])}: "
+        f"{', '.join(report['tables'])}; "
         "fitted on half of the prompts, judged on the other, both ways; 95% intervals over prompts"
     )
     yield ""
