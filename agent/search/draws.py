@@ -86,12 +86,19 @@ def expected_best(
     drawn: Draws, signal: Signal, candidates: int, rungs: Sequence[tuple[int, int]]
 ) -> float:
     """Mean final score of the best finished candidate; rungs are (step, keep), in order."""
+    return float(best_drawn(drawn, signal, candidates, rungs).mean())
+
+
+def best_drawn(
+    drawn: Draws, signal: Signal, candidates: int, rungs: Sequence[tuple[int, int]]
+) -> Floats:
+    """Final score of the best finished candidate, [draw]."""
     full = [
         (step, keep, weights(signal, tuple(at for at, _ in rungs[: place + 1])))
         for place, (step, keep) in enumerate(rungs)
     ]
     looks = dict(zip(signal.steps, drawn.looks, strict=True))
-    return float(best_finished(looks, drawn.final, candidates, full).mean())
+    return best_finished(looks, drawn.final, candidates, full)
 
 
 def best_finished(

@@ -16,7 +16,7 @@ from itertools import combinations, pairwise, product
 
 import numpy as np
 
-from promptprobe.agent.search.draws import Draws, draw, expected_best, weights
+from promptprobe.agent.search.draws import Draws, best_drawn, draw, expected_best, weights
 from promptprobe.agent.search.schedule import Costs, Rung, Schedule, Signal
 
 Rungs = tuple[tuple[int, int], ...]
@@ -247,6 +247,7 @@ class Search:
             nfe=steps * self.costs.nfe_per_step,
             seconds=seconds,
             gain=gain * spread,
+            deviation=float(best_drawn(drawn, self.signal, candidates, rungs).std()) * spread,
             naive_gain=rival(steps) * spread,
         )
 

@@ -86,7 +86,8 @@ class Schedule(Record):
     gain: float = Field(
         description="expected best score, less that of a random candidate, as the signal predicts"
     )
-    naive_gain: float = Field(description="the same for naive best-of-n at the same cost")
+    deviation: NotNegative = Field(description="standard deviation of that best score")
+    naive_gain: float = Field(description="`gain` of naive best-of-n at the same cost")
 
     @property
     def finishes(self) -> int:
