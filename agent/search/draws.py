@@ -1,8 +1,9 @@
 """Candidates drawn from what a signal says, so that schedules can be tried before one is run.
 
-Scores of one prompt's seeds are Gaussian, and so are the looks at them; everything is in units of
-the spread within a prompt. Every schedule is tried on the same draws (common random numbers), so
-that the difference of two is known better than either.
+Scores of one prompt's seeds are Gaussian, and so are the looks at them; then scores are given the
+distribution that was measured, if one was. Everything is in units of the spread within a prompt.
+Every schedule is tried on the same draws (common random numbers), so that the difference of two is
+known better than either.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -79,7 +81,7 @@ def draw(
         effect = rng.standard_normal((draws, prompts), dtype=np.float32) * np.float32(between**0.5)
         share = np.array([*signal.correlations, 1.0], np.float32)[:, None, None]
         both += share * effect[:, np.arange(candidates) % prompts]
-    return Draws(both[-1], both[:-1])
+    return Draws(_shaped(both[-1], signal.quantiles), both[:-1])
 
 
 def expected_best(
@@ -116,17 +118,31 @@ def best_finished(
         rungs: (step, keep, weights of the looks so far), in order.
     """
     rows, width = final.shape
-    left = np.arange(rows)[:, None] * width + np.arange(candidates)  # places in the flat tables
+    at = np.arange(rows)[:, None]
+    left = at * width + np.arange(candidates)  # places in the flat tables
     for place, (_, keep, joined) in enumerate(rungs, 1):
-        guess = np.zeros(left.shape, np.float32)
+        if keep >= left.shape[1]:
+            continue
+        disadvantage = np.zeros(left.shape, np.float32)
         for weight, (step, *_) in zip(joined, rungs[:place], strict=True):
-            if weight:
-                guess += np.float32(weight) * looks[step].ravel()[left]
-        if keep < left.shape[1]:
-            kept = np.argpartition(-guess, keep - 1, axis=1)[:, :keep]
-            left = left.ravel()[np.arange(rows)[:, None] * left.shape[1] + kept]
+            if weight and left.shape[1] == candidates:
+                disadvantage -= np.float32(weight) * looks[step][:, :candidates]
+            elif weight:
+                disadvantage -= np.float32(weight) * looks[step].ravel()[left]
+        kept = np.argpartition(disadvantage, keep - 1, axis=1)[:, :keep]
+        left = left.ravel()[at * left.shape[1] + kept]
     best: Floats = final.ravel()[left].max(1)
     return best
+
+
+def _shaped(final: Floats, quantiles: tuple[float, ...] | None) -> Floats:
+    """Scores in the same order, with the measured distribution and not beyond its ends."""
+    if quantiles is None:
+        return final
+    places = (np.arange(len(quantiles)) + 0.5) / len(quantiles)
+    normal = [NormalDist().inv_cdf(place) for place in places]
+    shaped: Floats = np.interp(final, normal, quantiles).astype(np.float32)
+    return shaped
 
 
 def _root(matrix: Floats) -> Floats:

@@ -97,7 +97,7 @@ class Search:
     @property
     def width(self) -> int:
         """How many candidates are drawn at most."""
-        return max(1, min(self.limit, int(self.steps / self.signal.total * 10)))
+        return max(1, min(self.limit, int(self.steps / self.signal.total * 8)))
 
     def drawn(self, seed: int, times: int = 1) -> Draws:
         """The candidates that schedules are tried on."""

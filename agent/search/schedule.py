@@ -29,6 +29,12 @@ class Signal(Record):
         description="correlations of the looks with each other, where they were measured; None: "
         "each look is taken to know nothing of the score that a better one does not know",
     )
+    quantiles: tuple[float, ...] | None = Field(
+        None,
+        description="of scores within a prompt, less their mean, in standard deviations, at evenly "
+        "spaced places, where they were measured; None: Gaussian. Under a ceiling the best of "
+        "many gains less",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -44,6 +50,10 @@ class Signal(Record):
             and [len(r) for r in self.between_looks] != [looks] * looks
         ):
             raise ValueError(f"expected correlations of {looks} x {looks} looks")
+        if self.quantiles is not None and (
+            len(self.quantiles) < 2 or list(self.quantiles) != sorted(self.quantiles)
+        ):
+            raise ValueError("expected at least 2 quantiles, ascending")
         return self
 
 

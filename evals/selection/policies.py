@@ -13,9 +13,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from promptprobe.agent.search.draws import best_finished
+from promptprobe.agent.search.draws import best_finished, draw
 from promptprobe.agent.search.planner import plan
 from promptprobe.agent.search.schedule import Signal
+from promptprobe.evals.selection import adaptive as index
 from promptprobe.evals.selection.replay_table import Table
 from promptprobe.evals.statistics import Floats, best_of_n
 
@@ -23,6 +24,9 @@ EARLY = 0.2
 """Share of the path after which the paper and the old rule look: 5 of 25 steps."""
 SETS = 160
 """Sets of seeds drawn per prompt, the same for every policy."""
+RUNS = 1500
+"""Runs of the adaptive policy, which goes step by step and is slower."""
+PRICES = (0.0025, 0.005, 0.01, 0.02, 0.04)
 Rungs = list[tuple[int, int, tuple[float, ...]]]
 """(step, keep, weights of the looks so far), as `best_finished` takes them."""
 
@@ -118,6 +122,34 @@ def scheduled(signal: Signal, fit: Table, judged: Table, renders: float) -> Outc
     return Outcome(best, schedule.renders, str(schedule))
 
 
+def adaptive(fit: Table, judged: Table, renders: float) -> Outcome:
+    """The planned first rung, then one step at a time by index; its price chosen on draws."""
+    signal = fit.signal()
+    schedule = plan(signal, renders, most=judged.final.shape[1])
+    if schedule.is_naive:
+        return naive(fit, judged, renders)
+    first, start = schedule.rungs[0].step, schedule.candidates
+    steps = int(renders * judged.total + 1e-9)
+    drawn = draw(signal, start, RUNS, seed=0)
+    looks = dict(zip(signal.steps, drawn.looks, strict=True))
+    price = max(
+        PRICES,
+        key=lambda price: index.run(looks, drawn.final, signal, first, steps, price)[0].mean(),
+    )
+    prompts, seeds = judged.final.shape
+    sets = seed_sets(prompts, seeds)[:, : max(1, RUNS // prompts), :start]
+    rows = np.arange(prompts)[:, None, None]
+    stored = {
+        step: judged.standardized(step, fit)[rows, sets].reshape(-1, start)
+        for step in judged.steps
+        if step >= first
+    }
+    final = judged.final[rows, sets].reshape(-1, start)
+    best, spent = index.run(stored, final, signal, first, steps, price)
+    said = f"{start} candidates to {first}, then by index at {price:g} a step"
+    return Outcome(best.reshape(prompts, -1).mean(1), float(spent.mean()) / judged.total, said)
+
+
 POLICIES: dict[str, Policy] = {
     "naive": naive,
     "until-content": until_content,
@@ -125,6 +157,7 @@ POLICIES: dict[str, Policy] = {
     "psp": progressive,
     "light": light,
     "planned": planned,
+    "adaptive": adaptive,
 }
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from promptprobe.evals.selection.replay_table import Table
 
 ABOUT = "what selection policies recover of best-of-8's gain, replayed on a stored table"
-POLICIES = ("naive", "until-content", "keep-one", "psp", "light", "planned")
+POLICIES = ("naive", "until-content", "keep-one", "psp", "light", "planned", "adaptive")
 SIGNALS = ("preview", "trained", "probe")
 BUDGETS = (2.8, 4.0, 5.6, 8.0)
 

@@ -20,6 +20,7 @@ from promptprobe.probe.training import shards
 
 SIGNALS = ("preview", "trained", "probe")
 MOST_STEPS = 1000
+QUANTILES = 64
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,16 @@ class Table:
         return (self.looks[at] / max(spread, 1e-12)).astype(np.float32)
 
     def signal(self) -> Signal:
-        """What a card would say of these looks: mean rank within a prompt, as correlations."""
+        """What a card would say: mean rank within a prompt, and the mean shape of its scores."""
         ranks = [np.nanmean(rank_correlations(look, self.final)) for look in self.looks]
+        apart = self.final[np.ptp(self.final, axis=1) > 0]
+        scores = (apart - apart.mean(1, keepdims=True)) / apart.std(1, keepdims=True)
+        places = (np.arange(QUANTILES) + 0.5) / QUANTILES
         return Signal(
             total=self.total,
             steps=self.steps,
             correlations=tuple(from_spearman(float(rank)) for rank in ranks),
+            quantiles=tuple(np.quantile(scores, places, axis=1).mean(1).tolist()),
         )
 
 
