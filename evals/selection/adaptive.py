@@ -22,6 +22,8 @@ from promptprobe.agent.search.schedule import Signal
 GRID = np.linspace(-6, 6, 481)
 NODES, CHANCES = np.polynomial.hermite_e.hermegauss(15)
 NEVER = -1e9
+Offsets = dict[int, list[Floats]]
+"""By step: what all looks of a run share there, as a sum and a count, [run] each."""
 
 
 def known(signal: Signal) -> Floats:
@@ -80,7 +82,7 @@ def run(
         np.full(final.shape, first), centred, np.full(runs, steps - candidates * first),
         np.full(runs, -np.inf),
     )  # fmt: skip
-    offsets = {step: [np.zeros(runs), np.zeros(runs)] for step in looks}  # sum and count
+    offsets: Offsets = {step: [np.zeros(runs), np.zeros(runs)] for step in looks}
     told = {made: max((k for k in looks if k <= made), default=first) for made in range(first, 999)}
     last = np.array([told[max(first, made)] for made in range(signal.total + 1)])
     while True:
@@ -119,7 +121,7 @@ def _spend_the_rest(
 
 
 def _look(
-    state: State, looks: dict[int, Floats], offsets: dict[int, list[Floats]], explained: Floats,
+    state: State, looks: dict[int, Floats], offsets: Offsets, explained: Floats,
     last: NDArray[np.intp], going: NDArray[np.intp], at: NDArray[np.intp],
 ) -> None:  # fmt: skip
     """A new look, less what all candidates of the run share at that step, as far as is known."""

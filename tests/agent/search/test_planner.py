@@ -162,6 +162,17 @@ def test_in_a_chain_the_best_look_says_all_and_measured_looks_are_joined() -> No
     assert weights(apart, (2, 4)) == pytest.approx([0.338, 0.616], abs=0.01)
 
 
+def test_under_a_ceiling_the_best_of_many_gains_less() -> None:
+    capped = FLUX_LIKE.model_copy(
+        update={"quantiles": (-3, -1.5, -0.8, -0.3, 0.1, 0.4, 0.6, 0.7, 0.75, 0.75)}
+    )
+    drawn = draw(capped, 10, 5000, seed=3)
+    assert drawn.final.max() == 0.75
+    assert plan(capped, 4).gain < plan(FLUX_LIKE, 4).gain
+    with pytest.raises(ValueError, match="ascending"):
+        Signal(total=20, steps=(4,), correlations=(0.3,), quantiles=(1.0, -1.0))
+
+
 def test_a_later_look_that_ranks_worse_does_not_make_a_plan_worse() -> None:
     dip = Signal(total=20, steps=(4, 8, 9, 12), correlations=(0.4, 0.7, 0.5, 0.8))
     without = Signal(total=20, steps=(4, 8, 12), correlations=(0.4, 0.7, 0.8))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from promptprobe.evals import cli
-from promptprobe.evals.selection import policies, replay
+from promptprobe.evals.selection import adaptive, policies, replay
 from promptprobe.evals.selection.replay_command import POLICIES
 from promptprobe.evals.selection.replay_table import Table, checked, read_table, scorers_of
 from promptprobe.evals.statistics import best_of_n
@@ -107,11 +107,28 @@ def test_a_policy_does_not_see_the_scores_that_it_is_judged_by() -> None:
         assert honest.best.mean() > judged.final.mean() > -fooled.best.mean() - 1
 
 
+def test_the_adaptive_index_prefers_the_better_predicted_and_the_nearer_to_its_end() -> None:
+    explained = adaptive.known(made(10, 40).signal())
+    bonus = adaptive.bonuses(explained, 0.01)
+    assert bonus[-1] == 0
+    assert bonus[15] < bonus[8]  # less is left to learn
+    dear = adaptive.bonuses(explained, 0.05)
+    assert (dear[:-1] < bonus[:-1]).all()
+
+
+def test_with_looks_that_tell_all_the_adaptive_policy_finishes_the_best_looked_at() -> None:
+    table = made(10, 40, (0.999999,) * len(STEPS))
+    looks = {step: look[:, :6] for step, look in zip(STEPS, table.looks, strict=True)}
+    best, spent = adaptive.run(looks, table.final[:, :6], table.signal(), 1, 40, 0.01)
+    assert best == pytest.approx(table.final[:, :6].max(1))
+    assert spent.max() <= 40
+
+
 @pytest.mark.parametrize("renders", [1, 2, 2.8, 4, 5.6, 8])
 def test_every_policy_that_holds_its_budget_spends_no_more(renders: float) -> None:
     table = made(20, 80)
     fit, judged = table.rows(np.arange(10)), table.rows(np.arange(10, 20))
-    for name in ("keep-one", "psp", "light", "planned"):
+    for name in ("keep-one", "psp", "light", "planned", "adaptive"):
         assert policies.POLICIES[name](fit, judged, renders).renders <= renders + 1e-9
 
 
