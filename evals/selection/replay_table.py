@@ -84,7 +84,7 @@ def read_table(path: Path, scorer: str, signal: str) -> Table:
 def read_shards(folder: Path, scorer: str | None) -> Table:
     """The previews of a collection of `promptprobe train`, by prompt and seed.
 
-    Prompts that lack a seed, a preview or the score are left out.
+    Prompts that lack a seed, a preview or the score are left out, and steps without previews.
 
     ValueError: no two prompts are complete, or the scorer is not among the targets.
     """
@@ -93,21 +93,25 @@ def read_shards(folder: Path, scorer: str | None) -> Table:
     if target not in collection.targets:
         raise ValueError(f"{folder} has no {target}; it has {', '.join(collection.targets)}")
     rows = [row for path in shards.shards_of(folder) for row in shards.read_rows(path)]
+    judged = [
+        at
+        for at in range(len(collection.windows))
+        if any(at < len(row.previews) and row.previews[at].score is not None for row in rows)
+    ]
     found: dict[str, list[list[float]]] = {}
     for row in rows:
-        values = [row.scores.get(target), *(look.score for look in row.previews)]
-        kept = [value for value in values if value is not None]
-        if len(kept) == 1 + len(collection.windows):
+        looks = [row.previews[at].score if at < len(row.previews) else None for at in judged]
+        kept = [value for value in (row.scores.get(target), *looks) if value is not None]
+        if len(kept) == 1 + len(judged):
             found.setdefault(row.prompt, []).append(kept)
     seeds = max((len(group) for group in found.values()), default=0)
     whole = [group for group in found.values() if len(group) == seeds]
-    if len(whole) < 2:
+    if len(whole) < 2 or not judged:
         raise ValueError(f"{folder}: expected two prompts with all previews, found {len(whole)}")
     stored = np.moveaxis(np.array(whole), 2, 0)
-    return checked(
-        f"{folder.name} {target} preview", collection.facts.steps, list(collection.windows),
-        stored[1:], stored[0],
-    )  # fmt: skip
+    steps = [collection.windows[at] for at in judged]
+    name = f"{folder.name} {target} preview"
+    return checked(name, collection.facts.steps, steps, stored[1:], stored[0])
 
 
 def checked(name: str, total: int, steps: list[int], looks: Floats, final: Floats) -> Table:

@@ -13,8 +13,16 @@ import pytest
 from promptprobe.evals import cli
 from promptprobe.evals.selection import adaptive, policies, replay
 from promptprobe.evals.selection.replay_command import POLICIES
-from promptprobe.evals.selection.replay_table import Table, checked, read_table, scorers_of
+from promptprobe.evals.selection.replay_table import (
+    Table,
+    checked,
+    read_shards,
+    read_table,
+    scorers_of,
+)
 from promptprobe.evals.statistics import best_of_n
+from promptprobe.probe.training.shards import open_collection, write_shard
+from tests.probe.planted import COLLECTION, TARGETS, WINDOWS, at, planted
 
 STEPS = (1, 2, 4, 6, 8, 10, 12, 15, 18)
 RANKS = (0.02, 0.08, 0.25, 0.5, 0.68, 0.8, 0.87, 0.94, 0.98)
@@ -170,6 +178,20 @@ def test_a_table_is_read_as_it_was_written(tmp_path) -> None:
     read = read_table(path, "reward", "preview")
     assert (read.total, read.steps) == (20, STEPS)
     assert read.looks == pytest.approx(table.looks, rel=1e-5)
+
+
+def test_the_shards_of_a_training_are_a_table_of_previews(tmp_path) -> None:
+    examples = planted(5)
+    open_collection(tmp_path, COLLECTION)
+    everything = range(len(examples))
+    traces = {k: at(examples, everything, place)[0] for place, k in enumerate(WINDOWS)}
+    write_shard(tmp_path / "0.safetensors", traces, examples.rows)
+    table = read_shards(tmp_path, None)
+    assert (table.total, table.steps) == (25, (5,))  # no preview was judged after 2 steps
+    assert table.looks.shape == (1, 5, 6)
+    assert table.final[1, 2] == examples.rows[8].scores[TARGETS[0]]
+    with pytest.raises(ValueError, match="has no beauty; it has planted score"):
+        read_shards(tmp_path, "beauty")
 
 
 @pytest.mark.parametrize(
