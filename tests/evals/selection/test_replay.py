@@ -34,10 +34,10 @@ def made(prompts: int = 40, seeds: int = 80, ranks: tuple[float, ...] = RANKS) -
     walk = dice.normal(size=(len(ranks), prompts, seeds))
     final = dice.normal(size=(prompts, seeds))
     looks, better, known = np.empty(walk.shape), final, 1.0
-    for at in reversed(range(len(ranks))):
-        share = ranks[at] / known
-        better, known = share * better + (1 - share**2) ** 0.5 * walk[at], ranks[at]
-        looks[at] = better
+    for step in reversed(range(len(ranks))):
+        share = ranks[step] / known
+        better, known = share * better + (1 - share**2) ** 0.5 * walk[step], ranks[step]
+        looks[step] = better
     means, spread = dice.normal(0, 2, (prompts, 1)), dice.uniform(0.5, 1.5, (prompts, 1))
     return checked(
         "made", 20, list(STEPS), (looks + means) * spread * 0.7, (final + means) * spread
