@@ -6,7 +6,8 @@ depends only on how much its remaining steps may still tell, and on their price.
 its prompt's mean nor that of its looks; it takes them from the candidates it has looked at, so a
 planned first rung is run on all of them, and the index decides from there.
 
-It is kept as evidence: on the stored tables it does no better than the planned schedule.
+It is kept as evidence: on the stored tables it is level with the planned schedule, though it looks
+after every step and advances one candidate at a time, which fills no batch.
 """
 
 from __future__ import annotations
