@@ -4,6 +4,7 @@
 #   make demo TORCH=cpu            the CPU build of torch (smaller; on Linux the default may be CUDA)
 #   make demo TORCH_INDEX=URL      torch from the index that you name
 #   make demo PYTHON=python3.12    the interpreter that you name
+#   make matrix                    the tests that draw, with other threads and CPU instructions
 
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 ifndef PYTHON
@@ -22,11 +23,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -c constraints.t
 GOAL := test
 BRIEF ?= a scarlet kitty above a navy automobile
 
-.PHONY: help demo test check clean
+.PHONY: help demo test check matrix clean
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '1,6s/^# \{0,1\}//p' Makefile
+	@sed -n '1,7s/^# \{0,1\}//p' Makefile
 
 demo: GOAL := demo
 demo: .venv/installed
@@ -39,6 +40,10 @@ test check: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+matrix: GOAL := test
+matrix: .venv/installed-dev
+	PYTHON=$(BIN)/python .ci/matrix $(TESTS)
 
 clean:
 	rm -rf .venv .build build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from promptprobe.agent import run_folder
-from promptprobe.agent.doors.schemas import OptimizeRequest, explain
+from promptprobe.agent.doors.schemas import OptimizeRequest, checked
 from promptprobe.agent.result import OptimizationResult
 from promptprobe.tools.records import MAX_TEXT, Record
 
@@ -188,8 +188,7 @@ def run_batch(
         try:
             row, error = _run(item, number, runs, template, optimize).summary(), ""
         except (ValueError, RuntimeError) as problem:
-            error = explain(problem) if isinstance(problem, ValidationError) else str(problem)
-            row = {"error": error}
+            row, error = {"error": str(problem)}, str(problem)
         results.write(item, row)
         yield item, error
 
@@ -199,7 +198,7 @@ def _run(
 ) -> OptimizationResult:
     if item.problem:
         raise ValueError(item.problem)
-    request = OptimizeRequest.model_validate({**dict(template), "brief": item.brief})
+    request = checked(OptimizeRequest, {**dict(template), "brief": item.brief})
     return optimize(number, request, runs)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
@@ -57,15 +57,18 @@ class Context:
             self.emit(Warned, message=message)
 
     async def recall(self, question: str, ask: Callable[[], Awaitable[Reply]]) -> Reply:
-        """The reply to a question: from the ledger, or asked now and written down before use."""
+        """The reply to a question: from the ledger, or asked now and written down before use.
+
+        A failure is written down too, and asked again when the question comes back.
+        """
         line = self.ledger.reply(question)
         if line is None:
             reply = await ask()
-            line = ReplyLine(
-                at=self.seconds, question=question, text=reply.text, problem=reply.problem
-            )
+            line = ReplyLine(at=self.seconds, question=question, **asdict(reply))
             self.ledger.write([line])
-        return Reply(line.text, line.problem)
+        if line.text is not None and line.problem:
+            self.warn(f"the LLM answered, but {line.problem}")
+        return Reply(line.text, line.problem, line.calls, line.tokens)
 
     def candidates(self, prompts: Sequence[str], round: int) -> list[Candidate]:
         """A round's, prompt by prompt."""

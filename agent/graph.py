@@ -20,9 +20,10 @@ from promptprobe.agent import events as e
 from promptprobe.agent import policy
 from promptprobe.agent.context import Context
 from promptprobe.agent.ledger import ProbedLine, RenderedLine, ScoredLine
-from promptprobe.agent.rewrite.guard import check_rewrite
+from promptprobe.agent.rewrite.guard import check_rewrite, no_reading
 from promptprobe.agent.rewrite.proposers import Proposals, Request
 from promptprobe.agent.run_folder import IMAGES, LATENTS
+from promptprobe.tools.models.built_in import BuiltIn, built_in
 from promptprobe.tools.records import Candidate, Score
 
 PROBE_BATCH, RENDER_BATCH = 16, 4
@@ -70,7 +71,7 @@ async def propose(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
             refused=state.refused,
         )  # fmt: skip
         proposals = await run.proposer.propose(request, run.recall)
-        accepted, newly = _admit(request, proposals)
+        accepted, newly = _admit(request, proposals, built_in(settings.model))
         refused = (*refused, *newly)
     prompts = tuple(dict.fromkeys([*prompts, *accepted, *policy.ranked_prompts(earlier)]))
     prompts = prompts[: settings.budget.prompts]
@@ -193,7 +194,9 @@ def after_reflection(state: RunState) -> Literal["propose", "__end__"]:
 # -- details -----------------------------------------------------------------------------------
 
 
-def _admit(request: Request, proposals: Proposals) -> tuple[tuple[str, ...], tuple[e.Refusal, ...]]:
+def _admit(
+    request: Request, proposals: Proposals, own: BuiltIn | None
+) -> tuple[tuple[str, ...], tuple[e.Refusal, ...]]:
     """The first offers that are new and still mean the brief; why others do not."""
     known = {_same(prompt) for prompt in (request.brief, *request.tried)}
     accepted: list[str] = []
@@ -201,7 +204,8 @@ def _admit(request: Request, proposals: Proposals) -> tuple[tuple[str, ...], tup
     for offer in proposals.offered:
         if len(accepted) == request.want:
             break
-        reason = check_rewrite(request.brief, offer, request.keep)
+        reading = own.check_rewrite if own else no_reading
+        reason = check_rewrite(request.brief, offer, request.keep, reading)
         if not reason and _same(offer) in known:
             reason = "it was tried already"
         if reason:

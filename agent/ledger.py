@@ -32,7 +32,9 @@ class ReplyLine(Line):
     kind: Literal["reply"] = "reply"
     question: str = Field(description="key of what was asked")
     text: str | None = Field(description="None: no usable reply")
-    problem: str = Field("", description="why there is none")
+    problem: str = Field("", description="why there is none, or what was left out of it")
+    calls: int = Field(1, ge=0, description="requests that it took")
+    tokens: int = Field(0, ge=0, description="asked and answered, as the endpoint counts them")
 
 
 class ProbedLine(Line):
@@ -112,7 +114,9 @@ class Ledger:
     # -- look-ups ------------------------------------------------------------------------------
 
     def reply(self, question: str) -> ReplyLine | None:
-        return self._find("reply", question)
+        """The answer to a question; a failure is no answer, and may be asked again."""
+        line: ReplyLine | None = self._find("reply", question)
+        return line if line and line.text is not None else None
 
     def probed(self, candidate: Candidate) -> Probed | None:
         line = self._find("probed", candidate.key)
@@ -164,9 +168,13 @@ class Ledger:
         """The sum of all lines: a batch that a kill repeated counts as often as it was recorded."""
         nfe = sum(line.probed.nfe for line in self.lines if isinstance(line, ProbedLine))
         nfe += sum(line.rendered.nfe for line in self.lines if isinstance(line, RenderedLine))
-        calls = sum(isinstance(line, ReplyLine) for line in self.lines)
-        seconds = max((line.at for line in self.lines), default=0.0)
-        return Spend(nfe=nfe, seconds=seconds, llm_calls=calls)
+        replies = [line for line in self.lines if isinstance(line, ReplyLine)]
+        return Spend(
+            nfe=nfe,
+            seconds=max((line.at for line in self.lines), default=0.0),
+            llm_calls=sum(line.calls for line in replies),
+            tokens=sum(line.tokens for line in replies),
+        )
 
     # -- lines ---------------------------------------------------------------------------------
 

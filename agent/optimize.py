@@ -7,21 +7,21 @@ been found usable.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 from promptprobe.agent import run_folder
+from promptprobe.agent.doors.schemas import OptimizeRequest, checked
 from promptprobe.agent.events import OnEvent
 from promptprobe.agent.result import OptimizationResult
-from promptprobe.agent.rewrite.guard import check_text
-from promptprobe.agent.rewrite.proposers import SeedsOnly, choose_proposer
-from promptprobe.agent.run_folder import RunSettings
+from promptprobe.agent.rewrite.endpoint import LLM, check_endpoint
+from promptprobe.agent.rewrite.proposers import Proposer, SeedsOnly, choose_proposer
+from promptprobe.agent.run_folder import CALLABLE, RunSettings
 from promptprobe.agent.runner import run_loop
-from promptprobe.tools.records import BUDGETS, MAX_SEED, Budget, Generation
+from promptprobe.tools.records import BUDGETS, Budget, Generation
 
-MAX_PROMPTS = 256
 DEFAULT_GENERATION = Generation()
 
 
@@ -30,7 +30,7 @@ async def aoptimize_prompt(
     *,
     model: str | Path | Any = "sprites",
     generation: Generation = DEFAULT_GENERATION,
-    llm: str | None = None,
+    llm: str | LLM | None = None,
     prompts: Sequence[str] | None = None,
     rewrite: bool | Literal["off"] = True,
     keep: Sequence[str] = (),
@@ -48,7 +48,8 @@ async def aoptimize_prompt(
         brief: what the picture should show; every score is against it.
         model: "sprites" or "sprites-flow", a diffusers folder, a hub id, or a loaded pipeline.
         generation: how images are made; None in a field takes the model's default.
-        llm: name of a model at an OpenAI-compatible endpoint (OPENAI_BASE_URL, OPENAI_API_KEY).
+        llm: name of a model at an OpenAI-compatible endpoint (OPENAI_BASE_URL, OPENAI_API_KEY), or
+            an `LLM`, which says more of it.
         prompts: your own rewrites, tried in their order instead of an LLM's.
         rewrite: "off" keeps the prompt and searches seeds.
         keep: text of the brief that every prompt must hold verbatim.
@@ -60,40 +61,38 @@ async def aoptimize_prompt(
         out: folder of runs; this one gets a folder of its own there.
         on_event: called with each event, in the thread of the loop.
         resume: folder of a run to go on with. What was asked for is read from there; only a model
-            or scorer that is an object must be given again.
+            or scorer that is an object, and an `LLM` with an address of its own, must be given
+            again: no folder decides where your key goes.
 
     Raises:
         ValueError: something given cannot be used; the message says what to do.
         OSError: `out` cannot be written.
     """
-    if resume is None:
-        settings = _settings(
-            brief, model, generation, llm, prompts, rewrite, keep, scorer, probe, budget, seed
-        )
-    else:
-        settings = _resumed(Path(resume), brief)
-        model = _given_again("model", settings.model, model, DEFAULT_MODEL)
-        scorer = _given_again("scorer", settings.scorer, scorer, None)
-        generation = settings.generation
-    proposer = choose_proposer(settings.llm, settings.prompts, settings.rewrite, settings.model)
-    if resume is None:
-        run_folder.check_folder(Path(out))
-    tools = await asyncio.to_thread(_open, model, generation, scorer, settings.probe)
-    warnings = await asyncio.to_thread(tools.check_brief, settings.brief)
-    if settings.rewrite and isinstance(proposer, SeedsOnly):
-        warnings = [*warnings, proposer.source]
-    if resume is None:
-        settings = settings.model_copy(
-            update={
-                "model": tools.model_name,
-                "pipeline": tools.pipeline_name,
-                "generation": tools.settings_used,
-            }
-        )
-        run_dir = run_folder.create(Path(out).resolve(), settings)
-    else:
-        run_dir = Path(resume).resolve()
-    return await run_loop(run_dir, tools, proposer, on_event, warnings)
+    objects = {
+        "model": _object(model),
+        "scorer": _object(scorer),
+        "llm": llm if isinstance(llm, LLM) else None,
+    }
+    if resume is not None:
+        _check_same_brief(Path(resume), brief)
+        return await go_on(Path(resume), on_event, **objects)
+    request = checked(
+        OptimizeRequest,
+        {
+            "brief": brief,
+            "model": type(model).__name__ if objects["model"] is not None else str(model),
+            "generation": generation,
+            "llm": llm.model if isinstance(llm, LLM) else llm,
+            "prompts": prompts,
+            "rewrite": rewrite,
+            "keep": keep,
+            "scorer": _named(scorer) if objects["scorer"] is not None else scorer,
+            "probe": None if probe is None else str(probe),
+            "budget": budget,
+            "seed": seed,
+        },
+    )
+    return await start(request, Path(out), on_event, **objects)
 
 
 def optimize_prompt(brief: str = "", **options: Any) -> OptimizationResult:
@@ -101,7 +100,77 @@ def optimize_prompt(brief: str = "", **options: Any) -> OptimizationResult:
 
     There it runs in a thread of its own, and so does `on_event`. Ctrl-C keeps the run.
     """
-    work = aoptimize_prompt(brief, **options)
+    return wait_for(aoptimize_prompt(brief, **options))
+
+
+async def start(
+    request: OptimizeRequest,
+    out: Path,
+    on_event: OnEvent | None = None,
+    *,
+    model: Any = None,
+    scorer: Any = None,
+    llm: LLM | None = None,
+) -> OptimizationResult:
+    """Run a request in a folder of its own under `out`; every door leads here.
+
+    Args:
+        request: what is asked for.
+        out: folder of runs.
+        on_event: called with each event, in the thread of the loop.
+        model: a loaded pipeline; None: the model that the request names.
+        scorer: a callable; None: the scorer that the request names.
+        llm: what is to be known of the LLM; None: no more than the name in the request.
+
+    Raises:
+        ValueError: something asked for cannot be used.
+        OSError: `out` cannot be written.
+    """
+    _check_kept(request)
+    proposer = _proposer(request, llm)
+    run_folder.check_folder(out)
+    tools, warnings = await asyncio.to_thread(_open, request, proposer, model, scorer)
+    found = {
+        "model": tools.model_name,
+        "pipeline": tools.pipeline_name,
+        "generation": tools.settings_used,
+        "budget": BUDGETS[request.budget] if isinstance(request.budget, str) else request.budget,
+        "endpoint": llm,
+        "versions": run_folder.versions(),
+    }
+    settings = RunSettings.model_validate({**dict(request), **found})
+    run_dir = run_folder.create(out.resolve(), settings)
+    return await run_loop(run_dir, tools, proposer, on_event, warnings)
+
+
+async def go_on(
+    run_dir: Path,
+    on_event: OnEvent | None = None,
+    *,
+    model: Any = None,
+    scorer: Any = None,
+    llm: LLM | None = None,
+) -> OptimizationResult:
+    """Go on with the run of a folder, as it was asked for.
+
+    Raises:
+        ValueError: this is no run folder, or a model or scorer that is an object, or an LLM with
+            an address of its own, is not given.
+    """
+    settings = run_folder.read(run_dir)
+    for name, given in (("model", model), ("scorer", scorer)):
+        if given is None and name in settings.objects:
+            raise ValueError(
+                f"this run was started with a {name} that is a Python object: give it again"
+            )
+    check_endpoint(settings.endpoint, llm)
+    proposer = _proposer(settings, settings.endpoint)
+    tools, warnings = await asyncio.to_thread(_open, settings, proposer, model, scorer)
+    return await run_loop(run_dir.resolve(), tools, proposer, on_event, warnings)
+
+
+def wait_for(work: Coroutine[Any, Any, OptimizationResult]) -> OptimizationResult:
+    """The result of work, for code that does not await. Ctrl-C cancels it and is passed on."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -127,72 +196,53 @@ def _beside_a_running_loop(work: Any) -> OptimizationResult:
             raise
 
 
-def _open(model: Any, generation: Generation, scorer: Any, probe: str | None) -> Any:
+def _open(
+    request: OptimizeRequest, proposer: Proposer, model: Any, scorer: Any
+) -> tuple[Any, list[str]]:
+    """The tools, and what is not as the caller may expect."""
     from promptprobe.tools.models.model import open_toolbox
 
-    return open_toolbox(model, generation, scorer, probe)
+    tools = open_toolbox(
+        request.model if model is None else model,
+        request.generation,
+        request.scorer if scorer is None else scorer,
+        request.probe,
+    )
+    warnings = list(tools.check_brief(request.brief))
+    if request.rewrite and isinstance(proposer, SeedsOnly):
+        warnings.append(proposer.source)
+    return tools, warnings
 
 
-# -- checks ------------------------------------------------------------------------------------
+def _proposer(request: OptimizeRequest, llm: LLM | None) -> Proposer:
+    if llm is None and request.llm is not None:
+        llm = LLM(model=request.llm)
+    return choose_proposer(llm, request.prompts, request.rewrite, request.model)
 
-DEFAULT_MODEL = "sprites"
+
+# -- checks that a field alone cannot tell -----------------------------------------------------
 
 
-def _settings(
-    brief: object, model: Any, generation: object, llm: object, prompts: object, rewrite: object,
-    keep: object, scorer: Any, probe: object, budget: object, seed: object,
-) -> RunSettings:  # fmt: skip
-    text = check_text(brief, "the brief")
-    if not isinstance(generation, Generation):
-        raise ValueError(f"generation must be a Generation(steps=...), got {generation!r:.80}")
-    if rewrite not in (True, False, "off"):
-        raise ValueError(f'rewrite must be True or "off", got {rewrite!r:.80}')
-    if llm is not None:
-        llm = check_text(llm, "llm")
-    if probe is not None:
-        probe = check_text(str(probe), "probe")
-    kept = _texts(keep, "keep")
-    if missing := [part for part in kept if part not in text]:
+def _check_kept(request: OptimizeRequest) -> None:
+    if missing := [part for part in request.keep if part not in request.brief]:
         raise ValueError(
             f"keep must be text of the brief, which does not hold {missing[0]!r}: "
             "put it into the brief, exactly as it should stay"
         )
-    return RunSettings(
-        brief=text,
-        model=str(model) if isinstance(model, str | Path) else type(model).__name__,
-        generation=generation,
-        scorer=scorer if isinstance(scorer, str | None) else _named(scorer),
-        probe=probe,
-        llm=llm,
-        prompts=None if prompts is None else _texts(prompts, "prompts", least=1),
-        rewrite=rewrite is True,
-        keep=kept,
-        budget=_budget(budget),
-        seed=_seed(seed),
-        versions=run_folder.versions(),
-    )
 
 
-def _texts(values: object, what: str, least: int = 0) -> tuple[str, ...]:
-    if isinstance(values, str) or not isinstance(values, Sequence):
-        raise ValueError(f'{what} must be a list of texts, such as ["..."], got {values!r:.80}')
-    if not least <= len(values) <= MAX_PROMPTS:
-        raise ValueError(f"{what} must have {least} to {MAX_PROMPTS} texts, got {len(values)}")
-    return tuple(check_text(value, f"{what}[{n}]") for n, value in enumerate(values))
+def _check_same_brief(run_dir: Path, brief: object) -> None:
+    settings = run_folder.read(run_dir)
+    if not isinstance(brief, str) or brief.strip() not in ("", settings.brief):
+        raise ValueError(
+            f"{run_dir} is the run of {settings.brief!r}, and {brief!r:.200} was given: "
+            "leave the brief out to resume, or start a new run without resume"
+        )
 
 
-def _budget(budget: object) -> Budget:
-    if isinstance(budget, Budget):
-        return budget
-    if isinstance(budget, str) and budget in BUDGETS:
-        return BUDGETS[budget]
-    raise ValueError(f"budget must be one of {', '.join(BUDGETS)}, or a Budget, got {budget!r:.80}")
-
-
-def _seed(seed: object) -> int:
-    if isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= MAX_SEED:
-        return seed
-    raise ValueError(f"seed must be a whole number from 0 to {MAX_SEED}, got {seed!r:.80}")
+def _object(given: Any) -> Any:
+    """A model or scorer that is a Python object; None for one that has a name."""
+    return None if isinstance(given, str | Path | None) else given
 
 
 def _named(scorer: object) -> str:
@@ -200,32 +250,4 @@ def _named(scorer: object) -> str:
         raise ValueError(
             f'scorer must be a name such as "sprites" or a callable, got {scorer!r:.80}'
         )
-    return f"callable {getattr(scorer, '__name__', type(scorer).__name__)}"
-
-
-def _resumed(run_dir: Path, brief: object) -> RunSettings:
-    settings = run_folder.read(run_dir)
-    if isinstance(brief, str) and brief.strip() in ("", settings.brief):
-        return settings
-    raise ValueError(
-        f"{run_dir} is the run of {settings.brief!r}, and {brief!r:.200} was given: "
-        "leave the brief out to resume, or start a new run without resume"
-    )
-
-
-def _given_again(what: str, named: str | None, given: Any, default: Any) -> Any:
-    """What a run was started with, by name; an object has to be given again."""
-    if not isinstance(given, str | Path | None):
-        return given
-    by_name = what == "scorer" and (named or "").startswith("callable ")
-    if by_name or (what == "model" and named == _in_memory()):
-        raise ValueError(
-            f"this run was started with a {what} that is a Python object: give it again"
-        )
-    return named if named is not None else default
-
-
-def _in_memory() -> str:
-    from promptprobe.tools.pictures.png import IN_MEMORY
-
-    return IN_MEMORY
+    return f"{CALLABLE}{getattr(scorer, '__name__', type(scorer).__name__)}"

@@ -13,28 +13,33 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from promptprobe.tools.records import Budget, Generation, Record, Seed, Text
+from promptprobe.agent.doors.schemas import OptimizeRequest
+from promptprobe.agent.rewrite.endpoint import LLM
+from promptprobe.tools.records import IN_MEMORY, Budget
 
 FILE, CHECKPOINT, IMAGES, LATENTS = "run.json", "checkpoint.sqlite", "images", "latents"
+CALLABLE = "callable "
+"""How the name of a scorer begins that is a Python object."""
 PACKAGES = ("promptprobe", "torch", "diffusers", "transformers", "langgraph", "openai")
 
 
-class RunSettings(Record):
-    """What a run was asked to do."""
+class RunSettings(OptimizeRequest):
+    """What a run was asked to do, and with what; the model's defaults are filled in."""
 
-    brief: Text
-    model: str = Field(description="a built-in one, a folder, a hub id; or the class of an object")
     pipeline: str = Field("", description="class name of the model's diffusers pipeline")
-    generation: Generation = Field(description="the model's defaults filled in")
-    scorer: str | None = Field(None, description="None: the model's own")
-    probe: str | None = Field(None, description="folder, hub id; None: the shipped one, if any")
-    llm: str | None = None
-    prompts: tuple[Text, ...] | None = Field(None, description="the caller's own rewrites")
-    rewrite: bool = True
-    keep: tuple[str, ...] = Field((), description="text that every prompt holds verbatim")
     budget: Budget
-    seed: Seed = 0
+    endpoint: LLM | None = Field(None, description="the LLM, where more than its name was given")
     versions: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """Which of model and scorer were Python objects, so that their names open nothing."""
+        by_name = {"model": self.model != IN_MEMORY, "scorer": not _is_callable(self.scorer)}
+        return tuple(name for name, named in by_name.items() if not named)
+
+
+def _is_callable(scorer: str | None) -> bool:
+    return (scorer or "").startswith(CALLABLE)
 
 
 def check_folder(folder: Path, name: str = "out") -> None:

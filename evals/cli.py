@@ -6,196 +6,205 @@ The report goes to stdout, progress to stderr. Exit codes: 0 done, 1 failed, 2 b
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import typer
+from typer import Option
+
+from promptprobe.agent.doors import options as o
 from promptprobe.evals.fidelity import summary
 from promptprobe.evals.overhead import thresholds
 from promptprobe.evals.overhead.synthetic_models import SHAPES
-from promptprobe.evals.selection import replay_command
-from promptprobe.tools.sprites import MODELS
+from promptprobe.evals.selection import replay_command as replays
+from promptprobe.tools.models.built_in import PLUGINS
 
 if TYPE_CHECKING:
     from promptprobe.evals.bench import Bench
 
-OVERHEAD, REPLAY = "overhead", "replay"
-EVALS = {
-    "model": "what Sprites draws correctly, and how much seed and phrasing matter",
-    "fidelity": "how well the first steps foretell the image, and what that saves",
-    "gain": "what optimize_prompt gains over the brief and over naive best-of-n",
-    OVERHEAD: "the time and memory that probing adds, and that a rival's capture adds",
-    REPLAY: replay_command.ABOUT,
-}
-PROMPTS = {"model": 120, "fidelity": 100, "gain": 100}
-"""The default number of scenes."""
-SPLITS = {
-    "model": (("test", "validation"), "validation: scenes to choose settings on"),
-    "fidelity": (
-        ("test", "composition"),
-        "composition: noun, colour and relation combinations never trained on",
-    ),
-}
-SEEDS = 8
+Report = dict[str, Any]
+MOST = 100_000
+ON_SCENES = (
+    "On held-out scenes, with images that a built-in model draws here and now. Every figure has a "
+    f"95% interval from a bootstrap over scenes.\n\n{o.CODES}"
+)
+Seeds = Annotated[int, Option(min=2, max=MOST, help="fresh seeds of each, at least 2")]
+Scenes = Annotated[int, Option(min=2, max=MOST, help="scenes, at least 2")]
+BuiltIn = Annotated[str, Option(help=f"built in: {' or '.join(PLUGINS)}")]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Measure here and now what this project claims of the model, the probe and the gain.",
+)
 
 
-def main(argv: list[str]) -> int:
-    """Run one eval and print its report. argv: what follows `promptprobe eval`."""
-    try:
-        options = parser().parse_args(argv)
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    begun = time.monotonic()
-    measure = {OVERHEAD: overhead, REPLAY: replay_command.run}.get(options.eval, on_scenes)
-    tell = {
-        OVERHEAD: thresholds.lines, "fidelity": summary.lines, REPLAY: replay_command.lines,
-    }.get(options.eval, lines)  # fmt: skip
-    try:
-        report = measure(options)
-    except KeyboardInterrupt:
-        print("interrupted: an eval keeps nothing", file=sys.stderr)
-        return 130
-    except (OSError, ValueError) as error:
-        print(f"promptprobe eval {options.eval}: {error}", file=sys.stderr)
-        return 1
-    report["wall_seconds"] = round(time.monotonic() - begun, 1)
-    print(json.dumps(report, indent=2) if options.json else "\n".join(tell(report)))
-    return 0
+@app.command("model", epilog=ON_SCENES)
+def of_model(
+    prompts: Scenes = 120,
+    seeds: Seeds = 8,
+    split: Annotated[
+        Literal["test", "validation"], Option(help="validation: scenes to choose settings on")
+    ] = "test",
+    model: BuiltIn = "sprites",
+    guidance: Annotated[float | None, Option(help="other than the model's own")] = None,
+    json: o.Json = False,
+) -> int:
+    """Measure what a built-in model draws correctly, and how much seed and phrasing matter."""
+
+    def work() -> Report:
+        from promptprobe.evals import model as evaluation
+
+        return evaluation.evaluate(_bench(model, guidance), prompts, seeds, split)
+
+    return reported("model", work, lines, json)
 
 
-def parser() -> argparse.ArgumentParser:
-    """One subcommand an eval."""
-    top = argparse.ArgumentParser(
-        prog="promptprobe eval", description="Measure here and now what this project claims."
-    )
-    names = top.add_subparsers(dest="eval", required=True, metavar="|".join(EVALS))
-    for name, text in EVALS.items():
-        one = names.add_parser(name, help=text, description=f"Measures {text}.")
-        one.add_argument("--json", action="store_true", help="print one JSON object")
-        if name == OVERHEAD:
-            add_shapes(one)
-        elif name == REPLAY:
-            replay_command.add_arguments(one)
-        else:
-            add_scenes(one, name)
-    return top
-
-
-def add_scenes(one: argparse.ArgumentParser, name: str) -> None:
-    """Of an eval on held-out scenes with a built-in model."""
-    one.epilog = (
-        "On held-out scenes, with images that a built-in model draws here and now. Every figure "
-        "has a 95% interval from a bootstrap over scenes."
-    )
-    for option, default, what in (
-        ("--prompts", PROMPTS[name], "scenes"),
-        ("--seeds", SEEDS, "fresh seeds of each"),
-    ):
-        one.add_argument(
-            option, type=whole(2), default=default, metavar="N",
-            help=f"{what}, at least 2 (default {default})",
-        )  # fmt: skip
-    if name in SPLITS:
-        choices, text = SPLITS[name]
-        one.add_argument("--split", choices=choices, default="test", help=text)
-    one.add_argument(
-        "--model", choices=tuple(MODELS), default="sprites", help="built in (default: sprites)"
-    )
-    if name == "model":
-        one.add_argument("--guidance", type=float, help="other than the model's own")
-    if name == "fidelity":
-        one.add_argument(
-            "--step", type=whole(1), metavar="K", help="steps made before the look (a fifth)"
-        )
-        one.add_argument(
-            "--shards", type=Path, metavar="DIR",
+@app.command("fidelity", epilog=ON_SCENES)
+def of_fidelity(
+    prompts: Scenes = 100,
+    seeds: Seeds = 8,
+    split: Annotated[
+        Literal["test", "composition"],
+        Option(help="composition: noun, colour and relation combinations never trained on"),
+    ] = "test",
+    model: BuiltIn = "sprites",
+    step: Annotated[
+        int | None, Option(min=1, max=MOST, help="steps made before the look (a fifth)")
+    ] = None,
+    shards: Annotated[
+        Path | None,
+        Option(
             help="a collection of `promptprobe train` (OUT/shards): rivals that are networks, and "
-            "ours with parts taken away, are trained on it first",
-        )  # fmt: skip
-        one.add_argument(
-            "--plot", type=Path, metavar="DIR",
-            help="write pictures there: predicted against actual, rank over steps, headroom by "
-            "cost (needs promptprobe[plots])",
-        )  # fmt: skip
+            "ours with parts taken away, are trained on it first"
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        Option(
+            help="folder for pictures: predicted against actual, rank over steps, headroom by "
+            "cost (needs promptprobe\\[plots])"
+        ),
+    ] = None,
+    json: o.Json = False,
+) -> int:
+    """Measure how well the first steps predict the image, and what that saves."""
+
+    def work() -> Report:
+        from promptprobe.evals.fidelity import fidelity, plots
+        from promptprobe.evals.fidelity.experiment import study
+
+        if plot:
+            plots.check(plot)
+        drawn = study(_bench(model), prompts, seeds, split, step, shards)
+        report = fidelity.report(drawn)
+        if plot:
+            report["pictures"] = [str(path) for path in plots.save(drawn, report, plot)]
+        return report
+
+    return reported("fidelity", work, summary.lines, json)
 
 
-def add_shapes(one: argparse.ArgumentParser) -> None:
-    """Of the eval of time and memory."""
-    one.epilog = "Leave the machine alone meanwhile: a ratio of times is no better than its quiet."
-    one.add_argument(
-        "--device", choices=("cpu", "cuda"), default="cpu", help="cuda: the models in full size"
-    )
-    one.add_argument(
-        "--shapes", type=shapes, default=tuple(SHAPES), metavar="NAME,...",
-        help=f"of {', '.join(SHAPES)} (default: all)",
-    )  # fmt: skip
-    one.add_argument("--rounds", type=whole(1), metavar="N", help="of every shape; more are surer")
+@app.command("gain", epilog=ON_SCENES)
+def of_gain(
+    prompts: Scenes = 100, seeds: Seeds = 8, model: BuiltIn = "sprites", json: o.Json = False
+) -> int:
+    """Measure what optimize_prompt gains over the brief and over naive best-of-n."""
+
+    def work() -> Report:
+        from promptprobe.evals.gain import gain
+
+        return gain.evaluate(_bench(model), prompts, seeds)
+
+    return reported("gain", work, lines, json)
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """Of one scene or one seed there is no interval and no rank."""
+@app.command(
+    "overhead",
+    epilog="Leave the machine alone meanwhile: a ratio of times is no better than its quiet."
+    f"\n\n{o.CODES}",
+)
+def of_overhead(
+    device: Annotated[Literal["cpu", "cuda"], Option(help="cuda: the models in full size")] = "cpu",
+    shapes: Annotated[
+        str, Option(metavar="NAME,...", help=f"some of {', '.join(SHAPES)}")
+    ] = ",".join(SHAPES),
+    rounds: Annotated[
+        int | None, Option(min=1, max=MOST, help="of every shape; more are surer")
+    ] = None,
+    json: o.Json = False,
+) -> int:
+    """Measure the time and memory that probing adds, and that a rival's capture adds."""
 
-    def number(text: str) -> int:
-        if not text.isdecimal() or not least <= int(text) <= 100_000:
-            raise argparse.ArgumentTypeError(
-                f"expected a whole number from {least} to 100000, got {text!r}"
-            )
-        return int(text)
+    def work() -> Report:
+        names = shape_names(shapes)
+        from promptprobe.evals.overhead.overhead import evaluate
 
-    return number
+        return evaluate(device, names, rounds)
+
+    return reported("overhead", work, thresholds.lines, json)
 
 
-def shapes(text: str) -> tuple[str, ...]:
+@app.command("replay", epilog=f"{replays.ABOUT}\n\n{o.CODES}")
+def of_replay(
+    table: replays.Tables = None,
+    shards: replays.Shards = None,
+    scorer: replays.Scorer = None,
+    signal: replays.Signal = "preview",
+    budget: replays.Budgets = None,
+    policy: replays.Policies = None,
+    plot: replays.Plot = None,
+    json: o.Json = False,
+) -> int:
+    """Measure what selection policies recover of best-of-8's gain, without a model."""
+
+    def work() -> Report:
+        return replays.run(table, shards, scorer, signal, budget, policy, plot)
+
+    return reported("replay", work, replays.lines, json)
+
+
+def reported(
+    name: str,
+    measure: Callable[[], Report],
+    shown: Callable[[Report], Iterable[str]],
+    as_json: bool,
+) -> int:
+    """Measure and print the report; the exit code."""
+
+    def work() -> int:
+        begun = time.monotonic()
+        report = measure()
+        report["wall_seconds"] = round(time.monotonic() - begun, 1)
+        if as_json:
+            o.print_json(report, indent=2)
+        else:
+            for line in shown(report):
+                o.print_line(line)
+        return o.DONE
+
+    return o.ended(f"eval {name}", work, lambda: "An eval keeps nothing")
+
+
+def shape_names(text: str) -> tuple[str, ...]:
     """Names of SHAPES, each once, in the order given."""
     names = tuple(dict.fromkeys(text.split(",")))
     if unknown := [name for name in names if name not in SHAPES]:
-        raise argparse.ArgumentTypeError(
-            f"expected some of {', '.join(SHAPES)}, with commas between; got {unknown[0]!r}"
+        raise ValueError(
+            f"--shapes: expected some of {', '.join(SHAPES)}, with commas between; "
+            f"got {unknown[0]!r}"
         )
     return names
 
 
-def on_scenes(options: argparse.Namespace) -> dict[str, Any]:
-    """The report of an eval on a built-in model's scenes."""
-    from promptprobe.evals import model
+def _bench(model: str, guidance: float | None = None) -> Bench:
+    """ValueError: no such built-in model."""
     from promptprobe.evals.bench import open_bench
-    from promptprobe.evals.gain import gain
 
-    bench = open_bench(options.model, getattr(options, "guidance", None))
-    run: dict[str, Callable[[], dict[str, Any]]] = {
-        "model": lambda: model.evaluate(bench, options.prompts, options.seeds, options.split),
-        "fidelity": lambda: fidelity_of(bench, options),
-        "gain": lambda: gain.evaluate(bench, options.prompts, options.seeds),
-    }
-    return run[options.eval]()
-
-
-def fidelity_of(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
-    """The report of an eval of fidelity, with its pictures where they are asked for."""
-    from promptprobe.evals.fidelity import fidelity, plots
-    from promptprobe.evals.fidelity.experiment import study
-
-    if options.plot:
-        plots.check(options.plot)
-    drawn = study(
-        bench, options.prompts, options.seeds, options.split, options.step, options.shards
-    )
-    report = fidelity.report(drawn)
-    if options.plot:
-        made = plots.save(drawn, report, options.plot)
-        report["pictures"] = [str(path) for path in made]
-    return report
-
-
-def overhead(options: argparse.Namespace) -> dict[str, Any]:
-    """The report of time and memory."""
-    from promptprobe.evals.overhead.overhead import evaluate
-
-    return evaluate(options.device, options.shapes, options.rounds)
+    if model not in PLUGINS:
+        raise ValueError(f"--model: expected {' or '.join(PLUGINS)}, built in; got {model!r}")
+    return open_bench(model, guidance)
 
 
 def lines(report: object, indent: str = "") -> Iterator[str]:

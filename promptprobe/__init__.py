@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from promptprobe.agent.optimize import aoptimize_prompt, optimize_prompt
     from promptprobe.agent.result import OptimizationResult
+    from promptprobe.agent.rewrite.endpoint import LLM
     from promptprobe.tools.records import (
         BUDGETS,
         Budget,
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BUDGETS",
+    "LLM",
     "Budget",
     "Candidate",
     "Generation",
@@ -44,6 +46,7 @@ _HOMES = {
     "aoptimize_prompt": "promptprobe.agent.optimize",
     "optimize_prompt": "promptprobe.agent.optimize",
     "OptimizationResult": "promptprobe.agent.result",
+    "LLM": "promptprobe.agent.rewrite.endpoint",
 }
 
 

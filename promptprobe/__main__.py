@@ -1,92 +1,87 @@
 """The command `promptprobe`: which door leads where.
 
 Stands above the four folders, so that it may name `agent` and `evals` side by side while imports
-between them keep running one way. Each command is imported only when it is called.
+between them keep running one way. A command's own imports wait until it is called.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-from importlib import import_module
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
 
 from promptprobe import __version__
+from promptprobe.agent.doors import commands, options, probes_commands, training_commands
+from promptprobe.agent.doors.schemas import explain
+from promptprobe.evals import cli
 
-COMMANDS = {
-    "optimize": (
-        "promptprobe.agent.doors.optimize_command",
-        "find the prompt and seed that draw a brief best",
-    ),
-    "probe": (
-        "promptprobe.agent.doors.probe_command",
-        "judge seeds and wordings by their first steps",
-    ),
-    "probes": ("promptprobe.agent.doors.probes_command", "list, show and verify trained probes"),
-    "train": (
-        "promptprobe.agent.doors.train_command",
-        "make a probe for a model, from prompts and a scorer",
-    ),
-    "pairs": (
-        "promptprobe.agent.doors.pairs_command",
-        "preference pairs for DPO from what runs have probed",
-    ),
-    "eval": ("promptprobe.evals.cli", "measure the model, the probe and the gain"),
-    "mcp": ("promptprobe.agent.doors.mcp_server", "serve agents over MCP (stdio)"),
-    "tools": ("promptprobe.agent.doors.schemas", "print the tool schemas for an agent of your own"),
-}
-
-EXTRAS = {"mcp": "mcp", "pyarrow": "train"}
+EXTRAS = {"mcp": "mcp", "pyarrow": "train", "matplotlib": "plots"}
 """Packages that a plain install leaves out, and the extra that brings them."""
 
-HELP = f"""usage: promptprobe COMMAND [options]
+app = typer.Typer(
+    name="promptprobe",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=options.examples('optimize "a scarlet kitty next to a navy automobile"'),
+)
+app.add_typer(commands.app)
+app.add_typer(training_commands.app)
+app.add_typer(probes_commands.app, name="probes")
+app.add_typer(cli.app, name="eval")
 
-Turns a request for a picture into the prompt and seed that draw it best: many
-candidates are judged after a few denoising steps, and only the best are rendered.
 
-commands:
-{chr(10).join(f"  {name:<10}{about}" for name, (_, about) in COMMANDS.items())}
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        options.print_line(f"promptprobe {__version__}")
+        raise typer.Exit
 
-options:
-  -h, --help   show this help; `promptprobe COMMAND --help` says more
-  --version    show the version
 
-try:
-  promptprobe optimize "a scarlet kitty next to a navy automobile"
+@app.callback()
+def promptprobe(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="show the version"),
+    ] = False,
+) -> None:
+    """Turn a request for a picture into the prompt and seed that draw it best.
 
-exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted, with the run kept
-"""
+    Many candidates are judged after a few denoising steps, and only the best are rendered.
+    """
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` without the program's name."""
     arguments = sys.argv[1:] if argv is None else argv
-    if not arguments:
-        sys.stderr.write(HELP)
-        return 2
-    command = arguments[0]
-    if command in ("-h", "--help", "help"):
-        sys.stdout.write(HELP)
-        return 0
-    if command == "--version":
-        sys.stdout.write(f"promptprobe {__version__}\n")
-        return 0
-    if command not in COMMANDS:
-        known = ", ".join(COMMANDS)
-        sys.stderr.write(f"promptprobe: unknown command {command!r}; expected one of {known}\n")
-        return 2
     try:
-        code: int = import_module(COMMANDS[command][0]).main(arguments[1:])
-        sys.stdout.flush()
+        code: int | None = app(arguments, prog_name="promptprobe", standalone_mode=False)
+    except typer.TyperException as error:
+        return _bad_usage(error)
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
         extra = f"pip install 'promptprobe[{EXTRAS[error.name]}]'"
-        sys.stderr.write(f"promptprobe: {command} needs {error.name}, not installed: {extra}\n")
-        return 1
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return code
+        options.say(f"promptprobe: {arguments[0]} needs {error.name}, not installed: {extra}")
+        return options.FAILED
+    return code or options.DONE
+
+
+def _bad_usage(error: typer.TyperException) -> int:
+    """One line on stderr: what was expected, what came, and where to read on."""
+    context, message = getattr(error, "ctx", None), error.format_message()
+    if not message:  # the help was asked for, and has been shown
+        return error.exit_code
+    path = context.command_path if context else "promptprobe"
+    if isinstance(error.__cause__, ValidationError):  # says what came, too
+        hint = message.partition(":")[0]
+        message = f"{hint}: {explain(error.__cause__)}"
+    message = message.rstrip(".") + "."
+    if commands := getattr(context and context.command, "commands", None):
+        message += f" Expected one of {', '.join(commands)}."
+    options.say(f"{path}: error: {message} See `{path} --help`.")
+    return error.exit_code
 
 
 if __name__ == "__main__":

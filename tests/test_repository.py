@@ -202,7 +202,7 @@ def test_constraints_lie_within_the_declared_ranges() -> None:
 
 
 def test_every_library_that_the_package_imports_is_declared() -> None:
-    aliases = {"pil": "pillow"}
+    aliases = {"pil": "pillow", "pydantic-core": "pydantic"}
     mine = {"promptprobe", "tests", *sys.stdlib_module_names}
     known = BY_HAND | {canonicalize_name(r.name) for r in declared()}
     missing = set()

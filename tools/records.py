@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 MAX_TEXT = 4000
 MAX_SEED = 2**53 - 1
+IN_MEMORY = "pipeline object"
+"""The name of a model that was handed over in Python: no file says all of what it is."""
 
 
 def _without_controls(text: str) -> str:
@@ -25,7 +27,7 @@ def _without_controls(text: str) -> str:
 
 Text = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TEXT),
+    StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=MAX_TEXT),
     AfterValidator(_without_controls),
 ]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
@@ -50,8 +52,12 @@ class Generation(Record):
     guidance: float | None = Field(None, ge=0, le=100, description="classifier-free guidance scale")
     height: int | None = Field(None, ge=8, le=8192, description="pixels")
     width: int | None = Field(None, ge=8, le=8192, description="pixels")
-    negative_prompt: str | None = Field(None, max_length=MAX_TEXT)
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    negative_prompt: str | None = Field(
+        None, max_length=MAX_TEXT, description="what the picture should not show"
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None, description="of the model's weights and activations"
+    )
     device: str | None = Field(None, description='"cpu", "cuda", "cuda:1", "mps"')
 
 
@@ -138,3 +144,4 @@ class Spend(Record):
     nfe: int = Field(0, description="denoiser evaluations, two a step under guidance")
     seconds: float = 0.0
     llm_calls: int = 0
+    tokens: int = Field(0, description="of the LLM, as far as its endpoint counts them")

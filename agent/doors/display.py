@@ -28,6 +28,8 @@ from promptprobe.tools.records import Prediction, Score, Trial
 
 SHEET = "contact_sheet.png"
 TABLE_ROWS = 15
+LINE = 2000
+"""Characters that are shown at once, of a path for example."""
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -120,7 +122,7 @@ def live(console: Console, title: str = "") -> Iterator[OnEvent]:
 
         def show(event: Event) -> None:
             meter.update(event)
-            line = describe(event)
+            line = plain(describe(event), LINE)
             if not isinstance(event, QUIET):
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
             progress.update(
@@ -199,9 +201,9 @@ def verdict(result: OptimizationResult) -> str:
         f"spent          {spent.nfe} denoiser evaluations, {spent.seconds:.1f} s, "
         f"{spent.llm_calls} LLM calls",
         f"stopped        {result.stop_reason}",
-        f"best picture   {best.image}",
-        f"all pictures   {result.run_dir / 'images'}",
-        f"contact sheet  {result.run_dir / SHEET}",
+        f"best picture   {plain(str(best.image), LINE)}",
+        f"all pictures   {plain(str(result.run_dir / 'images'), LINE)}",
+        f"contact sheet  {plain(str(result.run_dir / SHEET), LINE)}",
     ]
     if best.score is not None and best.score.explanation:
         lines.insert(4, f"what it shows  {plain(best.score.explanation, 500)}")
@@ -219,7 +221,7 @@ def show_probe(reply: ProbeReply) -> None:
     out = Console()
     out.print(probe_table(reply))
     if reply.heatmaps is not None:
-        line = f"heat maps  {reply.heatmaps}"
+        line = plain(f"heat maps  {reply.heatmaps}", LINE)
         out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -231,15 +233,17 @@ def probe_table(reply: ProbeReply) -> Table:
 
     spent = reply.spent
     note = [
-        f"{reply.steps} of {reply.of} steps on {reply.model}: {spent.nfe} denoiser evaluations, "
-        f"{spent.seconds:.1f} s",
+        f"{reply.steps} of {reply.of} steps on {plain(reply.model)}: "
+        f"{spent.nfe} denoiser evaluations, {spent.seconds:.1f} s",
         "beside each word its chance to be drawn as asked"
         if any(word.drawn is not None for row in reply.candidates for word in row.words)
         else "beside each word its focus, from 0, attention spread evenly, to 1, on one place",
     ]
     if reply.basis == "preview":
         note.append("predicted: an early preview judged by the scorer, uncalibrated")
-    out = Table(box=SIMPLE_HEAD, pad_edge=False, caption="\n".join(note), caption_justify="left")
+    out = Table(
+        box=SIMPLE_HEAD, pad_edge=False, caption=Text("\n".join(note)), caption_justify="left"
+    )
     several = len({row.prompt for row in reply.candidates}) > 1
     for heading in ("seed", "predicted", "90% interval"):
         out.add_column(heading, justify="right", no_wrap=True)

@@ -8,7 +8,6 @@ the machine.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import base64
 import threading
@@ -23,7 +22,6 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
-from pydantic import ValidationError
 
 from promptprobe import __version__
 from promptprobe.agent.doors.display import SHEET, Meter, describe
@@ -33,12 +31,12 @@ from promptprobe.agent.doors.schemas import (
     OptimizeRequest,
     ProbeRequest,
     Request,
-    explain,
-    json_schema,
+    checked,
 )
 from promptprobe.agent.doors.session import run_request
 from promptprobe.agent.events import Event
 from promptprobe.agent.probe_prompts import Report, probe_prompts
+from promptprobe.agent.rewrite.json_schema import json_schema
 from promptprobe.tools.pictures.png import thumbnail
 from promptprobe.tools.records import Record
 
@@ -90,9 +88,9 @@ class Doors:
         if params.name not in TOOLS:
             return _failure(f"unknown tool {params.name!r}; expected one of {', '.join(TOOLS)}")
         try:
-            request = TOOLS[params.name][1].model_validate(params.arguments or {})
-        except ValidationError as error:
-            return _failure(explain(error))
+            request = checked(TOOLS[params.name][1], params.arguments or {})
+        except ValueError as error:
+            return _failure(str(error))
         return await self._with_progress(context, partial(self._answer, request))
 
     def _answer(self, request: Request, report: Report) -> types.CallToolResult:
@@ -104,7 +102,7 @@ class Doors:
                 assert isinstance(request, OptimizeRequest)
                 return self._optimize(request, report)
         except (ValueError, OSError, RuntimeError) as error:
-            return _failure(explain(error) if isinstance(error, ValidationError) else str(error))
+            return _failure(str(error))
 
     def _optimize(self, request: OptimizeRequest, report: Report) -> types.CallToolResult:
         meter = Meter()
@@ -224,19 +222,3 @@ async def serve(out: Path) -> None:
     server = build_server(out)
     async with stdio_server() as (read, write):
         await server.run(read, write, server.create_initialization_options())
-
-
-def main(argv: list[str]) -> int:
-    """`promptprobe mcp`."""
-    parser = argparse.ArgumentParser(
-        prog="promptprobe mcp",
-        description="Serve promptprobe to an agent over MCP (stdio): optimize_prompt and "
-        "probe_prompts. An LLM that is to propose rewrites is found through OPENAI_BASE_URL and "
-        "OPENAI_API_KEY; the agent may also bring its own prompts.",
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (runs)"
-    )
-    options = parser.parse_args(argv)
-    asyncio.run(serve(options.out))
-    return 0

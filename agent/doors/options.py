@@ -1,86 +1,97 @@
-"""What the commands share: options of model and pictures, and how a command ends.
+"""What the commands share: options out of the records, and how a command ends.
 
-Results go to stdout, progress and errors to stderr, so `--json` leaves one clean object.
+Results go to stdout, progress and errors to stderr, so `--json` leaves one clean object. All that
+goes there passes `plain` or is JSON: a brief, a card or a model's name may hold anything.
 """
 
 from __future__ import annotations
 
-import argparse
+import inspect
 import json
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import wraps
 from io import TextIOWrapper
-from typing import Any
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import ValidationError
+import typer
 
-from promptprobe.agent.doors.schemas import explain
-from promptprobe.tools.records import Generation
+from promptprobe.agent.doors.display import LINE, plain
+from promptprobe.agent.doors.schemas import OptimizeRequest
+from promptprobe.tools.records import Generation, Record
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+CODES = "exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted"
+SEARCH, PICTURES = "Search", "Pictures (default: what the model is made for)"
+
+Command = Callable[..., int]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
 
 
-def whole(most: int) -> Callable[[str], int]:
-    """A type of option: a whole number from 1 to `most`."""
-
-    def number(text: str) -> int:
-        if text.isdecimal() and 1 <= int(text) <= most:
-            return int(text)
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {most}, got {text!r}")
-
-    return number
+# -- options out of the records ----------------------------------------------------------------
 
 
-def command_parser(name: str, description: str, epilog: str) -> argparse.ArgumentParser:
-    """A parser of `promptprobe NAME`; the epilog is shown as it is laid out."""
-    return argparse.ArgumentParser(
-        prog=f"promptprobe {name}",
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def with_fields(record: type[Record], *names: str, panel: str) -> Callable[[Command], Command]:
+    """Add fields of a record to a command's options, with their types and descriptions.
+
+    The command finds them in `context.params`; None is what was not given, so that the record's
+    own default holds.
+    """
+
+    def add(command: Command) -> Command:
+        own = inspect.signature(command, eval_str=True)
+
+        @wraps(command)
+        def called(**given: Any) -> int:
+            return command(**{name: given[name] for name in own.parameters})
+
+        further = [_option(record, name, panel) for name in names]
+        parameters = [*own.parameters.values(), *further]
+        called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        called.__annotations__ = {one.name: one.annotation for one in parameters}
+        return called
+
+    return add
+
+
+def _option(record: type[Record], name: str, panel: str) -> inspect.Parameter:
+    field = record.model_fields[name]
+    default = f" ({field.default})" if isinstance(field.default, str | int) else ""
+    shown = typer.Option(help=f"{field.description}{default}", rich_help_panel=panel)
+    kind = Annotated[_type_of(field.annotation) | None, shown]  # type: ignore[valid-type]
+    return inspect.Parameter(
+        name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=kind
     )
 
 
-def add_model(group: argparse._ArgumentGroup) -> None:
-    """Who draws, who judges, and from which seed on."""
-    add = group.add_argument
-    add(
-        "--model",
-        default="sprites",
-        metavar="M",
-        help="sprites (the default) or sprites-flow, both built in, or a diffusers folder or hub "
-        "id of a Stable Diffusion, FLUX.1, Qwen-Image, Z-Image or PixArt-Sigma pipeline",
-    )
-    add(
-        "--scorer",
-        metavar="S",
-        help="sprites, clip:sprites (its small CLIP), critic:sprites (how well formed), or "
-        "clip:FOLDER_OR_HUB_ID (default: the model's)",
-    )
-    add(
-        "--probe",
-        metavar="P",
-        help="a probe that `promptprobe train` made (DIR/probe), or the hub id of one",
-    )
-    add("--seed", type=int, default=0, metavar="N", help="first seed (0)")
+def _type_of(annotation: Any) -> Any:
+    """A type that a command line can say: of a choice of types the first, of a tuple a list."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is tuple:
+        return list[_type_of(parts[0])]  # type: ignore[misc]
+    if origin is None or origin is Literal:
+        return annotation
+    return _type_of(next(part for part in parts if part is not NoneType))
 
 
-def add_pictures(parser: argparse.ArgumentParser) -> None:
-    """How pictures are made: a `Generation`, field by field."""
-    add = parser.add_argument_group("pictures (default: what the model is made for)").add_argument
-    add("--steps", type=int, metavar="N", help="denoising steps of a full render (25)")
-    add("--guidance", type=float, metavar="G", help="classifier-free guidance scale")
-    add("--height", type=int, metavar="PX")
-    add("--width", type=int, metavar="PX")
-    add("--negative-prompt", metavar="TEXT")
-    add("--dtype", choices=["float32", "bfloat16", "float16"])
-    add("--device", metavar="D", help="cpu, cuda, cuda:1, mps")
+with_model = with_fields(OptimizeRequest, "model", "scorer", "probe", "seed", panel=SEARCH)
+with_pictures = with_fields(Generation, *Generation.model_fields, panel=PICTURES)
 
 
-def generation_of(options: argparse.Namespace) -> dict[str, Any]:
-    """What `add_pictures` has read, for a request to check."""
-    return {name: getattr(options, name) for name in Generation.model_fields}
+def generation_of(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of pictures that were given, for a request to check."""
+    return {n: params[n] for n in Generation.model_fields if params[n] is not None}
+
+
+# -- how a command ends ------------------------------------------------------------------------
+
+
+def examples(*lines: str, end: str = CODES) -> str:
+    """The end of a command's help, a line each."""
+    shown = "\n".join(["examples:", *(f"  promptprobe {line}" for line in lines)])
+    return f"{shown}\n\n{end}"
 
 
 def ended(command: str, work: Callable[[], int], kept: Callable[[], str]) -> int:
@@ -91,24 +102,44 @@ def ended(command: str, work: Callable[[], int], kept: Callable[[], str]) -> int
         work: returns the exit code.
         kept: says what is left of work that was cut short.
     """
+    forgive_terminals()
     try:
-        return work()
+        return flushed(work)
     except KeyboardInterrupt:
-        sys.stderr.write(f"promptprobe {command}: interrupted. {kept()}\n")
+        say(f"promptprobe {command}: interrupted. {kept()}")
         return INTERRUPTED
-    except ValidationError as error:
-        return fail(command, explain(error), BAD_USAGE)
     except ValueError as error:
         return fail(command, str(error), BAD_USAGE)
     except (OSError, RuntimeError) as error:
         return fail(command, f"{error}. {kept()}", FAILED)
 
 
+def flushed(work: Callable[[], int]) -> int:
+    """The exit code of work whose output has been read, or whose reader has seen enough."""
+    try:
+        code = work()
+        sys.stdout.flush()
+    except BrokenPipeError:  # `head`, for example
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    return code
+
+
 def fail(command: str, message: str, code: int) -> int:
     """Say on one line of stderr what went wrong; returns the exit code."""
-    line = " ".join(message.split())
-    sys.stderr.write(f"promptprobe {command}: error: {line}\n")
+    say(f"promptprobe {command}: error: {message}")
     return code
+
+
+def say(text: str) -> None:
+    """One line on stderr, without control characters."""
+    sys.stderr.write(plain(" ".join(text.split()), LINE) + "\n")
+    sys.stderr.flush()
+
+
+def print_line(text: str) -> None:
+    """One line of a result on stdout, without control characters."""
+    sys.stdout.write(plain(text, LINE) + "\n")
 
 
 def forgive_terminals() -> None:
@@ -118,6 +149,6 @@ def forgive_terminals() -> None:
             stream.reconfigure(errors="replace")
 
 
-def print_json(found: dict[str, Any]) -> None:
-    """One object on one line of stdout."""
-    sys.stdout.write(json.dumps(found) + "\n")
+def print_json(found: object, indent: int | None = None) -> None:
+    """One object on stdout; control characters are escaped by JSON's rules."""
+    sys.stdout.write(json.dumps(found, indent=indent) + "\n")

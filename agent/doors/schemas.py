@@ -6,16 +6,16 @@ go (`out`) is not part of a request: the owner of the machine decides that, not 
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
+from promptprobe.agent.rewrite.json_schema import strict_schema
 from promptprobe.tools.records import Budget, Generation, Record, Seed, Text
 
 MAX_PROMPTS = 64
+MAX_REWRITES = 256
 MAX_SEEDS = 64
 MAX_PROBES = 256
 
@@ -52,7 +52,7 @@ class OptimizeRequest(Request):
     prompts: tuple[Text, ...] | None = Field(
         None,
         min_length=1,
-        max_length=MAX_PROMPTS,
+        max_length=MAX_REWRITES,
         description="your own rewrites of the brief; none: the server proposes them",
     )
     rewrite: bool = Field(
@@ -67,7 +67,7 @@ class OptimizeRequest(Request):
         "hub id of a Stable Diffusion, FLUX.1, Qwen-Image, Z-Image or PixArt-Sigma pipeline",
     )
     llm: Text | None = Field(
-        None, description="name of an LLM behind the server's OPENAI_BASE_URL, to propose rewrites"
+        None, description="name of an LLM behind OPENAI_BASE_URL, which proposes rewrites"
     )
     scorer: Text | None = Field(
         None,
@@ -85,11 +85,6 @@ class OptimizeRequest(Request):
     )
     seed: Seed = Field(0, description="first seed; the others follow from it")
     generation: Generation = Field(Generation(), description="how pictures are made")
-
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments of `optimize_prompt`."""
-        values = {name: getattr(self, name) for name in type(self).model_fields}
-        return {**values, "rewrite": True if self.rewrite else "off"}
 
 
 class ProbeRequest(Request):
@@ -126,6 +121,21 @@ TOOLS: dict[str, tuple[str, type[Request]]] = {
 }
 
 
+R = TypeVar("R", bound=Record)
+
+
+def checked(record: type[R], fields: Mapping[str, Any]) -> R:
+    """The record of what a caller gave.
+
+    Raises:
+        ValueError: one line that names each bad field, what was expected and what came.
+    """
+    try:
+        return record.model_validate(fields)
+    except ValidationError as error:
+        raise ValueError(explain(error)) from None
+
+
 def explain(error: ValidationError) -> str:
     """One line that names each bad field, what was expected and what came."""
     found = []
@@ -139,8 +149,9 @@ def explain(error: ValidationError) -> str:
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = "unknown field"
-        shown = "" if isinstance(came, dict) else f" (got {_short(came)})"
-        found.append(f"{'.'.join(parts)}: {message}{shown}" if parts else message)
+        said = isinstance(came, dict) or problem["type"] == "value_error"
+        shown = "" if said else f" (got {_short(came)})"
+        found.append(f"{'.'.join(parts)}{': ' if parts else ''}{message}{shown}")
     return "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
 
 
@@ -149,74 +160,6 @@ def _short(value: object, limit: int = 60) -> str:
         return f"{value[:limit]!r}... of {len(value):,} characters"
     text = repr(value[:limit]) if isinstance(value, list | tuple) else repr(value)
     return text if len(text) <= limit else text[:limit] + "..."
-
-
-def json_schema(
-    record: type[Record], mode: Literal["validation", "serialization"] = "validation"
-) -> dict[str, Any]:
-    """The JSON schema of a record with its references written out, as MCP clients like it."""
-    schema = record.model_json_schema(mode=mode)
-    inlined: dict[str, Any] = _inline(schema, schema.get("$defs", {}))
-    return inlined
-
-
-def _inline(node: Any, definitions: dict[str, Any]) -> Any:
-    if isinstance(node, list):
-        return [_inline(item, definitions) for item in node]
-    if not isinstance(node, dict):
-        return node
-    siblings = {k: _inline(v, definitions) for k, v in node.items() if k not in ("$ref", "$defs")}
-    if "$ref" in node:
-        return {**_inline(definitions[node["$ref"].rsplit("/", 1)[1]], definitions), **siblings}
-    return siblings
-
-
-# Keywords that OpenAI's strict mode refuses; they return as words in the description.
-_IN_WORDS = {"minLength": "not empty", "maxLength": "at most {} characters"}
-
-
-def strict_schema(request: type[Record]) -> dict[str, Any]:
-    """The same schema under OpenAI's strict rules: all fields required, no other ones, no defaults.
-
-    Source: https://platform.openai.com/docs/guides/structured-outputs, "Supported schemas".
-    """
-    strict: dict[str, Any] = _strict(json_schema(request))
-    return strict
-
-
-def _strict(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_strict(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    out = {k: _strict(v) for k, v in node.items() if k not in {"title", "default", *_IN_WORDS}}
-    words = [text.format(node[key]) for key, text in _IN_WORDS.items() if key in node]
-    if words:
-        out["description"] = "; ".join([*filter(None, [out.get("description")]), *words])
-    if isinstance(node.get("properties"), dict):
-        required = node.get("required", [])
-        out["properties"] = {
-            name: _strict(field) if name in required else _nullable(_strict(field), field)
-            for name, field in node["properties"].items()
-        }
-        out["required"] = list(node["properties"])
-        out["additionalProperties"] = False
-    return out
-
-
-def _nullable(field: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
-    """A field with a default: null asks for it, and the description says what it is."""
-    default = plain.get("default")
-    if default is not None and not isinstance(default, dict):
-        note = f"null: {json.dumps(default)}"
-        field = {**field, "description": "; ".join(filter(None, [field.get("description"), note]))}
-    options = field.get("anyOf")
-    if options is not None:
-        null = [] if {"type": "null"} in options else [{"type": "null"}]
-        return {**field, "anyOf": [*options, *null]}
-    description = {"description": field["description"]} if "description" in field else {}
-    inner = {k: v for k, v in field.items() if k != "description"}
-    return {**description, "anyOf": [inner, {"type": "null"}]}
 
 
 def openai_tools() -> list[dict[str, Any]]:
@@ -233,19 +176,3 @@ def openai_tools() -> list[dict[str, Any]]:
         }
         for name, (description, request) in TOOLS.items()
     ]
-
-
-def main(argv: list[str]) -> int:
-    """`promptprobe tools`: print the tool schemas as JSON."""
-    parser = argparse.ArgumentParser(
-        prog="promptprobe tools",
-        description="Print the schemas of promptprobe's tools as JSON, for an agent that calls "
-        "them itself. Check its arguments with promptprobe.agent.doors.schemas.",
-    )
-    parser.add_argument(
-        "--format", choices=["openai"], default="openai", help="Chat Completions, strict mode"
-    )
-    parser.parse_args(argv)
-    json.dump(openai_tools(), sys.stdout, indent=2)
-    sys.stdout.write("\n")
-    return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from promptprobe.agent.doors.display import SHEET
 from promptprobe.agent.doors.schemas import OptimizeRequest
 from promptprobe.agent.events import OnEvent
-from promptprobe.agent.optimize import optimize_prompt
+from promptprobe.agent.optimize import go_on, start, wait_for
 from promptprobe.agent.result import OptimizationResult
 from promptprobe.tools.pictures.contact_sheet import save_contact_sheet
 
@@ -15,8 +15,14 @@ from promptprobe.tools.pictures.contact_sheet import save_contact_sheet
 def run_request(
     request: OptimizeRequest, out: Path, on_event: OnEvent, resume: Path | None = None
 ) -> OptimizationResult:
-    """Run `optimize_prompt` and leave the contact sheet in the run's folder. Raises as it does."""
-    result = optimize_prompt(**request.arguments(), out=out, on_event=on_event, resume=resume)
+    """Run a request, or go on with a run, and leave the contact sheet in the run's folder.
+
+    Raises:
+        ValueError: something asked for cannot be used.
+        OSError: the folder cannot be written.
+    """
+    work = start(request, out, on_event) if resume is None else go_on(resume, on_event)
+    result = wait_for(work)
     save_contact_sheet(
         result.run_dir / SHEET, result.brief, result.initial, result.best, result.trials
     )

@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from promptprobe.agent.export.pairs import FinishedRun, predicted
 from promptprobe.agent.run_folder import RunSettings, check_folder, runs_in
-from promptprobe.tools.pictures.png import IN_MEMORY
 from promptprobe.tools.records import Generation, Trial
 
 ROWS = 64
@@ -138,7 +137,7 @@ def _plan(source: Path) -> dict[Maker, Work]:
 
 
 def _check_named(settings: RunSettings, folder: Path) -> None:
-    if settings.model == IN_MEMORY or (settings.scorer or "").startswith("callable "):
+    if settings.objects:
         raise ValueError(
             f"{folder} was started with a model or scorer that is a Python object, so nothing can "
             "be drawn and judged as it was. Save the model as a folder, name a scorer, and run it "

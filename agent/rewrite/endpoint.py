@@ -1,162 +1,302 @@
-"""One question to any OpenAI-compatible endpoint, and a reply that is bounded or explained.
+"""One question to any OpenAI-compatible endpoint: a validated answer, or a failure in words.
 
-Nothing that an endpoint does ends a run: down, slow, refusing, talking nonsense or too much, each
-becomes a `Reply` without text and with a problem in words.
+Nothing that an endpoint does ends a run. How it likes to be asked (JSON by schema, JSON, or text;
+with a system message or without; under which name a limit goes) is found out by asking, and
+remembered for the run. instructor and pydantic-ai, which do the like, let the caller choose the
+form instead, read only where that form puts its JSON, and bring a framework along.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import os
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any
+import re
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-MAX_REPLY = 1_000_000
-"""Bytes read of any reply, error pages included."""
+from promptprobe.agent.rewrite.http_client import (
+    API,
+    HttpClient,
+    RefusedError,
+    without_secret,
+)
+from promptprobe.agent.rewrite.json_schema import strict_schema
+from promptprobe.agent.rewrite.reply_json import (
+    NoAnswerError,
+    NoMessageError,
+    read_answer,
+    read_message,
+)
+from promptprobe.tools.records import Record, Text
+
+DEFAULT_KEY = "OPENAI_API_KEY"
 
 
-class ReplyTooLongError(RuntimeError):
-    """The endpoint sent more than MAX_REPLY bytes."""
+class LLM(Record):
+    """An LLM at an OpenAI-compatible endpoint. Its key is in the environment, never here."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    model: Text
+    base_url: str | None = Field(
+        None, max_length=2000, description="None: OPENAI_BASE_URL, or OpenAI's own"
+    )
+    api_key_env: str = Field(
+        DEFAULT_KEY,
+        pattern=r"^[A-Z][A-Z0-9_]{0,99}$",
+        description="name of the environment variable with the key, in capitals",
+    )
+    temperature: float | None = Field(None, ge=0, le=2, description="None: the endpoint's own")
+    max_tokens: int | None = Field(None, ge=1, le=1_000_000, description="of one reply")
+    timeout: float = Field(
+        120.0, gt=0, le=3600, description="seconds for one answer, all that it takes included"
+    )
+    guidance: str = Field(
+        "", max_length=1000, description='how to write, such as "tags, not sentences"'
+    )
+    vision: bool = Field(False, description="whether it may be shown pictures")
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_address(cls, url: str | None) -> str | None:
+        if url is not None and (problem := address_problem(url)):
+            raise ValueError(problem)
+        if url is not None and re.search(r"[@?#]", url):
+            raise ValueError(
+                "base_url is written into the run's folder and may hold no user, password, query "
+                "or fragment; a key belongs into the environment variable named by api_key_env"
+            )
+        return url
+
+
+def check_endpoint(stored: LLM | None, given: LLM | None) -> None:
+    """Of a run that goes on: a stranger's run folder may name any address, and any key.
+
+    Raises:
+        ValueError: the run asks somewhere, or with a key, that the caller has not named again.
+    """
+    if stored is None or (stored.base_url is None and stored.api_key_env == DEFAULT_KEY):
+        return
+    if given is None or (given.base_url, given.api_key_env) != (
+        stored.base_url,
+        stored.api_key_env,
+    ):
+        raise ValueError(
+            f"this run asks its LLM at {stored.base_url or 'OPENAI_BASE_URL'} with the key in "
+            f"{stored.api_key_env}: if you trust that address with that key, give the LLM again"
+        )
+
+
+def address_problem(url: str) -> str:
+    """Why a base URL cannot be one; empty: it can."""
+    expected = "expected a base URL such as http://127.0.0.1:8000/v1, got"
+    if re.search(r"[^\x21-\x7e]", url):
+        return f"{expected} one with a space, a control character or a letter beyond ASCII"
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        return f"{expected} one that cannot be read ({error})"
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return f"{expected} one without http:// or https:// and a host"
+    return ""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: text, or the problem that there is none."""
+    """The answer, as JSON that has passed the schema; or the problem that there is none."""
 
     text: str | None
     problem: str = ""
+    """Without text: why. With text: what was left out of it, for a notice."""
+    calls: int = 1
+    """Requests that it took."""
+    tokens: int = 0
+    """Asked and answered, as far as the endpoint says."""
 
 
 @dataclass(frozen=True)
-class Endpoint:
-    """Where the LLM is, from OPENAI_BASE_URL and OPENAI_API_KEY."""
+class Manner:
+    """How an endpoint takes a question."""
 
-    model: str
-    timeout: float = 120.0
-    """Seconds for a reply, retries included."""
+    form: Literal["json_schema", "json_object", "text"] = "json_schema"
+    system: bool = True
+    temperature: bool = True
+    limit: Literal["max_tokens", "max_completion_tokens", ""] = "max_tokens"
+
+    def conceded(self, refusal: RefusedError, llm: LLM) -> Manner | None:
+        """The next manner to try after a refusal; None: the refusal is about something else."""
+        said = refusal.said.lower()
+        limited = llm.max_tokens is not None and self.limit != ""
+        if refusal.status not in (200, 400, 415, 422, 500, 501):
+            return None
+        if limited and re.search("max_tokens|max_completion_tokens", said):
+            return self._other_limit()
+        if llm.temperature is not None and self.temperature and "temperature" in said:
+            return replace(self, temperature=False)
+        if self.form != "text" and re.search(
+            "response_format|json|schema|grammar|structured", said
+        ):
+            return self._simpler_form()
+        if self.system and re.search("system|role", said):
+            return replace(self, system=False)
+        if refusal.status not in (400, 422, 501):
+            return None
+        if self.form != "text":
+            return self._simpler_form()
+        if self.system:
+            return replace(self, system=False)
+        if llm.temperature is not None and self.temperature:
+            return replace(self, temperature=False)
+        return self._other_limit() if limited else None
+
+    def _simpler_form(self) -> Manner:
+        return replace(self, form="json_object" if self.form == "json_schema" else "text")
+
+    def _other_limit(self) -> Manner:
+        return replace(self, limit="max_completion_tokens" if self.limit == "max_tokens" else "")
+
+
+@dataclass
+class Endpoint:
+    """Asks an LLM for one run, and remembers how it likes to be asked."""
+
+    llm: LLM
+    manner: Manner = Manner()
+    wasted: float = field(default=0.0, init=False)
+    """Seconds since the last answer that brought none; at `timeout` it is asked no more."""
+
+    @property
+    def model(self) -> str:
+        return self.llm.model
 
     def check(self) -> None:
-        """Raise ValueError where no key and no address are set."""
-        if not os.environ.get("OPENAI_API_KEY") and not os.environ.get("OPENAI_BASE_URL"):
+        """Raise ValueError, before anything is spent, where key or address cannot be used."""
+        key, url = self._key(), self._base_url()
+        name = self.llm.api_key_env
+        own_address = self.llm.base_url or os.environ.get("OPENAI_BASE_URL")
+        if not key and (not own_address or name != DEFAULT_KEY):
             raise ValueError(
-                f"llm={self.model!r} needs the environment variable OPENAI_API_KEY, or "
-                "OPENAI_BASE_URL for an endpoint of your own, and neither is set. Set one, give "
+                f"llm={self.model!r} needs the environment variable {name}, or, for an endpoint "
+                "of your own that wants no key, OPENAI_BASE_URL, and it is not set. Set it, give "
                 "prompts=[...] yourself, or leave llm out."
             )
+        if re.search(r"[^\x21-\x7e]", key):
+            raise ValueError(
+                f"{name} holds a space, a control character or a letter beyond ASCII, which "
+                "cannot be sent in an HTTP header: copy the key again"
+            )
+        if problem := address_problem(url):
+            raise ValueError(f"{'base_url' if self.llm.base_url else 'OPENAI_BASE_URL'}: {problem}")
 
     async def ask(self, system: str, user: str, schema: type[BaseModel]) -> Reply:
-        """Ask for JSON of a schema; the caller validates what comes."""
+        """Ask for JSON of a schema; what is not, is asked for once more with what is wrong."""
+        patience = self.llm.timeout - self.wasted
+        if patience <= 0.05 * self.llm.timeout:
+            spent = f"{self.wasted:.0f} s went by without an answer"
+            return Reply(None, f"the LLM is not asked any more in this run: {spent}", 0)
+        client = HttpClient(self._base_url(), self._key() or "none", self.llm.api_key_env)
+        began = time.monotonic()
         try:
-            async with asyncio.timeout(self.timeout):
-                return _content(await self._post(system, user, schema))
+            async with asyncio.timeout(patience):
+                reply = await self._ask(client, system, user, schema)
         except TimeoutError:
-            return Reply(None, f"no reply of the endpoint within {self.timeout:g} s")
+            reply = Reply(None, f"no reply of {client.address} within {patience:g} s")
+        except RefusedError as error:
+            reply = Reply(None, str(error))
+        lost = time.monotonic() - began
+        self.wasted = self.wasted + lost if reply.text is None else 0.0
+        return self._without_secrets(replace(reply, calls=client.sent))
 
-    async def _post(self, system: str, user: str, schema: type[BaseModel]) -> str | Reply:
-        import openai
-
-        shape: Any = {"name": schema.__name__, "schema": schema.model_json_schema(), "strict": True}
-        as_text = json.dumps(shape["schema"])
-        messages: Any = [
-            {"role": "system", "content": f"{system}\nReply with JSON only: {as_text}"},
-            {"role": "user", "content": user},
-        ]
-        client = openai.AsyncOpenAI(
-            api_key=os.environ.get("OPENAI_API_KEY") or "none",  # own endpoints want no key
-            timeout=self.timeout,
-            max_retries=1,
-            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [_bound]}),
-            default_headers={"Accept-Encoding": "identity"},
-        )
-        async with client:
+    async def _ask(
+        self, client: HttpClient, system: str, user: str, schema: type[BaseModel]
+    ) -> Reply:
+        complaint, tokens = "", 0
+        for _ in range(2):
+            body = await self._post(client, system, user + complaint, schema)
             try:
-                raw = await client.chat.completions.with_raw_response.create(
-                    model=self.model,
-                    messages=messages,
-                    response_format={"type": "json_schema", "json_schema": shape},
+                message = read_message(body)
+            except NoMessageError as error:
+                return Reply(None, f"{client.address} sent {error}{client.hint}", tokens=tokens)
+            tokens += message.tokens
+            length = ", and the reply ended at its length limit" if message.cut_off else ""
+            if not message.texts:
+                reason = message.refusal or "empty"
+                problem = f"the LLM gave no text: {reason:.200}{length}"
+            else:
+                try:
+                    found, left_out = read_answer(message.texts, schema)
+                except NoAnswerError as error:
+                    problem = f"its reply is not the JSON asked for ({error}){length}"
+                else:
+                    note = f"left out of the reply: {left_out}" if left_out else ""
+                    return Reply(found.model_dump_json(), note + length, tokens=tokens)
+            complaint = f"\n\nYour last reply could not be used: {problem}. Reply with JSON only."
+        return Reply(None, problem, tokens=tokens)
+
+    async def _post(
+        self, client: HttpClient, system: str, user: str, schema: type[BaseModel]
+    ) -> str:
+        """The body of a reply, asked for in the first manner that the endpoint takes."""
+        manner: Manner | None = self.manner
+        while manner is not None:
+            try:
+                body = await client.post(
+                    self._arguments(manner, system, user, schema), self.llm.timeout
                 )
-                return raw.http_response.text
-            except (openai.OpenAIError, ReplyTooLongError) as error:
-                return Reply(None, _explain(error))
+                if error := _error_under_200(body):
+                    raise RefusedError(
+                        f"{client.address} answered 200 with an error: {error}", 200, error
+                    )
+            except RefusedError as refusal:
+                manner = manner.conceded(refusal, self.llm)
+                if manner is None:
+                    raise
+            else:
+                self.manner = manner
+                return body
+        raise AssertionError("the last manner either answers or raises")
+
+    def _arguments(
+        self, manner: Manner, system: str, user: str, schema: type[BaseModel]
+    ) -> dict[str, Any]:
+        shape = strict_schema(schema)
+        system = f"{system}\nReply with JSON only, of this schema: {json.dumps(shape)}"
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+        if not manner.system:
+            messages = [{"role": "user", "content": f"{system}\n\n{user}"}]
+        arguments: dict[str, Any] = {"model": self.llm.model, "messages": messages}
+        if manner.form == "json_schema":
+            named = {"name": schema.__name__.strip("_"), "schema": shape, "strict": True}
+            arguments["response_format"] = {"type": "json_schema", "json_schema": named}
+        elif manner.form == "json_object":
+            arguments["response_format"] = {"type": "json_object"}
+        if self.llm.temperature is not None and manner.temperature:
+            arguments["temperature"] = self.llm.temperature
+        if self.llm.max_tokens is not None and manner.limit:
+            arguments[manner.limit] = self.llm.max_tokens
+        return arguments
+
+    def _key(self) -> str:
+        return os.environ.get(self.llm.api_key_env, "").strip()
+
+    def _base_url(self) -> str:
+        return self.llm.base_url or os.environ.get("OPENAI_BASE_URL", "").strip() or API
+
+    def _without_secrets(self, reply: Reply) -> Reply:
+        """However it is escaped, a key that the endpoint says back is not written down."""
+        text = reply.text and without_secret(reply.text, json.dumps(self._key())[1:-1])
+        return replace(reply, text=text, problem=without_secret(reply.problem, self._key()))
 
 
-async def _bound(response: Any) -> None:
-    """Count what is read of a response, as the wire carries it, and stop at MAX_REPLY."""
-    encoding = response.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise ReplyTooLongError(
-            f"the endpoint sent {encoding}, unasked, whose size cannot be bounded"
-        )
-    http = importlib.import_module(type(response).__module__.partition(".")[0])
-
-    class Bounded(http.AsyncByteStream):  # type: ignore[name-defined]
-        def __init__(self, stream: Any) -> None:
-            self.stream = stream
-
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            size = 0
-            async for chunk in self.stream:
-                size += len(chunk)
-                if size > MAX_REPLY:
-                    raise ReplyTooLongError(f"the endpoint sent more than {MAX_REPLY:,} bytes")
-                yield chunk
-
-        async def aclose(self) -> None:
-            await self.stream.aclose()
-
-    response.stream = Bounded(response.stream)
-
-
-def _explain(error: BaseException) -> str:
-    import openai
-
-    if isinstance(error.__cause__, ReplyTooLongError):
-        return str(error.__cause__)
-    match error:
-        case openai.AuthenticationError():
-            return "401, the endpoint refuses the key: set OPENAI_API_KEY to a valid one"
-        case openai.RateLimitError():
-            return f"429, the endpoint is out of quota or too busy: {error!s:.200}"
-        case openai.APIStatusError():
-            return f"{error.status_code} from the endpoint: {error!s:.200}"
-        case openai.APITimeoutError():
-            return "the endpoint did not reply in time"
-        case openai.APIConnectionError():
-            cause = error.__cause__ or error
-            return f"the endpoint cannot be reached ({cause!s:.200}): check OPENAI_BASE_URL"
-        case _:
-            return f"{error!s:.200}"
-
-
-class _Message(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-    content: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-    message: _Message
-
-
-class _Completion(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-    choices: list[_Choice]
-
-
-def _content(body: str | Reply) -> Reply:
-    """The message of a chat completion."""
-    if isinstance(body, Reply):
-        return body
+def _error_under_200(body: str) -> str:
     try:
-        message = _Completion.model_validate_json(body).choices[0].message
-    except (ValidationError, IndexError):
-        return Reply(None, f"the endpoint's reply is no chat completion: {body[:80]!r}")
-    if not message.content:
-        return Reply(None, f"the LLM gave no text: {message.refusal or 'empty'!s:.200}")
-    return Reply(message.content)
+        read_message(body)
+    except NoMessageError as error:
+        return error.error
+    return ""

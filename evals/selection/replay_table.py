@@ -18,7 +18,6 @@ from promptprobe.agent.search.schedule import Signal, from_spearman
 from promptprobe.evals.statistics import Floats, rank_correlations
 from promptprobe.probe.training import shards
 
-SIGNALS = ("preview", "trained", "probe")
 MOST_STEPS = 1000
 QUANTILES = 64
 
@@ -135,4 +134,4 @@ def _open(path: Path) -> Mapping[str, NDArray[Any]]:
     except (OSError, ValueError, AttributeError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise ValueError(f"{path} is no npz file of arrays: {error}") from error
+        raise ValueError(f"{path}: expected an npz file of plain arrays") from error

@@ -18,11 +18,27 @@ from pathlib import Path
 from PIL import Image
 
 from promptprobe.agent import run_folder
-from promptprobe.agent.rewrite.proposers import LexiconProposer
+from promptprobe.agent.rewrite.guard import check_rewrite
+from promptprobe.agent.rewrite.proposers import OfflineProposer
 from promptprobe.agent.run_folder import RunSettings
 from promptprobe.agent.runner import run_loop
+from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.protocol import Probed, Rendered
 from promptprobe.tools.records import BUDGETS, Candidate, Generation, Prediction, Score, Word
+
+
+def offline() -> OfflineProposer:
+    """The built-in model's own rewriter."""
+    own = built_in("sprites")
+    assert own
+    return OfflineProposer(own.rewrites, own.rewriter)
+
+
+def check(brief: str, rewrite: str, keep: Sequence[str] = ()) -> str:
+    """The guard, with the built-in model's own reading."""
+    own = built_in("sprites")
+    assert own
+    return check_rewrite(brief, rewrite, keep, own.check_rewrite)
 
 
 def luck(*words: object) -> float:
@@ -122,7 +138,7 @@ def start(out: Path, budget: str = "light", **settings: object) -> Path:
 def main(run_dir: str, log: str, die_after: str) -> None:
     """Go on with a run in this process, until it is killed."""
     tools = ScriptedTools(Path(log), die_after=int(die_after))
-    asyncio.run(run_loop(Path(run_dir), tools, LexiconProposer()))
+    asyncio.run(run_loop(Path(run_dir), tools, offline()))
 
 
 if __name__ == "__main__":

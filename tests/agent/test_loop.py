@@ -12,11 +12,11 @@ from pydantic import BaseModel, TypeAdapter
 
 from promptprobe.agent.events import Event, PromptsProposed, RoundEnded, Warned
 from promptprobe.agent.result import OptimizationResult, read_result
-from promptprobe.agent.rewrite.proposers import CallersPrompts, LexiconProposer, Proposer, SeedsOnly
+from promptprobe.agent.rewrite.proposers import CallersPrompts, Proposer, SeedsOnly
 from promptprobe.agent.runner import run_loop
 from promptprobe.tools.protocol import Rendered
 from promptprobe.tools.records import Candidate
-from tests.agent.scripted import ScriptedTools, start
+from tests.agent.scripted import ScriptedTools, offline, start
 
 BRIEF = "a scarlet kitty next to a navy automobile"
 
@@ -27,7 +27,7 @@ def run(
     events: list[Any] = []
     tools = tools or ScriptedTools(out / "log")
     run_dir = start(out, **settings)  # type: ignore[arg-type]
-    result = asyncio.run(run_loop(run_dir, tools, proposer or LexiconProposer(), events.append))
+    result = asyncio.run(run_loop(run_dir, tools, proposer or offline(), events.append))
     return result, events
 
 
@@ -169,7 +169,7 @@ def test_the_loop_is_free_while_tools_work(tmp_path: Path) -> None:
 
     async def beside() -> OptimizationResult:
         tools = Waiting(tmp_path / "log")
-        work = asyncio.create_task(run_loop(start(tmp_path), tools, LexiconProposer()))
+        work = asyncio.create_task(run_loop(start(tmp_path), tools, offline()))
         while not probing.is_set():
             await asyncio.sleep(0)
         ticked.set()

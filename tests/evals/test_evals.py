@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from promptprobe.__main__ import main
 from promptprobe.evals import cli, model
 from promptprobe.evals.ablations.ablations import ABLATIONS, RETRAINED
 from promptprobe.evals.ablations.networks import PAPER
@@ -216,13 +217,15 @@ def test_every_pool_of_an_attribution_has_the_same_seeds_and_a_chooser_shares_it
     assert best_of_n(guess, 3, value) == pytest.approx([0.4])
 
 
-@pytest.mark.parametrize("argv", [[], ["nothing"], ["model", "--seeds", "1"], ["gain", "--x"]])
+@pytest.mark.parametrize(
+    "argv", [["nothing"], ["model", "--seeds", "1"], ["gain", "--x"], ["gain", "--model", "x"]]
+)
 def test_bad_usage_exits_with_two_and_says_why(argv, capsys):
-    assert cli.main(argv) == 2
-    assert "usage: promptprobe eval" in capsys.readouterr().err
+    assert main(["eval", *argv]) == 2
+    assert capsys.readouterr().err.startswith("promptprobe eval")
 
 
 def test_more_prompts_than_scenes_is_an_error_that_names_both(bench, monkeypatch, capsys):
     monkeypatch.setattr("promptprobe.evals.bench.open_bench", lambda model, guidance: bench)
-    assert cli.main(["fidelity", "--prompts", "99999"]) == 1
+    assert main(["eval", "fidelity", "--prompts", "99999"]) == 2
     assert "99999 prompts asked of split test; it has" in capsys.readouterr().err

@@ -55,6 +55,12 @@ def a_card(shape: NetworkConfig) -> Card:
     )
 
 
+def previews(words: int, score: float) -> tuple[PreviewScores, PreviewScores]:
+    """What a scorer says of the two previews: nothing yet, then whether the image will be good."""
+    rough = PreviewScores(score=float(score > 0.5), words=(*(None,) * (words - 1), 0.5))
+    return PreviewScores(score=None, words=(None,) * words), rough
+
+
 def planted(prompts: int, *, noise: float = 0.05, seed: int = 0) -> Examples:
     """Good where the prompt's noun looks left, however easy the prompt; its adjective is no help.
 
@@ -83,12 +89,7 @@ def planted(prompts: int, *, noise: float = 0.05, seed: int = 0) -> Examples:
                     correct=score > 0.5,
                     words=tuple(f"word{place}" for place in range(words)),
                     drawn=(*(None,) * (words - 1), bool(places[-1, 1] < 0.5)),
-                    previews=(
-                        PreviewScores(score=None, words=(None,) * words),
-                        PreviewScores(
-                            score=float(score > 0.5), words=(*(None,) * (words - 1), 0.5)
-                        ),
-                    ),
+                    previews=previews(words, score),
                 )
             )
     clear = torch.cat(maps)

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field, ValidationError
 
 from promptprobe.tools.records import MAX_TEXT, Record, Text
-from promptprobe.tools.sprites.world import fraction, seed_of
+from promptprobe.tools.splits import fraction, seed_of
 
 MOST = 1_000_000
 MOST_CHARACTERS = 4 * MAX_TEXT

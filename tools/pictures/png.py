@@ -15,8 +15,8 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from promptprobe.tools.records import Candidate, Generation
-from promptprobe.tools.sprites import MODELS
+from promptprobe.tools.models.built_in import built_in
+from promptprobe.tools.records import IN_MEMORY, Candidate, Generation
 
 SAMPLERS = {
     "DDIMScheduler": "DDIM",
@@ -29,8 +29,6 @@ SAMPLERS = {
     "UniPCMultistepScheduler": "UniPC",
 }
 """The viewers' names of diffusers' schedulers; another one goes by its class name."""
-IN_MEMORY = "pipeline object"
-"""The name of a model that was handed over in Python: no file says all of what it is."""
 NEGATIVE = "Negative prompt:"
 SETTING = re.compile(r'\s*([\w ]+):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 
@@ -166,8 +164,8 @@ def _loading(generation: Generation, model: str) -> list[str]:
     """The lines that bring the pipeline."""
     if model == IN_MEMORY:
         return ["", "# `pipeline` is the object that you passed as the model."]
-    if model in MODELS:
-        model = str(MODELS[model].pipeline)
+    if own := built_in(model):
+        model = str(own.pipeline)
     return [
         "from diffusers import DiffusionPipeline",
         "",

@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 
 from promptprobe.tools.collect.prompts import Wanted
+from promptprobe.tools.splits import fraction
 from promptprobe.tools.sprites.language import word
-from promptprobe.tools.sprites.world import Kind, Scene, fraction, scenes
+from promptprobe.tools.sprites.world import Kind, Scene, scenes
 
 SHARES: dict[Kind, float] = {
     "one object": 0.05,

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from typer.main import get_command
 
 from promptprobe.__main__ import main
+from promptprobe.agent.doors.commands import app, optimize_request
 from promptprobe.agent.doors.display import SHEET, plain
-from promptprobe.agent.doors.optimize_command import build_parser, request_of
 from promptprobe.tools.records import Generation
 
 ROOT = Path(__file__).parents[3]
@@ -26,13 +27,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests 
 from promptprobe.__main__ import main
 sys.exit(main(["optimize", *sys.argv[1:]]))
 """
-
-
-def exit_code(*arguments: str) -> int:
-    try:
-        return main(list(arguments))
-    except SystemExit as ended:  # argparse ends by itself
-        return int(str(ended.code))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +46,8 @@ def test_every_option_reaches_the_request() -> None:
         *("--seed", "7", "--steps", "9", "--guidance", "2.5", "--height", "64", "--width", "72"),
         *("--negative-prompt", "blur", "--dtype", "bfloat16", "--device", "cpu"),
     ]
-    request = request_of(build_parser().parse_args(arguments), "a cat")
+    command = get_command(app).commands["optimize"]  # type: ignore[attr-defined]
+    request = optimize_request(command.make_context("optimize", arguments).params, "a cat")
     expected: dict[str, Any] = {
         "brief": "a cat",
         "model": "folder",
@@ -76,8 +71,12 @@ def test_every_option_reaches_the_request() -> None:
         ([" \n"], "brief: String should have at least 1 character"),
         (["x" * 100_000], "of 100,000 characters"),
         (["\x1b[31mred"], "control characters"),
-        (["a", "--budget", "huge"], "invalid choice: 'huge'"),
-        (["a", "--colour", "red"], "unrecognized arguments: --colour"),
+        (
+            ["a", "--budget", "huge"],
+            "'huge' is not one of 'light', 'medium', 'heavy'. See `promptprobe optimize --help`",
+        ),
+        (["a", "--colour", "red"], "No such option: --colour"),
+        (["a", "--bugdet", "light"], "Possible options: --budget"),
         (["a", "--seed", "-1"], "seed: Input should be greater than or equal to 0"),
         (["a", "--steps", "0"], "generation.steps: Input should be greater"),
         (["a", "--resume", "runs/x"], "one of BRIEF, --briefs FILE and --resume RUN"),
@@ -91,7 +90,7 @@ def test_every_option_reaches_the_request() -> None:
 def test_bad_usage_ends_with_2_and_one_clear_line(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert exit_code("optimize", *arguments) == 2
+    assert main(["optimize", *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert said in captured.err.splitlines()[-1]
@@ -102,11 +101,11 @@ def test_a_missing_briefs_file_and_an_unwritable_folder_end_with_1(
     tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     missing = tmp_path / "none.txt"
-    assert exit_code("optimize", "--briefs", str(missing), "--out", str(tmp_path / "o")) == 1
+    assert main(["optimize", "--briefs", str(missing), "--out", str(tmp_path / "o")]) == 1
     assert "none.txt" in capsys.readouterr().err
     blocked = tmp_path / "file"
     blocked.touch()
-    assert exit_code("optimize", BRIEF, *options, "--out", str(blocked)) == 1
+    assert main(["optimize", BRIEF, *options, "--out", str(blocked)]) == 1
     assert "No run was started" in capsys.readouterr().err
 
 
@@ -114,15 +113,17 @@ def test_a_missing_briefs_file_and_an_unwritable_folder_end_with_1(
 def test_the_command_lists_its_commands(
     arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert exit_code(*arguments) == code
+    assert main(arguments) == code
     captured = capsys.readouterr()
-    assert "optimize" in (captured.err if code else captured.out)
+    assert "optimize" in captured.out + captured.err
 
 
-@pytest.mark.parametrize("command", ["optimize", "probe", "probes", "pairs", "mcp", "tools"])
+@pytest.mark.parametrize(
+    "command", ["optimize", "probe", "train", "probes", "pairs", "eval", "mcp", "tools"]
+)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_code(command, "--help") == 0
-    assert f"usage: promptprobe {command}" in capsys.readouterr().out
+    assert main([command, "--help"]) == 0
+    assert f"Usage: promptprobe {command}" in capsys.readouterr().out
 
 
 def test_text_of_others_is_shown_without_its_control_characters() -> None:

@@ -15,7 +15,8 @@ import pytest
 from promptprobe.__main__ import main
 from promptprobe.probe.model.card import ranges_of
 from promptprobe.probe.model.checkpoint import CARD, WEIGHTS, load_probe
-from promptprobe.tools.sprites import MODELS, PROBE
+from promptprobe.tools.sprites import PROBE
+from promptprobe.tools.sprites.plugin import MODELS
 from tests.hub import REPOSITORY, Hub, serving
 
 ROOT = Path(__file__).parents[3]
@@ -148,7 +149,10 @@ def test_verify_holds_a_probe_against_a_model(capsys: pytest.CaptureFixture[str]
 
 def test_verify_refuses_settings_without_a_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["probes", "verify", "sprites", "--negative-prompt", "blur"]) == 2
-    assert "expected --model beside --negative-prompt" in capsys.readouterr().err
+    assert (
+        "--negative-prompt is a setting of a model: expected --model, too"
+        in capsys.readouterr().err
+    )
 
 
 def test_an_unknown_probe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from promptprobe.__main__ import main
 from promptprobe.agent.doors.schemas import (
     MAX_PROBES,
     OptimizeRequest,
     ProbeRequest,
     explain,
-    json_schema,
-    main,
     openai_tools,
 )
+from promptprobe.agent.rewrite.json_schema import json_schema
 from promptprobe.tools.records import Budget, Generation
 
 
@@ -74,11 +74,6 @@ def test_a_budget_may_be_a_name_or_numbers() -> None:
     assert OptimizeRequest(brief="a", budget="heavy").budget == "heavy"
 
 
-def test_turning_rewriting_off_reaches_the_loop_by_its_own_word() -> None:
-    assert OptimizeRequest(brief="a").arguments()["rewrite"] is True
-    assert OptimizeRequest(brief="a", rewrite=False).arguments()["rewrite"] == "off"
-
-
 def test_a_probe_of_too_many_candidates_is_refused_with_its_size() -> None:
     prompts = tuple(f"prompt {n}" for n in range(20))
     assert len(ProbeRequest(brief="a", prompts=prompts, seeds=tuple(range(12))).seeds) == 12
@@ -127,5 +122,5 @@ def test_mcp_schemas_refuse_unknown_fields_and_need_only_what_has_no_default() -
 
 
 def test_the_tools_command_prints_the_schemas_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--format", "openai"]) == 0
+    assert main(["tools", "--format", "openai"]) == 0
     assert json.loads(capsys.readouterr().out) == openai_tools()

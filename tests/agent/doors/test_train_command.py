@@ -207,6 +207,5 @@ def test_with_no_run_that_fits_and_no_prompts_there_is_nothing_to_learn_from(
 
 
 def test_prompts_or_runs_must_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(["train", "--model", "sprites", "--scorer", "sprites", "--out", str(tmp_path)])
+    assert main(["train", "--model", "sprites", "--scorer", "sprites", "--out", str(tmp_path)]) == 2
     assert "expected --prompts FILE, --from-runs DIR, or both" in capsys.readouterr().err

@@ -19,9 +19,8 @@ from promptprobe.agent.export.pairs import FOLDER, FinishedRun, told_apart
 from promptprobe.agent.ledger import Ledger, ProbedLine
 from promptprobe.agent.result import read_result
 from promptprobe.agent.run_folder import RunSettings
-from promptprobe.tools.pictures.png import IN_MEMORY
 from promptprobe.tools.protocol import Probed
-from promptprobe.tools.records import Candidate, Prediction, Trial
+from promptprobe.tools.records import IN_MEMORY, Candidate, Prediction, Trial
 from tests.agent.scripted import ScriptedTools, start
 
 BRIEFS = ("a green key left of a red fish", "a red cat above a blue car")
@@ -188,10 +187,7 @@ def test_a_scorer_that_failed_is_asked_again(tmp_path: Path) -> None:
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    try:
-        code = main(["pairs", *arguments])
-    except SystemExit as ended:  # argparse ends by itself
-        code = int(str(ended.code))
+    code = main(["pairs", *arguments])
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "Traceback" not in captured.err

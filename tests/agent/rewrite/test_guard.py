@@ -16,9 +16,9 @@ from promptprobe.agent.rewrite.guard import (
     Claim,
     Requirement,
     check_claims,
-    check_rewrite,
     check_text,
 )
+from tests.agent.scripted import check
 
 ROWS = [
     json.loads(line)
@@ -29,7 +29,7 @@ ROWS = [
 @pytest.mark.parametrize("half", ["tuned", "held-out"])
 def test_false_accepts_stay_below_2_percent_and_false_rejects_below_10(half: str) -> None:
     rows = [row for row in ROWS if row["half"] == half]
-    reasons = [check_rewrite(row["brief"], row["rewrite"]) for row in rows]
+    reasons = [check(row["brief"], row["rewrite"]) for row in rows]
     changed = [(r, reason) for r, reason in zip(rows, reasons, strict=True) if not r["keeps"]]
     same = [(r, reason) for r, reason in zip(rows, reasons, strict=True) if r["keeps"]]
     accepted = [row["rewrite"] for row, reason in changed if not reason]
@@ -48,25 +48,25 @@ def test_there_are_more_than_200_labelled_rewrites_of_both_kinds() -> None:
 
 def test_every_brief_means_itself() -> None:
     briefs = {row["brief"] for row in ROWS}
-    assert {brief: check_rewrite(brief, brief) for brief in briefs} == dict.fromkeys(briefs, "")
+    assert {brief: check(brief, brief) for brief in briefs} == dict.fromkeys(briefs, "")
 
 
 def test_in_and_on_count_although_sprites_reads_over_them() -> None:
-    assert "in" in check_rewrite("a cat and a car", "a cat in a car")
-    assert "on" in check_rewrite("a cat on a car", "a cat and a car")
-    assert check_rewrite("a star above a key", "a star on top of a key") == ""
-    assert check_rewrite("a red cat", "a cat in scarlet") == ""
+    assert "in" in check("a cat and a car", "a cat in a car")
+    assert "on" in check("a cat on a car", "a cat and a car")
+    assert check("a star above a key", "a star on top of a key") == ""
+    assert check("a red cat", "a cat in scarlet") == ""
 
 
 def test_kept_text_must_survive_verbatim() -> None:
     brief, keep = "a cat in mystyle, <lora:paper:0.8>", ["mystyle", "<lora:paper:0.8>"]
-    assert check_rewrite(brief, "a kitty in mystyle, <lora:paper:0.8>", keep) == ""
-    assert "<lora:paper:0.8>" in check_rewrite(brief, "a cat in mystyle", keep)
+    assert check(brief, "a kitty in mystyle, <lora:paper:0.8>", keep) == ""
+    assert "<lora:paper:0.8>" in check(brief, "a cat in mystyle", keep)
 
 
 def test_a_refusal_names_what_changed() -> None:
-    assert "red" in check_rewrite("a dog and a red car", "a dog and a car")
-    assert "person" in check_rewrite("a street", "a street with a person")
+    assert "red" in check("a dog and a red car", "a dog and a car")
+    assert "person" in check("a street", "a street with a person")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_refusal_names_what_changed() -> None:
 )
 def test_any_text_is_just_text(brief: str) -> None:
     assert check_text(brief, "the brief") == brief.strip()
-    assert check_rewrite(brief, brief) == ""
+    assert check(brief, brief) == ""
 
 
 @pytest.mark.parametrize(

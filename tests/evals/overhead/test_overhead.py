@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from promptprobe.__main__ import main
 from promptprobe.evals import cli
-from promptprobe.evals.overhead import overhead, rival_capture, synthetic_models, thresholds, timing
+from promptprobe.evals.overhead import overhead, rival_capture, thresholds, timing
 from promptprobe.evals.overhead.synthetic_models import SHAPES, MeasurePlan, SyntheticModel
 
 PARAMETERS = {"sd15": 859_520_964, "sdxl": 2_567_463_684, "flux": 11_901_408_320}
@@ -105,9 +106,31 @@ def test_a_family_that_is_not_known_is_skipped_before_anything_is_built(tiny):
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_full_shape_has_as_many_parameters_as_the_real_model(name):
-    pipeline = SHAPES[name].make(True)
-    denoiser = pipeline.components.get("unet") or pipeline.transformer
-    assert sum(weight.numel() for weight in denoiser.parameters()) == PARAMETERS[name]
+    assert parameters(SHAPES[name].make(True)) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_reduced_shape_keeps_every_width_and_has_fewer_parameters(name):
+    reduced, full = (SHAPES[name].make(whole) for whole in (False, True))
+    assert parameters(reduced) < parameters(full) / 1.4
+    assert widths(reduced) == widths(full)
+
+
+def denoiser(pipeline: Any) -> Any:
+    return pipeline.components.get("unet") or pipeline.transformer
+
+
+def parameters(pipeline: Any) -> int:
+    return sum(weight.numel() for weight in denoiser(pipeline).parameters())
+
+
+def widths(pipeline: Any) -> set[tuple[int, ...]]:
+    """Sizes of the projections of queries and keys in all attention layers."""
+    return {
+        tuple(weight.shape)
+        for name, weight in denoiser(pipeline).named_parameters()
+        if name.endswith(("to_q.weight", "to_k.weight"))
+    }
 
 
 def test_a_bar_without_memory_or_with_other_layers_is_open():
@@ -130,10 +153,9 @@ def test_every_round_begins_with_another_one():
 
 @pytest.mark.parametrize("argv", [["--shapes", "nothing"], ["--rounds", "0"], ["--device", "tpu"]])
 def test_bad_usage_of_overhead_exits_with_two(argv, capsys):
-    assert cli.main(["overhead", *argv]) == 2
-    assert "usage: promptprobe eval overhead" in capsys.readouterr().err
+    assert main(["eval", "overhead", *argv]) == 2
+    assert capsys.readouterr().err.startswith("promptprobe eval overhead: error: ")
 
 
 def test_shapes_are_taken_in_the_order_given_and_once():
-    assert cli.shapes("sdxl,sprites,sdxl") == ("sdxl", "sprites")
-    assert set(synthetic_models.SHAPES) == {"sprites", "sd15", "sdxl", "flux"}
+    assert cli.shape_names("sdxl,sprites,sdxl") == ("sdxl", "sprites")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from promptprobe.evals import cli
+from promptprobe.__main__ import main
 from promptprobe.evals.selection import adaptive, policies, replay
 from promptprobe.evals.selection.replay_command import POLICIES
 from promptprobe.evals.selection.replay_table import (
@@ -59,7 +59,7 @@ def written(folder: Path, table: Table) -> Path:
 def test_the_command_reports_each_policy_with_an_interval(tmp_path, capsys) -> None:
     path = written(tmp_path, made())
     began = time.process_time()
-    assert cli.main(["replay", "--table", str(path), "--budget", "4", "--json"]) == 0
+    assert main(["eval", "replay", "--table", str(path), "--budget", "4", "--json"]) == 0
     assert time.process_time() - began < 30
     report = json.loads(capsys.readouterr().out)
     assert list(report["policies"]) == list(POLICIES)
@@ -74,17 +74,9 @@ def test_the_command_reports_each_policy_with_an_interval(tmp_path, capsys) -> N
 
 def test_the_report_for_people_and_the_picture(tmp_path, capsys) -> None:
     path = written(tmp_path, made(20, 40))
-    options = [
-        "--budget",
-        "2",
-        "4",
-        "--policy",
-        "planned",
-        "light",
-        "--plot",
-        str(tmp_path / "out"),
-    ]
-    assert cli.main(["replay", "--table", str(path), "--scorer", "reward", *options]) == 0
+    options = ["--budget", "2", "--budget", "4", "--policy", "planned", "--policy", "light"]
+    options += ["--plot", str(tmp_path / "out")]
+    assert main(["eval", "replay", "--table", str(path), "--scorer", "reward", *options]) == 0
     told = capsys.readouterr().out
     assert "| policy | 2 | 4 |" in told
     assert "- planned, made reward preview, 4: " in told
@@ -199,13 +191,14 @@ def test_the_shards_of_a_training_are_a_table_of_previews(tmp_path) -> None:
     [
         (["--signal", "trained"], "has no trained/reward; it has"),
         (["--scorer", "other"], "has no final/other; it has"),
+        (["--policy", "best"], "expected some of naive, until-content"),
         (["--budget", "0.5"], "expected budgets of 1 to"),
         (["--budget", "500"], "expected budgets of 1 to"),
     ],
 )
 def test_what_a_table_lacks_is_one_line(tmp_path, capsys, options, said) -> None:
     path = written(tmp_path, made(6, 10))
-    assert cli.main(["replay", "--table", str(path), *options]) == 1
+    assert main(["eval", "replay", "--table", str(path), *options]) == 2
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
@@ -232,7 +225,7 @@ def test_a_table_that_contradicts_itself_is_refused(tmp_path, change, said) -> N
 def test_a_file_that_is_no_table_is_one_line(tmp_path, capsys) -> None:
     bad = tmp_path / "bad.npz"
     bad.write_bytes(b"not an archive")
-    assert cli.main(["replay", "--table", str(bad)]) == 1
-    assert "no npz file" in capsys.readouterr().err
-    assert cli.main(["replay", "--table", str(tmp_path / "none.npz")]) == 1
+    assert main(["eval", "replay", "--table", str(bad)]) == 2
+    assert "expected an npz file" in capsys.readouterr().err
+    assert main(["eval", "replay", "--table", str(tmp_path / "none.npz")]) == 1
     assert "none.npz" in capsys.readouterr().err

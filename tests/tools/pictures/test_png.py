@@ -17,7 +17,6 @@ from PIL import Image
 
 from promptprobe.tools.models.model import open_toolbox
 from promptprobe.tools.pictures.png import (
-    IN_MEMORY,
     parameters,
     read_finished,
     read_parameters,
@@ -25,7 +24,7 @@ from promptprobe.tools.pictures.png import (
     snippet,
     thumbnail,
 )
-from promptprobe.tools.records import Candidate, Generation
+from promptprobe.tools.records import IN_MEMORY, Candidate, Generation
 from tests import tiny
 
 USED = Generation(

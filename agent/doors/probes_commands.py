@@ -6,24 +6,16 @@ A card is text of others: it is shown without control characters, and never as m
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from promptprobe.agent.doors import options as o
 from promptprobe.agent.doors.display import plain
-from promptprobe.agent.doors.options import (
-    DONE,
-    FAILED,
-    add_pictures,
-    command_parser,
-    ended,
-    fail,
-    forgive_terminals,
-    generation_of,
-    print_json,
-)
+from promptprobe.agent.doors.schemas import checked
+from promptprobe.tools.records import Generation
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,19 +24,22 @@ if TYPE_CHECKING:
     from promptprobe.tools.models.probes import Listed
 
 NAME = "probes"
+app = typer.Typer(
+    no_args_is_help=True,
+    help="List, show and verify trained probes: the networks that `promptprobe probe` uses.",
+    epilog=o.examples(
+        "probes list DIR",
+        "probes show sprites",
+        "probes verify USER/NAME --model FOLDER",
+        end="Share a probe with the hub's own command (`hf auth login` first); others then give "
+        "USER/NAME to --probe, here and in `promptprobe optimize` and `promptprobe probe`:\n"
+        "  hf upload USER/NAME DIR/probe\n\n"
+        "exit codes: 0 done, 1 broken, unknown or made for something else, 2 bad usage, "
+        "130 interrupted",
+    ),
+)
 PROBE = "a folder (DIR/probe of `promptprobe train`), a hub id (USER/NAME), or a built-in model"
-EXAMPLES = """\
-examples:
-  promptprobe probes list DIR                  the shipped probes, and those in DIR, DIR/*, DIR/*/*
-  promptprobe probes show sprites
-  promptprobe probes verify USER/NAME --model FOLDER
-
-share a probe with the hub's own command (`hf auth login` first); others then give USER/NAME to
---probe, here and in `promptprobe optimize` and `promptprobe probe`:
-  hf upload USER/NAME DIR/probe
-
-exit codes: 0 done, 1 broken, unknown or made for something else, 2 bad usage, 130 interrupted
-"""
+Probe = Annotated[str, typer.Argument(metavar="PROBE", help=PROBE)]
 WORDS = {
     "validation_prompts": "prompts validated on",
     "validation_candidates": "candidates validated on",
@@ -57,94 +52,93 @@ WORDS = {
 """What a card's figures are called here; of any other its own name is shown."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The options of `promptprobe probes`: a command each for many, for one, and for its check."""
-    parser = command_parser(
-        "probes",
-        "List, show and verify trained probes.",
-        EXAMPLES,
-    )
-    commands = parser.add_subparsers(dest="do", required=True, metavar="list|show|verify")
+@app.command(name="list")
+def list_(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="DIR...", help="look in DIR, DIR/* and DIR/*/*")
+    ] = None,
+    json: o.Json = False,
+) -> int:
+    """List the shipped probes and those in folders, with how well they rank."""
 
-    def command(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(
-            name, help=text, description=f"{text.capitalize()}.", allow_abbrev=False
-        )
+    def work() -> int:
+        from rich.console import Console
 
-    one = command("list", "the shipped probes and those in folders, with how well they rank")
-    one.add_argument(
-        "folders", nargs="*", type=Path, metavar="DIR", help="look in DIR, DIR/* and DIR/*/*"
-    )
-    one.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    one = command("show", "what a probe was validated for, and how good it was then")
-    one.add_argument("probe", metavar="PROBE", help=PROBE)
-    one.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    one = command("verify", "whether a probe is whole and, with --model, made for that model")
-    one.add_argument("probe", metavar="PROBE", help=PROBE)
-    one.add_argument("--model", metavar="M", help="sprites[-flow], a diffusers folder, or a hub id")
-    add_pictures(one)
-    return parser
+        from promptprobe.tools.models.probes import list_probes
+
+        rows = list_probes(folders or [])
+        if json:
+            o.print_json({"probes": [row.model_dump(mode="json") for row in rows]})
+        else:
+            Console().print(_listing(rows))
+        return o.DONE
+
+    return _ended(work)
 
 
-def main(argv: list[str]) -> int:
-    """Run the command; returns its exit code."""
-    forgive_terminals()
-    options = build_parser().parse_args(argv)
-    work = {"list": _list, "show": _show, "verify": _verify}[options.do]
-    return ended(NAME, lambda: work(options), lambda: "Nothing was changed")
+@app.command()
+def show(probe: Probe, json: o.Json = False) -> int:
+    """Show what a probe was validated for, and how good it was then."""
 
+    def work() -> int:
+        from promptprobe.probe.model.checkpoint import WEIGHTS
+        from promptprobe.tools.models.probes import locate_probe, verify_probe
 
-def _list(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from promptprobe.tools.models.probes import list_probes
-
-    rows = list_probes(options.folders)
-    if options.json:
-        print_json({"probes": [row.model_dump(mode="json") for row in rows]})
-    else:
-        Console().print(_listing(rows))
-    return DONE
-
-
-def _show(options: argparse.Namespace) -> int:
-    from promptprobe.probe.model.card import ProbeError
-    from promptprobe.probe.model.checkpoint import WEIGHTS
-    from promptprobe.tools.models.probes import locate_probe, verify_probe
-
-    try:
-        folder = locate_probe(options.probe)
+        folder = locate_probe(probe)
         card = verify_probe(folder)
-    except ProbeError as error:
-        return fail(NAME, str(error), FAILED)
-    size = (folder / WEIGHTS).stat().st_size
-    if options.json:
-        found = {"folder": str(folder), "bytes": size, "card": card.model_dump(mode="json")}
-        print_json(found)
-    else:
-        _print_card(folder, size, card)
-    return DONE
+        size = (folder / WEIGHTS).stat().st_size
+        if json:
+            found = {"folder": str(folder), "bytes": size, "card": card.model_dump(mode="json")}
+            o.print_json(found)
+        else:
+            _print_card(folder, size, card)
+        return o.DONE
+
+    return _ended(work)
 
 
-def _verify(options: argparse.Namespace) -> int:
-    given = {name: value for name, value in generation_of(options).items() if value is not None}
-    if given and options.model is None:
-        raise ValueError(f"expected --model beside --{next(iter(given)).replace('_', '-')}")
-    from promptprobe.probe.model.card import ProbeError
-    from promptprobe.tools.models.probes import locate_probe, verify_probe
-    from promptprobe.tools.records import Generation
+@app.command()
+@o.with_pictures
+def verify(
+    context: typer.Context,
+    probe: Probe,
+    model: Annotated[
+        str | None, typer.Option(help="sprites[-flow], a diffusers folder, or a hub id")
+    ] = None,
+) -> int:
+    """Verify that a probe is whole and, with --model, made for that model."""
+    given = o.generation_of(context.params)
+    if given and model is None:
+        name = next(iter(given)).replace("_", "-")
+        context.fail(f"--{name} is a setting of a model: expected --model, too")
 
-    generation = Generation.model_validate(given)
-    try:
-        card = verify_probe(locate_probe(options.probe), options.model, generation)
-    except ProbeError as error:
-        return fail(NAME, str(error), FAILED)
-    said = f"fits {options.model}" if options.model is not None else f"whole, made for {card.model}"
-    counts = ", ".join(str(window.k) for window in card.windows)
-    targets = ", ".join(target.name for target in card.targets)
-    line = f"{said}: predicts the {targets} after {counts} of {card.made_with.steps} steps"
-    sys.stdout.write(plain(line, 1000) + "\n")
-    return DONE
+    def work() -> int:
+        from promptprobe.tools.models.probes import locate_probe, verify_probe
+
+        card = verify_probe(locate_probe(probe), model, checked(Generation, given))
+        said = f"fits {model}" if model is not None else f"whole, made for {card.model}"
+        counts = ", ".join(str(window.k) for window in card.windows)
+        targets = ", ".join(target.name for target in card.targets)
+        o.print_line(
+            f"{said}: predicts the {targets} after {counts} of {card.made_with.steps} steps"
+        )
+        return o.DONE
+
+    return _ended(work)
+
+
+def _ended(work: Callable[[], int]) -> int:
+    """As every command ends; a probe that is of no use is a failure, not bad usage."""
+
+    def tried() -> int:
+        from promptprobe.probe.model.card import ProbeError
+
+        try:
+            return work()
+        except ProbeError as error:
+            return o.fail(NAME, str(error), o.FAILED)
+
+    return o.ended(NAME, tried, lambda: "Nothing was changed")
 
 
 # -- tables ------------------------------------------------------------------------------------

@@ -1,0 +1,280 @@
+"""`promptprobe optimize | probe | mcp | tools`: the commands that draw, and the doors for agents.
+
+A command says its options here; what it does is imported when it is called, so that help is quick.
+Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted, with the run kept.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from typer import Argument, Option
+
+from promptprobe.agent.doors import options as o
+from promptprobe.agent.doors.schemas import MAX_SEEDS, OptimizeRequest, ProbeRequest, checked
+
+if TYPE_CHECKING:
+    from promptprobe.agent.events import Event
+    from promptprobe.agent.result import OptimizationResult
+
+SHARED = ("model", "scorer", "probe", "seed", "llm", "keep", "budget")
+OPTIMIZE_EXAMPLES = o.examples(
+    'optimize "a scarlet kitty next to a navy automobile"',
+    'optimize "two red keys" --prompt "a pair of red keys"',
+    'optimize "a blue house" --no-rewrite --budget medium',
+    'optimize "a fox in snow" --model FOLDER --llm NAME',
+    "optimize --briefs briefs.txt --out results",
+    "optimize --resume runs/20261123-120000-1a2b3c",
+    end="An LLM is any OpenAI-compatible endpoint: set OPENAI_BASE_URL and OPENAI_API_KEY, and "
+    "name it with --llm. Briefs and prompts go to that endpoint; without --llm no text leaves "
+    f"this machine.\n\n{o.CODES}, with the run kept",
+)
+PROBE_EXAMPLES = o.examples(
+    'probe "a red cat left of a blue car"',
+    'probe "a red cat left of a blue car" --seeds 16 --json',
+    'probe "two red keys" --prompt "a pair of red keys" --prompt "two keys"',
+    'probe "a fox in snow" --model FOLDER --heatmaps maps',
+)
+Prompts = Annotated[
+    list[str] | None,
+    Option("--prompt", rich_help_panel=o.SEARCH, help="a wording of your own; may be repeated"),
+]
+app = typer.Typer()
+
+
+# -- optimize ----------------------------------------------------------------------------------
+
+
+@app.command(epilog=OPTIMIZE_EXAMPLES)
+@o.with_pictures
+@o.with_fields(OptimizeRequest, *SHARED, panel=o.SEARCH)
+def optimize(
+    context: typer.Context,
+    brief: Annotated[
+        str | None, Argument(metavar="BRIEF", help="what the picture should show")
+    ] = None,
+    briefs: Annotated[
+        Path | None, Option(help="many briefs: a file of text, one a line, or JSONL")
+    ] = None,
+    out: Annotated[Path | None, Option(help="folder of runs (runs)")] = None,
+    resume: Annotated[
+        Path | None, Option(help="folder of an interrupted run, to go on with as it was asked")
+    ] = None,
+    json: o.Json = False,
+    prompt: Prompts = None,
+    no_rewrite: Annotated[
+        bool,
+        Option("--no-rewrite", rich_help_panel=o.SEARCH, help="keep the wording, search for seeds"),
+    ] = False,
+) -> int:
+    """Find the prompt and seed with which a text-to-image model draws BRIEF best."""
+    if (brief is not None) + (briefs is not None) + (resume is not None) != 1:
+        context.fail("expected one of BRIEF, --briefs FILE and --resume RUN")
+    if briefs is not None and out is None:
+        context.fail("--briefs needs --out DIR, where results.jsonl and the runs go")
+    if briefs is not None and prompt:
+        context.fail("--prompt is a rewrite of one brief and cannot go with --briefs")
+    call = Call(context.params)
+    return o.ended("optimize", call.one if briefs is None else call.many, call.kept)
+
+
+def optimize_request(params: Mapping[str, Any], brief: str) -> OptimizeRequest:
+    """The options as the request that all doors share.
+
+    Raises:
+        ValueError: an option is out of bounds.
+    """
+    given = {
+        **{name: params[name] for name in SHARED},
+        "brief": brief,
+        "keep": params["keep"] or None,
+        "prompts": params["prompt"] or None,
+        "rewrite": not params["no_rewrite"],
+        "generation": o.generation_of(params),
+    }
+    return checked(OptimizeRequest, given)
+
+
+class Call:
+    """One call of `optimize`: its options, where it shows progress, and the run in flight."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        from rich.console import Console
+
+        self.params = params
+        self.console = Console(stderr=True)
+        self.run_dir: Path | None = params["resume"]
+
+    def one(self) -> int:
+        """Optimize one brief, or go on with a run."""
+        from promptprobe.agent import run_folder
+        from promptprobe.agent.doors import display
+
+        params, resume = self.params, self.params["resume"]
+        brief = params["brief"] if resume is None else run_folder.read(resume).brief
+        request = optimize_request(params, brief)
+        result = self._run(request, params["out"] or Path("runs"), resume, "")
+        if result.stop_reason == "cancelled":
+            raise KeyboardInterrupt
+        if params["json"]:
+            o.print_json(result.summary())
+        else:
+            display.show_result(result)
+        return o.DONE
+
+    def many(self) -> int:
+        """Optimize the briefs of a file."""
+        from promptprobe.agent import batch
+
+        params, out = self.params, self.params["out"]
+        items = batch.read_briefs(params["briefs"])
+        results = batch.Results(out)
+        skipped = sum(map(results.has, items))
+        if skipped:
+            o.say(f"{skipped} of {len(items)} briefs are done already")
+
+        def run(number: int, request: OptimizeRequest, runs: Path) -> OptimizationResult:
+            return self._run(request, runs, batch.in_flight(runs), f"[{number}/{len(items)}] ")
+
+        failed = 0
+        template = optimize_request(params, "the brief of each line")
+        for item, error in batch.run_batch(items, out, template, run):
+            failed += bool(error)
+            o.say(f"[{item.id}] {item.brief:.60}: {f'failed: {error}' if error else 'done'}")
+        counts = {"briefs": len(items), "skipped": skipped, "failed": failed}
+        if params["json"]:
+            o.print_json({**counts, "results": str(results.path)})
+        else:
+            said = ", ".join(f"{number} {name}" for name, number in counts.items())
+            o.print_line(f"{said}; one row a brief in {results.path}")
+        return o.FAILED if failed and failed == len(items) - skipped else o.DONE
+
+    def _run(
+        self, request: OptimizeRequest, out: Path, resume: Path | None, title: str
+    ) -> OptimizationResult:
+        from promptprobe.agent.doors import display
+        from promptprobe.agent.doors.session import run_request
+
+        with display.live(self.console, title) as show:
+
+            def watch(event: Event) -> None:
+                self.run_dir = getattr(event, "run_dir", self.run_dir)
+                show(event)
+
+            return run_request(request, out, watch, resume)
+
+    def kept(self) -> str:
+        """How to go on with what is on the disk."""
+        if self.params["briefs"] is not None:
+            return "What is done is kept: give the same command again to go on"
+        if self.run_dir is None:
+            return "No run was started"
+        run = shlex.quote(str(self.run_dir))
+        return f"The run is kept; go on with: promptprobe optimize --resume {run}"
+
+
+# -- probe -------------------------------------------------------------------------------------
+
+
+@app.command(epilog=PROBE_EXAMPLES)
+@o.with_pictures
+@o.with_model
+def probe(
+    context: typer.Context,
+    brief: Annotated[str, Argument(metavar="BRIEF", help="what the picture should show")],
+    json: o.Json = False,
+    heatmaps: Annotated[
+        Path | None,
+        Option(help="draw each word's attention there: a PNG a candidate, and index.png"),
+    ] = None,
+    prompt: Prompts = None,
+    seeds: Annotated[
+        int,
+        Option(min=1, max=MAX_SEEDS, rich_help_panel=o.SEARCH, help="seeds of each prompt"),
+    ] = 8,
+) -> int:
+    """Judge seeds and wordings of BRIEF by their first denoising steps; draw no picture.
+
+    Says how well each would draw BRIEF, and how settled each word is. `promptprobe probes` is
+    something else: it lists the trained networks that this command uses.
+    """
+
+    def work() -> int:
+        request = probe_request(context.params)  # what is wrong is said before anything loads
+        from rich.console import Console
+
+        from promptprobe.agent.doors import display
+        from promptprobe.agent.probe_prompts import probe_prompts
+
+        with Console(stderr=True).status("opening the model") as status:
+
+            def report(done: float, total: float, message: str) -> None:
+                status.update(f"probed {done:.0f} of {total:.0f}")
+
+            reply = probe_prompts(request, report, heatmaps)
+        if json:
+            o.print_json(reply.model_dump(mode="json"))
+        else:
+            display.show_probe(reply)
+        return o.DONE
+
+    return o.ended("probe", work, lambda: "Nothing is kept")
+
+
+def probe_request(params: Mapping[str, Any]) -> ProbeRequest:
+    """The options as the request that all doors share.
+
+    Raises:
+        ValueError: an option is out of bounds.
+    """
+    first = params["seed"] or 0
+    given = {
+        **{name: params[name] for name in ("brief", "model", "scorer", "probe")},
+        "prompts": [params["brief"], *(params["prompt"] or ())],
+        "seeds": [first + number for number in range(params["seeds"])],
+        "generation": o.generation_of(params),
+    }
+    return checked(ProbeRequest, given)
+
+
+# -- for agents --------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel="For agents")
+def mcp(out: Annotated[Path, Option(help="folder of runs")] = Path("runs")) -> int:
+    """Serve agents over MCP (stdio): optimize_prompt and probe_prompts.
+
+    An LLM that is to propose rewrites is found through OPENAI_BASE_URL and OPENAI_API_KEY; the
+    agent may also bring its own prompts. Needs promptprobe\\[mcp].
+    """
+
+    def work() -> int:
+        import asyncio
+
+        from promptprobe.agent.doors.mcp_server import serve
+
+        asyncio.run(serve(out))
+        return o.DONE
+
+    return o.ended("mcp", work, lambda: "Runs are kept")
+
+
+@app.command(rich_help_panel="For agents")
+def tools(
+    format: Annotated[Literal["openai"], Option(help="Chat Completions, strict mode")] = "openai",
+) -> int:
+    """Print the tool schemas as JSON, for an agent of your own that calls them itself.
+
+    Check its arguments with promptprobe.agent.doors.schemas.
+    """
+    from promptprobe.agent.doors.schemas import openai_tools
+
+    def work() -> int:
+        o.print_json(openai_tools(), indent=2)
+        return o.DONE
+
+    return o.ended("tools", work, lambda: "Nothing was changed")

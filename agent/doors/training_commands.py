@@ -1,0 +1,188 @@
+"""`promptprobe train | pairs`: what is learned from pictures, and training files made of runs.
+
+Both go on where they were killed, by the same command. Exit codes: 0 done, 1 failed, 2 bad usage,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Option
+
+from promptprobe.agent.doors import options as o
+from promptprobe.agent.doors.schemas import checked
+from promptprobe.tools.records import Generation
+
+TRAIN_EXAMPLES = o.examples(
+    "train --model M --prompts prompts.txt --scorer clip:FOLDER --out T",
+    "train --model M --from-runs runs --scorer clip:FOLDER --out T",
+    "train --model M --prompts P --scorer S --out T --also steps=15",
+    end="python -m promptprobe.tools.sprites.prompts > sprites.jsonl writes the prompts of "
+    f"Sprites.\n\n{o.CODES}; the same command goes on",
+)
+PAIRS_EXAMPLES = o.examples(
+    "optimize --briefs briefs.txt --out results --no-rewrite --budget medium",
+    "pairs --from results --out pairs/train.parquet",
+    "pairs --from results --out grpo/train.txt",
+    end="A pair is a prompt's highest and lowest predicted seed, drawn where the run has not, "
+    "and labelled by the run's scorer. Diffusion-DPO trainers read the file as they read "
+    "yuvalkirstain/pickapic_v2. Prompts are those whose seeds are predicted to differ, the "
+    "most different first, as Flow-GRPO reads them: train.txt, or train_metadata.jsonl; "
+    f"nothing is drawn for them.\n\n{o.CODES}; the same command goes on",
+)
+PAIRS, PROMPTS = ".parquet", (".jsonl", ".txt")
+MOST = 1000
+"""Seeds of a prompt, steps, or epochs."""
+app = typer.Typer()
+
+
+# -- train -------------------------------------------------------------------------------------
+
+
+@app.command(epilog=TRAIN_EXAMPLES)
+@o.with_pictures
+def train(
+    context: typer.Context,
+    model: Annotated[str, Option(help="sprites[-flow], a diffusers folder, or a hub id")],
+    scorer: Annotated[
+        list[str],
+        Option(
+            help="sprites, clip:sprites, critic:sprites, or clip:FOLDER_OR_HUB_ID; may be "
+            "repeated: the first one judges previews too"
+        ),
+    ],
+    out: Annotated[Path, Option(help="folder of the shards, and of the probe in its probe/")],
+    prompts: Annotated[
+        Path | None,
+        Option(help='one a line, or .jsonl with {"prompt": ..., "scene": ..., "split": ...}'),
+    ] = None,
+    from_runs: Annotated[
+        list[Path] | None,
+        Option(
+            help="a run, or a folder of runs, of the same model and settings: their finished "
+            "pictures are not drawn again; may be repeated, with --prompts or without"
+        ),
+    ] = None,
+    seeds: Annotated[int, Option(min=1, max=MOST, help="seeds of each prompt")] = 8,
+    probed: Annotated[
+        str, Option(metavar="K,...", help="numbers of steps to learn from (1,2,3,5,8,10 of 25)")
+    ] = "",
+    epochs: Annotated[int, Option(min=1, max=MOST, help="of training, at most")] = 30,
+    start: Annotated[
+        str | None,
+        Option(
+            help="begin with the weights of this probe, of a similar model or of this one: a "
+            "folder, a hub id, or a built-in model's name (default: random weights)"
+        ),
+    ] = None,
+    also: Annotated[
+        list[str] | None,
+        Option(
+            metavar="SETTING=VALUE",
+            help="validate for this too: steps, guidance, height or width (steps=15); may be "
+            "repeated. The probe is then used within its validated range",
+        ),
+    ] = None,
+    json: o.Json = False,
+) -> int:
+    """Make a probe for a model, from prompts or past runs and a scorer.
+
+    Draws prompts x seeds, scores the pictures, and trains a network that predicts the score from
+    the first denoising steps. Needs promptprobe\\[train].
+    """
+    if not (prompts or from_runs):
+        context.fail("expected --prompts FILE, --from-runs DIR, or both")
+    return o.ended("train", lambda: _train(context.params), lambda: f"{out} keeps what is done")
+
+
+def _train(params: Mapping[str, Any]) -> int:
+    from promptprobe.agent.export.past_runs import read_runs
+    from promptprobe.tools.collect.learn import ProbeTraining, learn
+    from promptprobe.tools.collect.prompts import read_prompts
+
+    training = ProbeTraining(
+        model=params["model"],
+        wanted=read_prompts(params["prompts"]) if params["prompts"] else (),
+        scorers=params["scorer"],
+        generation=checked(Generation, o.generation_of(params)),
+        seeds=params["seeds"],
+        windows=_counts(params["probed"]),
+        epochs=params["epochs"],
+        past=read_runs(params["from_runs"] or (), o.say),
+        start=params["start"],
+        also=params["also"] or (),
+    )
+    card = learn(training, params["out"], o.say)
+    if params["json"]:
+        o.print_json(card)
+        return o.DONE
+    for window in card["windows"]:
+        for target, figures in window["figures"].items():
+            rank = figures.get("within_pairwise", float("nan"))
+            o.print_line(f"after {window['k']} steps: {target}, rank within a prompt {rank:.3f}")
+    for check in card["checks"]:
+        o.print_line(_checked(check))
+    o.print_line(f"probe in {params['out'] / 'probe'}")
+    return o.DONE
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    parts = text.split(",") if text else []
+    if not all(part.isdecimal() and 1 <= int(part) <= MOST for part in parts):
+        raise ValueError(
+            f"--probed: expected whole numbers from 1 to {MOST}, with commas between, got {text!r}"
+        )
+    return tuple(map(int, parts))
+
+
+def _checked(check: Mapping[str, Any]) -> str:
+    """What was found with another setting."""
+    names = ("within_pairwise", "within_pairwise_home", "coverage")
+    rank, home, share = ("-" if check[n] is None else f"{check[n]:.3f}" for n in names)
+    verdict = "holds" if check["holds"] else "does not hold"
+    return (
+        f"with {check['setting']} {check['value']:g}: {verdict}, rank within a prompt {rank} "
+        f"against {home}, intervals hold {share} of the scores"
+    )
+
+
+# -- pairs -------------------------------------------------------------------------------------
+
+
+@app.command(epilog=PAIRS_EXAMPLES)
+def pairs(
+    context: typer.Context,
+    source: Annotated[
+        Path,
+        Option("--from", help="a run, or a folder of runs: --out of `promptprobe optimize`"),
+    ],
+    out: Annotated[
+        Path, Option(help="pairs as .parquet; or only prompts, for GRPO, as .jsonl or .txt")
+    ],
+    json: o.Json = False,
+) -> int:
+    """Make preference pairs for DPO from runs, and prompts for GRPO.
+
+    The probe chooses which seeds to compare, so that only they are rendered. Needs
+    promptprobe\\[train].
+    """
+    if out.suffix not in (PAIRS, *PROMPTS):
+        context.fail(f"--out: expected {PAIRS}, {' or '.join(PROMPTS)}, got {str(out)!r}")
+
+    def work() -> int:
+        from promptprobe.agent.export.training_files import write_pairs, write_prompts
+
+        as_pairs = out.suffix == PAIRS
+        counts = write_pairs(source, out, o.say) if as_pairs else write_prompts(source, out)
+        if json:
+            o.print_json(counts)
+        else:
+            said = ", ".join(f"{name} {number}" for name, number in counts.items())
+            o.print_line(f"{said}; in {out}")
+        return o.DONE
+
+    return o.ended("pairs", work, lambda: "What was rendered is kept in the runs")

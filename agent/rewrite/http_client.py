@@ -1,0 +1,180 @@
+"""Questions over HTTP to an OpenAI-compatible endpoint: what is sent, and how little is trusted.
+
+The openai SDK sends and retries (429 and 5xx, as Retry-After says). It is told to follow no
+redirect, since a redirect would carry the brief to somebody else, and every body is read here
+first: at most MAX_REPLY bytes, before and after gzip, as text whatever charset it claims.
+"""
+
+from __future__ import annotations
+
+import importlib
+import zlib
+from typing import Any
+from urllib.parse import urlsplit
+
+MAX_REPLY = 1_000_000
+"""Bytes read of any reply, error pages included."""
+LEAST_SECRET = 8
+"""Characters from which on a key is a secret; "none" and "EMPTY" are not."""
+RETRIES = 2
+API = "https://api.openai.com/v1"
+_WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": 32 + 15}
+
+
+class RefusedError(RuntimeError):
+    """The endpoint gave no completion; the message says why, and what to do."""
+
+    def __init__(self, message: str, status: int = 0, said: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.said = said
+        """What the endpoint itself said."""
+
+
+class UnreadableError(RuntimeError):
+    """A body that cannot be bounded or is too long."""
+
+
+class HttpClient:
+    """Sends chat completions to one address, and counts what it sent."""
+
+    def __init__(self, base_url: str, key: str, key_name: str) -> None:
+        self.base_url = base_url
+        self.key = key
+        self.key_name = key_name
+        self.sent = 0
+        """Requests so far, the SDK's own retries included."""
+
+    @property
+    def address(self) -> str:
+        """What is asked, without what an address may hold of secrets."""
+        parts = urlsplit(self.base_url)
+        host = parts.netloc.rpartition("@")[2]
+        return f"{parts.scheme}://{host}{parts.path.rstrip('/')}/chat/completions"
+
+    async def post(self, arguments: dict[str, Any], timeout: float) -> str:
+        """The body of the reply.
+
+        Raises:
+            RefusedError: there is none.
+        """
+        import openai
+
+        http = _http()
+        try:
+            client = openai.AsyncOpenAI(
+                base_url=self.base_url,
+                api_key=self.key,
+                timeout=timeout,
+                max_retries=RETRIES,
+                default_headers={"Accept-Encoding": "identity"},
+                http_client=openai.DefaultAsyncHttpxClient(
+                    follow_redirects=False,
+                    event_hooks={"request": [self._count], "response": [self._read]},
+                ),
+            )
+            async with client:
+                raw = await client.chat.completions.with_raw_response.create(**arguments)
+                text: str = raw.http_response.text
+                return text
+        except openai.APIStatusError as error:
+            raise self._refused(error.status_code, error.response) from error
+        except (openai.OpenAIError, UnreadableError, http.HTTPError, http.InvalidURL) as error:
+            raise RefusedError(self._unreachable(error)) from error
+        except (ValueError, TypeError, LookupError, OSError) as error:
+            raise RefusedError(self._unreachable(error)) from error
+
+    async def _count(self, _: Any) -> None:
+        self.sent += 1
+
+    async def _read(self, response: Any) -> None:
+        """Read the body, bounded, and put it back as UTF-8, without the key if it holds that."""
+        text = _decoded(await _bounded(response), response.headers.get("content-type", ""))
+        body = without_secret(text, self.key).encode()
+        response.headers["content-type"] = "text/plain; charset=utf-8"
+        response.headers["content-length"] = str(len(body))
+        response.stream = _http().ByteStream(body)
+
+    def _refused(self, status: int, response: Any) -> RefusedError:
+        """A status that is no success, in words."""
+        said = response.text.strip()
+        short = f"{status} from {self.address}"
+        if 300 <= status < 400:
+            to = urlsplit(response.headers.get("location", ""))
+            where = f"{to.scheme}://{to.hostname}{to.path}" if to.hostname else to.path
+            message = (
+                f"{short}: it redirects to {where[:200]!r}, and a brief is not carried to another "
+                "address. Give that one as the base URL if it is meant"
+            )
+        elif status in (401, 403):
+            message = f"{short}: it refuses the key; set {self.key_name} to a valid one"
+        elif status in (429, 503):
+            wait = response.headers.get("retry-after", "")
+            waits = f", it asks to wait {wait[:40]} s" if wait else ""
+            message = f"{short}: out of quota or too busy{waits}: {said:.200}"
+        elif status in (404, 405) or said.startswith("<"):
+            message = f"{short}: {said[:120]!r}{self.hint}"
+        else:
+            message = f"{short}: {said:.200}"
+        return RefusedError(message, status, said)
+
+    @property
+    def hint(self) -> str:
+        """What is often wrong with an address that answers with something else."""
+        if "/v1" in self.base_url:
+            return ""
+        return ". The base URL of an OpenAI-compatible endpoint usually ends in /v1: try that"
+
+    def _unreachable(self, error: BaseException) -> str:
+        import openai
+
+        cause = error if isinstance(error, UnreadableError) else error.__cause__ or error
+        if isinstance(cause, UnreadableError):
+            return f"{self.address} {cause}"
+        if isinstance(error, openai.APITimeoutError):
+            return f"{self.address} did not reply in time"
+        return f"{self.address} cannot be reached ({cause!s:.200}): check the base URL"
+
+
+def without_secret(text: str, key: str) -> str:
+    """The text without a key that an endpoint, or an error, says back."""
+    return text.replace(key, "***") if len(key) >= LEAST_SECRET else text
+
+
+def _http() -> Any:
+    """The HTTP library under the SDK: httpx, or its successor in newer versions."""
+    import openai
+
+    base = next(c for c in openai.DefaultAsyncHttpxClient.__mro__ if c.__name__ == "AsyncClient")
+    return importlib.import_module(base.__module__.partition(".")[0])
+
+
+async def _bounded(response: Any) -> bytes:
+    """The unpacked body, of at most MAX_REPLY bytes."""
+    coding = response.headers.pop("content-encoding", "identity").strip().lower()
+    if coding not in ("identity", "", *_WINDOW_BITS):
+        raise UnreadableError(f"sent {coding[:40]!r}, unasked, whose size cannot be bounded")
+    inflate = zlib.decompressobj(_WINDOW_BITS[coding]) if coding in _WINDOW_BITS else None
+    raw = bytearray()
+    try:
+        async for chunk in response.stream:
+            left = MAX_REPLY + 1 - len(raw)
+            raw += inflate.decompress(chunk, left) if inflate else chunk
+            if len(raw) > MAX_REPLY:
+                raise UnreadableError(f"sent more than {MAX_REPLY:,} bytes")
+    except zlib.error as error:
+        raise UnreadableError(f"sent {coding} that cannot be unpacked ({error})") from error
+    finally:
+        await response.stream.aclose()
+    return bytes(raw)
+
+
+def _decoded(body: bytes, content_type: str) -> str:
+    """JSON is UTF-8, whatever the header says; other text is what the header says, if it can be."""
+    charset = content_type.lower().rpartition("charset=")[2].strip("\"' ;")
+    for name in ("utf-8-sig", charset):
+        try:
+            return body.decode(name)
+        except (ValueError, LookupError):
+            continue
+    return body.decode("latin-1")

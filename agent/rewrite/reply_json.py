@@ -1,0 +1,284 @@
+"""Finds the answer in whatever an endpoint sent: of which shape the body is, and where the JSON is.
+
+Everything here is untrusted text of at most a few megabytes. Work is bounded, nothing is executed,
+and what is returned has passed the schema.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails, from_json
+
+MAX_SCANNED = 20_000_000
+"""Characters read in vain before the search for JSON in one text is given up."""
+MAX_VALUES = 1_000
+"""JSON values looked at, in a text and within them."""
+OPENING = re.compile(r"[\[{]")
+THOUGHTS_END = ("</think>", "</thinking>", "[/THINK]", "◁/think▷", "<|channel|>final<|message|>")
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+class NoMessageError(ValueError):
+    """The body holds no message of an LLM; says what it holds instead."""
+
+    def __init__(self, found: str, error: str = "") -> None:
+        super().__init__(found)
+        self.error = error
+        """What the endpoint itself calls an error, where it does."""
+
+
+class NoAnswerError(ValueError):
+    """The message holds no JSON of the schema; the text is fit to be told to the LLM."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """What an LLM said, in the parts of a completion where an answer may stand."""
+
+    texts: tuple[str, ...]
+    """The likeliest first: content, arguments of tool calls, reasoning."""
+    tokens: int = 0
+    cut_off: bool = False
+    """Whether it ended at its length limit."""
+    refusal: str = ""
+
+
+def read_message(body: str) -> Message:
+    """The message of a chat completion, of an event stream of one, or of Ollama's own API.
+
+    Raises:
+        NoMessageError: it is a web page, an error, or nothing known.
+    """
+    body = body.strip().removeprefix("\ufeff").strip()
+    if body.startswith("<"):
+        raise NoMessageError(f"a web page instead of a chat completion: {body[:60]!r}")
+    parts = [part for part in _parts(body) if isinstance(part, dict)]
+    if not parts:
+        raise NoMessageError(f"no chat completion: {body[:80]!r}")
+    said = {"content": "", "refusal": "", "reasoning": ""}
+    calls: dict[object, str] = {}
+    tokens, cut_off, choices = 0, False, 0
+    for part in parts:
+        if error := _error(part):
+            raise NoMessageError(f"an error: {error}", error)
+        tokens = max(tokens, _tokens(part.get("usage")))
+        for choice in _choices(part):
+            choices += 1
+            cut_off |= "length" in (choice.get("finish_reason"), choice.get("done_reason"))
+            _add(said, calls, choice)
+    if not choices:
+        raise NoMessageError(f"no chat completion: {body[:80]!r}")
+    texts = (said["content"], *calls.values(), said["reasoning"])
+    return Message(tuple(filter(None, texts)), tokens, cut_off, said["refusal"])
+
+
+def _parts(body: str) -> Iterator[Any]:
+    """The JSON values of a body: one, one an event, or one a line."""
+    try:
+        yield json.loads(body)
+        return
+    except (ValueError, RecursionError):
+        lines = (line.strip().removeprefix("data:") for line in body.splitlines())
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+
+
+def _error(part: dict[str, Any]) -> str:
+    error = part.get("error")
+    if error is None and part.get("object") == "error":
+        error = part.get("message")
+    if error is None and "choices" not in part and "message" not in part:
+        error = part.get("detail")
+    if isinstance(error, dict):
+        error = error.get("message") or error
+    return f"{error!s:.200}" if error else ""
+
+
+def _tokens(usage: object) -> int:
+    """Tokens asked and answered, as far as the endpoint counts them."""
+    if not isinstance(usage, dict):
+        return 0
+    total, *both = (usage.get(f"{name}_tokens") for name in ("total", "prompt", "completion"))
+    counted = [total] if isinstance(total, int) else [n for n in both if isinstance(n, int)]
+    return max(0, min(sum(counted), 10**9))
+
+
+def _choices(part: dict[str, Any]) -> list[dict[str, Any]]:
+    choices = part.get("choices")
+    if choices is None and isinstance(part.get("message"), dict):
+        choices = [part]  # Ollama's own API
+    return (
+        [choice for choice in choices if isinstance(choice, dict)]
+        if isinstance(choices, list)
+        else []
+    )
+
+
+def _add(said: dict[str, str], calls: dict[object, str], choice: dict[str, Any]) -> None:
+    """Append what a choice, or a piece of one, says."""
+    message = next(
+        (m for m in (choice.get("message"), choice.get("delta")) if isinstance(m, dict)), {}
+    )
+    said["content"] += _text(message.get("content") or message.get("parsed") or choice.get("text"))
+    said["refusal"] += _text(message.get("refusal"))
+    said["reasoning"] += _text(message.get("reasoning_content") or message.get("reasoning"))
+    tools = message.get("tool_calls")
+    for number, call in enumerate(tools if isinstance(tools, list) else []):
+        if isinstance(call, dict) and isinstance(call.get("function"), dict):
+            index = str(call.get("index", number))
+            calls[index] = calls.get(index, "") + _text(call["function"].get("arguments"))
+    if isinstance(called := message.get("function_call"), dict):
+        calls["function"] = calls.get("function", "") + _text(called.get("arguments"))
+
+
+def _text(content: object) -> str:
+    """Content as text: as it is, in parts, or already parsed."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(
+            _text(part.get("text") if isinstance(part, dict) else part) for part in content
+        )
+    return json.dumps(content) if isinstance(content, dict) else ""
+
+
+# -- the answer in a message -------------------------------------------------------------------
+
+
+def read_answer(texts: Sequence[str], schema: type[Schema]) -> tuple[Schema, str]:
+    """The first JSON value in the texts that validates, and what had to be left out of it.
+
+    Keys that the schema does not know are ignored; items of a list that are not as the schema says
+    are left out alone; a bare list stands for the one list of the schema.
+
+    Raises:
+        NoAnswerError: there is none.
+    """
+    values = [value for text in texts for value in islice(_values(text), MAX_VALUES)]
+    inside = list(islice(_inside(values), MAX_VALUES))
+    together = [[value for value in values if isinstance(value, dict)]]
+    cut_off = [value for text in texts for value in _cut_off(text)]
+    for candidates in (values, inside, together, cut_off):
+        for forgiving in (False, True):
+            for value in candidates:
+                if found := _validated(value, schema, forgiving):
+                    return found
+    raise NoAnswerError(_complaint(values, texts, schema))
+
+
+def _values(text: str) -> Iterator[Any]:
+    """JSON objects and lists that stand in a text, those after its thoughts first."""
+    thought = max([text.rfind(end) + len(end) for end in THOUGHTS_END if end in text], default=0)
+    yield from _scan(text[thought:])
+    yield from _scan(text[:thought])
+
+
+def _scan(text: str) -> Iterator[Any]:
+    decoder = json.JSONDecoder(strict=False)
+    at = in_vain = 0
+    while in_vain < MAX_SCANNED and (opening := OPENING.search(text, at)):
+        try:
+            value, at = decoder.raw_decode(text, opening.start())
+            yield value
+        except (ValueError, RecursionError):
+            at = opening.start() + 1
+            in_vain += len(text) - at
+
+
+def _inside(values: list[Any]) -> Iterator[Any]:
+    """Objects and lists within values, the outer ones first."""
+    queue = deque(values)
+    while queue:
+        outer = queue.popleft()
+        for value in outer.values() if isinstance(outer, dict) else outer:
+            if isinstance(value, dict | list):
+                queue.append(value)
+                yield value
+
+
+def _cut_off(text: str) -> Iterator[Any]:
+    """What can be read of a text that ends within its JSON; a string that ends early is dropped."""
+    for opening in islice(OPENING.finditer(text), 3):
+        try:
+            yield from_json(text[opening.start() :], allow_partial=True)
+        except ValueError:
+            continue
+
+
+def _validated(value: Any, schema: type[Schema], forgiving: bool) -> tuple[Schema, str] | None:
+    """The value as the schema says, and what was left out of it; None: it is something else."""
+    if isinstance(value, list):
+        lists = _lists(schema)
+        if len(lists) != 1 or not value:
+            return None
+        value = {lists[0]: value}
+    left_out: list[str] = []
+    for _ in range(4):  # what is null goes first, then the items that lack it
+        try:
+            found = schema.model_validate(value, extra="ignore")
+        except ValidationError as error:
+            problems = error.errors(include_url=False, include_context=False)
+            places = {_place(problem) for problem in problems}
+            if not forgiving or () in places:
+                return None
+            left_out += [_said(p) for p in problems if isinstance(_place(p)[-1], int)]
+            value = _without(value, places)
+        else:
+            kept = not left_out or any(getattr(found, name) for name in _lists(schema))
+            return (found, "; ".join(left_out[:3])) if kept else None
+    return None
+
+
+def _lists(schema: type[BaseModel]) -> list[str]:
+    fields = schema.model_fields.items()
+    return [name for name, field in fields if get_origin(field.annotation) in (list, tuple)]
+
+
+Place = tuple[int | str, ...]
+
+
+def _place(problem: ErrorDetails) -> Place:
+    """What to leave out so that a problem goes away: a null, or the item of a list; (): nothing."""
+    place = problem["loc"]
+    if problem["input"] is None and place:
+        return place
+    items = [n for n, part in enumerate(place) if isinstance(part, int)]
+    return place[: items[-1] + 1] if items else ()
+
+
+def _without(node: Any, places: set[Place], at: Place = ()) -> Any:
+    if isinstance(node, list):
+        kept = [(n, item) for n, item in enumerate(node) if (*at, n) not in places]
+        return [_without(item, places, (*at, n)) for n, item in kept]
+    if isinstance(node, dict):
+        fields = [(name, v) for name, v in node.items() if (*at, name) not in places]
+        return {name: _without(v, places, (*at, name)) for name, v in fields}
+    return node
+
+
+def _said(problem: ErrorDetails) -> str:
+    return f"{'.'.join(map(str, problem['loc']))[:80]}: {problem['msg']:.120}"
+
+
+def _complaint(values: list[Any], texts: Sequence[str], schema: type[BaseModel]) -> str:
+    """Why none of the values is an answer."""
+    if not values:
+        return f"no JSON in {''.join(texts)[:80]!r}"
+    try:
+        schema.model_validate(values[0], extra="ignore")
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False)
+        return "; ".join(map(_said, problems[:3]))
+    return "an empty list"
