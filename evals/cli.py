@@ -1,4 +1,4 @@
-"""`promptprobe eval model | fidelity | gain | overhead`: the evidence, measured there and then.
+"""`promptprobe eval model | fidelity | gain | overhead | replay`: the evidence, measured now.
 
 The report goes to stdout, progress to stderr. Exit codes: 0 done, 1 failed, 2 bad usage,
 130 interrupted.
@@ -18,6 +18,7 @@ from promptprobe.agent.doors import options as o
 from promptprobe.evals.fidelity import summary
 from promptprobe.evals.overhead import thresholds
 from promptprobe.evals.overhead.synthetic_models import SHAPES
+from promptprobe.evals.selection import replay_command as replays
 from promptprobe.tools.models.built_in import PLUGINS
 
 if TYPE_CHECKING:
@@ -143,6 +144,25 @@ def of_overhead(
         return evaluate(device, names, rounds)
 
     return reported("overhead", work, thresholds.lines, json)
+
+
+@app.command("replay", epilog=f"{replays.ABOUT}\n\n{o.CODES}")
+def of_replay(
+    table: replays.Tables = None,
+    shards: replays.Shards = None,
+    scorer: replays.Scorer = None,
+    signal: replays.Signal = "preview",
+    budget: replays.Budgets = None,
+    policy: replays.Policies = None,
+    plot: replays.Plot = None,
+    json: o.Json = False,
+) -> int:
+    """Measure what selection policies recover of best-of-8's gain, without a model."""
+
+    def work() -> Report:
+        return replays.run(table, shards, scorer, signal, budget, policy, plot)
+
+    return reported("replay", work, replays.lines, json)
 
 
 def reported(
