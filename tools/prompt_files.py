@@ -43,11 +43,13 @@ def read_prompt_file(path: Path) -> list[Row]:
     """The rows of a file of text, CSV, TSV, JSON or JSON lines, in UTF-8 or UTF-16.
 
     Raises:
-        ValueError: the file as a whole is of no use; the message says what was expected.
-        OSError: it cannot be read.
+        ValueError: the file as a whole is of no use, or cannot be read.
     """
-    with path.open("rb") as file:
-        data = file.read(MAX_FILE + 1)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
     if len(data) > MAX_FILE:
         raise ValueError(f"{path} is larger than {MAX_FILE // 2**20} MiB; split it")
     rows: list[Row] = []

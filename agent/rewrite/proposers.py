@@ -19,7 +19,6 @@ from promptprobe.tools.records import Record, Trial
 
 Rewrite = Literal["off", "faithful", "enrich"]
 """Nothing, other words for the same, or more detail that contradicts nothing."""
-Freedom = Literal["faithful", "enrich"]
 Recall = Callable[[str, Callable[[], Awaitable[Reply]]], Awaitable[Reply]]
 """Answers a question from the ledger; where it is new, asks and writes the reply down first."""
 
@@ -32,7 +31,7 @@ class Request(Record):
     round: int
     seed: int
     keep: tuple[str, ...] = ()
-    rewrite: Freedom = "enrich"
+    rewrite: Rewrite = "enrich"
     pipeline: str = ""
     """Class name of the image model's pipeline, which tells what its text encoder reads."""
     rounds_left: int = 0

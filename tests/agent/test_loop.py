@@ -113,16 +113,27 @@ def test_a_blacked_out_image_is_kept_and_unscored(tmp_path: Path) -> None:
     assert (result.initial.score.value, result.initial.score.reason) == (None, "safety checker")
 
 
-def test_refused_prompts_never_reach_the_probe_and_are_told(tmp_path: Path) -> None:
-    good, bad = "a red cat beside a blue car", "a blue cat beside a red car"
-    result, events = run(tmp_path, CallersPrompts((bad, good, "a \x00 cat", BRIEF.upper())))
+def test_a_callers_prompts_are_not_refused_for_their_meaning_and_tried_ones_are(
+    tmp_path: Path,
+) -> None:
+    other, more = "a blue cat next to a red car", "three cats, one of them red"
+    result, events = run(tmp_path, CallersPrompts((other, more, BRIEF.upper())))
     probed = {trial.candidate.prompt for trial in result.trials}
-    assert probed == {BRIEF, good}
+    assert probed == {BRIEF, other, more}
     proposed = of(PromptsProposed, events)[1]
-    assert proposed.accepted == (good,)
-    assert [refusal.prompt for refusal in proposed.refused] == [bad, "a \x00 cat", BRIEF.upper()]
+    assert proposed.accepted == (other, more)
+    assert [refusal.prompt for refusal in proposed.refused] == [BRIEF.upper()]
     assert all(refusal.reason for refusal in proposed.refused)
-    assert any("blue" in message for message in result.warnings)
+
+
+def test_a_notice_names_what_a_callers_prompt_changes_for_certain(tmp_path: Path) -> None:
+    brief = "two cats and a sign that says 'OPEN'"
+    proposer = CallersPrompts(("cats and a sign that says 'OPEN'", "two cats and a sign"))
+    run_dir = start(tmp_path, brief=brief)
+    result = asyncio.run(run_loop(run_dir, ScriptedTools(tmp_path / "log"), proposer))
+    told = " ".join(result.warnings)
+    assert "it drops the count 2" in told
+    assert "it changes or drops the text 'OPEN'" in told
 
 
 def test_seeds_only_never_changes_the_prompt(tmp_path: Path) -> None:

@@ -66,8 +66,7 @@ def read_prompts(path: Path) -> tuple[list[Wanted], str]:
     The notice names fields that are not used, and prompts in the syntax of other programs.
 
     Raises:
-        ValueError: a row cannot be used; the message names the file and the row.
-        OSError: the file cannot be read.
+        ValueError: the file cannot be read, or a row cannot be used; the message names it.
     """
     rows = read_prompt_file(path)
     wanted = [_wanted(row, path) for row in rows]

@@ -54,7 +54,7 @@ def test_every_option_reaches_the_request() -> None:
         "llm": "gpt",
         "prompts": ("one", "two"),
     }
-    expected |= {"rewrite": False, "keep": ("<lora:x>",), "scorer": "clip:x", "budget": "heavy"}
+    expected |= {"rewrite": "off", "keep": ("<lora:x>",), "scorer": "clip:x", "budget": "heavy"}
     expected |= {"probe": "mine/probe"}
     generation = Generation(
         steps=9, guidance=2.5, height=64, width=72,
