@@ -19,6 +19,7 @@ from promptprobe.probe.files import replacing
 from promptprobe.tools.records import IN_MEMORY, Budget
 
 FILE, CHECKPOINT, IMAGES, LATENTS = "run.json", "checkpoint.sqlite", "images", "latents"
+SHEET = "contact_sheet.png"
 CALLABLE = "callable "
 """How the name of a scorer begins that is a Python object."""
 PACKAGES = ("promptprobe", "torch", "diffusers", "transformers", "langgraph", "openai")

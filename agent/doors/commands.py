@@ -181,7 +181,7 @@ class Call:
         self, request: OptimizeRequest, out: Path, resume: Path | None, title: str
     ) -> OptimizationResult:
         from promptprobe.agent.doors import display
-        from promptprobe.agent.doors.session import run_request
+        from promptprobe.agent.optimize import go_on, start, wait_for
 
         with display.live(self.console, title) as show:
 
@@ -189,7 +189,10 @@ class Call:
                 self.run_dir = getattr(event, "run_dir", self.run_dir)
                 show(event)
 
-            return run_request(request, out, watch, resume, llm_of(self.params))
+            llm = llm_of(self.params)
+            if resume is not None:
+                return wait_for(go_on(resume, watch, llm=llm))
+            return wait_for(start(request, out, watch, llm=llm))
 
     def kept(self) -> str:
         """How to go on with what is on the disk."""
@@ -232,14 +235,14 @@ def probe(
         from rich.console import Console
 
         from promptprobe.agent.doors import display
-        from promptprobe.agent.probe_prompts import probe_prompts
+        from promptprobe.agent.probe_prompts import answer
 
         with Console(stderr=True).status("opening the model") as status:
 
             def report(done: float, total: float, message: str) -> None:
                 status.update(f"probed {done:.0f} of {total:.0f}")
 
-            reply = probe_prompts(request, report, heatmaps)
+            reply = answer(request, report, heatmaps)
         if json:
             o.print_json(reply.model_dump(mode="json"))
         else:
