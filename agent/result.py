@@ -55,7 +55,7 @@ class OptimizationResult(Record):
 
     @property
     def contact_sheet(self) -> Path:
-        """The picture of the whole run, drawn when it ended: initial beside best, and all trials."""
+        """A picture of the whole run, drawn when it ended: initial, best, and all trials."""
         return self.run_dir / SHEET
 
     def draw_contact_sheet(self) -> Path:

@@ -75,7 +75,7 @@ class Session:
         generation: Generation = DEFAULT_GENERATION,
     ) -> None:
         self._named = named(model, scorer, probe)
-        self._given = {"model": model, "scorer": scorer, "probe": probe}
+        self._given: dict[str, Any] = {"model": model, "scorer": scorer, "probe": probe}
         self._known: dict[Generation, Tools] = {}
         self.generation = generation
         """How images are made where a call does not say otherwise."""
@@ -106,7 +106,7 @@ class Session:
         """Find the prompt and seed that draw a brief best; see `optimize_prompt`.
 
         Raises:
-            ValueError: something given cannot be used; or `resume` has another model, scorer or probe.
+            ValueError: something given cannot be used; `resume` has another model, scorer or probe.
             OSError: `out` cannot be written.
         """
         own_llm = llm if isinstance(llm, LLM) else None

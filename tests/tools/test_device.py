@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import _thread
+import signal
 import threading
 from collections.abc import Callable
 
@@ -75,19 +75,24 @@ def test_an_error_inside_passes_the_turn_on() -> None:
 
 def test_ctrl_c_while_waiting_leaves_the_queue() -> None:
     turns, taken, done = Turns(), threading.Event(), threading.Event()
+    main = threading.get_ident()
 
     def hold() -> None:
         with turns:
             taken.set()
             waiting(turns, 1)
-            _thread.interrupt_main()
+            signal.pthread_kill(main, signal.SIGINT)
             done.wait()
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
     holder = threading.Thread(target=hold)
     holder.start()
-    taken.wait()
-    with pytest.raises(KeyboardInterrupt):
-        turns.__enter__()
+    try:
+        taken.wait()
+        with pytest.raises(KeyboardInterrupt):
+            turns.__enter__()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not turns._waiting
     done.set()
     holder.join()
