@@ -1,4 +1,4 @@
-"""Writes the list of files into docs/architecture.md, each with the first sentence of its docstring.
+"""Writes the list of files into docs/architecture.md, each with the first sentence about it.
 
 python .ci/files.py
 """
