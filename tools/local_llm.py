@@ -1,8 +1,8 @@
 """A language model in this process, held to a JSON schema token by token, and gone after use.
 
-transformers loads and samples; llguidance (MIT, of the guidance project, also in vLLM and llama.cpp)
-masks every token that would break the schema. xgrammar does the like but brings a compiler along,
-and outlines a framework. Weights are read as safetensors or GGUF, never unpickled, and no code that
+transformers loads and samples; llguidance (MIT, the decoder of guidance, vLLM and llama.cpp) masks
+every token that would break the schema. xgrammar does the like but brings a compiler along, and
+outlines a framework. Weights are read as safetensors or GGUF, never unpickled, and no code that
 lies beside them is run.
 """
 
@@ -161,9 +161,7 @@ class _Loaded:
                 eos_token_id=self._tokenizer.eos_token_id,
                 pad_token_id=self._tokenizer.eos_token_id,
                 logits_processor=LogitsProcessorList([grammar.mask]),
-                stopping_criteria=StoppingCriteriaList(
-                    [lambda *_: not sampling.go_on()]
-                ),
+                stopping_criteria=StoppingCriteriaList([lambda *_: not sampling.go_on()]),
                 **choose,
             )[0, ids.shape[1] :]
         text = self._tokenizer.decode(written, skip_special_tokens=True)
