@@ -35,6 +35,8 @@ class LocalEndpoint:
     """Asks a model named `local:FOLDER_OR_ID`."""
 
     llm: LLM
+    resident: bool = False
+    """Keep the model between questions: nothing else needs the memory."""
     _model: LocalLlm | None = field(default=None, init=False)
 
     @property
@@ -64,7 +66,7 @@ class LocalEndpoint:
 
     def release(self) -> None:
         """Give the model's memory back until the next question."""
-        if self._model is not None:
+        if self._model is not None and not self.resident:
             self._model.release()
 
     def _ask(self, system: str, user: str, schema: type[BaseModel], go_on: Any) -> Reply:
