@@ -193,7 +193,7 @@ class _Grammar:
     def __init__(self, tokens: Any, schema: dict[str, Any], start: int) -> None:
         from llguidance import LLMatcher
 
-        dense = {"whitespace_flexible": False}
+        dense: Any = {"whitespace_flexible": False}
         self._matcher = LLMatcher(
             tokens, LLMatcher.grammar_from_json_schema(schema, defaults=dense)
         )
