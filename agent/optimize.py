@@ -19,6 +19,7 @@ from promptprobe.agent.events import OnEvent
 from promptprobe.agent.result import OptimizationResult
 from promptprobe.agent.rewrite.endpoint import LLM, check_endpoint
 from promptprobe.agent.rewrite.proposers import Proposer, Rewrite, SeedsOnly, choose_proposer
+from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import CALLABLE, RunSettings
 from promptprobe.agent.runner import run_loop
 from promptprobe.tools.models.built_in import built_in
@@ -63,6 +64,7 @@ async def aoptimize_prompt(
     seed: int = 0,
     out: str | Path = "runs",
     on_event: OnEvent | None = None,
+    approve: Approve | None = None,
     resume: str | Path | None = None,
 ) -> OptimizationResult:
     """Find the prompt and seed that draw a brief best. Blocking work runs in a thread.
@@ -84,9 +86,12 @@ async def aoptimize_prompt(
         seed: the first seed; all others derive from it.
         out: folder of runs; this one gets a folder of its own there.
         on_event: called with each event, in the thread of the loop.
-        resume: folder of a run to go on with. What was asked for is read from there; only a model
-            or scorer that is an object, and an `LLM` with an address of its own, must be given
-            again: no folder decides where your key goes.
+        approve: awaited with a `Review` before a round with new prompts spends anything. It shows
+            each prompt and what changed, and wants as many answers: the prompt's text to approve
+            it, another text in its place, or None to veto it.
+        resume: folder of a run to go on with. What was asked for is read from there; only what is
+            an object (a model, a scorer, `approve`), and an `LLM` with an address of its own, must
+            be given again: no folder decides where your key goes.
 
     Raises:
         ValueError: something given cannot be used; the message says what to do.
@@ -96,7 +101,9 @@ async def aoptimize_prompt(
     own_llm = llm if isinstance(llm, LLM) else None
     if resume is not None:
         check_same_brief(Path(resume), brief)
-        return await go_on(Path(resume), on_event, open_tools=open_tools, llm=own_llm)
+        return await go_on(
+            Path(resume), on_event, open_tools=open_tools, llm=own_llm, approve=approve
+        )
     request = checked(
         OptimizeRequest,
         {
@@ -111,7 +118,9 @@ async def aoptimize_prompt(
             "seed": seed,
         },
     )
-    return await start(request, Path(out), on_event, open_tools=open_tools, llm=own_llm)
+    return await start(
+        request, Path(out), on_event, open_tools=open_tools, llm=own_llm, approve=approve
+    )
 
 
 optimize_prompt = blocking(aoptimize_prompt)
@@ -149,6 +158,7 @@ async def start(
     *,
     open_tools: OpenTools = opened,
     llm: LLM | None = None,
+    approve: Approve | None = None,
 ) -> OptimizationResult:
     """Run a request in a folder of its own under `out`; every door leads here.
 
@@ -158,6 +168,7 @@ async def start(
         on_event: called with each event, in the thread of the loop.
         open_tools: called in a thread, once the request has been found usable.
         llm: what is to be known of the LLM; None: no more than the name in the request.
+        approve: asks a person of each round's new prompts; None: nobody is asked.
 
     Raises:
         ValueError: something asked for cannot be used.
@@ -175,11 +186,12 @@ async def start(
         "generation": tools.settings_used,
         "budget": BUDGETS[request.budget] if isinstance(request.budget, str) else request.budget,
         "endpoint": llm,
+        "interactive": approve is not None,
         "versions": run_folder.versions(),
     }
     settings = RunSettings.model_validate({**dict(request), **found})
     run_dir = run_folder.create(out.resolve(), settings)
-    return await _finished(run_dir, tools, proposer, on_event, warnings)
+    return await _finished(run_dir, tools, proposer, on_event, warnings, approve)
 
 
 async def go_on(
@@ -188,18 +200,22 @@ async def go_on(
     *,
     open_tools: OpenTools = opened,
     llm: LLM | None = None,
+    approve: Approve | None = None,
 ) -> OptimizationResult:
     """Go on with the run of a folder, as it was asked for.
 
     Raises:
         ValueError: this is no run folder, or a model or scorer that is an object, or an LLM with
-            an address of its own, is not given.
+            an address of its own, or `approve` of a run that asks a person, is not given.
     """
     settings = run_folder.read(run_dir)
+    if settings.interactive and approve is None:
+        raise ValueError("this run asks a person before each round: give approve again")
     check_endpoint(settings.endpoint, llm)
     proposer = _proposer(settings, settings.endpoint)
     tools, warnings = await asyncio.to_thread(_open, open_tools, settings, proposer)
-    return await _finished(run_dir.resolve(), tools, proposer, on_event, warnings)
+    asked = approve if settings.interactive else None
+    return await _finished(run_dir.resolve(), tools, proposer, on_event, warnings, asked)
 
 
 async def _finished(
@@ -208,8 +224,9 @@ async def _finished(
     proposer: Proposer,
     on_event: OnEvent | None,
     warnings: Sequence[str],
+    approve: Approve | None,
 ) -> OptimizationResult:
-    result = await run_loop(run_dir, tools, proposer, on_event, warnings)
+    result = await run_loop(run_dir, tools, proposer, on_event, warnings, approve)
     await asyncio.to_thread(result.draw_contact_sheet)
     return result
 

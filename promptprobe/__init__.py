@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from promptprobe.agent.result import OptimizationResult
     from promptprobe.agent.rewrite.endpoint import LLM
     from promptprobe.agent.rewrite.proposers import Proposer
+    from promptprobe.agent.rewrite.review import Review
     from promptprobe.tools.records import (
         BUDGETS,
         Budget,
@@ -40,6 +41,7 @@ __all__ = [
     "OptimizationResult",
     "Prediction",
     "Proposer",
+    "Review",
     "Score",
     "Scorer",
     "Session",
@@ -61,6 +63,7 @@ _HOMES = {
     "LLM": "promptprobe.agent.rewrite.endpoint",
     "Proposer": "promptprobe.agent.rewrite.proposers",
     "Scorer": "promptprobe.tools.scorers.scorer",
+    "Review": "promptprobe.agent.rewrite.review",
 }
 
 

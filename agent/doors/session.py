@@ -28,6 +28,7 @@ from promptprobe.agent.probe_prompts import Report, answer
 from promptprobe.agent.result import OptimizationResult
 from promptprobe.agent.rewrite.endpoint import LLM
 from promptprobe.agent.rewrite.proposers import Rewrite
+from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import check_folder
 from promptprobe.tools.protocol import Rendered, Tools
 from promptprobe.tools.records import Budget, Candidate, Generation, Score
@@ -101,6 +102,7 @@ class Session:
         seed: int = 0,
         out: str | Path = "runs",
         on_event: OnEvent | None = None,
+        approve: Approve | None = None,
         resume: str | Path | None = None,
     ) -> OptimizationResult:
         """Find the prompt and seed that draw a brief best; see `optimize_prompt`.
@@ -112,7 +114,9 @@ class Session:
         own_llm = llm if isinstance(llm, LLM) else None
         if resume is not None:
             check_same_brief(Path(resume), brief)
-            return await go_on(Path(resume), on_event, open_tools=self._resumed, llm=own_llm)
+            return await go_on(
+                Path(resume), on_event, open_tools=self._resumed, llm=own_llm, approve=approve
+            )
         given = {
             "brief": brief,
             "generation": self.generation if generation is None else generation,
@@ -124,7 +128,9 @@ class Session:
             "seed": seed,
         }
         request = checked(OptimizeRequest, self._named | given)
-        return await start(request, Path(out), on_event, open_tools=self._asked, llm=own_llm)
+        return await start(
+            request, Path(out), on_event, open_tools=self._asked, llm=own_llm, approve=approve
+        )
 
     optimize = blocking(aoptimize)
 
