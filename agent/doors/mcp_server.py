@@ -82,10 +82,13 @@ class Doors:
         """Check the arguments and do the work in a thread; what goes wrong is the answer."""
         if params.name not in TOOLS:
             return _failure(f"unknown tool {params.name!r}; expected one of {', '.join(TOOLS)}")
-        owner, given = self.owner, params.arguments or {}
-        asked = {"optimize_prompt": owner.optimize_request, "probe_prompts": owner.probe_request}
+        given = params.arguments or {}
+        request: OptimizeRequest | ProbeRequest
         try:
-            request = asked[params.name](given)
+            if params.name == "probe_prompts":
+                request = self.owner.probe_request(given)
+            else:
+                request = self.owner.optimize_request(given)
         except ValueError as error:
             return _failure(str(error))
         return await self._with_progress(context, partial(self._answer, request))
