@@ -11,7 +11,7 @@ import asyncio
 import json
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,11 @@ Pair = dict[str, Any]
 
 @dataclass
 class RightLlm:
-    """Offers the rewrites of one brief, claims that each keeps all, and then judges them rightly."""
+    """Offers the rewrites of a brief, claims that each keeps all, and then judges them rightly."""
 
     brief: str
     offers: list[Pair]
-    llm: LLM = LLM(model="scripted")
+    llm: LLM = field(default_factory=lambda: LLM(model="scripted"))
     model: str = "scripted"
 
     async def ask(self, _system: str, user: str, schema: type[BaseModel]) -> Reply:
