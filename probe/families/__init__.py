@@ -19,6 +19,7 @@ FAMILIES = {
     "QwenImagePipeline": ("dit.qwen_image", "QwenImage"),
     "ZImagePipeline": ("dit.z_image", "ZImage"),
     "PixArtSigmaPipeline": ("dit.pixart_sigma", "PixArtSigma"),
+    "SanaPipeline": ("dit.sana", "Sana"),
 }
 """Module and class by the pipeline's class name, which `model_index.json` calls `_class_name`."""
 

@@ -1,4 +1,4 @@
-"""Tiny pipelines of flow matching: Stable Diffusion 3, FLUX.1, Qwen-Image, Z-Image."""
+"""Tiny pipelines of flow matching: Stable Diffusion 3, FLUX.1, Qwen-Image, Z-Image, Sana."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from tests.tiny.encoders import (
     clip_encoder,
     clip_tokenizer,
+    gemma_tokenizer,
     qwen_config,
     qwen_tokenizer,
     t5_encoder,
@@ -146,4 +147,59 @@ def z_image() -> Any:
         text_encoder=Qwen3Model(Qwen3Config(**qwen_config(tokenizer), head_dim=8)),
         tokenizer=tokenizer,
         transformer=sharp(transformer, ("cap_embedder", "to_q", "to_k")),
+    )
+
+
+def sana() -> Any:
+    """A solver of flow sigmas, as on the hub; norms of queries and keys, as in Sana 1.5."""
+    from diffusers import (
+        AutoencoderDC,
+        DPMSolverMultistepScheduler,
+        SanaPipeline,
+        SanaTransformer2DModel,
+    )
+    from transformers import Gemma2Config, Gemma2Model
+
+    tokenizer = gemma_tokenizer()
+    encoder = Gemma2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+    )
+    transformer = SanaTransformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=8,
+        cross_attention_dim=16,
+        caption_channels=32,
+        sample_size=16,
+        qk_norm="rms_norm_across_heads",
+    )
+    vae = AutoencoderDC(
+        latent_channels=4,
+        attention_head_dim=8,
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        encoder_layers_per_block=(1, 1),
+        decoder_layers_per_block=(1, 1),
+        encoder_qkv_multiscales=((), ()),
+        decoder_qkv_multiscales=((), ()),
+        scaling_factor=0.4,
+    )
+    return SanaPipeline(
+        tokenizer=tokenizer,
+        text_encoder=Gemma2Model(encoder),
+        vae=vae,
+        transformer=sharp(transformer, ("attn2.to_q", "caption_projection")),
+        scheduler=DPMSolverMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+        ),
     )

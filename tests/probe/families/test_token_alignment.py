@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from promptprobe.probe.families.dit.sana import INSTRUCTION
 from promptprobe.probe.families.family import Settings
 from promptprobe.probe.families.token_alignment import AlignedWords, align_words, behind
 from tests.probe.pipelines import family_of
@@ -33,6 +34,16 @@ def readers(pipeline: Any) -> list[tuple[Any, str, int, int]]:
         ]
     if name == "FluxPipeline":
         return [(pipeline.tokenizer_2, PROMPT, 0, 0)]
+    if name == "SanaPipeline":
+        before = "\n".join(INSTRUCTION)
+        return [
+            (
+                pipeline.tokenizer,
+                before + PROMPT.lower(),
+                len(pipeline.tokenizer.encode(before)) - 2,
+                0,
+            )
+        ]
     return [(pipeline.tokenizer, PROMPT.lower() if "PixArt" in name else PROMPT, 0, 0)]
 
 
