@@ -16,6 +16,7 @@ FAMILIES = {
     "StableDiffusionXLPipeline": ("unet.stable_diffusion_xl", "StableDiffusionXL"),
     "StableDiffusion3Pipeline": ("dit.stable_diffusion_3", "StableDiffusion3"),
     "FluxPipeline": ("dit.flux", "Flux"),
+    "Flux2KleinPipeline": ("dit.flux_2", "Flux2Klein"),
     "QwenImagePipeline": ("dit.qwen_image", "QwenImage"),
     "ZImagePipeline": ("dit.z_image", "ZImage"),
     "PixArtSigmaPipeline": ("dit.pixart_sigma", "PixArtSigma"),

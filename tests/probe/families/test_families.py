@@ -219,6 +219,7 @@ def test_an_adapter_in_the_attention_is_seen(tiny_pipeline: Any) -> None:
     plain, _ = record_trace(family_of(tiny_pipeline), PROMPTS, SEEDS, settings, 1)
     torch.manual_seed(7)
     for layer in family_of(tiny_pipeline).layers().values():
-        layer.to_q = Adapted(layer.to_q).to(tiny_pipeline.device)
+        name = "to_q" if hasattr(layer, "to_q") else "to_qkv_mlp_proj"
+        setattr(layer, name, Adapted(getattr(layer, name)).to(tiny_pipeline.device))
     adapted, _ = record_trace(family_of(tiny_pipeline), PROMPTS, SEEDS, settings, 1)
     assert (plain.maps - adapted.maps).abs().max() > 1e-4

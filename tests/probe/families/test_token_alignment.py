@@ -21,10 +21,13 @@ def readers(pipeline: Any) -> list[tuple[Any, str, int, int]]:
     name = type(pipeline).__name__
     if name == "QwenImagePipeline":
         return [(pipeline.tokenizer, pipeline.prompt_template_encode.format(PROMPT), 34, 0)]
-    if name == "ZImagePipeline":
+    if name in ("ZImagePipeline", "Flux2KleinPipeline"):
         said = [{"role": "user", "content": PROMPT}]
         text = pipeline.tokenizer.apply_chat_template(
-            said, tokenize=False, add_generation_prompt=True, enable_thinking=True
+            said,
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=name == "ZImagePipeline",
         )
         return [(pipeline.tokenizer, text, 0, 0)]
     if name == "StableDiffusion3Pipeline":
