@@ -96,7 +96,8 @@ class OptimizeRequest(OptimizeArguments):
     model: Text = Field(
         "sprites",
         description='"sprites" or "sprites-flow" (built in), a diffusers folder, or a Hugging Face '
-        "hub id of a Stable Diffusion, FLUX.1, Qwen-Image, Z-Image or PixArt-Sigma pipeline",
+        "hub id of a Stable Diffusion, FLUX.1, FLUX.2 [klein], Qwen-Image, Z-Image, Sana or "
+        "PixArt-Sigma pipeline",
     )
     llm: Text | None = Field(
         None, description="name of an LLM behind OPENAI_BASE_URL, which proposes rewrites"
