@@ -3,7 +3,7 @@
 One JSON line per LLM reply and per stage of a candidate, flushed to the disk (fsync) before anybody
 reads it back, keyed by content. Nodes look here first, so a killed run repeats at most what was in
 flight. Paths are kept relative to the run folder, which may therefore be moved. Not for two
-processes at once.
+processes at once: `run_folder.locked` sees to that.
 """
 
 from __future__ import annotations
@@ -97,17 +97,27 @@ class Ledger:
         self._torn_at = len(whole) if len(whole) < len(data) else None
 
     def write(self, lines: Sequence[AnyLine]) -> None:
-        """Append lines in one write and wait until they are on the disk."""
+        """Append lines in one write and wait until they are on the disk.
+
+        Raises:
+            OSError: they cannot be written, on a full disk for example. What was written of them
+                is cut off before the next write.
+        """
         if not lines:
             return
         text = "".join(_dump(line, self.run_dir) + "\n" for line in lines)
         if self._torn_at is not None:
             os.truncate(self.path, self._torn_at)
             self._torn_at = None
-        with self.path.open("ab") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        before = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("ab") as file:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            self._torn_at = before if self.path.exists() else None
+            raise
         for line in lines:
             self._remember(line)
 
