@@ -1,13 +1,13 @@
 """Many briefs, one after another: one row a brief in `results.jsonl`, and a killed batch goes on.
 
 A row is written, flushed to disk, when its brief is done; done rows are skipped, and the run that
-was in flight is resumed from its own folder. A brief that fails leaves a row with its error.
+was in flight is resumed from its own folder. A brief that fails leaves a row with its error, and is
+tried again by the same command.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ from pydantic import Field
 from promptprobe.agent import run_folder
 from promptprobe.agent.doors.schemas import OptimizeRequest, checked
 from promptprobe.agent.result import OptimizationResult
-from promptprobe.tools.records import MAX_TEXT, Record
+from promptprobe.probe.files import JsonLines, replacing
+from promptprobe.tools.prompt_files import Row, read_prompt_file, unused_fields
+from promptprobe.tools.records import MAX_TEXT, Generation, Record
 
-MAX_FILE = 64 * 2**20
-MAX_LINE = 64 * 2**10
 MAX_BRIEFS = 100_000
+USED = ("id", "seed", "negative_prompt", "width", "height")
+"""Fields of a row, beside its prompt, that a batch uses."""
 RESULTS, SETTINGS, RUNS = "results.jsonl", "batch.json", "runs"
 
 Optimize = Callable[[int, OptimizeRequest, Path], OptimizationResult]
@@ -29,71 +31,64 @@ Optimize = Callable[[int, OptimizeRequest, Path], OptimizationResult]
 
 
 class Item(Record):
-    """One line of a briefs file."""
+    """One brief of a file."""
 
-    id: str = Field(description="the line's own id, or its number")
+    id: str = Field(description="the row's own id, or its number; no other item has it")
     brief: str = Field(description="cut where it is longer than a brief may be")
-    problem: str = Field("", description="not empty: why this line cannot be run")
+    problem: str = Field("", description="not empty: why this row cannot be run")
+    asked: dict[str, Any] = Field({}, description="what the row asks for besides: see USED")
+
+    def request(self, template: OptimizeRequest) -> OptimizeRequest:
+        """The template for this brief, with what its row asks for.
+
+        Raises:
+            ValueError: the row cannot be run; the message says why.
+        """
+        if self.problem:
+            raise ValueError(self.problem)
+        drawn = {name: self.asked[name] for name in Generation.model_fields if name in self.asked}
+        fields = {
+            **dict(template),
+            "brief": self.brief,
+            "generation": {**dict(template.generation), **drawn},
+            "seed": self.asked.get("seed", template.seed),
+        }
+        return checked(OptimizeRequest, fields)
 
 
-def read_briefs(path: Path) -> list[Item]:
-    """The briefs of a text file (one a line) or a JSONL file (`brief` or `prompt`, optional `id`).
+def read_briefs(path: Path) -> tuple[list[Item], str]:
+    """The briefs of a file (`read_prompt_file` says of which kinds), and a notice of unused fields.
 
     Raises:
-        ValueError: the file as a whole is of no use; a bad line becomes an item with its problem.
+        ValueError: the file as a whole is of no use; a bad row becomes an item with its problem.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
-        data = file.read(MAX_FILE + 1)
-    if len(data) > MAX_FILE:
-        raise ValueError(f"{path} is larger than {MAX_FILE // 2**20} MiB; split it")
-    try:
-        lines = data.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"expected UTF-8 text, one brief a line, got other bytes at {error.start} of {path}"
-        ) from error
-    numbered = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
-    if not numbered:
-        raise ValueError(f"expected at least one brief, got none in {path}")
-    if len(numbered) > MAX_BRIEFS:
-        raise ValueError(f"at most {MAX_BRIEFS:,} briefs a batch, got {len(numbered):,} in {path}")
-    as_json = path.suffix in (".jsonl", ".ndjson") or numbered[0][1].startswith("{")
-    items = [_from_json(n, line) if as_json else _item(str(n), line) for n, line in numbered]
-    seen: set[str] = set()
-    for item in items:
-        if item.id in seen:
-            raise ValueError(
-                f"expected a different id on every line of {path}, got {item.id!r} twice"
-            )
-        seen.add(item.id)
-    return items
+    rows = read_prompt_file(path)
+    if len(rows) > MAX_BRIEFS:
+        raise ValueError(f"at most {MAX_BRIEFS:,} briefs a batch, got {len(rows):,} in {path}")
+    taken: set[str] = set()
+    return [_item(row, taken) for row in rows], unused_fields(rows, USED)
 
 
-def _item(name: str, brief: str, problem: str = "") -> Item:
-    brief = brief.strip()
-    if len(brief) > MAX_TEXT:
-        problem = problem or f"at most {MAX_TEXT} characters a brief, got {len(brief):,}"
-    return Item(id=name[:200], brief=brief[:MAX_TEXT], problem=problem)
-
-
-def _from_json(number: int, line: str) -> Item:
-    if len(line) > MAX_LINE:
-        return _item(str(number), line[:200], f"line {number} has over {MAX_LINE:,} characters")
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return _item(str(number), line[:200], f"line {number} is no JSON: {error}")
-    found = fields if isinstance(fields, dict) else {}
-    name, brief = found.get("id", number), found.get("brief", found.get("prompt"))
-    if not isinstance(name, str | int) or not isinstance(brief, str):
-        expected = 'expected {"brief": "...", "id": optional text or number}'
-        return _item(str(number), line[:200], f"line {number}: {expected}, got {line[:200]}")
-    return _item(str(name), brief)
+def _item(row: Row, taken: set[str]) -> Item:
+    given = row.fields.get("id")
+    named = isinstance(given, str | int) and not isinstance(given, bool)
+    name = str(given)[:200] if named else str(row.number)
+    while name in taken:
+        name = f"{name} ({row.where})"
+    taken.add(name)
+    problem = row.problem
+    if len(row.prompt) > MAX_TEXT:
+        problem = problem or f"at most {MAX_TEXT} characters a brief, got {len(row.prompt):,}"
+    asked = {key: value for key, value in row.fields.items() if key in USED and key != "id"}
+    return Item(id=name, brief=row.prompt[:MAX_TEXT], problem=problem, asked=asked)
 
 
 class Results:
-    """`results.jsonl` of a batch: which items are done, and one more row, surely on the disk."""
+    """`results.jsonl` of a batch: which items are done, and one more row, surely on the disk.
+
+    A row with an error is not done: the next try takes its place.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Read what is there; a last row cut off while being written is dropped.
@@ -104,19 +99,31 @@ class Results:
         """
         self.path = folder / RESULTS
         folder.mkdir(parents=True, exist_ok=True)
-        data = self.path.read_bytes() if self.path.exists() else b""
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            os.truncate(self.path, len(whole))
+        self._file = JsonLines(self.path)
         self.done: dict[str, str] = {}
-        for number, line in enumerate(whole.splitlines(), 1):
+        self._failed: set[bytes] = set()
+        for number, line in enumerate(self._file.found, 1):
             try:
                 row = json.loads(line)
-                self.done[row["id"]] = row["brief"]
+                name, brief = row["id"], row["brief"]
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
                     f"{self.path}, line {number}, is damaged ({error!r}); mend or remove the line"
                 ) from error
+            if "error" in row:
+                self._failed.add(line)
+            else:
+                self.done[name] = brief
+
+    def forget_failures(self) -> None:
+        """Remove the rows of briefs that failed; the file is replaced as a whole."""
+        if not self._failed:
+            return
+        rows = JsonLines(self.path).found
+        with replacing(self.path) as partial:
+            partial.write_bytes(b"".join(row + b"\n" for row in rows if row not in self._failed))
+        self._file = JsonLines(self.path)
+        self._failed = set()
 
     def has(self, item: Item) -> bool:
         """Whether this item is done.
@@ -133,12 +140,9 @@ class Results:
 
     def write(self, item: Item, row: dict[str, Any]) -> None:
         """Append the item's row."""
-        text = json.dumps({"id": item.id, **row, "brief": item.brief}) + "\n"
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        self.done[item.id] = item.brief
+        self._file.append([json.dumps({"id": item.id, **row, "brief": item.brief})])
+        if "error" not in row:
+            self.done[item.id] = item.brief
 
 
 def keep_settings(folder: Path, request: OptimizeRequest) -> None:
@@ -151,9 +155,8 @@ def keep_settings(folder: Path, request: OptimizeRequest) -> None:
     path = folder / SETTINGS
     now = request.model_dump(mode="json", exclude={"brief"})
     if not path.exists():
-        temporary = path.with_suffix(".part")
-        temporary.write_text(json.dumps(now, indent=2), encoding="utf-8")
-        temporary.replace(path)
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(now, indent=2), encoding="utf-8")
         return
     before = json.loads(path.read_bytes())
     changed = [name for name in now if before.get(name) != now[name]]
@@ -168,7 +171,7 @@ def keep_settings(folder: Path, request: OptimizeRequest) -> None:
 def run_batch(
     items: list[Item], folder: Path, template: OptimizeRequest, optimize: Optimize
 ) -> Iterator[tuple[Item, str]]:
-    """Run what is not done yet and write its rows.
+    """Run what is not done yet, or failed before, and write its rows.
 
     Args:
         items: from `read_briefs`.
@@ -186,25 +189,17 @@ def run_batch(
     with run_folder.locked(folder):
         keep_settings(folder, template)
         results = Results(folder)
+        results.forget_failures()
         for number, item in enumerate(items, 1):
             if results.has(item):
                 continue
             runs = folder / RUNS / f"{number:06d}"
             try:
-                row, error = _run(item, number, runs, template, optimize).summary(), ""
+                row, error = optimize(number, item.request(template), runs).summary(), ""
             except (ValueError, RuntimeError) as problem:
                 row, error = {"error": str(problem)}, str(problem)
             results.write(item, row)
             yield item, error
-
-
-def _run(
-    item: Item, number: int, runs: Path, template: OptimizeRequest, optimize: Optimize
-) -> OptimizationResult:
-    if item.problem:
-        raise ValueError(item.problem)
-    request = checked(OptimizeRequest, {**dict(template), "brief": item.brief})
-    return optimize(number, request, runs)
 
 
 def in_flight(runs: Path) -> Path | None:

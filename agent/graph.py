@@ -18,8 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from promptprobe.agent import events as e
 from promptprobe.agent import policy
 from promptprobe.agent.context import Context
-from promptprobe.agent.ledger import ProbedLine, RenderedLine, ScoredLine
-from promptprobe.agent.rewrite.guard import check_rewrite
+from promptprobe.agent.ledger import ProbedLine, ProposedLine, RenderedLine, ScoredLine
 from promptprobe.agent.rewrite.proposers import Proposals, Request
 from promptprobe.agent.run_folder import IMAGES, LATENTS
 from promptprobe.tools.records import Candidate, Score
@@ -65,12 +64,16 @@ async def propose(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
     if want and state.decision == "rewrite":
         request = Request(
             brief=settings.brief, want=want, round=state.round, seed=settings.seed,
-            keep=settings.keep, tried=policy.ranked_prompts(earlier), trials=earlier,
-            refused=state.refused,
+            keep=settings.keep, rewrite=settings.rewrite, pipeline=settings.pipeline,
+            rounds_left=settings.budget.rounds - state.round, refused=state.refused,
+            tried=policy.ranked_prompts(earlier), trials=earlier,
         )  # fmt: skip
         proposals = await run.proposer.propose(request, run.recall)
         accepted, newly = _admit(request, proposals)
         refused = (*refused, *newly)
+        run.ledger.write(
+            [ProposedLine(at=run.seconds, round=state.round, accepted=accepted, refused=newly)]
+        )
     prompts = tuple(dict.fromkeys([*prompts, *accepted, *policy.ranked_prompts(earlier)]))
     prompts = prompts[: settings.budget.prompts]
     run.emit(e.PromptsProposed, round=state.round, prompts=prompts, accepted=accepted,
@@ -193,18 +196,15 @@ def after_reflection(state: RunState) -> Literal["propose", "__end__"]:
 
 
 def _admit(request: Request, proposals: Proposals) -> tuple[tuple[str, ...], tuple[e.Refusal, ...]]:
-    """The first offers that are new and still mean the brief; why others do not."""
+    """The first offers that are new, and what was refused."""
     known = {_same(prompt) for prompt in (request.brief, *request.tried)}
     accepted: list[str] = []
     refused = list(proposals.refused)
     for offer in proposals.offered:
         if len(accepted) == request.want:
             break
-        reason = check_rewrite(request.brief, offer, request.keep)
-        if not reason and _same(offer) in known:
-            reason = "it was tried already"
-        if reason:
-            refused.append(e.Refusal(prompt=offer[:400], reason=reason))
+        if _same(offer) in known:
+            refused.append(e.Refusal(prompt=offer[:400], reason="it was tried already"))
         else:
             known.add(_same(offer))
             accepted.append(offer.strip())

@@ -8,14 +8,14 @@ processes at once: `run_folder.locked` sees to that.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from promptprobe.agent.events import StopReason
+from promptprobe.agent.events import Refusal, StopReason
+from promptprobe.probe.files import JsonLines
 from promptprobe.tools.protocol import Probed, Rendered
 from promptprobe.tools.records import Candidate, Record, Score, Spend, Trial
 
@@ -35,6 +35,15 @@ class ReplyLine(Line):
     problem: str = Field("", description="why there is none, or what was left out of it")
     calls: int = Field(1, ge=0, description="requests that it took")
     tokens: int = Field(0, ge=0, description="asked and answered, as the endpoint counts them")
+
+
+class ProposedLine(Line):
+    """What became of the rewrites that were offered in a round."""
+
+    kind: Literal["proposed"] = "proposed"
+    round: int
+    accepted: tuple[str, ...]
+    refused: tuple[Refusal, ...]
 
 
 class ProbedLine(Line):
@@ -68,7 +77,7 @@ class FinishedLine(Line):
 
 
 AnyLine = Annotated[
-    ReplyLine | ProbedLine | RenderedLine | ScoredLine | WarningLine | FinishedLine,
+    ReplyLine | ProposedLine | ProbedLine | RenderedLine | ScoredLine | WarningLine | FinishedLine,
     Field(discriminator="kind"),
 ]
 _LINES: TypeAdapter[AnyLine] = TypeAdapter(AnyLine)
@@ -87,14 +96,11 @@ class Ledger:
             ValueError: a line before the last is damaged.
         """
         self.run_dir = run_dir
-        self.path = run_dir / FILE
+        self._file = JsonLines(run_dir / FILE)
         self.lines: list[AnyLine] = []
         self._index: dict[tuple[str, str], AnyLine] = {}
-        data = self.path.read_bytes() if self.path.exists() else b""
-        whole = data[: data.rfind(b"\n") + 1]
-        for number, text in enumerate(whole.split(b"\n")[:-1], 1):
+        for number, text in enumerate(self._file.found, 1):
             self._remember(self._read(number, text))
-        self._torn_at = len(whole) if len(whole) < len(data) else None
 
     def write(self, lines: Sequence[AnyLine]) -> None:
         """Append lines in one write and wait until they are on the disk.
@@ -105,19 +111,7 @@ class Ledger:
         """
         if not lines:
             return
-        text = "".join(_dump(line, self.run_dir) + "\n" for line in lines)
-        if self._torn_at is not None:
-            os.truncate(self.path, self._torn_at)
-            self._torn_at = None
-        before = self.path.stat().st_size if self.path.exists() else 0
-        try:
-            with self.path.open("ab") as file:
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            self._torn_at = before if self.path.exists() else None
-            raise
+        self._file.append(_dump(line, self.run_dir) for line in lines)
         for line in lines:
             self._remember(line)
 
@@ -164,6 +158,11 @@ class Ledger:
         )
 
     @property
+    def proposed(self) -> tuple[ProposedLine, ...]:
+        """The rewrites of every round that asked for some, each round once."""
+        return tuple(line for line in self._index.values() if isinstance(line, ProposedLine))
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         return tuple(line.message for line in self.lines if isinstance(line, WarningLine))
 
@@ -200,7 +199,7 @@ class Ledger:
             return _absolute(_LINES.validate_json(text), self.run_dir)
         except ValidationError as error:
             raise ValueError(
-                f"line {number} of {self.path} is damaged: expected one JSON record of this "
+                f"line {number} of {self._file.path} is damaged: expected one JSON record of this "
                 f"version of promptprobe, got {text[:80]!r}. Restore the file, or start a new run. "
                 f"({error})"
             ) from error
@@ -210,6 +209,8 @@ def _key(line: AnyLine) -> str:
     match line:
         case ReplyLine():
             return line.question
+        case ProposedLine():
+            return str(line.round)
         case ProbedLine() | RenderedLine() | ScoredLine():
             return line.candidate.key
         case _:

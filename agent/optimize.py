@@ -10,16 +10,18 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from promptprobe.agent import run_folder
 from promptprobe.agent.doors.schemas import OptimizeRequest, checked
 from promptprobe.agent.events import OnEvent
 from promptprobe.agent.result import OptimizationResult
 from promptprobe.agent.rewrite.endpoint import LLM, check_endpoint
-from promptprobe.agent.rewrite.proposers import Proposer, SeedsOnly, choose_proposer
+from promptprobe.agent.rewrite.proposers import Proposer, Rewrite, SeedsOnly, choose_proposer
 from promptprobe.agent.run_folder import CALLABLE, RunSettings
 from promptprobe.agent.runner import run_loop
+from promptprobe.tools.models.built_in import built_in
+from promptprobe.tools.prompt_files import foreign_syntax
 from promptprobe.tools.records import BUDGETS, Budget, Generation
 
 DEFAULT_GENERATION = Generation()
@@ -32,7 +34,7 @@ async def aoptimize_prompt(
     generation: Generation = DEFAULT_GENERATION,
     llm: str | LLM | None = None,
     prompts: Sequence[str] | None = None,
-    rewrite: bool | Literal["off"] = True,
+    rewrite: Rewrite = "enrich",
     keep: Sequence[str] = (),
     scorer: str | Callable[..., Any] | None = None,
     probe: str | Path | None = None,
@@ -51,7 +53,8 @@ async def aoptimize_prompt(
         llm: name of a model at an OpenAI-compatible endpoint (OPENAI_BASE_URL, OPENAI_API_KEY), or
             an `LLM`, which says more of it.
         prompts: your own rewrites, tried in their order instead of an LLM's.
-        rewrite: "off" keeps the prompt and searches seeds.
+        rewrite: how free an LLM is: "faithful" says the same in other words, "enrich" may add what
+            contradicts nothing, "off" keeps the prompt and searches seeds.
         keep: text of the brief that every prompt must hold verbatim.
         scorer: "sprites", "clip:FOLDER_OR_ID" or a callable; None takes the model's own.
         probe: folder or hub id of a probe that `promptprobe train` made for model and scorer; None
@@ -127,6 +130,8 @@ async def start(
         OSError: `out` cannot be written.
     """
     _check_kept(request)
+    if model is None and (own := built_in(request.model)):
+        own.check_brief(request.brief)  # before the model is opened; later again, for its warnings
     proposer = _proposer(request, llm)
     run_folder.check_folder(out)
     tools, warnings = await asyncio.to_thread(_open, request, proposer, model, scorer)
@@ -209,7 +214,8 @@ def _open(
         request.probe,
     )
     warnings = list(tools.check_brief(request.brief))
-    if request.rewrite and isinstance(proposer, SeedsOnly):
+    warnings += filter(None, map(foreign_syntax, [request.brief, *(request.prompts or ())]))
+    if request.rewrite != "off" and isinstance(proposer, SeedsOnly):
         warnings.append(proposer.source)
     return tools, warnings
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from promptprobe.agent.doors.replies import ProbeReply, ProbeRow
 from promptprobe.agent.doors.schemas import ProbeRequest
 from promptprobe.agent.run_folder import check_folder
+from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.protocol import Probed, Tools
 from promptprobe.tools.records import Candidate, Spend
 
@@ -37,6 +38,8 @@ def probe_prompts(
         ValueError: model or scorer cannot be opened, or the model can draw nothing of the brief.
         OSError: the folder cannot be written.
     """
+    if own := built_in(request.model):
+        own.check_brief(request.brief)  # before the model is opened; later again, for its warnings
     from promptprobe.tools.models.model import open_toolbox
 
     if heatmaps is not None:

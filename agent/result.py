@@ -18,6 +18,14 @@ from promptprobe.tools.records import Generation, Record, Score, Spend, Trial
 __all__ = ["OptimizationResult", "StopReason", "read_result"]
 
 
+class RewriteCounts(Record):
+    """What became of the rewrites of a run."""
+
+    offered: int = 0
+    accepted: int = 0
+    refused: int = Field(0, description="for what they drop, add or repeat")
+
+
 class OptimizationResult(Record):
     """The outcome of `optimize_prompt`."""
 
@@ -26,6 +34,7 @@ class OptimizationResult(Record):
     initial: Trial = Field(description="the brief itself with the first seed")
     trials: tuple[Trial, ...] = Field(description="every candidate probed, in order")
     spent: Spend
+    rewrites: RewriteCounts = RewriteCounts()
     stop_reason: StopReason
     warnings: tuple[str, ...] = Field((), description="what was not as asked for")
     run_dir: Path
@@ -57,6 +66,7 @@ class OptimizationResult(Record):
             "best": _row(self.best),
             "initial": _row(self.initial),
             "spent": self.spent.model_dump(mode="json"),
+            "rewrites": self.rewrites.model_dump(),
             "stop_reason": self.stop_reason,
             "run_dir": str(self.run_dir),
             "warnings": list(self.warnings),
@@ -98,6 +108,7 @@ def read_result(run_dir: Path, ledger: Ledger | None = None) -> OptimizationResu
         initial=trials[0],
         trials=trials,
         spent=ledger.spent,
+        rewrites=_counted(ledger),
         stop_reason=ledger.stop_reason or "cancelled",
         warnings=ledger.warnings,
         run_dir=run_dir,
@@ -105,6 +116,12 @@ def read_result(run_dir: Path, ledger: Ledger | None = None) -> OptimizationResu
         pipeline=settings.pipeline,
         generation=settings.generation,
     )
+
+
+def _counted(ledger: Ledger) -> RewriteCounts:
+    accepted = sum(len(line.accepted) for line in ledger.proposed)
+    refused = sum(len(line.refused) for line in ledger.proposed)
+    return RewriteCounts(offered=accepted + refused, accepted=accepted, refused=refused)
 
 
 def _row(trial: Trial) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from pydantic import Field, ValidationError
 
 from promptprobe.agent.doors.schemas import OptimizeRequest
 from promptprobe.agent.rewrite.endpoint import LLM
+from promptprobe.probe.files import replacing
 from promptprobe.tools.records import IN_MEMORY, Budget
 
 FILE, CHECKPOINT, IMAGES, LATENTS = "run.json", "checkpoint.sqlite", "images", "latents"
@@ -127,9 +128,8 @@ def create(out: Path, settings: RunSettings) -> Path:
         except FileExistsError:
             continue
         (run_dir / IMAGES).mkdir()
-        temporary = run_dir / f"{FILE}.part"
-        temporary.write_text(settings.model_dump_json(indent=2), encoding="utf-8")
-        temporary.replace(run_dir / FILE)
+        with replacing(run_dir / FILE) as partial:
+            partial.write_text(settings.model_dump_json(indent=2), encoding="utf-8")
         return run_dir
     raise FileExistsError(f"{out} already holds 1000 runs of this second; give another out=...")
 

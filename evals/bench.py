@@ -65,14 +65,16 @@ def open_bench(model: str = "sprites", guidance: float | None = None) -> Bench:
     from promptprobe.probe.families.family import Settings
     from promptprobe.probe.model.card import check
     from promptprobe.probe.model.checkpoint import load_probe
+    from promptprobe.tools.models.built_in import built_in
     from promptprobe.tools.models.model import open_model
     from promptprobe.tools.records import Generation
-    from promptprobe.tools.sprites import MODELS
     from promptprobe.tools.sprites.judges.scorer import score_images
     from promptprobe.tools.sprites.judges.segments import judge_images
 
     opened = open_model(model, Generation(guidance=guidance))
-    used, folder = opened.generation, MODELS[model].probe
+    own = built_in(model)
+    assert own, "evals run on a built-in model"
+    used, folder = opened.generation, own.probe
     assert used.guidance is not None  # open_model fills every setting in
     assert used.height
     assert used.width

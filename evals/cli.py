@@ -1,4 +1,4 @@
-"""`promptprobe eval model | fidelity | gain | overhead`: the evidence, measured there and then.
+"""`promptprobe eval model | fidelity | gain | overhead | replay`: the evidence, measured now.
 
 The report goes to stdout, progress to stderr. Exit codes: 0 done, 1 failed, 2 bad usage,
 130 interrupted.
@@ -18,7 +18,8 @@ from promptprobe.agent.doors import options as o
 from promptprobe.evals.fidelity import summary
 from promptprobe.evals.overhead import thresholds
 from promptprobe.evals.overhead.synthetic_models import SHAPES
-from promptprobe.tools.sprites import MODELS
+from promptprobe.evals.selection import replay_command as replays
+from promptprobe.tools.models.built_in import PLUGINS
 
 if TYPE_CHECKING:
     from promptprobe.evals.bench import Bench
@@ -31,7 +32,7 @@ ON_SCENES = (
 )
 Seeds = Annotated[int, Option(min=2, max=MOST, help="fresh seeds of each, at least 2")]
 Scenes = Annotated[int, Option(min=2, max=MOST, help="scenes, at least 2")]
-BuiltIn = Annotated[str, Option(help=f"built in: {' or '.join(MODELS)}")]
+BuiltIn = Annotated[str, Option(help=f"built in: {' or '.join(PLUGINS)}")]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -75,8 +76,8 @@ def of_fidelity(
     shards: Annotated[
         Path | None,
         Option(
-            help="a collection of `promptprobe train` (OUT/shards): rivals that are networks, and "
-            "ours with parts taken away, are trained on it first"
+            help="a collection of `promptprobe train` (OUT/shards): baselines that are networks, "
+            "and ours with parts taken away, are trained on it first"
         ),
     ] = None,
     plot: Annotated[
@@ -92,11 +93,11 @@ def of_fidelity(
 
     def work() -> Report:
         from promptprobe.evals.fidelity import fidelity, plots
-        from promptprobe.evals.fidelity.experiment import study
+        from promptprobe.evals.fidelity.experiment import run_experiment
 
         if plot:
             plots.check(plot)
-        drawn = study(_bench(model), prompts, seeds, split, step, shards)
+        drawn = run_experiment(_bench(model), prompts, seeds, split, step, shards)
         report = fidelity.report(drawn)
         if plot:
             report["pictures"] = [str(path) for path in plots.save(drawn, report, plot)]
@@ -145,6 +146,25 @@ def of_overhead(
     return reported("overhead", work, thresholds.lines, json)
 
 
+@app.command("replay", epilog=f"{replays.ABOUT}\n\n{o.CODES}")
+def of_replay(
+    table: replays.Tables = None,
+    shards: replays.Shards = None,
+    scorer: replays.Scorer = None,
+    signal: replays.Signal = "preview",
+    budget: replays.Budgets = None,
+    policy: replays.Policies = None,
+    plot: replays.Plot = None,
+    json: o.Json = False,
+) -> int:
+    """Measure what selection policies recover of best-of-8's gain, without a model."""
+
+    def work() -> Report:
+        return replays.run(table, shards, scorer, signal, budget, policy, plot)
+
+    return reported("replay", work, replays.lines, json)
+
+
 def reported(
     name: str,
     measure: Callable[[], Report],
@@ -182,8 +202,8 @@ def _bench(model: str, guidance: float | None = None) -> Bench:
     """ValueError: no such built-in model."""
     from promptprobe.evals.bench import open_bench
 
-    if model not in MODELS:
-        raise ValueError(f"--model: expected {' or '.join(MODELS)}, built in; got {model!r}")
+    if model not in PLUGINS:
+        raise ValueError(f"--model: expected {' or '.join(PLUGINS)}, built in; got {model!r}")
     return open_bench(model, guidance)
 
 

@@ -2,7 +2,7 @@
 
 Data: held-out scenes that training never saw; one-object scenes cannot be new, so theirs are fresh
 seeds only. Callable: the pipeline, images sampled here and now. Scorer: the sprites scorer, with
-the second judge beside it.
+and then the second judge.
 """
 
 from __future__ import annotations

@@ -14,8 +14,9 @@ import numpy as np
 from promptprobe.evals.bench import Bench, Images, Judge
 from promptprobe.evals.statistics import Floats
 from promptprobe.tools.records import Score
+from promptprobe.tools.splits import fraction
 from promptprobe.tools.sprites.language import Style, word
-from promptprobe.tools.sprites.world import KINDS, Scene, Split, fraction, scene_seed, scenes
+from promptprobe.tools.sprites.world import KINDS, Scene, Split, scene_seed, scenes
 
 BATCH = 16
 

@@ -118,7 +118,7 @@ def rank_ceilings(scores: Floats) -> Floats:
 
 
 def within(predictions: Floats, scores: Floats) -> dict[str, Any]:
-    """Pairwise accuracy, Spearman beside its ceiling, and how many prompts were constant."""
+    """Pairwise accuracy, Spearman with its ceiling, and how many prompts were constant."""
     return {
         "pairwise": pairwise(predictions, scores).json(),
         "srcc": mean(rank_correlations(predictions, scores)).json(),

@@ -1,6 +1,6 @@
 """Statistics of the first few steps: what did each word claim, where, and how hard did text pull?
 
-Pure functions of maps and of the latents beside them. A map's value is a share: of one place's
+Pure functions of maps and of the latents of the same step. A map's value is a share: of one place's
 attention over all keys, what goes to one word. Special tokens are among the keys, never among the
 words. Where there is no attention (the padding of a batch) every statistic is 0.
 
@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from typing import TypeVar, get_type_hints
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -100,38 +98,6 @@ def focus(maps: Maps) -> PerMap:
     return torch.where(mass(maps) > EPS, settled.clamp(0, 1), 0)
 
 
-@statistic("μ = Σ p z", "0 .. 1", "centroid in Self-Guidance (Epstein et al., arXiv 2306.00986)")
-def centre(maps: Maps) -> Float[Tensor, "batch word layer 2"]:
-    """Middle of where a word looks: down, then across, in sides of the map."""
-    return torch.einsum("bwlrc,rcz->bwlz", distribution(maps), _places(maps))
-
-
-@statistic("√ Σ p ‖z − μ‖²", "0 .. √½", "standard distance (Bachi 1963)")
-def spread(maps: Maps) -> PerMap:
-    """Root mean square distance from the centre, in sides of the map."""
-    away = _places(maps) - rearrange(centre(maps), "b w l z -> b w l 1 1 z")
-    return (distribution(maps) * away.square().sum(-1)).sum((-2, -1)).sqrt()
-
-
-@statistic("Σ √(p q)", "0 .. 1", "Bhattacharyya (1943)")
-def overlap(maps: Maps) -> Float[Tensor, "batch word other layer"]:
-    """How far two words share their places: 0 apart, 1 the same."""
-    root = distribution(maps).sqrt()
-    return torch.einsum("bwlrc,bolrc->bwol", root, root)
-
-
-@statistic("½ Σ abs(p − q)", "0 .. 1", "total variation distance")
-def drift(earlier: Maps, later: Maps) -> PerMap:
-    """How far a word's look moved from earlier to later steps: 0 stayed, 1 moved altogether."""
-    return (distribution(earlier) - distribution(later)).abs().sum((-2, -1)) / 2
-
-
-@statistic("Σ S / RC", "0 .. 1", "ours; the end token leads early: Yi et al., arXiv 2405.15330")
-def special_mass(special: Float[Tensor, "batch layer row col"]) -> Float[Tensor, "batch layer"]:
-    """Mean share of attention that special tokens keep from the words."""
-    return special.mean((-2, -1))
-
-
 # Companions: latents at the last probed step
 
 
@@ -139,14 +105,6 @@ def special_mass(special: Float[Tensor, "batch layer row col"]) -> Float[Tensor,
 def gap_rms(gap: Latents) -> Float[Tensor, " batch"]:
     """How hard text pulls: root mean square of the guidance gap, whatever the picture's size."""
     return gap.square().mean((1, 2, 3)).sqrt()
-
-
-@statistic("√ Σ p ḡ²", "from 0", "ours; regions as in S-CFG (Shen et al., arXiv 2404.05384)")
-def gap_at_words(gap: Latents, maps: Maps) -> PerMap:
-    """How hard text pulls where a word looks; `gap_rms` for one that looks evenly."""
-    rows, cols = maps.shape[-2:]
-    strength = F.adaptive_avg_pool2d(gap.square().mean(1), (rows, cols))
-    return torch.einsum("bwlrc,brc->bwl", distribution(maps), strength).sqrt()
 
 
 @statistic("√ mean (x − mean x)²", "from 0", "ours")
@@ -158,12 +116,6 @@ def x0_std(x0: Latents) -> Float[Tensor, "batch channel"]:
 def distribution(maps: Maps) -> Maps:
     """Where a word looks: its map divided by its sum over places."""
     return maps / maps.sum((-2, -1), keepdim=True).clamp_min(EPS)
-
-
-def _places(maps: Maps) -> Float[Tensor, "row col 2"]:
-    """The middle of every place, down and across, in sides of the map."""
-    sides = [(torch.arange(n).to(maps) + 0.5) / n for n in maps.shape[-2:]]
-    return torch.stack(torch.meshgrid(*sides, indexing="ij"), -1)
 
 
 def table() -> str:

@@ -1,6 +1,6 @@
 """A trace: what a batch of candidates shows after its first few steps, reduced and word by word.
 
-Only the last of the probed steps is captured: the maps of those before it told a network nothing
+Only the last of the probed steps is captured: the maps of those before it taught a network nothing
 more (tools/sprites/weights/README.md). A candidate's trace does not depend on the batch it sat in.
 """
 
@@ -32,8 +32,6 @@ class Trace:
     half, each softmax row over all keys, at the last probed step."""
     mask: Bool[Tensor, "batch word"]
     """True where there is a word."""
-    special: Float[Tensor, "batch layer row col"]
-    """Attention paid to special tokens (start, end, padding, template), in all; layers as above."""
     embeddings: Float[Tensor, "batch word dim"]
     """The text encoder's output for each word, mean over its tokens."""
     x0: Float[Tensor, "batch channel height width"]
@@ -90,13 +88,12 @@ def _traced_step(
         companions[:] = x0.float(), gap.float()
 
     after = family.denoise(state, conditioning, settings, state.step + 1, observe, capture)
-    groups = _on_one_grid(list(capture.take().values()))
-    words = shares[:, :-1].to(groups.device)
+    maps = _on_one_grid(list(capture.take().values()))
+    shares = shares.to(maps.device)
     trace = Trace(
-        maps=groups[:, :-1],
-        mask=words.sum(-1) > 0,
-        special=groups[:, -1],
-        embeddings=_word_embeddings(conditioning, words),
+        maps=maps,
+        mask=shares.sum(-1) > 0,
+        embeddings=_word_embeddings(conditioning, shares),
         x0=companions[0],
         gap=companions[1],
         words=tuple(tuple(span.word for span in spans) for spans in conditioning.words),
@@ -123,7 +120,6 @@ def join(traces: Sequence[Trace]) -> Trace:
     return Trace(
         maps=torch.cat([F.pad(trace.maps, (0, 0) * 3 + (0, pad)) for trace, pad in padded]),
         mask=torch.cat([F.pad(trace.mask, (0, pad)) for trace, pad in padded]),
-        special=torch.cat([trace.special for trace in traces]),
         embeddings=torch.cat([F.pad(trace.embeddings, (0, 0, 0, pad)) for trace, pad in padded]),
         x0=torch.cat([trace.x0 for trace in traces]),
         gap=torch.cat([trace.gap for trace in traces]),
@@ -133,16 +129,12 @@ def join(traces: Sequence[Trace]) -> Trace:
 
 
 def _shares(conditioning: Conditioning) -> Groups:
-    """Which tokens make a map: a row a word (at least one, so that no axis vanishes), and a last
-    one for the special tokens."""
+    """Which tokens make a map: a row a word, and at least one, so that no axis vanishes."""
     most = max(1, *(len(spans) for spans in conditioning.words))
-    shares = torch.zeros(len(conditioning.words), most + 1, conditioning.embeddings.shape[1])
-    for row, (spans, special) in enumerate(
-        zip(conditioning.words, conditioning.special, strict=True)
-    ):
+    shares = torch.zeros(len(conditioning.words), most, conditioning.embeddings.shape[1])
+    for row, spans in enumerate(conditioning.words):
         for place, span in enumerate(spans):
             shares[row, place, list(span.tokens)] = 1
-        shares[row, -1, list(special)] = 1
     return shares
 
 

@@ -1,4 +1,8 @@
-"""Work in batches that fit the memory: a batch that does not fit is halved and tried again."""
+"""Work in batches that fit the memory: a batch that does not fit is halved and tried again.
+
+accelerate knows what each backend says when memory runs out. Its `find_executable_batch_size` is
+not used: it begins all the work anew with the smaller size, and here finished batches are kept.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,8 @@ class Batches:
         Raises:
             MemoryError: not even one item fits.
         """
+        from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+
         done: list[Done] = []
         while len(done) < len(items):
             batch = items[len(done) : len(done) + self.size]
@@ -29,7 +35,7 @@ class Batches:
                 done += run(batch)
                 continue
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
                     raise
                 if len(batch) == 1:
                     raise MemoryError(
@@ -38,21 +44,5 @@ class Batches:
                     ) from error
             # Only now, past the handler, are the failed batch's tensors free.
             self.size = len(batch) // 2
-            _empty_cache()
+            clear_device_cache()
         return done
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """The allocator of the CPU raises a plain RuntimeError, so its words decide."""
-    import torch
-
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return any(words in str(error) for words in ("can't allocate memory", "out of memory"))
-
-
-def _empty_cache() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -32,8 +32,6 @@ from promptprobe.tools.predictions import (
 from promptprobe.tools.protocol import Probed, Rendered
 from promptprobe.tools.records import Candidate, Generation, Score
 from promptprobe.tools.scorers.scorer import Scorer
-from promptprobe.tools.sprites.language import read
-from promptprobe.tools.sprites.world import COLOURS, NOUNS
 
 PIXELS_AT_ONCE = {"cpu": 2**19, "cuda": 2**22}
 """Pixels of the images in a first batch. A CPU gets few: there, too many kill the process."""
@@ -140,14 +138,14 @@ class Toolbox:
         return _judged(self._second_judge, brief, images)
 
     def check_brief(self, brief: str) -> list[str]:
-        """Warnings: about the model and its probe, words unknown to Sprites, words cut off.
+        """Warnings: about the model, its probe, words that it does not know and words cut off.
 
         Raises:
-            ValueError: Sprites can draw nothing of it; the message says what it knows.
+            ValueError: a built-in model can draw nothing of it; the message says what it knows.
         """
         warnings = list(self.notes)
-        if self._model.is_sprites:
-            warnings += _read_by_sprites(brief)
+        if own := self._model.built_in:
+            warnings += own.check_brief(brief)
         cut = self._cut([brief])[brief]
         if cut:
             warnings.append(
@@ -271,23 +269,6 @@ def _judged(judge: Scorer, brief: str, paths: Sequence[Path]) -> list[Score]:
             scores[at] = Score(reason=f"the image {path} cannot be read: {error}")
     scores |= zip(images, judge(brief, list(images.values())), strict=True)
     return [scores[at] for at in range(len(paths))]
-
-
-def _read_by_sprites(brief: str) -> list[str]:
-    """Words of a brief that Sprites was never taught."""
-    known = f"Sprites knows the nouns {', '.join(NOUNS)} and the colours {', '.join(COLOURS)}"
-    reading = read(brief)
-    if reading.scene is None:
-        raise ValueError(
-            f"Sprites, the built-in miniature model, cannot draw {brief[:200]!r}: "
-            f"{reading.problem}. {known} (and synonyms such as kitty or scarlet), one or two "
-            "things, counts up to four, left of, right of, above and below. For anything else, "
-            "pass another model"
-        )
-    if not reading.unknown:
-        return []
-    unknown = _listed(reading.unknown)
-    return [f"Sprites, the built-in miniature model, does not know {unknown}; {known}"]
 
 
 def _listed(words: Sequence[str]) -> str:

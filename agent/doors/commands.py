@@ -16,16 +16,20 @@ from typer import Argument, Option
 
 from promptprobe.agent.doors import options as o
 from promptprobe.agent.doors.schemas import MAX_SEEDS, OptimizeRequest, ProbeRequest, checked
+from promptprobe.agent.rewrite.endpoint import LLM
+from promptprobe.agent.rewrite.proposers import Rewrite
 
 if TYPE_CHECKING:
     from promptprobe.agent.events import Event
     from promptprobe.agent.result import OptimizationResult
 
+ENDPOINT = tuple(name for name in LLM.model_fields if name != "model")
+REWRITING = "LLM (where more is to be said than its name)"
 SHARED = ("model", "scorer", "probe", "seed", "llm", "keep", "budget")
 OPTIMIZE_EXAMPLES = o.examples(
     'optimize "a scarlet kitty next to a navy automobile"',
     'optimize "two red keys" --prompt "a pair of red keys"',
-    'optimize "a blue house" --no-rewrite --budget medium',
+    'optimize "a blue house" --rewrite off --budget medium',
     'optimize "a fox in snow" --model FOLDER --llm NAME',
     "optimize --briefs briefs.txt --out results",
     "optimize --resume runs/20261123-120000-1a2b3c",
@@ -51,6 +55,7 @@ app = typer.Typer()
 
 @app.command(epilog=OPTIMIZE_EXAMPLES)
 @o.with_pictures
+@o.with_fields(LLM, *ENDPOINT, panel=REWRITING, prefix="llm_")
 @o.with_fields(OptimizeRequest, *SHARED, panel=o.SEARCH)
 def optimize(
     context: typer.Context,
@@ -58,7 +63,7 @@ def optimize(
         str | None, Argument(metavar="BRIEF", help="what the picture should show")
     ] = None,
     briefs: Annotated[
-        Path | None, Option(help="many briefs: a file of text, one a line, or JSONL")
+        Path | None, Option(help="many briefs: a file of text, CSV, TSV, JSON or JSONL")
     ] = None,
     out: Annotated[Path | None, Option(help="folder of runs (runs)")] = None,
     resume: Annotated[
@@ -66,10 +71,13 @@ def optimize(
     ] = None,
     json: o.Json = False,
     prompt: Prompts = None,
-    no_rewrite: Annotated[
-        bool,
-        Option("--no-rewrite", rich_help_panel=o.SEARCH, help="keep the wording, search for seeds"),
-    ] = False,
+    rewrite: Annotated[
+        Rewrite,
+        Option(
+            rich_help_panel=o.SEARCH,
+            help="off keeps the wording; faithful adds nothing; enrich may add detail",
+        ),
+    ] = "enrich",
 ) -> int:
     """Find the prompt and seed with which a text-to-image model draws BRIEF best."""
     if (brief is not None) + (briefs is not None) + (resume is not None) != 1:
@@ -93,10 +101,24 @@ def optimize_request(params: Mapping[str, Any], brief: str) -> OptimizeRequest:
         "brief": brief,
         "keep": params["keep"] or None,
         "prompts": params["prompt"] or None,
-        "rewrite": not params["no_rewrite"],
+        "rewrite": params["rewrite"],
         "generation": o.generation_of(params),
     }
     return checked(OptimizeRequest, given)
+
+
+def llm_of(params: Mapping[str, Any]) -> LLM | None:
+    """What the options say of the LLM, beside its name; None: nothing.
+
+    Raises:
+        ValueError: an option is out of bounds, or there is no LLM.
+    """
+    given = {name: params[f"llm_{name}"] for name in ENDPOINT}
+    said = {name: value for name, value in given.items() if value is not None}
+    if said and not params["llm"]:
+        options = ", ".join(f"--llm-{name.replace('_', '-')}" for name in said)
+        raise ValueError(f"{options}: of which LLM? Name it with --llm")
+    return checked(LLM, {"model": params["llm"], **said}) if said else None
 
 
 class Call:
@@ -131,7 +153,9 @@ class Call:
         from promptprobe.agent import batch
 
         params, out = self.params, self.params["out"]
-        items = batch.read_briefs(params["briefs"])
+        items, notice = batch.read_briefs(params["briefs"])
+        if notice:
+            o.say(notice)
         results = batch.Results(out)
         skipped = sum(map(results.has, items))
         if skipped:
@@ -151,7 +175,7 @@ class Call:
         else:
             said = ", ".join(f"{number} {name}" for name, number in counts.items())
             o.print_line(f"{said}; one row a brief in {results.path}")
-        return o.FAILED if failed and failed == len(items) - skipped else o.DONE
+        return o.FAILED if failed else o.DONE
 
     def _run(
         self, request: OptimizeRequest, out: Path, resume: Path | None, title: str
@@ -165,7 +189,7 @@ class Call:
                 self.run_dir = getattr(event, "run_dir", self.run_dir)
                 show(event)
 
-            return run_request(request, out, watch, resume)
+            return run_request(request, out, watch, resume, llm_of(self.params))
 
     def kept(self) -> str:
         """How to go on with what is on the disk."""

@@ -192,14 +192,16 @@ def show_result(result: OptimizationResult) -> None:
 
 def verdict(result: OptimizationResult) -> str:
     """The last lines of a run: best prompt, before and after, spend, where the pictures are."""
-    best, initial, spent = result.best, result.initial, result.spent
+    best, initial, spent, counts = result.best, result.initial, result.spent, result.rewrites
     lines = [
         f"\nbest prompt    {plain(best.candidate.prompt, 1000)}",
         f"seed           {best.candidate.seed}",
         f"score          {value(initial.score)} -> {value(best.score)}",
         f"second judge   {value(initial.judge)} -> {value(best.judge)}  (it selected nothing)",
         f"spent          {spent.nfe} denoiser evaluations, {spent.seconds:.1f} s, "
-        f"{spent.llm_calls} LLM calls",
+        f"{spent.llm_calls} LLM calls, {spent.tokens} tokens",
+        f"rewrites       {counts.offered} offered, {counts.accepted} accepted, "
+        f"{counts.refused} refused",
         f"stopped        {result.stop_reason}",
         f"best picture   {plain(str(best.image), LINE)}",
         f"all pictures   {plain(str(result.run_dir / 'images'), LINE)}",

@@ -33,11 +33,13 @@ Json = Annotated[bool, typer.Option("--json", help="print one JSON object on std
 # -- options out of the records ----------------------------------------------------------------
 
 
-def with_fields(record: type[Record], *names: str, panel: str) -> Callable[[Command], Command]:
+def with_fields(
+    record: type[Record], *names: str, panel: str, prefix: str = ""
+) -> Callable[[Command], Command]:
     """Add fields of a record to a command's options, with their types and descriptions.
 
-    The command finds them in `context.params`; None is what was not given, so that the record's
-    own default holds.
+    The command finds them in `context.params`, under their names with the prefix; None is what was
+    not given, so that the record's own default holds.
     """
 
     def add(command: Command) -> Command:
@@ -47,7 +49,7 @@ def with_fields(record: type[Record], *names: str, panel: str) -> Callable[[Comm
         def called(**given: Any) -> int:
             return command(**{name: given[name] for name in own.parameters})
 
-        further = [_option(record, name, panel) for name in names]
+        further = [_option(record, name, panel, prefix) for name in names]
         parameters = [*own.parameters.values(), *further]
         called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
         called.__annotations__ = {one.name: one.annotation for one in parameters}
@@ -56,13 +58,13 @@ def with_fields(record: type[Record], *names: str, panel: str) -> Callable[[Comm
     return add
 
 
-def _option(record: type[Record], name: str, panel: str) -> inspect.Parameter:
+def _option(record: type[Record], name: str, panel: str, prefix: str) -> inspect.Parameter:
     field = record.model_fields[name]
     default = f" ({field.default})" if isinstance(field.default, str | int) else ""
     shown = typer.Option(help=f"{field.description}{default}", rich_help_panel=panel)
     kind = Annotated[_type_of(field.annotation) | None, shown]  # type: ignore[valid-type]
     return inspect.Parameter(
-        name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=kind
+        prefix + name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=kind
     )
 
 

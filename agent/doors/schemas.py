@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from promptprobe.agent.rewrite.json_schema import strict_schema
+from promptprobe.agent.rewrite.proposers import Rewrite
 from promptprobe.tools.records import Budget, Generation, Record, Seed, Text
 
 MAX_PROMPTS = 64
@@ -55,8 +56,10 @@ class OptimizeRequest(Request):
         max_length=MAX_REWRITES,
         description="your own rewrites of the brief; none: the server proposes them",
     )
-    rewrite: bool = Field(
-        True, description="false: keep the brief's (or your) wording and search for seeds only"
+    rewrite: Rewrite = Field(
+        "enrich",
+        description="how free an LLM is: faithful (other words, nothing added), enrich (may add "
+        "detail that contradicts nothing), off (the wording stays, only seeds are searched)",
     )
     keep: tuple[Text, ...] = Field(
         (), max_length=32, description="text that must survive verbatim in every prompt"

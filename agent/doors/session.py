@@ -9,11 +9,16 @@ from promptprobe.agent.doors.schemas import OptimizeRequest
 from promptprobe.agent.events import OnEvent
 from promptprobe.agent.optimize import go_on, start, wait_for
 from promptprobe.agent.result import OptimizationResult
+from promptprobe.agent.rewrite.endpoint import LLM
 from promptprobe.tools.pictures.contact_sheet import save_contact_sheet
 
 
 def run_request(
-    request: OptimizeRequest, out: Path, on_event: OnEvent, resume: Path | None = None
+    request: OptimizeRequest,
+    out: Path,
+    on_event: OnEvent,
+    resume: Path | None = None,
+    llm: LLM | None = None,
 ) -> OptimizationResult:
     """Run a request, or go on with a run, and leave the contact sheet in the run's folder.
 
@@ -21,8 +26,10 @@ def run_request(
         ValueError: something asked for cannot be used.
         OSError: the folder cannot be written.
     """
-    work = start(request, out, on_event) if resume is None else go_on(resume, on_event)
-    result = wait_for(work)
+    if resume is None:
+        result = wait_for(start(request, out, on_event, llm=llm))
+    else:
+        result = wait_for(go_on(resume, on_event, llm=llm))
     save_contact_sheet(
         result.run_dir / SHEET, result.brief, result.initial, result.best, result.trials
     )

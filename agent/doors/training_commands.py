@@ -25,7 +25,7 @@ TRAIN_EXAMPLES = o.examples(
     f"Sprites.\n\n{o.CODES}; the same command goes on",
 )
 PAIRS_EXAMPLES = o.examples(
-    "optimize --briefs briefs.txt --out results --no-rewrite --budget medium",
+    "optimize --briefs briefs.txt --out results --rewrite off --budget medium",
     "pairs --from results --out pairs/train.parquet",
     "pairs --from results --out grpo/train.txt",
     end="A pair is a prompt's highest and lowest predicted seed, drawn where the run has not, "
@@ -58,7 +58,9 @@ def train(
     out: Annotated[Path, Option(help="folder of the shards, and of the probe in its probe/")],
     prompts: Annotated[
         Path | None,
-        Option(help='one a line, or .jsonl with {"prompt": ..., "scene": ..., "split": ...}'),
+        Option(
+            help='text, CSV, TSV, JSON; .jsonl with {"prompt": ..., "scene": ..., "split": ...}'
+        ),
     ] = None,
     from_runs: Annotated[
         list[Path] | None,
@@ -104,9 +106,12 @@ def _train(params: Mapping[str, Any]) -> int:
     from promptprobe.tools.collect.learn import ProbeTraining, learn
     from promptprobe.tools.collect.prompts import read_prompts
 
+    wanted, notice = read_prompts(params["prompts"]) if params["prompts"] else ([], "")
+    if notice:
+        o.say(notice)
     training = ProbeTraining(
         model=params["model"],
-        wanted=read_prompts(params["prompts"]) if params["prompts"] else (),
+        wanted=wanted,
         scorers=params["scorer"],
         generation=checked(Generation, o.generation_of(params)),
         seeds=params["seeds"],

@@ -18,8 +18,10 @@ from tqdm import tqdm
 
 from promptprobe.agent.export.pairs import FinishedRun, predicted
 from promptprobe.agent.run_folder import RunSettings, check_folder, runs_in
+from promptprobe.probe.files import replacing
 from promptprobe.tools.records import Generation, Trial
 
+FOLDER = "the folder of the file"
 ROWS = 64
 """Pairs in a row group: what is in memory at once."""
 COUNTS = ("prompts", "pairs", "tied", "unscored", "rendered", "nfe", "nfe_in_all", "nfe_every_seed")
@@ -72,8 +74,8 @@ def write_pairs(source: Path, out: Path, say: Say) -> dict[str, int]:
     both = {f"{name}_{place}": kind for name, kind in of_each.items() for place in (0, 1)}
     texts = {name: pa.string() for name in ("caption", "brief", "model")}
     schema = pa.schema(texts | both)
-    partial = _partial(out)
-    try:
+    check_folder(out.parent, FOLDER)
+    with replacing(out) as partial:
         with pq.ParquetWriter(partial, schema) as writer:
             rows = chain.from_iterable(_rows(*work, told, say) for work in works.items())
             while some := list(islice(rows, ROWS)):
@@ -82,9 +84,6 @@ def write_pairs(source: Path, out: Path, say: Say) -> dict[str, int]:
             raise RuntimeError(
                 f"no pair has scores that differ: {told['tied']} tied, {told['unscored']} unscored"
             )
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
     return dict(told)
 
 
@@ -109,9 +108,9 @@ def write_prompts(source: Path, out: Path) -> dict[str, int]:
     for row in rows:
         unique.setdefault(row["prompt"], row)
     lines = [row["prompt"] if out.suffix == ".txt" else json.dumps(row) for row in unique.values()]
-    partial = _partial(out)
-    partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    partial.replace(out)
+    check_folder(out.parent, FOLDER)
+    with replacing(out) as partial:
+        partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return {"prompts": len(lines)}
 
 
@@ -150,11 +149,6 @@ def _nothing(source: Path) -> str:
         f"no prompt of the runs in {source} has two seeds with different predicted scores. Give "
         "them more seeds, as --budget medium does"
     )
-
-
-def _partial(out: Path) -> Path:
-    check_folder(out.parent, "the folder of the file")
-    return out.with_name(f"{out.name}.part")
 
 
 def _rows(maker: Maker, work: Work, told: Counter[str], say: Say) -> Iterator[dict[str, Any]]:

@@ -47,9 +47,7 @@ class LLM(Record):
         None, max_length=2000, description="None: OPENAI_BASE_URL, or OpenAI's own"
     )
     api_key_env: str = Field(
-        DEFAULT_KEY,
-        pattern=r"^[A-Z][A-Z0-9_]{0,99}$",
-        description="name of the environment variable with the key, in capitals",
+        DEFAULT_KEY, description="name of the environment variable with the key, in capitals"
     )
     temperature: float | None = Field(None, ge=0, le=2, description="None: the endpoint's own")
     max_tokens: int | None = Field(None, ge=1, le=1_000_000, description="of one reply")
@@ -59,7 +57,16 @@ class LLM(Record):
     guidance: str = Field(
         "", max_length=1000, description='how to write, such as "tags, not sentences"'
     )
-    vision: bool = Field(False, description="whether it may be shown pictures")
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _a_name(cls, name: str) -> str:
+        if not re.fullmatch("[A-Z][A-Z0-9_]{0,99}", name):
+            raise ValueError(
+                "expected the name of an environment variable, in capitals, such as "
+                f"{DEFAULT_KEY}; the key itself goes into that variable"
+            )
+        return name
 
     @field_validator("base_url")
     @classmethod

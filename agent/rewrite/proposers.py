@@ -1,22 +1,24 @@
-"""Where rewrites come from: an LLM, the caller, the lexicon of Sprites, or nowhere, said aloud.
+"""Where rewrites come from: an LLM, the caller, the model's own rewriter, or nowhere.
 
-A proposer only offers. Whether an offer still means the brief is the guard's word, and whether it
-is any good is the probe's.
+What is offered means the brief, as far as its proposer can tell; whether it is any good is the
+probe's word. Of a caller's own prompts nothing is refused for its meaning.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from promptprobe.agent.events import Refusal
 from promptprobe.agent.rewrite.endpoint import LLM, Endpoint, Reply
+from promptprobe.agent.rewrite.facts import check_facts
+from promptprobe.agent.rewrite.guard import no_reading
+from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.records import Record, Trial
-from promptprobe.tools.sprites import MODELS, language
 
+Rewrite = Literal["off", "faithful", "enrich"]
+"""Nothing, other words for the same, or more detail that contradicts nothing."""
 Recall = Callable[[str, Callable[[], Awaitable[Reply]]], Awaitable[Reply]]
 """Answers a question from the ledger; where it is new, asks and writes the reply down first."""
 
@@ -29,6 +31,10 @@ class Request(Record):
     round: int
     seed: int
     keep: tuple[str, ...] = ()
+    rewrite: Rewrite = "enrich"
+    pipeline: str = ""
+    """Class name of the image model's pipeline, which tells what its text encoder reads."""
+    rounds_left: int = 0
     tried: tuple[str, ...] = ()
     trials: tuple[Trial, ...] = ()
     refused: tuple[Refusal, ...] = ()
@@ -54,29 +60,30 @@ class Proposer(Protocol):
 
 
 def choose_proposer(
-    llm: LLM | None, prompts: Sequence[str] | None, rewrite: bool, model: str
+    llm: LLM | None, prompts: Sequence[str] | None, rewrite: Rewrite, model: str
 ) -> Proposer:
     """The caller's own prompts first, then an LLM, then what the model allows.
 
     Raises:
         ValueError: both were given, or the LLM's endpoint is not set up.
     """
-    if llm and not rewrite:
+    if llm and rewrite == "off":
         raise ValueError('rewrite="off" and llm=... contradict each other: give one of them')
     if llm and prompts:
         raise ValueError("llm and prompts were both given: either an LLM rewrites, or you do")
+    own = built_in(model)
     if prompts:
         return CallersPrompts(tuple(prompts))
-    if not rewrite:
+    if rewrite == "off":
         return SeedsOnly("rewriting is off: only seeds are searched")
     if llm:
         from promptprobe.agent.rewrite.llm import LlmProposer
 
         endpoint = Endpoint(llm)
         endpoint.check()
-        return LlmProposer(endpoint)
-    if model in MODELS:
-        return LexiconProposer()
+        return LlmProposer(endpoint, own.check_rewrite if own else no_reading)
+    if own:
+        return OfflineProposer(own.rewrites, own.rewriter)
     return SeedsOnly(
         "no LLM and no prompts were given, so only seeds are searched: "
         "set llm=NAME or prompts=[...] to have rewrites tried"
@@ -102,56 +109,28 @@ class CallersPrompts:
 
     async def propose(self, request: Request, recall: Recall) -> Proposals:
         gone = {*request.tried, *(refusal.prompt for refusal in request.refused)}
-        return Proposals(offered=tuple(p for p in self.prompts if p not in gone))
+        changes = ((p, check_facts(request.brief, p, request.keep)) for p in self.prompts)
+        return Proposals(
+            offered=tuple(p for p in self.prompts if p not in gone),
+            warnings=tuple(f"of your prompt {p[:80]!r}: {found}" for p, found in changes if found),
+        )
 
 
 @dataclass(frozen=True)
-class LexiconProposer:
-    """Sprites without an LLM: the scene of the brief, said in the words that training saw most.
+class OfflineProposer:
+    """A built-in model's own rewriter, which needs no LLM."""
 
-    Plain common wording first, then other plain frames, then casual and ornate ones.
-    """
-
-    source: str = "the offline lexicon of Sprites (rules and word lists, no LLM)"
+    rewrites: Callable[[str, int], Iterator[str]]
+    """From brief and seed."""
+    source: str
 
     async def propose(self, request: Request, recall: Recall) -> Proposals:
         known = set(request.tried)
         offered: list[str] = []
-        for text in wordings(request.brief, request.seed):
+        for text in self.rewrites(request.brief, request.seed):
             if text not in known and all(kept in text for kept in request.keep):
                 known.add(text)
                 offered.append(text)
             if len(offered) == request.want:
                 break
         return Proposals(offered=tuple(offered))
-
-
-def wordings(brief: str, seed: int) -> Iterator[str]:
-    """Ways to say a Sprites brief; repeats itself, ends, and is the same for the same arguments."""
-    import numpy as np
-
-    reading = language.read(brief)
-    yield in_common_words(brief)
-    if reading.scene is None or reading.unknown:
-        return  # what cannot be read cannot be said otherwise
-    digest = hashlib.sha256(f"wordings|{seed}|{brief}".encode()).digest()
-    rng = np.random.default_rng(int.from_bytes(digest[:7]))
-    plain = [language.word(reading.scene, rng, "plain") for _ in range(64)]
-    yield from sorted(plain, key=lambda text: (in_common_words(text) != text, len(text)))
-    for _ in range(32):
-        yield language.word(reading.scene, rng, "casual")
-        yield language.word(reading.scene, rng, "ornate")
-
-
-def in_common_words(text: str) -> str:
-    """The same text with each rare noun or colour replaced by its common word."""
-    for names in (*language.NOUN_WORDS.values(), *language.COLOUR_WORDS.values()):
-        for name in names[1:]:
-            text = re.sub(rf"\b(an? )?{name}\b", rf"\1{names[0]}", text, flags=re.IGNORECASE)
-            plural = language.plural(name)
-            text = re.sub(rf"\b{plural}\b", language.plural(names[0]), text, flags=re.IGNORECASE)
-    return re.sub(r"\b([Aa])n?(?= ([^\W\d_])\w*)", _article, text)
-
-
-def _article(found: re.Match[str]) -> str:
-    return found[1] + ("n" if found[2].lower() in "aeiou" else "")

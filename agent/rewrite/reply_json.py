@@ -58,6 +58,13 @@ def read_message(body: str) -> Message:
     Raises:
         NoMessageError: it is a web page, an error, or nothing known.
     """
+    try:
+        return _message(body)
+    except RecursionError:
+        raise NoMessageError("JSON that is nested too deeply") from None
+
+
+def _message(body: str) -> Message:
     body = body.strip().removeprefix("\ufeff").strip()
     if body.startswith("<"):
         raise NoMessageError(f"a web page instead of a chat completion: {body[:60]!r}")
@@ -166,6 +173,17 @@ def read_answer(texts: Sequence[str], schema: type[Schema]) -> tuple[Schema, str
     Raises:
         NoAnswerError: there is none.
     """
+    try:
+        found = _first_valid(texts, schema)
+    except RecursionError:
+        raise NoAnswerError("it is nested too deeply") from None
+    if isinstance(found, str):
+        raise NoAnswerError(found)
+    return found
+
+
+def _first_valid(texts: Sequence[str], schema: type[Schema]) -> tuple[Schema, str] | str:
+    """The answer, or why there is none."""
     values = [value for text in texts for value in islice(_values(text), MAX_VALUES)]
     inside = list(islice(_inside(values), MAX_VALUES))
     together = [[value for value in values if isinstance(value, dict)]]
@@ -175,7 +193,7 @@ def read_answer(texts: Sequence[str], schema: type[Schema]) -> tuple[Schema, str
             for value in candidates:
                 if found := _validated(value, schema, forgiving):
                     return found
-    raise NoAnswerError(_complaint(values, texts, schema))
+    return _complaint(values, texts, schema)
 
 
 def _values(text: str) -> Iterator[Any]:

@@ -22,7 +22,7 @@ from promptprobe.probe.training.trainer import TrainConfig
 
 PLAN = TrainConfig(epochs=8)
 TEMPERATURE = 0.1
-"""Of the scores in the listwise loss, whose scale is 0 .. 1."""
+"""Temperature of the scores in the listwise loss, whose scale is 0 .. 1."""
 SEPARATE = -1e4
 """Logit of a candidate of another prompt: no chance."""
 
@@ -31,24 +31,24 @@ SEPARATE = -1e4
 class Ablation:
     """What is changed; by default nothing."""
 
-    told: Callable[[Examples], Examples] = lambda examples: examples
+    inputs: Callable[[Examples], Examples] = lambda examples: examples
     """What the network sees of a candidate."""
-    taught: Callable[[Splits], Splits] = lambda parts: parts
+    taught: Callable[[Splits], Splits] = lambda splits: splits
     """Which candidates it learns from."""
-    plan: TrainConfig = PLAN
+    config: TrainConfig = PLAN
     objective: Objective = loss
     judged: bool = True
     """Whether it needs its previews decoded and judged."""
 
 
 def _without(*names: str) -> Callable[[Examples], Examples]:
-    def told(examples: Examples) -> Examples:
+    def inputs(examples: Examples) -> Examples:
         nothing: dict[str, Any] = {
             name: torch.zeros_like(getattr(examples, name)) for name in names
         }
         return replace(examples, **nothing)
 
-    return told
+    return inputs
 
 
 def _unseen(examples: Examples) -> Examples:
@@ -67,12 +67,12 @@ def _unseen(examples: Examples) -> Examples:
 
 
 def _half_of_layers(first: bool) -> Callable[[Examples], Examples]:
-    def told(examples: Examples) -> Examples:
+    def inputs(examples: Examples) -> Examples:
         maps, half = examples.maps.clone(), len(examples.layers) // 2
         maps[:, :, slice(half, None) if first else slice(half)] = 0
         return replace(examples, maps=maps)
 
-    return told
+    return inputs
 
 
 def _coarser(examples: Examples) -> Examples:
@@ -83,7 +83,7 @@ def _coarser(examples: Examples) -> Examples:
 
 def _share(number: int) -> Callable[[Splits], Splits]:
     """One of so many prompts; what to stop by stays."""
-    return lambda parts: replace(parts, train=parts.train[::number])
+    return lambda splits: replace(splits, train=splits.train[::number])
 
 
 def listwise(logit: Tensor, score: Tensor, group: Tensor) -> Tensor:
@@ -115,6 +115,6 @@ ABLATIONS: dict[str, Ablation] = {
     "... without the words' labels": Ablation(objective=partial(loss, of_words=0.0)),
     "... half of the prompts": Ablation(taught=_share(2)),
     "... a quarter of the prompts": Ablation(taught=_share(4)),
-    "... 8 channels": Ablation(plan=replace(PLAN, width=8)),
-    "... 48 channels": Ablation(plan=replace(PLAN, width=48)),
+    "... 8 channels": Ablation(config=replace(PLAN, width=8)),
+    "... 48 channels": Ablation(config=replace(PLAN, width=48)),
 }

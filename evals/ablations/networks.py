@@ -78,8 +78,8 @@ def collected(shards: Path, step: int) -> Collection:
     return collection
 
 
-def rivals(
-    shards: Path, test: Rollouts, step: int, clock: Timing, bench: Bench
+def train_baselines(
+    shards: Path, test: Rollouts, step: int, timing: Timing, bench: Bench
 ) -> dict[str, Method]:
     """Each network trained on the collection's training scenes after `step` steps, on test.
 
@@ -89,30 +89,30 @@ def rivals(
     known = at_window(read_shards(shards), collection.windows.index(step))
     fresh = at_window(test.examples, list(test.views).index(step))
     target = collection.targets[0]
-    parts = split(known, target)
-    scales = (scale(known, parts.train, target),)
-    rest, blind = clock.finish(step), clock.probe(step, judged=False)
-    paper = _paper(Dataset(known, scales), parts, fresh)
-    found = {PAPER: Method(test.shaped(paper), blind, rest, learned=True)}
+    splits = split(known, target)
+    scales = (scale(known, splits.train, target),)
+    rest, blind = timing.finish(step), timing.probe(step, judged=False)
+    paper = _paper(Dataset(known, scales), splits, fresh)
+    found = {PAPER: Method(test.shaped(paper), blind, rest, trained=True)}
     for name, variant in ABLATIONS.items():
-        guesses = test.shaped(_taught(variant, known, parts, scales, fresh))
-        look = clock.probe(step, judged=variant.judged)
-        found[name] = Method(guesses, look, rest, learned=True)
+        guesses = test.shaped(_taught(variant, known, splits, scales, fresh))
+        look = timing.probe(step, judged=variant.judged)
+        found[name] = Method(guesses, look, rest, trained=True)
     coarse, fresh = (retraced(bench, examples, step) for examples in (known, fresh))
-    guesses = test.shaped(_taught(Ablation(), coarse, parts, scales, fresh))
-    look = clock.full(step) + Cost(0, clock.capture + clock.predict)
+    guesses = test.shaped(_taught(Ablation(), coarse, splits, scales, fresh))
+    look = timing.full(step) + Cost(0, timing.capture + timing.predict)
     name = f"our network on a coarse path of {step} steps"
-    found[name] = Method(guesses, look, clock.full(), learned=True)
+    found[name] = Method(guesses, look, timing.full(), trained=True)
     return found
 
 
 def _taught(
-    variant: Ablation, known: Examples, parts: Splits, scales: tuple[Target, ...], fresh: Examples
+    variant: Ablation, known: Examples, splits: Splits, scales: tuple[Target, ...], fresh: Examples
 ) -> Floats:
     """Guesses of `fresh` by a network that learned from `known`."""
-    school = Dataset(variant.told(known), scales)
-    network = fit(school, variant.taught(parts), variant.plan, objective=variant.objective)
-    said = Dataset(variant.told(fresh), scales).predict(network, range(len(fresh)), 0)
+    dataset = Dataset(variant.inputs(known), scales)
+    network = fit(dataset, variant.taught(splits), variant.config, objective=variant.objective)
+    said = Dataset(variant.inputs(fresh), scales).predict(network, range(len(fresh)), 0)
     guesses: Floats = said.logit[:, 0].sigmoid().double().numpy()
     return guesses
 
@@ -126,12 +126,12 @@ def at_window(examples: Examples, place: int) -> Examples:
     )
 
 
-def _paper(school: Dataset, parts: Splits, fresh: Examples) -> Floats:
+def _paper(dataset: Dataset, splits: Splits, fresh: Examples) -> Floats:
     """The paper's CNN, from the epoch with the least error on validation: guesses of `fresh`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = PaperCNN(len(school.examples.layers))
-        known, watched = list(chain(*parts.train)), list(chain(*parts.selection))
+        model = PaperCNN(len(dataset.examples.layers))
+        known, watched = list(chain(*splits.train)), list(chain(*splits.selection))
         optimizer = torch.optim.AdamW(model.parameters(), LR, weight_decay=0.05)
         batches = -(-len(known) // BATCH)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=EPOCHS * batches)
@@ -141,14 +141,14 @@ def _paper(school: Dataset, parts: Splits, fresh: Examples) -> Floats:
             order = [known[at] for at in torch.randperm(len(known)).tolist()]
             for at in tqdm(range(0, len(order), BATCH), f"the paper's CNN, epoch {epoch + 1}"):
                 some = order[at : at + BATCH]
-                batch = school.batch(some, torch.zeros(len(some), dtype=torch.long))
+                batch = dataset.batch(some, torch.zeros(len(some), dtype=torch.long))
                 error = model(batch.trace.maps, batch.trace.mask).sigmoid() - batch.scores[:, 0]
                 optimizer.zero_grad()
                 error.square().nanmean().backward()
                 optimizer.step()
                 schedule.step()
-            truth = school.batch(watched, torch.zeros(len(watched), dtype=torch.long)).scores[:, 0]
-            wrong = float((_guess(model, school.examples, watched) - truth).square().nanmean())
+            truth = dataset.batch(watched, torch.zeros(len(watched), dtype=torch.long)).scores[:, 0]
+            wrong = float((_guess(model, dataset.examples, watched) - truth).square().nanmean())
             if wrong < best:
                 best, guesses = wrong, _guess(model, fresh, range(len(fresh))).numpy()
     return guesses

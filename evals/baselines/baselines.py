@@ -1,4 +1,4 @@
-"""The ways to guess a score that stand beside the probe in every table, and what each costs."""
+"""The ways to guess a score that the probe is compared with in every table, and what each costs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from promptprobe.evals.statistics import Floats, best_of_kept, best_of_n, headroom
 
 BUDGET = 0.35
-"""Share of the cost of finishing every seed, at which rules and rivals are compared."""
+"""Share of the cost of finishing every seed, at which rules and baselines are compared."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one prompt with all its seeds."""
+    """Cost of one prompt with all its seeds."""
 
     nfe: float
     seconds: float
@@ -31,10 +31,10 @@ class Method:
 
     guesses: Floats
     look: Cost
-    """Of guessing one candidate."""
+    """Cost of guessing one candidate."""
     finish: Cost
-    """Of finishing and scoring one candidate after that."""
-    learned: bool = False
+    """Cost of finishing and scoring one candidate after that."""
+    trained: bool = False
     """Whether it is a network that was trained for this table."""
 
     def cost(self, keep: int) -> Cost:
@@ -45,8 +45,8 @@ class Method:
 def curve(method: Method, scores: Floats, full: Cost) -> list[dict[str, Any]]:
     """Headroom recovered by finishing the best guesses, up to the cost of finishing everything.
 
-    Each point stands beside naive best-of-n at the same NFE and at the same seconds, with the
-    paired difference. `full` is the cost of one full render with its score.
+    Naive best-of-n at the same NFE and at the same seconds stands in each point, with the paired
+    difference. `full` is the cost of one full render with its score.
     """
     points: list[dict[str, Any]] = []
     for keep in range(1, scores.shape[1] + 1):
@@ -92,7 +92,7 @@ def at_budget(
     predictor: Floats | None = None,
     rule: Floats | None = None,
 ) -> dict[str, Any] | None:
-    """The share of headroom that a method recovers within `BUDGET`, beside naive best-of-n at the
+    """The share of headroom that a method recovers within `BUDGET`, with naive best-of-n at the
     same cost, and what the choices of the predictor and of its rule, [prompt], recover beyond;
     None: it costs more."""
     keep = affordable(method, full)
@@ -107,7 +107,7 @@ def at_budget(
 
 
 def worth(chosen: Floats, scores: Floats, cost: Cost, full: Cost) -> dict[str, Any]:
-    """What choices, [prompt], recover of the headroom at a prompt's cost, beside naive best-of-n at
+    """What choices, [prompt], recover of the headroom at a prompt's cost, with naive best-of-n at
     as many NFE and as many seconds."""
     seeds = scores.shape[1]
     renders = {"nfe": cost.nfe / full.nfe, "seconds": cost.seconds / full.seconds}

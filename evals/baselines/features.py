@@ -1,6 +1,6 @@
-"""What the simpler rivals are told of a candidate: hand-made features, by the rival's name.
+"""What the simpler baselines know of a candidate: hand-made features, by the baseline's name.
 
-Each is told its own of the same candidates after the same steps; a ridge regression makes a guess
+Each has its own, of the same candidates after the same steps; a ridge regression makes a guess
 of them.
 """
 
@@ -114,7 +114,7 @@ def verdict(sight: RolloutView) -> Tensor:
     return torch.stack(parts, 1)
 
 
-RIVALS: dict[str, Callable[[RolloutView], Tensor]] = {
+FEATURE_BASELINES: dict[str, Callable[[RolloutView], Tensor]] = {
     "prompt only": lambda sight: torch.from_numpy(words(sight.prompts, sight.kinds)),
     "seed only": noise,
     "noise and prompt embedding": lambda sight: torch.cat([noise(sight), embedding(sight)], 1),
@@ -126,9 +126,9 @@ RIVALS: dict[str, Callable[[RolloutView], Tensor]] = {
 
 
 def features(parts: Iterator[RolloutView]) -> dict[str, Floats]:
-    """What each of `RIVALS` is told, [candidate, feature]."""
-    found: dict[str, list[Any]] = {name: [] for name in RIVALS}
+    """What each of `FEATURE_BASELINES` is given, [candidate, feature]."""
+    found: dict[str, list[Any]] = {name: [] for name in FEATURE_BASELINES}
     for part in parts:
-        for name, tell in RIVALS.items():
+        for name, tell in FEATURE_BASELINES.items():
             found[name].append(tell(part).double().numpy())
     return {name: np.concatenate(tables) for name, tables in found.items()}

@@ -16,29 +16,29 @@ from promptprobe.evals.fidelity.timing import Timing
 from promptprobe.evals.statistics import Floats
 
 TAIL = 0.05
-"""Of the prompt-only interval, at each end."""
+"""Share beyond each end of the prompt-only interval."""
 ENOUGH = 40
 """Residuals of a kind before it has quantiles of its own."""
 
 
-def rivals(
-    known: Rollouts, test: Rollouts, bench: Bench, step: int, clock: Timing
+def fit_baselines(
+    known: Rollouts, test: Rollouts, bench: Bench, step: int, timing: Timing
 ) -> dict[str, Method]:
-    """Each of `RIVALS` fitted on `known`, with its guesses on `test`."""
-    learned, fresh = (_features(table, bench, step) for table in (known, test))
-    free, full, rest = Cost(0, 0), clock.full(), clock.finish(step)
-    steps = replace(clock, decode=0.0, score=0.0).preview(step)
+    """Each of `FEATURE_BASELINES` fitted on `known`, with its guesses on `test`."""
+    fitted, fresh = (_features(table, bench, step) for table in (known, test))
+    free, full, rest = Cost(0, 0), timing.full(), timing.finish(step)
+    steps = replace(timing, decode=0.0, score=0.0).preview(step)
     costs = {
         "prompt only": (free, full),
         "seed only": (free, full),
         "noise and prompt embedding": (free, full),
         "guidance gap, accumulated": (steps, rest),
-        "attention entropy, deviation, maximum": (steps + Cost(0, clock.capture), rest),
+        "attention entropy, deviation, maximum": (steps + Cost(0, timing.capture), rest),
         "latent statistics": (steps, rest),
-        "x0 preview, calibrated": (clock.preview(step), rest),
+        "x0 preview, calibrated": (timing.preview(step), rest),
     }
     found = {}
-    for name, table in learned.items():
+    for name, table in fitted.items():
         guesses = fit_ridge(table, known.scores.ravel(), known.groups)(fresh[name])
         found[name] = Method(test.shaped(guesses), *costs[name])
     return found

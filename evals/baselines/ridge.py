@@ -28,7 +28,7 @@ class Ridge:
 
 
 def fit_ridge(x: Floats, y: Floats, groups: Floats) -> Ridge:
-    """The shrinkage that foretells other groups best; rows of a group stay together."""
+    """The shrinkage that predicts other groups best; rows of a group stay together."""
     return _solve(x, y, _best(x, y, groups))
 
 

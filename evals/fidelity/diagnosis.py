@@ -1,7 +1,8 @@
-"""Does the probe blame the right words? What it says of each, against the finished picture.
+"""Does the probe find the words that go wrong? What it says of each, against the finished picture.
 
-A word's truth is the scorer's verdict on the finished image. Beside the probe stand the scorer's
-own look at the preview, and a prior that knows the word and its kind of scene, and no picture.
+A word's truth is the scorer's verdict on the finished image. The probe is compared
+with the scorer's own look at the preview, and with a prior that knows the word and its kind of
+scene, and no picture.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from promptprobe.tools.records import Score
 from promptprobe.tools.sprites.language import requirements_of
 
 SHRINK = 4.0
-"""A prior counts so many sightings of all words of the role beside a word's own."""
+"""A prior counts so many sightings of all words of the role in addition to a word's own."""
 
 Words = Sequence[tuple[str, ...]]
 

@@ -15,7 +15,7 @@ from promptprobe.evals.baselines import fitted
 from promptprobe.evals.baselines.baselines import Cost, Method
 from promptprobe.evals.bench import Bench
 from promptprobe.evals.fidelity.rollouts import Rollouts, roll_out
-from promptprobe.evals.fidelity.timing import Timing, clock
+from promptprobe.evals.fidelity.timing import Timing, measure_timing
 from promptprobe.evals.sampling import Brief, grade, grid, held_out, sample, values
 from promptprobe.evals.statistics import Floats
 from promptprobe.tools.sprites.world import Split
@@ -24,7 +24,7 @@ from promptprobe.tools.toolbox import PROBED_SHARE
 COARSE = (3, 5, 8)
 """Steps of the coarse renders."""
 PREVIEW_DROPOUT = "the probe without the judge's look"
-RIVAL = "x0 preview"
+PREVIEW = "x0 preview"
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Experiment:
     """Validation scenes."""
     coarse: dict[int, Floats]
     """Scores of renders in few steps, [prompt, seed] of `test`, by their number."""
-    clock: Timing
+    timing: Timing
     shards: Path | None = None
-    """A collection to train rivals on that are networks; None: they are left out."""
+    """A collection to train the baselines on that are networks; None: they are left out."""
 
     @property
     def predictor(self) -> str:
         """The method that this eval is about."""
-        return "probe" if self.bench.probe else f"{RIVAL} at step {self.step}"
+        return "probe" if self.bench.probe else f"{PREVIEW} at step {self.step}"
 
     @property
     def threshold(self) -> float:
@@ -55,7 +55,7 @@ class Experiment:
         return float(probe.card.targets[0].median if probe else np.median(self.known.scores))
 
 
-def study(
+def run_experiment(
     bench: Bench,
     prompts: int,
     seeds: int,
@@ -83,7 +83,7 @@ def study(
     test = roll_out(bench, briefs, seeds, windows)
     known = roll_out(bench, held_out(max(2, prompts // 2), "validation"), seeds, windows)
     coarse = {k: rendered(bench, briefs, seeds, k) for k in sorted({*COARSE, step}) if k < steps}
-    time = clock(bench, test.pairs, step)
+    time = measure_timing(bench, test.pairs, step)
     return Experiment(bench, step, split, test, known, coarse, time, shards)
 
 
@@ -112,30 +112,30 @@ def rendered(bench: Bench, briefs: Sequence[Brief], seeds: int, steps: int) -> F
 
 def methods(drawn: Experiment) -> dict[str, Method]:
     """Every way to guess the test scores, by name, with its cost; the predictor comes first."""
-    test, time, step = drawn.test, drawn.clock, drawn.step
+    test, time, step = drawn.test, drawn.timing, drawn.step
     full = time.full()
     found: dict[str, Method] = {}
     if drawn.bench.probe:
-        rest, told = time.finish(step), foretold(test, step)["probe"]
+        rest, predicted = time.finish(step), predictions_at(test, step)["probe"]
         blind = test.shaped([prediction.score for prediction in test.views[step].blind])
-        found["probe"] = Method(told, time.probe(step), rest)
+        found["probe"] = Method(predicted, time.probe(step), rest)
         found[PREVIEW_DROPOUT] = Method(blind, time.probe(step, judged=False), rest)
     for k in sorted(test.views, key=lambda k: (k != step, k)):
-        found[f"{RIVAL} at step {k}"] = Method(test.previews(k), time.preview(k), time.finish(k))
+        found[f"{PREVIEW} at step {k}"] = Method(test.previews(k), time.preview(k), time.finish(k))
     for k, scores in drawn.coarse.items():
         found[coarse_name(k)] = Method(scores, time.full(k), full)
-    found |= fitted.rivals(drawn.known, test, drawn.bench, step, time)
+    found |= fitted.fit_baselines(drawn.known, test, drawn.bench, step, time)
     if drawn.shards:
         from promptprobe.evals.ablations import networks
 
-        found |= networks.rivals(drawn.shards, test, step, time, drawn.bench)
+        found |= networks.train_baselines(drawn.shards, test, step, time, drawn.bench)
     dice = np.random.default_rng(0).random(test.scores.shape)
     return found | {"random": Method(dice, Cost(0, 0), full)}
 
 
-def foretold(table: Rollouts, k: int) -> dict[str, Floats]:
+def predictions_at(table: Rollouts, k: int) -> dict[str, Floats]:
     """What the probe, where there is one for k steps, and the preview guess there."""
-    found = {RIVAL: table.previews(k)}
+    found = {PREVIEW: table.previews(k)}
     if predictions := table.views[k].predictions:
         found["probe"] = table.shaped([prediction.score for prediction in predictions])
     return found

@@ -1,4 +1,4 @@
-"""Does a look at the first steps foretell the finished image, and what is that worth in headroom?
+"""Do the first steps predict the finished image, and what is that worth in headroom?
 
 Data: held-out scenes in natural wordings, all seeds of each. Callable: one pass that looks after
 several numbers of steps and goes on to the end, and passes of few coarse steps. Scorer: the
@@ -27,7 +27,13 @@ from promptprobe.evals.baselines.baselines import (
     worth,
 )
 from promptprobe.evals.fidelity.diagnosis import diagnosis, doubt, prior, verdicts
-from promptprobe.evals.fidelity.experiment import RIVAL, Experiment, coarse_name, foretold, methods
+from promptprobe.evals.fidelity.experiment import (
+    PREVIEW,
+    Experiment,
+    coarse_name,
+    methods,
+    predictions_at,
+)
 from promptprobe.evals.selection import pairs, successive_halving
 from promptprobe.evals.statistics import (
     Floats,
@@ -47,14 +53,14 @@ NO_PROBE = "none is shipped: the figures are those of the x0 preview, graded by 
 
 
 def report(drawn: Experiment) -> dict[str, Any]:
-    """All figures of a study."""
-    test, full = drawn.test, drawn.clock.full()
+    """All figures of an experiment."""
+    test, full = drawn.test, drawn.timing.full()
     scores, found = test.scores, methods(drawn)
     best = found[drawn.predictor]
     chosen = choice(best, scores, full)
     ruled = ruling(drawn)
     rule = ruled[drawn.predictor].best if drawn.predictor in ruled else None
-    curves = [drawn.predictor, f"{RIVAL} at step {drawn.step}", coarse_name(drawn.step)]
+    curves = [drawn.predictor, f"{PREVIEW} at step {drawn.step}", coarse_name(drawn.step)]
     return {
         **setting(drawn),
         **figures(best.guesses, scores, drawn.threshold),
@@ -74,8 +80,8 @@ def report(drawn: Experiment) -> dict[str, Any]:
         "rungs": rungs(drawn, chosen, ruled),
         "further_targets": further(drawn),
         "over_steps": over_steps(drawn),
-        **unsure(drawn, best.guesses),
-        "words": blame(drawn),
+        **uncertainty(drawn, best.guesses),
+        "words": word_diagnosis(drawn),
         "for_training": pairs.pairs(best, scores, full, drawn.threshold),
         "oracle_prompt_mean_of_other_seeds": pooled(
             leave_seed_out(scores), scores, drawn.threshold
@@ -83,7 +89,7 @@ def report(drawn: Experiment) -> dict[str, Any]:
         "ceiling_of_spearman": ceiling(scores).json(),
         "mean_headroom": mean(scores.max(1) - scores.mean(1)).json(),
         "prompts_without_headroom": share((np.ptp(scores, axis=1) == 0).astype(float)).json(),
-        "seconds_per_image": drawn.clock.json(),
+        "seconds_per_image": drawn.timing.json(),
     }
 
 
@@ -121,11 +127,11 @@ def lead(guesses: Floats, other: Floats, scores: Floats) -> dict[str, Any]:
 
 
 def retrained(found: dict[str, Method], scores: Floats) -> dict[str, Any]:
-    """How far our network, trained on the rivals' own data, is ahead of each other network."""
+    """How far our network, trained on the same data, is ahead of each other network."""
     if RETRAINED not in found:
         return {}
     ours = found[RETRAINED].guesses
-    others = [name for name, method in found.items() if method.learned and name != RETRAINED]
+    others = [name for name, method in found.items() if method.trained and name != RETRAINED]
     return {name: lead(ours, found[name].guesses, scores) for name in others}
 
 
@@ -135,20 +141,20 @@ class Ruled:
 
     rule: successive_halving.Rule
     cost: Cost
-    """Of a prompt."""
+    """Cost of a prompt."""
     best: Floats
     """Score of the best that it finishes, [prompt]."""
 
 
 def ruling(drawn: Experiment) -> dict[str, Ruled]:
     """By who looks, the rule within the budget that recovers most on validation, on test."""
-    test, known, time = drawn.test, drawn.known, drawn.clock
+    test, known, time = drawn.test, drawn.known, drawn.timing
     seeds = test.scores.shape[1]
     most = BUDGET * time.full().nfe * seeds
     found: dict[str, Ruled] = {}
-    for name, look in (("probe", time.probe), (RIVAL, time.preview)):
+    for name, look in (("probe", time.probe), (PREVIEW, time.preview)):
         guesses, fresh = (
-            {k: said[name] for k in table.views if name in (said := foretold(table, k))}
+            {k: said[name] for k in table.views if name in (said := predictions_at(table, k))}
             for table in (known, test)
         )
         costs = {
@@ -165,12 +171,12 @@ def ruling(drawn: Experiment) -> dict[str, Ruled]:
 
 
 def rungs(drawn: Experiment, chosen: Floats, ruled: dict[str, Ruled]) -> dict[str, Any]:
-    """What the rules recover, beside one look of the predictor and beside each other."""
+    """What the rules recover, compared with one look of the predictor and with each other."""
     scores = drawn.test.scores
     return {
         name: {
             "rule": ", ".join(f"after {k} steps keep {keep}" for k, keep in one.rule),
-            **worth(one.best, scores, one.cost, drawn.clock.full()),
+            **worth(one.best, scores, one.cost, drawn.timing.full()),
             "minus_one_look_of_the_predictor": headroom(one.best, scores, chosen).json(),
             "minus_the_rule_of": {
                 other: headroom(one.best, scores, theirs.best).json()
@@ -183,7 +189,7 @@ def rungs(drawn: Experiment, chosen: Floats, ruled: dict[str, Ruled]) -> dict[st
 
 
 def further(drawn: Experiment) -> dict[str, Any]:
-    """What the probe foretells of its other targets, told what the scorer saw, and not."""
+    """What the probe predicts of its other targets, with the preview's score and without."""
     test = drawn.test
     if not test.further:
         return {}
@@ -193,12 +199,12 @@ def further(drawn: Experiment) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for at, target in enumerate(probe.card.targets):
         if (scores := test.further.get(target.name)) is not None:
-            told, blind = (
+            with_preview, blind = (
                 test.shaped([one.score for one in probe.predict(trace, k, seen, at)])
                 for seen in (look, None)
             )
             found[target.name] = {
-                **figures(told, scores, target.median),
+                **figures(with_preview, scores, target.median),
                 "blind": figures(blind, scores, target.median),
             }
     return found
@@ -212,13 +218,13 @@ def over_steps(drawn: Experiment) -> dict[str, Any]:
                 "pairwise": pairwise(guesses, drawn.test.scores).json(),
                 "pcc": pooled(guesses, drawn.test.scores, drawn.threshold)["pcc"],
             }
-            for name, guesses in foretold(drawn.test, k).items()
+            for name, guesses in predictions_at(drawn.test, k).items()
         }
         for k in drawn.test.views
     }
 
 
-def unsure(drawn: Experiment, guesses: Floats) -> dict[str, Any]:
+def uncertainty(drawn: Experiment, guesses: Floats) -> dict[str, Any]:
     """What the probe's interval and a keep rule are worth; None without a probe."""
     test, known = drawn.test, drawn.known
     if drawn.bench.probe is None:
@@ -228,7 +234,9 @@ def unsure(drawn: Experiment, guesses: Floats) -> dict[str, Any]:
         for end in ("low", "high")
     )
     plain = fitted.prompt_only_interval(known, test)
-    margin = successive_halving.keep_margin(foretold(known, drawn.step)["probe"], known.scores)
+    margin = successive_halving.keep_margin(
+        predictions_at(known, drawn.step)["probe"], known.scores
+    )
     return {
         "calibration": {
             "nominal": drawn.bench.probe.card.coverage,
@@ -250,7 +258,7 @@ def interval(low: Floats, high: Floats, scores: Floats) -> dict[str, Any]:
     }
 
 
-def blame(drawn: Experiment) -> dict[str, Any] | None:
+def word_diagnosis(drawn: Experiment) -> dict[str, Any] | None:
     """Which words the probe, the judge's look at the preview and a prior expect to be missing;
     None where there is no probe, or the judge judges no words."""
     test, view = drawn.test, drawn.test.views[drawn.step]

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from promptprobe.evals.fidelity.experiment import RIVAL, Experiment, coarse_name, foretold
+from promptprobe.evals.fidelity.experiment import PREVIEW, Experiment, coarse_name, predictions_at
 
-COLOURS = {"probe": "#0072b2", RIVAL: "#e69f00", "coarse": "#009e73", "naive": "#777777"}
+COLOURS = {"probe": "#0072b2", PREVIEW: "#e69f00", "coarse": "#009e73", "naive": "#777777"}
 """Okabe and Ito's, which the colour-blind tell apart."""
 WIDE, HIGH = 9.0, 3.6
 JITTER = 0.012
@@ -44,7 +44,7 @@ def save(drawn: Experiment, report: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def _predicted(figure: Any, drawn: Experiment, report: dict[str, Any]) -> None:
-    found = foretold(drawn.test, drawn.step)
+    found = predictions_at(drawn.test, drawn.step)
     dice = np.random.default_rng(0)
     panels = np.atleast_1d(figure.subplots(1, len(found), sharex=True, sharey=True))
     for panel, name in zip(panels, sorted(found), strict=True):
@@ -70,7 +70,7 @@ def _steps(figure: Any, drawn: Experiment, report: dict[str, Any]) -> None:
         (left, "pairwise", "rank within a prompt (pairwise accuracy)"),
         (right, "pcc", "over all pictures (PCC)"),
     ):
-        for name in ("probe", RIVAL):
+        for name in ("probe", PREVIEW):
             table = {
                 int(k): row[name][measure]
                 for k, row in report["over_steps"].items()
@@ -92,7 +92,7 @@ def _steps(figure: Any, drawn: Experiment, report: dict[str, Any]) -> None:
 
 
 def _headroom(figure: Any, drawn: Experiment, report: dict[str, Any]) -> None:
-    seeds, full = report["n_seeds"], drawn.clock.full()
+    seeds, full = report["n_seeds"], drawn.timing.full()
     panels = figure.subplots(1, 2, sharey=True)
     for panel, unit, title, whole in (
         (panels[0], "nfe", "denoiser evaluations", full.nfe * seeds),

@@ -34,7 +34,7 @@ class View:
     seen: list[Score]
     """By the scorer of the preview, against the prompt."""
     predictions: list[Any]
-    """By the probe, which is told so; empty where there is none for this number of steps."""
+    """By the probe, which is given the preview's score; empty where none is for this many steps."""
     blind: list[Any]
     """By the probe without that."""
 
@@ -68,8 +68,8 @@ def view(bench: Bench, pairs: Sequence[Pair], looked: Rollout, k: int) -> View:
     (probe, k), trace = bench.probe_at(k), looked.traces[k]
     if probe is None:
         return View(seen, [], [])
-    told = look_of(seen, seen, trace)
-    return View(seen, probe.predict(trace, k, told), probe.predict(trace, k))
+    preview = look_of(seen, seen, trace)
+    return View(seen, probe.predict(trace, k, preview), probe.predict(trace, k))
 
 
 def score_previews(bench: Bench, prompts: Sequence[str], images: Images) -> list[Score]:

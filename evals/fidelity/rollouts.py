@@ -29,7 +29,7 @@ class Rollouts:
     briefs: list[Brief]
     pairs: list[Pair]
     judged: list[list[Score]]
-    """Of the finished images, by the scorer: what is to be foretold."""
+    """The scorer's scores of the finished images: what is to be predicted."""
     views: dict[int, View]
     """By number of steps."""
     examples: Any

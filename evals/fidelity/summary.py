@@ -9,14 +9,14 @@ FIGURE = ("value", "low", "high")
 
 
 def lines(report: dict[str, Any]) -> Iterator[str]:
-    """Markdown: a summary, and a table of rivals on the same candidates."""
+    """Markdown: a summary, and a table of baselines on the same candidates."""
     yield (
         f"{report['model']}: {report['n_prompts']} {report['split']}, {report['n_seeds']} seeds "
         f"each; step {report['step']} of {report['of']}; 95% intervals over scenes"
     )
     yield f"probe: {report['probe']}; good: {report['positives']}"
     yield ""
-    yield from _rivals(report)
+    yield from _baselines(report)
     yield ""
     yield from networks(report["retrained_minus"])
     for name, rung in report["rungs"].items():
@@ -43,7 +43,7 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
     )
 
 
-def _rivals(report: dict[str, Any]) -> Iterator[str]:
+def _baselines(report: dict[str, Any]) -> Iterator[str]:
     yield (
         "| guessed by | rank within a prompt | PCC | Spearman | AUC | headroom recovered within "
         f"{report['budget']:.0%} of the NFE | the predictor recovers more by | its rule, by |"
@@ -70,7 +70,7 @@ def _row(name: str, row: dict[str, Any]) -> str:
 
 
 def networks(ahead: dict[str, Any]) -> Iterator[str]:
-    """How far ours is ahead of the others that were trained beside it, if any were."""
+    """How far ours is ahead of the others that were trained on the same data, if any were."""
     if ahead:
         from promptprobe.evals.ablations.ablations import RETRAINED
 
@@ -83,11 +83,11 @@ def networks(ahead: dict[str, Any]) -> Iterator[str]:
 
 def _further(found: dict[str, Any]) -> Iterator[str]:
     for name, row in found.items():
-        told, blind = (
+        judged, blind = (
             f"{figure(one['within']['pairwise'])}, PCC {figure(one['pooled']['pcc'])}"
             for one in (row, row["blind"])
         )
-        yield f"- {name}: rank within a prompt {told}; without the judge's look {blind}"
+        yield f"- {name}: rank within a prompt {judged}; without the judge's look {blind}"
 
 
 def _sureness(report: dict[str, Any]) -> Iterator[str]:

@@ -41,7 +41,7 @@ class Timing:
         return Cost(self.bench.nfe(since, k), seconds)
 
     def probe(self, k: int, since: int = 0, *, judged: bool = True) -> Cost:
-        """A look of the probe after k steps, told what a judge sees of the preview or not."""
+        """A look of the probe after k steps, with a judge's score of the preview or without."""
         seen = 0.0 if judged else self.decode + self.score
         return self.preview(k, since) + Cost(0, self.capture + self.predict - seen)
 
@@ -56,7 +56,7 @@ class Timing:
         return {part: round(getattr(self, part), 5) for part in parts}
 
 
-def clock(bench: Bench, pairs: Sequence[Pair], k: int) -> Timing:
+def measure_timing(bench: Bench, pairs: Sequence[Pair], k: int) -> Timing:
     """Every part on the first batch of these candidates, looked at after k steps."""
     from promptprobe.probe.trace import record_trace
 

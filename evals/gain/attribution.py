@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from promptprobe.agent.rewrite.proposers import in_common_words, wordings
 from promptprobe.evals.bench import Bench
 from promptprobe.evals.fidelity.experiment import probed_steps
 from promptprobe.evals.fidelity.rollout import Pair, Rollout, View, look, view
 from promptprobe.evals.sampling import Brief, corrects, grade, values
 from promptprobe.evals.statistics import best_of_n, mean
+from promptprobe.tools.sprites.lexicon import in_common_words, wordings
 
 REWRITES = 4
 """Prompts in the pool of rewrites, the brief among them: those of budget light."""

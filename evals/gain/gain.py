@@ -1,7 +1,7 @@
 """What a user gets: prompt gain, seed gain and returned image, over many held-out briefs.
 
 Data: test scenes in wordings of natural frequency. Callable: `optimize_prompt` at budget light
-with the offline proposer. Scorer: the second judge, which selected nothing. The rivals are the
+with the offline proposer. Scorer: the second judge, which selected nothing. The baselines are the
 brief alone and naive renders of the brief at the same mean NFE, or seconds: best of n, and best
 so far until the scorer finds one correct, since the loop too stops there.
 """
@@ -49,9 +49,9 @@ class BriefResult:
     brief: Brief
     prompt: str
     before: Score
-    """Of the brief with the run's first seed."""
+    """Score of the brief with the run's first seed."""
     after: Score
-    """Of the returned image."""
+    """Score of the returned image."""
     stop_reason: str
     nfe: int
     seconds: float
@@ -150,7 +150,7 @@ class Graded:
     after: list[list[Score]]
     """The returned image."""
     selector: list[list[Score]]
-    """The scorer's view of `alone`, by which the naive rivals choose and stop."""
+    """The scorer's view of `alone`, by which the naive baselines choose and stop."""
 
 
 def gains(
@@ -167,25 +167,27 @@ def gains(
     again = better.mean(1)
     brief = alone[:, : better.shape[1]].mean(1)  # on the very seeds that the prompt got
     returned = read(graded.after)[:, 0]
-    rivals = naive(graded, alone, renders)
+    baselines = naive(graded, alone, renders)
     levels = {
         "brief alone": brief,
         "first image": read(graded.before)[:, 0],
         "best prompt, fresh seeds": again,
         "returned image": returned,
-        **rivals,
+        **baselines,
     }
     return {
         "levels": {name: mean(level).json() for name, level in levels.items()},
         "prompt_gain": mean(again - brief).json(),
         "seed_gain": mean(returned - again).json(),
         "returned_gain": mean(returned - brief).json(),
-        "returned_minus": {name: mean(returned - level).json() for name, level in rivals.items()},
+        "returned_minus": {
+            name: mean(returned - level).json() for name, level in baselines.items()
+        },
     }
 
 
 def naive(graded: Graded, alone: Floats, renders: dict[str, float]) -> dict[str, Floats]:
-    """The naive rivals' expected result for each brief, by name: chosen by the scorer.
+    """The naive baselines' expected result for each brief, by name: chosen by the scorer.
 
     They have as many renders as the fresh seeds allow; `most_naive_renders` says how many.
     """

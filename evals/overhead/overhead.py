@@ -1,9 +1,9 @@
 """What probing costs: time and memory of capture and statistics, of a rival's, and of the CNN.
 
 Data: four prompts, each with several seeds. Callable: k denoising steps and all that leads to
-them, plain, with our trace, and with a rival's maps. Scorer: a clock, and the high-water mark of
+them, plain, with our trace, and with a rival's maps. Scorer: a timer, and the high-water mark of
 memory. Each shape has three cases: one candidate, one of a larger picture, and the batch that the
-bars are for.
+thresholds are for.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def evaluate(
         "machine": machine(device),
         "rival": {"name": NAME, "version": installed() or ABSENT},
         "shapes": measured,
-        "bars": thresholds_of(measured, device),
+        "thresholds": thresholds_of(measured, device),
     }
 
 

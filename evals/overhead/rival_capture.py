@@ -13,7 +13,7 @@ NAME, VERSION = "attention-map-diffusers", "1.0.0"
 ABSENT = f"not installed; pip install --no-deps {NAME}=={VERSION}"
 COMPARABLE, DEFAULT = "rival_comparable", "rival_default"
 QUERIES = 256
-"""Of a layer, at most: ours are a grid of 16 x 16."""
+"""Queries of a layer, at most: ours are a grid of 16 x 16."""
 
 
 def installed() -> str | None:
@@ -33,7 +33,7 @@ class Rival:
     denoise: Callable[[], object]
     options: dict[str, Any]
     layers: int = 0
-    """Of how many layers the maps of the last run were."""
+    """How many layers the maps of the last run were of."""
 
     def __call__(self) -> Any:
         """The rival's AttentionMaps. RuntimeError where it refuses, as it does beyond 8 GiB."""

@@ -37,11 +37,11 @@ class MeasurePlan:
     """How much of a shape is measured on one kind of device."""
 
     pixels: int
-    """Height and width that the bars are for."""
+    """Height and width that the thresholds are for."""
     larger: int
     """Where growth with the picture is measured."""
     batch: int
-    """Candidates that the bars are for; one alone is measured beside them."""
+    """Candidates that the thresholds are for; one alone is measured too."""
     steps: int
     k: int
     """Steps that are probed, of `steps`."""

@@ -19,22 +19,22 @@ Report = Mapping[str, Any]
 
 
 def thresholds_of(shapes: Mapping[str, Report], device: str) -> list[dict[str, Any]]:
-    """Every bar of every shape that was measured; `met` is None where there is nothing to judge."""
+    """Every threshold of every measured shape; `met` is None where there is nothing to judge."""
     return [
-        {"shape": name} | bar
+        {"shape": name} | threshold
         for name, shape in shapes.items()
         if "cases" in shape
-        for bar in of_shape(name, shape, TIME[device.partition(":")[0]])
+        for threshold in of_shape(name, shape, TIME[device.partition(":")[0]])
     ]
 
 
 def of_shape(name: str, shape: Report, most: float) -> Iterator[dict[str, Any]]:
-    """The six bars of one shape, at the batch that they are for."""
+    """The six thresholds of one shape, at the batch that they are for."""
     one, larger, batch = (shape["cases"][case] for case in ("one", "larger", "batch"))
     ours = batch["ours"]
     yield at_most("time added by capture and statistics", share(ours), most)
     if ours["memory"] is None:
-        yield {"bar": "peak memory added", "limit": MEMORY, "met": None, "why": NO_PEAK}
+        yield {"threshold": "peak memory added", "limit": MEMORY, "met": None, "why": NO_PEAK}
     else:
         yield at_most("peak memory added", {"value": round(ours["memory"] - 1, 5)}, MEMORY)
     yield against_rival(batch, shape["layers"])
@@ -53,28 +53,41 @@ def share(row: Report) -> dict[str, float]:
     return {name: round(value - 1, 5) for name, value in row["time"].items()}
 
 
-def at_most(bar: str, found: Mapping[str, float], limit: float) -> dict[str, Any]:
-    return {"bar": bar, "limit": limit, **found, "met": found["value"] <= limit}
+def at_most(threshold: str, found: Mapping[str, float], limit: float) -> dict[str, Any]:
+    return {"threshold": threshold, "limit": limit, **found, "met": found["value"] <= limit}
 
 
-def no_more(bar: str, found: Mapping[str, float], than: Mapping[str, float]) -> dict[str, Any]:
+def no_more(
+    threshold: str, found: Mapping[str, float], than: Mapping[str, float]
+) -> dict[str, Any]:
     """Differences of noisy times: one has grown where the quartiles lie apart."""
-    return {"bar": bar, "limit": than["value"], **found, "met": found["low"] <= than["high"]}
+    return {
+        "threshold": threshold,
+        "limit": than["value"],
+        **found,
+        "met": found["low"] <= than["high"],
+    }
 
 
 def against_rival(batch: Report, layers: int) -> dict[str, Any]:
     """Never slower than the rival at the comparable setting, if it captures the same layers."""
-    bar, rival = "time, of the rival's comparable setting", batch["rival_comparable"]
+    threshold, rival = "time, of the rival's comparable setting", batch["rival_comparable"]
     if "failed" in rival:
-        return {"bar": bar, "limit": 1.0, "met": None, "why": rival["failed"]}
+        return {"threshold": threshold, "limit": 1.0, "met": None, "why": rival["failed"]}
     if rival["layers"] != layers:
         why = f"the rival captures {rival['layers']} layers, we {layers}"
-        return {"bar": bar, "limit": 1.0, **batch["ours"]["of_rival"], "met": None, "why": why}
-    return at_most(bar, batch["ours"]["of_rival"], 1.0)
+        return {
+            "threshold": threshold,
+            "limit": 1.0,
+            **batch["ours"]["of_rival"],
+            "met": None,
+            "why": why,
+        }
+    return at_most(threshold, batch["ours"]["of_rival"], 1.0)
 
 
 def lines(report: Report) -> Iterator[str]:
-    """The report for people: the machine, a row a case, and every bar."""
+    """The report for people: the machine, a row a case, and every threshold."""
     machine, rival = report["machine"], report["rival"]
     where = machine["gpu"] or f"{machine['cpu']}, {machine['cores']} cores"
     yield f"overhead of probing on {where}; {machine['threads']} threads"
@@ -84,9 +97,9 @@ def lines(report: Report) -> Iterator[str]:
     yield ""
     for name, shape in report["shapes"].items():
         yield from shape_lines(name, shape)
-    yield "bars, for the batch"
-    for bar in report["bars"]:
-        yield f"  {verdict(bar)}"
+    yield "thresholds, for the batch"
+    for threshold in report["thresholds"]:
+        yield f"  {verdict(threshold)}"
 
 
 def shape_lines(name: str, shape: Report) -> Iterator[str]:
@@ -110,18 +123,20 @@ def ratios(row: Report) -> str:
     if "failed" in row:
         return str(row["failed"])
     time = row["time"]
-    told = f"{time['value']:.3f} ({time['low']:.3f} to {time['high']:.3f})"
+    ratio = f"{time['value']:.3f} ({time['low']:.3f} to {time['high']:.3f})"
     if row["memory"] is None:
-        return told
-    return f"{told}, {row['added_bytes'] / 1e6:+.1f} MB ({row['memory'] - 1:+.1%})"
+        return ratio
+    return f"{ratio}, {row['added_bytes'] / 1e6:+.1f} MB ({row['memory'] - 1:+.1%})"
 
 
-def verdict(bar: Report) -> str:
+def verdict(threshold: Report) -> str:
     """met: sprites, the CNN, of one denoising step: 0.081 (0.078 to 0.085), limit 0.1."""
-    word = {True: "met", False: "NOT MET", None: "open"}[bar["met"]]
-    text = f"{word:<8} {bar['shape']}: {bar['bar']}"
-    if "value" in bar:
-        text += f": {bar['value']:.3g}"
-    if "low" in bar:
-        text += f" ({bar['low']:.3g} to {bar['high']:.3g})"
-    return f"{text}, limit {bar['limit']:.3g}" + (f"; {bar['why']}" if "why" in bar else "")
+    word = {True: "met", False: "NOT MET", None: "open"}[threshold["met"]]
+    text = f"{word:<8} {threshold['shape']}: {threshold['threshold']}"
+    if "value" in threshold:
+        text += f": {threshold['value']:.3g}"
+    if "low" in threshold:
+        text += f" ({threshold['low']:.3g} to {threshold['high']:.3g})"
+    return f"{text}, limit {threshold['limit']:.3g}" + (
+        f"; {threshold['why']}" if "why" in threshold else ""
+    )

@@ -33,7 +33,7 @@ def in_turns(runs: Mapping[str, TimedRun], rounds: int, device: str) -> Iterator
 
 
 def seconds(run: TimedRun, device: str) -> float:
-    """Of one run, until the GPU is done where there is one."""
+    """Seconds of one run, until the GPU is done where there is one."""
     synchronize = _synchronizer(device)
     synchronize()
     begun = time.perf_counter()

@@ -1,7 +1,7 @@
 """What a probe is worth to those who need pictures to train on: good ones, and pairs that differ.
 
-`promptprobe pairs` finishes the best and the worst guessed of a prompt's seeds. Beside it stand as
-many random renders as cost the same.
+`promptprobe pairs` finishes the best and the worst guessed of a prompt's seeds. They are compared
+with as many random renders as cost the same.
 """
 
 from __future__ import annotations

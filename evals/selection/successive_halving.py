@@ -34,7 +34,7 @@ def rules(windows: Sequence[int], seeds: int) -> Iterator[Rule]:
 
 
 def cost(rule: Rule, seeds: int, look: Look, finish: Callable[[int], Cost]) -> Cost:
-    """Of one prompt with so many seeds."""
+    """Cost of one prompt with so many seeds."""
     total, left, since = Cost(0, 0), seeds, 0
     for k, keep in rule:
         total, left, since = total + look(k, since) * left, keep, k

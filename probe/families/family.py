@@ -44,7 +44,7 @@ class Settings:
     """Denoising steps of a full render."""
     guidance: float
     """The official pipeline's guidance scale. Classifier-free guidance, which doubles the cost,
-    takes place above 1 (Z-Image: above 0; FLUX.1 is told the scale and never pays twice)."""
+    takes place above 1 (Z-Image: above 0; FLUX.1 has the scale as an input, at no cost)."""
     height: int
     """Pixels."""
     width: int
@@ -68,7 +68,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the denoiser is told, and where each prompt's words are in it."""
+    """What the denoiser is conditioned on, and where each prompt's words are in it."""
 
     embeddings: Float[Tensor, "batch token dim"]
     """The text encoder's output for the prompts alone; a token's place here is its key's place."""
@@ -76,11 +76,9 @@ class Conditioning:
     """Content words per prompt; special tokens, function words and punctuation are left out."""
     cut: tuple[tuple[str, ...], ...]
     """Words per prompt that fall beyond the encoder's token limit."""
-    special: tuple[tuple[int, ...], ...]
-    """Places per prompt of tokens that are no text: start, end, padding, template."""
-    told: Mapping[str, Any]
+    cond: Mapping[str, Any]
     """By the denoiser's own names, with the unconditional rows where one call holds both."""
-    untold: Mapping[str, Any] | None = None
+    uncond: Mapping[str, Any] | None = None
     """The same for the unconditional call, in a family that makes two."""
 
 
@@ -107,7 +105,7 @@ class Family(Protocol):
 
     @property
     def default_guidance(self) -> float:
-        """The guidance scale that the official pipeline takes unless told otherwise."""
+        """The guidance scale that the official pipeline takes by default."""
 
     @property
     def default_size(self) -> tuple[int, int]:

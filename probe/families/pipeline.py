@@ -88,25 +88,25 @@ class PipelineFamily(ABC):
         """`encode`, without its lock."""
 
     @abstractmethod
-    def _evaluate(self, latents: Latents, timestep: Tensor, told: Mapping[str, Any]) -> Latents:
+    def _evaluate(self, latents: Latents, timestep: Tensor, cond: Mapping[str, Any]) -> Latents:
         """One call of the denoiser, as the official pipeline makes it."""
 
     @property
     def _dtype(self) -> torch.dtype:
-        """Of the latents: the text embeddings'."""
+        """Dtype of the latents, the same as the text encoder's."""
         dtype: torch.dtype = self.pipeline.text_encoder.dtype
         return dtype
 
     @property
     def _channels(self) -> int:
-        """Of the latents."""
+        """Channels of the latents."""
         return int(self.denoiser.config.in_channels)
 
     def _check(self) -> None:  # noqa: B027
         """ValueError for a variant that is not known."""
 
     def _schedule(self, settings: Settings) -> dict[str, Any]:
-        """What the official pipeline gives `set_timesteps` beside the number of steps."""
+        """What the official pipeline gives `set_timesteps` in addition to the number of steps."""
         return {}
 
     def _unscaled(self, latents: Latents) -> Tensor:
@@ -153,7 +153,7 @@ class PipelineFamily(ABC):
         return device
 
     def tokens(self, settings: Settings) -> int:
-        """Of the image, in joint attention."""
+        """Tokens of the image, in joint attention."""
         _, rows, cols = self._latent_shape(settings)
         return rows * cols // self.layout.patch**2
 
@@ -257,7 +257,7 @@ class PipelineFamily(ABC):
         guided = self.guided(settings)
         with capture:
             prediction = self._evaluate(
-                torch.cat([latents] * 2) if guided else latents, timestep, conditioning.told
+                torch.cat([latents] * 2) if guided else latents, timestep, conditioning.cond
             )
         if not guided:
             return prediction, None

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from promptprobe.probe.families.family import Settings, State, StateError
 from promptprobe.probe.families.schedulers import pack, public_config, unpack
+from promptprobe.probe.files import replacing
 
 FORMAT = "promptprobe state 1"
 MOST_BUFFERS = 16
@@ -43,10 +44,9 @@ def save(state: State, settings: Settings, paths: Sequence[Path]) -> None:
             "step": state.step,
             "buffers": buffers,
         }
-        partial = path.with_name(path.name + ".partial")
         rows = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(rows, partial, metadata={"promptprobe": json.dumps(header)})
-        partial.replace(path)
+        with replacing(path) as partial:
+            save_file(rows, partial, metadata={"promptprobe": json.dumps(header)})
 
 
 def load(

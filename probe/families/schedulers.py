@@ -71,7 +71,7 @@ def prediction_type(scheduler: Any) -> str:
 def fresh(scheduler: Any, steps: int, device: torch.device, **schedule: Any) -> Any:
     """A copy with its timesteps set; the pipeline's own is left as it is.
 
-    schedule: what the official pipeline gives `set_timesteps` beside the number of steps.
+    schedule: what the official pipeline gives `set_timesteps` in addition to the number of steps.
     """
     own = copy.deepcopy(scheduler)
     own.set_timesteps(steps, device=device, **schedule)

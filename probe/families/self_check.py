@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from einops import rearrange
@@ -18,10 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from promptprobe.probe.capture.capture import CaptureError, sample_grid
-from promptprobe.probe.families.family import Settings
-
-if TYPE_CHECKING:
-    from promptprobe.probe.families.pipeline import PipelineFamily
+from promptprobe.probe.families.family import Family, Settings
 
 TOLERANCE = 1e-4
 """How far a captured map may be from the plain reference. Tests hold it to a tenth of this; a mask,
@@ -39,7 +36,7 @@ class Reference:
     """What one layer's softmax is of; keys are the text's first, whatever the model's order."""
 
     query: Float[Tensor, "batch query head dim"]
-    """Of the image's tokens."""
+    """Queries of the image's tokens."""
     text: Float[Tensor, "batch text head dim"]
     """Keys of the text's tokens."""
     others: Float[Tensor, "batch other head dim"] | None = None
@@ -47,7 +44,7 @@ class Reference:
     mask: Tensor | None = None
     """[batch, key]: False, or a bias, for keys that get less or no attention."""
     scale: float | None = None
-    """Of the logits; None is one over the root of dim."""
+    """Scale of the logits; None is one over the root of dim."""
 
     def weights(self) -> Float[Tensor, "batch query text"]:
         """The text's share of each query's attention, mean over heads."""
@@ -61,8 +58,22 @@ class Reference:
         return logits.softmax(-1).mean(1)[..., : self.text.shape[1]]
 
 
+class Checked(Family, Protocol):
+    """A family that can say plainly what its attention is computed from."""
+
+    @property
+    def pipeline(self) -> Any:
+        """The diffusers pipeline."""
+
+    def tokens(self, settings: Settings) -> int:
+        """Tokens of the image, in joint attention."""
+
+    def reference(self, layer: Any, given: Given, text: int, image: int) -> Reference:
+        """A layer's queries and keys, made plainly from what its forward was given."""
+
+
 @torch.no_grad()
-def self_check(family: PipelineFamily) -> None:
+def self_check(family: Checked) -> None:
     """Hold every layer's captured map to the plain reference, on one step of one candidate.
 
     Raises CaptureError naming the first layer whose map is missing or wrong.

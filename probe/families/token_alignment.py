@@ -34,8 +34,6 @@ class AlignedWords:
     """Content words; of a text of function words alone, all of them."""
     cut: tuple[str, ...]
     """Words of which any piece lies beyond the limit."""
-    special: tuple[int, ...]
-    """Places of tokens that are no text of the prompt: start, end, padding, template."""
 
 
 def align_words(
@@ -43,7 +41,6 @@ def align_words(
     text: str,
     *,
     last: int,
-    length: int,
     prompt: slice = slice(None),
     dropped: int = 0,
 ) -> AlignedWords:
@@ -53,7 +50,6 @@ def align_words(
         tokenizer: a fast transformers tokenizer (it knows each token's characters).
         text: what is tokenized, template included.
         last: the first place that is cut off or given to an end token.
-        length: places that the denoiser sees, padding included.
         prompt: where the prompt stands in `text`.
         dropped: tokens at the start that the denoiser never sees.
     """
@@ -75,9 +71,7 @@ def align_words(
         else:
             cut.append(found.group())
     content = tuple(span for span in kept if span.word.lower() not in FUNCTION_WORDS)
-    spoken = {place for place, _, _ in pieces if place < last}
-    special = tuple(place for place in range(length) if place not in spoken)
-    return AlignedWords(content or tuple(kept), tuple(cut), special)
+    return AlignedWords(content or tuple(kept), tuple(cut))
 
 
 def behind(first: AlignedWords, second: AlignedWords, offset: int) -> AlignedWords:
@@ -94,22 +88,20 @@ def behind(first: AlignedWords, second: AlignedWords, offset: int) -> AlignedWor
     return AlignedWords(
         (*spans, *more[len(fewer) :]),
         min(first.cut, second.cut, key=len),
-        (*first.special, *(at + offset for at in second.special)),
     )
 
 
 def conditioned(
     embeddings: Float[Tensor, "batch token dim"],
     located: Sequence[AlignedWords],
-    told: Mapping[str, Any],
-    untold: Mapping[str, Any] | None = None,
+    cond: Mapping[str, Any],
+    uncond: Mapping[str, Any] | None = None,
 ) -> Conditioning:
     """A conditioning, with the words of each prompt side by side."""
     return Conditioning(
         embeddings,
         tuple(text.words for text in located),
         tuple(text.cut for text in located),
-        tuple(text.special for text in located),
-        told,
-        untold,
+        cond,
+        uncond,
     )

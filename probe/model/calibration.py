@@ -1,4 +1,4 @@
-"""What the network says, made as sure as it is right: scores rescaled, intervals widened.
+"""What the network says, calibrated: scores rescaled, intervals widened.
 
 Both by number of steps and by target, on candidates that did not train the network.
 """
@@ -42,7 +42,7 @@ class Calibration(BaseModel):
 def score_scale(
     logit: Float[Tensor, " candidate"], score: Float[Tensor, " candidate"]
 ) -> tuple[float, float]:
-    """Factor and offset of the logits, by least squares of the scores 0 .. 1 that they foretell.
+    """Factor and offset of the logits, by least squares of the scores 0 .. 1 that they predict.
 
     Platt 1999. Training for rank leaves logits surer than they should be; the order stays as it is.
     """

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from promptprobe.probe.files import replacing
 from promptprobe.probe.model.card import Card, ProbeError
 from promptprobe.probe.model.network import Network, PreviewScore, no_preview_score
 from promptprobe.probe.trace import Trace
@@ -23,7 +24,7 @@ from promptprobe.probe.trace import Trace
 CARD, WEIGHTS = "card.json", "probe.safetensors"
 MOST_BYTES = {CARD: 2**20, WEIGHTS: 2**25}
 BATCH = 64
-OF_BATCH = ("maps", "mask", "special", "embeddings", "x0", "gap")
+OF_BATCH = ("maps", "mask", "embeddings", "x0", "gap")
 """The tensors of a trace."""
 
 
@@ -106,9 +107,8 @@ def save_probe(folder: Path, network: Network, card: Card) -> Card:
     card = card.model_copy(update={"weights_sha256": hashlib.sha256(data).hexdigest()})
     text = card.model_dump_json(indent=1) + "\n"
     for name, content in ((WEIGHTS, data), (CARD, text.encode())):
-        partial = folder / f"{name}.partial"
-        partial.write_bytes(content)
-        partial.replace(folder / name)
+        with replacing(folder / name) as partial:
+            partial.write_bytes(content)
     return card
 
 

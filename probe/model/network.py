@@ -2,7 +2,7 @@
 
 Aggregated attention statistics rank the seeds of one prompt no better than chance, so the maps
 stay spatial and word by word. One shared CNN looks at each word's maps, with the predicted x0
-latents and the guidance gap beside them, told what to look for (FiLM, Perez et al. 2018) by the
+latents and the guidance gap next to them, conditioned (FiLM, Perez et al. 2018) by the
 word's embedding, by the step, and by what a judge sees of the word in the decoded x0. Words are
 pooled with the spatial axes kept, and residual down-blocks, as in Diffusion Probe (arXiv
 2602.23783), end in one view of the picture. From it and from its own features comes each word's
@@ -28,7 +28,7 @@ FLOOR = 1e-3
 """Added to attention before its logarithm: smaller differences are no signal."""
 DROPOUT = 0.1
 DOUBTS = 3
-"""What the score is told of each word: its logit, its chance, and what the judge saw."""
+"""What the score reads of each word: its logit, its chance, and what the judge saw."""
 COVERAGE = 0.9
 """What share of finished images the interval should hold."""
 

@@ -50,30 +50,30 @@ def split(examples: Examples, target: str) -> Splits:
 
     ValueError: one of the three has no prompt whose seeds differ in the target's score.
     """
-    parts = splits_of(examples.rows)
-    for name, found in asdict(parts).items():
+    splits = splits_of(examples.rows)
+    for name, found in asdict(splits).items():
         scores = [{examples.rows[i].scores.get(target) for i in group} - {None} for group in found]
         if all(len(distinct) < 2 for distinct in scores):
             raise ValueError(
                 f"no prompt for {name} has two seeds with different scores ({len(found)} prompts):"
                 f" collect more prompts, or more seeds of each (validation is split in halves)"
             )
-    return parts
+    return splits
 
 
 def splits_of(rows: Sequence[Row]) -> Splits:
     """The three, whatever their scores. A scene that both splits hold in the same words is trained
     on alone."""
-    parts = Splits([], [], [])
+    splits = Splits([], [], [])
     groups = groups_of(rows)
     first = [rows[group[0]] for group in groups]
     known = {(row.scene, row.prompt) for row in first if row.split == "train"}
     for group, row in zip(groups, first, strict=True):
         if row.split == "train":
-            parts.train.append(group)
+            splits.train.append(group)
         elif row.split == "validation" and (row.scene, row.prompt) not in known:
-            (parts.calibration if calibrates(row.scene) else parts.selection).append(group)
-    return parts
+            (splits.calibration if calibrates(row.scene) else splits.selection).append(group)
+    return splits
 
 
 def calibrates(scene: str) -> bool:
@@ -146,15 +146,15 @@ class Dataset:
         indices: Sequence[int],
         window: int,
         *,
-        told: int | None = None,
+        network_step: int | None = None,
         blind: bool = False,
     ) -> Output:
         """What the network says of these candidates after one window's steps, words padded.
 
-        told: place of the window that the network takes it for; None: the same.
+        network_step: place of the window that the network takes it for; None: the same.
         """
         found = []
-        place = window if told is None else told
+        place = window if network_step is None else network_step
         for at in range(0, len(indices), 128):
             some = indices[at : at + 128]
             batch = self.batch(some, torch.full((len(some),), window))

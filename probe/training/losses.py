@@ -17,7 +17,7 @@ Objective = Callable[[Output, Tensor, Tensor, Tensor], Tensor]
 """Output, scores, words and groups of a batch to a loss: `loss`, or a variant of it."""
 
 RANKING = 0.5
-"""Weight of the ranking loss beside the MSE."""
+"""Weight of the ranking loss, next to the MSE."""
 SHARPNESS = 2.0
 """Logits between two seeds count this much in the ranking loss."""
 WORDS = 0.5
@@ -42,10 +42,10 @@ def loss(
     ranking: Ranking | None = pairwise,
     of_words: float = WORDS,
 ) -> Float[Tensor, ""]:
-    """Of scores on their targets' scale 0 .. 1, and of words drawn (1) or not (0); nan: unknown.
+    """Loss of scores on their targets' scale 0 .. 1, and of words drawn (1) or not (0); nan: none.
 
     Args:
-        ranking: of scores within a prompt, beside their MSE; None leaves it out.
+        ranking: of scores within a prompt, added to their MSE; None leaves it out.
         of_words: weight of the words.
     """
     parts = [output.logit.new_zeros(())]

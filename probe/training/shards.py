@@ -1,6 +1,6 @@
 """Traces on disk: what a collection writes and training reads.
 
-A shard is a safetensors file of half-precision tensors and, beside it, a parquet table with a row a
+A shard is a safetensors file of half-precision tensors together with a parquet table with a row a
 candidate. Words are stored one after another without padding. The tensors are renamed into place
 last, so a shard whose `.safetensors` exists is complete, however the writer died.
 """
@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from promptprobe.probe.files import replacing
 from promptprobe.probe.model.card import ModelSpec
 from promptprobe.probe.model.network import PreviewScore
 from promptprobe.probe.trace import Trace
@@ -121,7 +122,6 @@ class Examples:
         trace = Trace(
             maps=maps,
             mask=mask,
-            special=torch.zeros(len(at), *self.maps.shape[2:]),
             embeddings=embeddings,
             x0=self.x0[window, at].float(),
             gap=self.gap[window, at].float(),
@@ -144,7 +144,7 @@ def _or_nan(value: float | None) -> float:
 
 
 def write_shard(path: Path, traces: Mapping[int, Trace], rows: Sequence[Row]) -> None:
-    """Write `path` (.safetensors) and the table beside it, each whole or not at all.
+    """Write `path` (.safetensors) and its table, each whole or not at all.
 
     traces: of the same candidates after each window's steps, in the order of the rows' previews.
     """
@@ -154,11 +154,9 @@ def write_shard(path: Path, traces: Mapping[int, Trace], rows: Sequence[Row]) ->
     halves = _halves(list(traces.values()))
     layers = next(iter(traces.values())).layers
     table = path.with_suffix(".parquet")
-    partial = {target: target.with_suffix(target.suffix + ".partial") for target in (table, path)}
-    pq.write_table(pa.Table.from_pylist([row.model_dump() for row in rows]), partial[table])
-    save_file(halves, partial[path], metadata={"layers": json.dumps(layers)})
-    for target, written in partial.items():
-        written.replace(target)
+    with replacing(path) as tensors, replacing(table) as rest:
+        pq.write_table(pa.Table.from_pylist([row.model_dump() for row in rows]), rest)
+        save_file(halves, tensors, metadata={"layers": json.dumps(layers)})
 
 
 def _halves(traces: Sequence[Trace]) -> dict[str, Tensor]:
@@ -189,9 +187,8 @@ def open_collection(folder: Path, collection: Collection) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / COLLECTION
     if not path.exists():
-        partial = path.with_suffix(".partial")
-        partial.write_text(collection.model_dump_json(indent=1) + "\n")
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_text(collection.model_dump_json(indent=1) + "\n")
     before, now = read_collection(folder).model_dump(), collection.model_dump()
     before, now = before | before.pop("facts"), now | now.pop("facts")
     for name, value in now.items():
@@ -272,7 +269,7 @@ def read_shards(folder: Path) -> Examples:
 
 
 def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
-    """Of every axis but the one along which shards are joined."""
+    """Sizes of every axis but the one along which shards are joined."""
     return {
         name: [size for axis, size in enumerate(tensors[name].shape) if axis != along]
         for name, along in TENSORS.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -31,24 +32,24 @@ from promptprobe.probe.training.warm_start import WarmStart
 def train_probe(
     shards: Path,
     out: Path,
-    plan: TrainConfig,
+    config: TrainConfig,
     checkpoint: Path | None = None,
     start: Probe | None = None,
 ) -> Card:
     """Train on a folder of shards and write the probe's folder; the card comes back too.
 
-    It holds for the settings of the shards alone; `checking` finds out about others.
+    It holds for the settings of the shards alone; `validate` finds out about others.
 
     start: a probe whose weights training begins with.
 
     ValueError: broken shards, too little to learn from or to measure on, or an unfit start.
     """
     collection, examples = read_collection(shards), read_shards(shards)
-    parts = split(examples, collection.targets[0])
-    targets = tuple(scale(examples, parts.train, name) for name in collection.targets)
-    school = Dataset(examples, targets)
+    splits = split(examples, collection.targets[0])
+    targets = tuple(scale(examples, splits.train, name) for name in collection.targets)
+    dataset = Dataset(examples, targets)
     begun = WarmStart(start, collection.windows, collection.targets) if start else None
-    network = fit(school, parts, plan, checkpoint, start=begun)
+    network = fit(dataset, splits, config, checkpoint, start=begun)
     card = Card(
         model=collection.model,
         made_with=collection.facts,
@@ -56,37 +57,37 @@ def train_probe(
         shape=network.shape,
         weights_sha256="0" * 64,
         targets=targets,
-        windows=examine(network, school, parts, collection),
-        candidates=sum(map(len, parts.train)),
-        prompts=len(parts.train),
+        windows=examine(network, dataset, splits, collection),
+        candidates=sum(map(len, splits.train)),
+        prompts=len(splits.train),
         start_sha256=begun and begun.mark,
     )
     return save_probe(out, network, card)
 
 
 def examine(
-    network: Network, school: Dataset, parts: Splits, collection: Collection
+    network: Network, dataset: Dataset, splits: Splits, collection: Collection
 ) -> tuple[ProbeStep, ...]:
     """By window, how sure the network may be, and figures on groups that chose nothing."""
-    chosen, held_out = list(chain(*parts.selection)), list(chain(*parts.calibration))
-    truth, scores = school.scores(chosen), school.scores(held_out)
+    chosen, held_out = list(chain(*splits.selection)), list(chain(*splits.calibration))
+    truth, scores = dataset.scores(chosen), dataset.scores(held_out)
     found = []
     for place, k in enumerate(collection.windows):
-        known = school.predict(network, chosen, place), truth
-        said = school.predict(network, held_out, place)
-        alone = school.predict(network, held_out, place, blind=True)
+        known = dataset.predict(network, chosen, place), truth
+        said = dataset.predict(network, held_out, place)
+        alone = dataset.predict(network, held_out, place, blind=True)
         calibrations, figures = [], {}
-        for at, target in enumerate(school.targets):
+        for at, target in enumerate(dataset.targets):
             calibration = calibrated(known, (said, scores), at)
-            figures[target.name] = _figures(calibration, said, scores, at, parts.calibration) | {
+            figures[target.name] = _figures(calibration, said, scores, at, splits.calibration) | {
                 "within_pairwise_blind": rank_within(
-                    alone.logit[:, at], scores[:, at], parts.calibration
+                    alone.logit[:, at], scores[:, at], splits.calibration
                 )
             }
             calibrations.append(calibration)
-        look = school.batch(held_out, torch.full((len(held_out),), place)).look
-        first = figures[school.targets[0].name]
-        first["within_pairwise_preview"] = rank_within(look.score, scores[:, 0], parts.calibration)
+        look = dataset.batch(held_out, torch.full((len(held_out),), place)).look
+        first = figures[dataset.targets[0].name]
+        first["within_pairwise_preview"] = rank_within(look.score, scores[:, 0], splits.calibration)
         rounded = {name: _rounded(table) for name, table in figures.items()}
         found.append(ProbeStep(k=k, calibration=tuple(calibrations), figures=rounded))
     return tuple(found)
@@ -113,15 +114,41 @@ def _figures(
 ) -> dict[str, float]:
     score = scores[:, at]
     known = ~score.isnan()
-    predicted, low, high = calibration.of(*said.target(at))
-    both = torch.stack([predicted[known], score[known]])
+    predictions = calibration.of(*said.target(at))
+    both = torch.stack([predictions[0][known], score[known]])
+    measured = measure(predictions, score, groups)
     return {
         "validation_prompts": float(len(groups)),
         "validation_candidates": float(known.sum()),
-        "within_pairwise": rank_within(predicted, score, groups),
+        "within_pairwise": measured.within_pairwise,
         "pooled_pcc": float(torch.corrcoef(both)[0, 1]),
-        "interval_width": float((high - low)[known].mean()),
+        "interval_width": measured.width,
     }
+
+
+class Measured(NamedTuple):
+    """How good predictions are on candidates that were scored."""
+
+    within_pairwise: float
+    """Pairwise accuracy within the groups."""
+    coverage: float
+    """Share of the scores inside their interval."""
+    width: float
+    """Mean width of the intervals."""
+
+
+def measure(
+    predictions: tuple[Tensor, Tensor, Tensor], score: Float[Tensor, " candidate"], groups: Groups
+) -> Measured:
+    """Predicted scores, with the ends of their intervals, against the scores; nan: unscored."""
+    predicted, low, high = predictions
+    known = ~score.isnan()
+    inside = (low <= score) & (score <= high)
+    return Measured(
+        rank_within(predicted, score, groups),
+        float(inside[known].float().mean()),
+        float((high - low)[known].mean()),
+    )
 
 
 def rank_within(

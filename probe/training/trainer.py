@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from promptprobe.probe.files import replacing
 from promptprobe.probe.model.network import Network, NetworkConfig
 from promptprobe.probe.training.dataset import (
     Dataset,
@@ -38,7 +39,7 @@ GROUPS = 16
 SAMPLE = 2048
 """Candidates that the means and deviations of the input are taken from."""
 FINE_TUNING_RATE = 0.25
-"""Of the learning rate, where training begins with another probe."""
+"""Factor of the learning rate where training begins with another probe."""
 PREVIEW_DROPOUT = 0.15
 """Share of groups that are shown without the judge's look, so that the network can do without."""
 
@@ -60,29 +61,29 @@ class TrainConfig:
 
 
 def fit(
-    school: Dataset,
-    parts: Splits,
-    plan: TrainConfig,
+    dataset: Dataset,
+    splits: Splits,
+    config: TrainConfig,
     checkpoint: Path | None = None,
     objective: Objective = loss,
     start: WarmStart | None = None,
 ) -> Network:
-    """The moving average of the weights, from the epoch that ranked `parts.selection` best.
+    """The moving average of the weights, from the epoch that ranked `splits.selection` best.
 
-    With a `checkpoint`, every epoch is saved there, and one of the same examples, plan and start is
-    gone on with. ValueError: the start is of other shapes.
+    With a `checkpoint`, every epoch is saved there, and one of the same examples, config and start
+    is continued. ValueError: the start is of other shapes.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(plan.seed)
-        course = _Trainer(school, parts, plan, objective, start)
-        mark = _mark(school, parts, plan, start)
+        torch.manual_seed(config.seed)
+        trainer = _Trainer(dataset, splits, config, objective, start)
+        mark = _mark(dataset, splits, config, start)
         if checkpoint and checkpoint.exists():
-            course.load(checkpoint, mark)
-        while course.goes_on:
-            course.epoch()
+            trainer.load(checkpoint, mark)
+        while trainer.goes_on:
+            trainer.epoch()
             if checkpoint:
-                course.save(checkpoint, mark)
-        return course.kept.eval()
+                trainer.save(checkpoint, mark)
+        return trainer.kept.eval()
 
 
 class _Trainer:
@@ -90,55 +91,55 @@ class _Trainer:
 
     def __init__(
         self,
-        school: Dataset,
-        parts: Splits,
-        plan: TrainConfig,
+        dataset: Dataset,
+        splits: Splits,
+        config: TrainConfig,
         objective: Objective,
         start: WarmStart | None,
     ) -> None:
-        self.school, self.parts, self.plan, self.objective = school, parts, plan, objective
-        examples = school.examples
+        self.dataset, self.splits, self.config, self.objective = dataset, splits, config, objective
+        examples = dataset.examples
         self.network = Network(
             NetworkConfig(
                 layers=len(examples.layers),
                 channels=examples.x0.shape[2],
                 dim=examples.embeddings.shape[1],
-                windows=school.windows,
-                targets=len(school.targets),
-                width=plan.width,
+                windows=dataset.windows,
+                targets=len(dataset.targets),
+                width=config.width,
             )
         )
-        known = list(chain(*parts.train))
+        known = list(chain(*splits.train))
         sample = [known[at] for at in torch.randperm(len(known))[:SAMPLE].tolist()]
-        for window in range(school.windows):
+        for window in range(dataset.windows):
             trace, _ = examples.batch(sample, torch.full((len(sample),), window))
             self.network.standardize(trace, window)
         if start:
             start.into(self.network)
         self.average = AveragedModel(
-            self.network, multi_avg_fn=get_ema_multi_avg_fn(plan.ema), use_buffers=True
+            self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
         )
-        lr = plan.lr * (FINE_TUNING_RATE if start else 1)
+        lr = config.lr * (FINE_TUNING_RATE if start else 1)
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr, weight_decay=plan.weight_decay
+            self.network.parameters(), lr, weight_decay=config.weight_decay
         )
-        self.batches = math.ceil(len(parts.train) / GROUPS)
+        self.batches = math.ceil(len(splits.train) / GROUPS)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, lr, total_steps=plan.epochs * self.batches, pct_start=0.1
+            self.optimizer, lr, total_steps=config.epochs * self.batches, pct_start=0.1
         )
         self.done, self.best, self.since = 0, -1.0, 0
         self.kept = copy.deepcopy(self.network)
 
     @property
     def goes_on(self) -> bool:
-        return self.done < self.plan.epochs and self.since < self.plan.patience
+        return self.done < self.config.epochs and self.since < self.config.patience
 
     def epoch(self) -> None:
         """Every training group once, then the rank on the selection half."""
         self.network.train()
-        title = f"epoch {self.done + 1} of at most {self.plan.epochs}"
+        title = f"epoch {self.done + 1} of at most {self.config.epochs}"
         for indices, group, window in tqdm(self._batches(), title, self.batches):
-            batch = self.school.batch(indices, window)
+            batch = self.dataset.batch(indices, window)
             look = drop_previews(
                 batch.look, (torch.rand(int(group[-1]) + 1) < PREVIEW_DROPOUT)[group]
             )
@@ -152,8 +153,8 @@ class _Trainer:
             self.average.update_parameters(self.network)
         self.done += 1
         rank = self._rank()
-        told = f"epoch {self.done}: loss {value.item():.3f}, validation pairwise {rank:.3f}"
-        tqdm.write(told, file=sys.stderr)
+        line = f"epoch {self.done}: loss {value.item():.3f}, validation pairwise {rank:.3f}"
+        tqdm.write(line, file=sys.stderr)
         if rank > self.best:
             self.best, self.since = rank, 0
             self.kept.load_state_dict(self.average.module.state_dict())
@@ -162,35 +163,34 @@ class _Trainer:
 
     def _rank(self) -> float:
         """Pairwise accuracy of the first target within the selection's prompts, over windows."""
-        watched, network = list(chain(*self.parts.selection)), self.average.module.eval()
-        groups = places(self.parts.selection)
+        watched, network = list(chain(*self.splits.selection)), self.average.module.eval()
+        groups = places(self.splits.selection)
         found = []
-        for window in range(self.school.windows):
-            truth = self.school.batch(watched, torch.full((len(watched),), window)).scores[:, 0]
-            guess = self.school.predict(network, watched, window).logit[:, 0]
+        for window in range(self.dataset.windows):
+            truth = self.dataset.batch(watched, torch.full((len(watched),), window)).scores[:, 0]
+            guess = self.dataset.predict(network, watched, window).logit[:, 0]
             found.append(pairwise_accuracy(guess, truth, groups))
         return sum(found) / len(found)
 
     def _batches(self) -> Iterator[tuple[list[int], Tensor, Tensor]]:
         """Whole groups in a new order, with the group and the window of each candidate."""
-        groups = self.parts.train
+        groups = self.splits.train
         order = torch.randperm(len(groups)).tolist()
         for at in range(0, len(order), GROUPS):
             chosen = [groups[i] for i in order[at : at + GROUPS]]
             sizes = torch.tensor([len(group) for group in chosen])
-            window = torch.randint(self.school.windows, (len(chosen),)).repeat_interleave(sizes)
+            window = torch.randint(self.dataset.windows, (len(chosen),)).repeat_interleave(sizes)
             yield list(chain(*chosen)), torch.arange(len(chosen)).repeat_interleave(sizes), window
 
     def save(self, path: Path, mark: str) -> None:
         """Whole or not at all."""
         state = {name: getattr(self, name).state_dict() for name in LEARNING}
         counts = {name: getattr(self, name) for name in COUNTING}
-        partial = path.with_suffix(".partial")
-        torch.save(state | counts | {"mark": mark, "random": torch.get_rng_state()}, partial)
-        partial.replace(path)
+        with replacing(path) as partial:
+            torch.save(state | counts | {"mark": mark, "random": torch.get_rng_state()}, partial)
 
     def load(self, path: Path, mark: str) -> None:
-        """Go on where it was; of other examples or another plan nothing is taken."""
+        """Go on where it was; of other examples or another config nothing is taken."""
         state: dict[str, Any] = torch.load(path, weights_only=True)
         if state["mark"] != mark:
             return
@@ -205,9 +205,9 @@ LEARNING = ("network", "average", "optimizer", "schedule", "kept")
 COUNTING = ("done", "best", "since")
 
 
-def _mark(school: Dataset, parts: Splits, plan: TrainConfig, start: WarmStart | None) -> str:
+def _mark(dataset: Dataset, splits: Splits, config: TrainConfig, start: WarmStart | None) -> str:
     """What a checkpoint was made from."""
-    rows = school.examples.rows
-    known = [(rows[i].prompt, rows[i].seed, rows[i].split) for i in chain(*parts.train)]
+    rows = dataset.examples.rows
+    known = [(rows[i].prompt, rows[i].seed, rows[i].split) for i in chain(*splits.train)]
     begun = start and start.mark
-    return sha256(repr((plan, school.targets, known, begun)).encode()).hexdigest()
+    return sha256(repr((config, dataset.targets, known, begun)).encode()).hexdigest()

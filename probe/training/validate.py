@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection as Held
-from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-from torch import Tensor
-
 from promptprobe.probe.model.card import Check, Setting
 from promptprobe.probe.model.checkpoint import Probe
-from promptprobe.probe.training.dataset import Dataset, Groups, groups_of
+from promptprobe.probe.training.dataset import Dataset, groups_of
 from promptprobe.probe.training.shards import read_collection, read_shards
-from promptprobe.probe.training.train_probe import rank_within
+from promptprobe.probe.training.train_probe import measure
 
 RANK_KEPT = 0.85
 """Share of what the rank at home has above chance that has to be left. Less, and the previews that
@@ -44,16 +41,16 @@ def validate_setting(
         [i for i in group if (examples.rows[i].prompt, examples.rows[i].seed) in drawn]
         for group in groups_of(examples.rows)
     ]
-    school, first = Dataset(examples, card.targets), card.targets[0].name
+    dataset, first = Dataset(examples, card.targets), card.targets[0].name
     chosen = list(chain(*groups))
-    score = school.scores(chosen)[:, 0]
+    score = dataset.scores(chosen)[:, 0]
     found = []
     for window, k in enumerate(collection.windows):
         place = card.place(card.window_for(k, collection.facts))
         home = card.windows[place].figures.get(first, {}).get("within_pairwise", math.nan)
-        said = school.predict(probe.network, chosen, window, told=place).target(0)
-        foretold = card.windows[place].calibration[0].of(*said)
-        found.append((home, *_measured(foretold, score, groups)))
+        said = dataset.predict(probe.network, chosen, window, network_step=place).target(0)
+        predictions = card.windows[place].calibration[0].of(*said)
+        found.append((home, *measure(predictions, score, groups)))
     home, rank, coverage, width = (sum(one) / len(found) for one in zip(*found, strict=True))
     return Check(
         setting=setting,
@@ -64,20 +61,6 @@ def validate_setting(
         within_pairwise_home=_defined(home),
         coverage=_defined(coverage),
         interval_width=_defined(width),
-    )
-
-
-def _measured(
-    foretold: tuple[Tensor, Tensor, Tensor], score: Tensor, groups: Groups
-) -> Sequence[float]:
-    """Rank, coverage and width, from scores with the ends of their intervals."""
-    predicted, low, high = foretold
-    known = ~score.isnan()
-    inside = (low <= score) & (score <= high)
-    return (
-        rank_within(predicted, score, groups),
-        float(inside[known].float().mean()),
-        float((high - low)[known].mean()),
     )
 
 

@@ -51,7 +51,7 @@ class WarmStart:
                 own.copy_(other[name])
 
     def _rows(self) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
-        """Of the weights with a row a window or a target: which rows come from which."""
+        """For the weights with a row a window or a target: which rows come from which."""
         known = [window.k for window in self.probe.card.windows]
         nearest = [min(range(len(known)), key=lambda at: abs(known[at] - k)) for k in self.windows]
         yield "window.weight", (torch.arange(len(nearest)), torch.tensor(nearest))

@@ -115,16 +115,30 @@ def rewrites(*prompts: str) -> dict[str, Any]:
 
 
 def right_answer(question: dict[str, Any]) -> dict[str, Any]:
-    """What a good LLM says of BRIEF: its requirements, or the two rewrites of GOOD."""
+    """What a good LLM says of BRIEF: its requirements, the rewrites of GOOD, or that all keep."""
+    if is_about(question, "judgements"):
+        return judgements(question)
     if is_about(question, "rewrites"):
         return rewrites(*GOOD)
     listed = [("object", "fox"), ("relation", "in the snow")]
     return {"requirements": [{"kind": kind, "text": text} for kind, text in listed]}
 
 
-def run(out: Path, **llm: Any) -> OptimizationResult:
+def judgements(question: dict[str, Any], **by_prompt: dict[str, list[str]]) -> dict[str, Any]:
+    """A verdict on each rewrite of a question: what is named for its prompt, else that it keeps."""
+    asked = json.loads(question["messages"][-1]["content"].partition("\n\n")[0])
+    return {
+        "judgements": [
+            {"number": one["number"], "dropped": [], "contradicted": [], "added": []}
+            | by_prompt.get(one["prompt"], {})
+            for one in asked["rewrites"]
+        ]
+    }
+
+
+def run(out: Path, rewrite: str = "enrich", **llm: Any) -> OptimizationResult:
     asked = LLM(model="test-model", **{"timeout": 20.0, **llm})
-    run_dir = start(out, brief=BRIEF, llm=asked.model, endpoint=asked)
+    run_dir = start(out, brief=BRIEF, rewrite=rewrite, llm=asked.model, endpoint=asked)
     proposer = LlmProposer(Endpoint(asked))
     return asyncio.run(run_loop(run_dir, ScriptedTools(out / "log"), proposer))
 

@@ -18,11 +18,19 @@ from pathlib import Path
 from PIL import Image
 
 from promptprobe.agent import run_folder
-from promptprobe.agent.rewrite.proposers import LexiconProposer
+from promptprobe.agent.rewrite.proposers import OfflineProposer
 from promptprobe.agent.run_folder import RunSettings
 from promptprobe.agent.runner import run_loop
+from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.protocol import Probed, Rendered
 from promptprobe.tools.records import BUDGETS, Candidate, Generation, Prediction, Score, Word
+
+
+def offline() -> OfflineProposer:
+    """The built-in model's own rewriter."""
+    own = built_in("sprites")
+    assert own
+    return OfflineProposer(own.rewrites, own.rewriter)
 
 
 def luck(*words: object) -> float:
@@ -122,7 +130,7 @@ def start(out: Path, budget: str = "light", **settings: object) -> Path:
 def main(run_dir: str, log: str, die_after: str) -> None:
     """Go on with a run in this process, until it is killed."""
     tools = ScriptedTools(Path(log), die_after=int(die_after))
-    asyncio.run(run_loop(Path(run_dir), tools, LexiconProposer()))
+    asyncio.run(run_loop(Path(run_dir), tools, offline()))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from promptprobe.__main__ import main
-from promptprobe.agent.batch import MAX_FILE, RESULTS, Item, Results, keep_settings, read_briefs
+from promptprobe.agent.batch import RESULTS, Item, Results, keep_settings, read_briefs
 from promptprobe.agent.doors.schemas import OptimizeRequest
+from promptprobe.tools.records import Generation
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,65 +29,36 @@ def written(folder: Path, text: str | bytes, name: str = "briefs.txt") -> Path:
 # Reading
 
 
-def test_a_text_file_has_one_brief_a_line_and_empty_lines_are_skipped(tmp_path: Path) -> None:
-    items = read_briefs(written(tmp_path, "\ufeffa cat\r\n\n  two keys  \nقطة\n"))
-    assert [(item.id, item.brief) for item in items] == [
-        ("1", "a cat"),
-        ("3", "two keys"),
-        ("4", "قطة"),
-    ]
+def test_rows_may_ask_for_seed_size_and_negative_prompt_of_their_own(tmp_path: Path) -> None:
+    table = "prompt,seed,width,negative_prompt,artist\na cat,7,64,blurry,me\na dog,,,,\n"
+    (cat, dog), notice = read_briefs(written(tmp_path, table, "briefs.csv"))
+    template = OptimizeRequest(brief="any", seed=3, generation=Generation(steps=5, height=32))
+    asked = cat.request(template)
+    assert (asked.brief, asked.seed) == ("a cat", 7)
+    expected = Generation(steps=5, height=32, width=64, negative_prompt="blurry")
+    assert asked.generation == expected
+    assert dog.request(template) == template.model_copy(update={"brief": "a dog"})
+    assert "'artist'" in notice
 
 
-def test_jsonl_takes_brief_or_prompt_and_an_id(tmp_path: Path) -> None:
-    lines = [
-        {"brief": "a cat", "id": "first"},
-        {"prompt": "a photo of a bench", "tag": "single_object"},  # as GenEval writes it
-        {"brief": " two keys ", "id": 7},
-    ]
-    items = read_briefs(written(tmp_path, "\n".join(map(json.dumps, lines)), "b.jsonl"))
-    assert [(item.id, item.brief) for item in items] == [
-        ("first", "a cat"),
-        ("2", "a photo of a bench"),
-        ("7", "two keys"),
-    ]
+def test_a_value_out_of_bounds_is_the_problem_of_its_row(tmp_path: Path) -> None:
+    (cat,), _ = read_briefs(written(tmp_path, '{"prompt": "a cat", "width": "wide"}', "b.jsonl"))
+    with pytest.raises(ValueError, match=r"width.*'wide'"):
+        cat.request(OptimizeRequest(brief="any"))
 
 
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ('{"brief": "a cat"', "line 2 is no JSON"),
-        ('{"colour": "red"}', "line 2: expected"),
-        ('{"brief": 5}', "line 2: expected"),
-        ('["a cat"]', "line 2: expected"),
-        ("[" * 5000, "line 2 is no JSON"),
-        (json.dumps({"brief": "x" * 5000}), "at most 4000 characters a brief, got 5,000"),
-        (json.dumps({"brief": "x" * 70_000}), "line 2 has over 65,536 characters"),
-    ],
-)
-def test_a_bad_line_is_an_item_with_its_problem_and_the_rest_is_read(
-    tmp_path: Path, line: str, said: str
-) -> None:
-    good = '{"brief": "a cat"}'
-    before, bad, after = read_briefs(written(tmp_path, f"{good}\n{line}\n{good}\n", "b.jsonl"))
-    assert said in bad.problem
-    assert len(bad.brief) <= 4000
-    assert before.problem == after.problem == ""
+def test_ids_that_are_missing_null_or_there_twice_do_not_collide(tmp_path: Path) -> None:
+    given = [7, "7", None, "5", None]
+    lines = [json.dumps({"brief": f"cat {n}", "id": name}) for n, name in enumerate(given)]
+    items, notice = read_briefs(written(tmp_path, "\n".join(lines), "b.jsonl"))
+    assert [item.id for item in items] == ["7", "7 (line 2)", "3", "5", "5 (line 5)"]
+    assert notice == ""
 
 
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [
-        (b"", "at least one brief"),
-        (b"\n \n", "at least one brief"),
-        (b"\x89PNG\r\n\x1a\n\xff\xfe", "expected UTF-8 text"),
-        (b'{"brief": "a", "id": 1}\n{"brief": "b", "id": "1"}', "a different id on every line"),
-        (b"a" * (MAX_FILE + 1), "larger than 64 MiB"),
-    ],
-    ids=["empty", "blank", "binary", "same id", "huge"],
-)
-def test_a_useless_file_is_refused_as_a_whole(tmp_path: Path, data: bytes, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        read_briefs(written(tmp_path, data))
+def test_a_brief_that_is_too_long_is_an_item_with_its_problem(tmp_path: Path) -> None:
+    (item,), _ = read_briefs(written(tmp_path, "x" * 5000))
+    assert "at most 4000 characters a brief, got 5,000" in item.problem
+    assert len(item.brief) == 4000
 
 
 # Results
@@ -104,6 +76,20 @@ def test_a_half_written_last_row_is_dropped_and_written_again(tmp_path: Path) ->
     again.write(second, {"score": 0})
     rows = [json.loads(line) for line in results.path.read_text().splitlines()]
     assert [row["brief"] for row in rows] == ["a cat", "a car"]
+
+
+def test_a_brief_that_failed_is_tried_again_and_has_one_row(tmp_path: Path) -> None:
+    good, bad = Item(id="1", brief="a cat"), Item(id="2", brief="a car")
+    results = Results(tmp_path)
+    results.write(bad, {"error": "no GPU"})
+    results.write(good, {"score": 1})
+    again = Results(tmp_path)
+    assert again.has(good)
+    assert not again.has(bad)
+    again.forget_failures()
+    again.write(bad, {"score": 0})
+    rows = [json.loads(line) for line in results.path.read_text().splitlines()]
+    assert [(row["id"], row["score"]) for row in rows] == [("1", 1), ("2", 0)]
 
 
 def test_a_damaged_row_in_the_middle_is_named(tmp_path: Path) -> None:
@@ -143,7 +129,7 @@ def test_a_brief_that_fails_leaves_its_error_and_the_batch_goes_on(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = written(tmp_path, '{"brief": "a cat"}\n{"brief": ""}\n{"prompt": "a red car"}\n')
-    assert main([*command, "--briefs", str(file), "--json"]) == 0
+    assert main([*command, "--briefs", str(file), "--json"]) == 1
     summary = json.loads(capsys.readouterr().out)
     assert summary == {
         "briefs": 3,
@@ -152,7 +138,7 @@ def test_a_brief_that_fails_leaves_its_error_and_the_batch_goes_on(
         "results": str(tmp_path / "out" / RESULTS),
     }
     first, bad, last = rows(tmp_path / "out")
-    assert "at least 1 character" in bad["error"]
+    assert "its prompt is empty" in bad["error"]
     assert [first["brief"], last["brief"]] == ["a cat", "a red car"]
     assert Path(last["best"]["image"]).is_file()
 

@@ -12,11 +12,11 @@ from pydantic import BaseModel, TypeAdapter
 
 from promptprobe.agent.events import Event, PromptsProposed, RoundEnded, Warned
 from promptprobe.agent.result import OptimizationResult, read_result
-from promptprobe.agent.rewrite.proposers import CallersPrompts, LexiconProposer, Proposer, SeedsOnly
+from promptprobe.agent.rewrite.proposers import CallersPrompts, Proposer, SeedsOnly
 from promptprobe.agent.runner import run_loop
 from promptprobe.tools.protocol import Rendered
 from promptprobe.tools.records import Candidate
-from tests.agent.scripted import ScriptedTools, start
+from tests.agent.scripted import ScriptedTools, offline, start
 
 BRIEF = "a scarlet kitty next to a navy automobile"
 
@@ -27,7 +27,7 @@ def run(
     events: list[Any] = []
     tools = tools or ScriptedTools(out / "log")
     run_dir = start(out, **settings)  # type: ignore[arg-type]
-    result = asyncio.run(run_loop(run_dir, tools, proposer or LexiconProposer(), events.append))
+    result = asyncio.run(run_loop(run_dir, tools, proposer or offline(), events.append))
     return result, events
 
 
@@ -113,16 +113,27 @@ def test_a_blacked_out_image_is_kept_and_unscored(tmp_path: Path) -> None:
     assert (result.initial.score.value, result.initial.score.reason) == (None, "safety checker")
 
 
-def test_refused_prompts_never_reach_the_probe_and_are_told(tmp_path: Path) -> None:
-    good, bad = "a red cat beside a blue car", "a blue cat beside a red car"
-    result, events = run(tmp_path, CallersPrompts((bad, good, "a \x00 cat", BRIEF.upper())))
+def test_a_callers_prompts_are_not_refused_for_their_meaning_and_tried_ones_are(
+    tmp_path: Path,
+) -> None:
+    other, more = "a blue cat next to a red car", "three cats, one of them red"
+    result, events = run(tmp_path, CallersPrompts((other, more, BRIEF.upper())))
     probed = {trial.candidate.prompt for trial in result.trials}
-    assert probed == {BRIEF, good}
+    assert probed == {BRIEF, other, more}
     proposed = of(PromptsProposed, events)[1]
-    assert proposed.accepted == (good,)
-    assert [refusal.prompt for refusal in proposed.refused] == [bad, "a \x00 cat", BRIEF.upper()]
+    assert proposed.accepted == (other, more)
+    assert [refusal.prompt for refusal in proposed.refused] == [BRIEF.upper()]
     assert all(refusal.reason for refusal in proposed.refused)
-    assert any("blue" in message for message in result.warnings)
+
+
+def test_a_notice_names_what_a_callers_prompt_changes_for_certain(tmp_path: Path) -> None:
+    brief = "two cats and a sign that says 'OPEN'"
+    proposer = CallersPrompts(("cats and a sign that says 'OPEN'", "two cats and a sign"))
+    run_dir = start(tmp_path, brief=brief)
+    result = asyncio.run(run_loop(run_dir, ScriptedTools(tmp_path / "log"), proposer))
+    told = " ".join(result.warnings)
+    assert "it drops the count 2" in told
+    assert "it changes or drops the text 'OPEN'" in told
 
 
 def test_seeds_only_never_changes_the_prompt(tmp_path: Path) -> None:
@@ -169,7 +180,7 @@ def test_the_loop_is_free_while_tools_work(tmp_path: Path) -> None:
 
     async def beside() -> OptimizationResult:
         tools = Waiting(tmp_path / "log")
-        work = asyncio.create_task(run_loop(start(tmp_path), tools, LexiconProposer()))
+        work = asyncio.create_task(run_loop(start(tmp_path), tools, offline()))
         while not probing.is_set():
             await asyncio.sleep(0)
         ticked.set()

@@ -17,10 +17,9 @@ import pytest
 
 from promptprobe.agent.graph import PROBE_BATCH
 from promptprobe.agent.result import OptimizationResult, read_result
-from promptprobe.agent.rewrite.proposers import LexiconProposer
 from promptprobe.agent.runner import run_loop
 from tests.agent import scripted
-from tests.agent.scripted import ScriptedTools, start
+from tests.agent.scripted import ScriptedTools, offline, start
 
 WORK = 33 + 7
 """What an uninterrupted light run does: probes and renders."""
@@ -28,7 +27,7 @@ WORK = 33 + 7
 
 def finish(run_dir: Path, log: Path, events: list[Any] | None = None) -> OptimizationResult:
     listen = events.append if events is not None else None
-    return asyncio.run(run_loop(run_dir, ScriptedTools(log), LexiconProposer(), listen))
+    return asyncio.run(run_loop(run_dir, ScriptedTools(log), offline(), listen))
 
 
 def content(result: OptimizationResult) -> object:
@@ -132,7 +131,7 @@ def test_a_cancelled_run_is_kept_and_told(
             if event.kind == "candidates selected" and event.round == 1:
                 task.cancel()
 
-        task = asyncio.create_task(run_loop(run_dir, ScriptedTools(log), LexiconProposer(), watch))
+        task = asyncio.create_task(run_loop(run_dir, ScriptedTools(log), offline(), watch))
         await task
 
     with pytest.raises(asyncio.CancelledError):
@@ -155,7 +154,7 @@ def test_cancelled_while_its_checkpoint_opens_a_run_leaves_no_thread_behind(
             if event.kind == "run started":
                 task.cancel()
 
-        task = asyncio.create_task(run_loop(run_dir, ScriptedTools(log), LexiconProposer(), watch))
+        task = asyncio.create_task(run_loop(run_dir, ScriptedTools(log), offline(), watch))
         await task
 
     for _ in range(20):
@@ -180,7 +179,7 @@ def test_ctrl_c_ends_in_keyboard_interrupt_and_keeps_the_run(
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            asyncio.run(run_loop(run_dir, ScriptedTools(log), LexiconProposer(), interrupt))
+            asyncio.run(run_loop(run_dir, ScriptedTools(log), offline(), interrupt))
     finally:
         signal.signal(signal.SIGINT, before)
     assert content(finish(run_dir, log)) == content(uninterrupted)

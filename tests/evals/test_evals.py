@@ -16,10 +16,10 @@ from promptprobe.__main__ import main
 from promptprobe.evals import cli, model
 from promptprobe.evals.ablations.ablations import ABLATIONS, RETRAINED
 from promptprobe.evals.ablations.networks import PAPER
-from promptprobe.evals.baselines.features import RIVALS
+from promptprobe.evals.baselines.features import FEATURE_BASELINES
 from promptprobe.evals.bench import Bench
 from promptprobe.evals.fidelity import fidelity, plots, summary
-from promptprobe.evals.fidelity.experiment import PREVIEW_DROPOUT, methods, study
+from promptprobe.evals.fidelity.experiment import PREVIEW_DROPOUT, methods, run_experiment
 from promptprobe.evals.fidelity.rollout import look
 from promptprobe.evals.gain import gain
 from promptprobe.evals.gain.attribution import POOLS, pool
@@ -63,7 +63,7 @@ def test_eval_model_reports_kinds_spread_phrasing_and_previews(bench):
 
 
 def test_eval_fidelity_reports_everything_that_the_protocol_asks_for(bench):
-    report = json.loads(json.dumps(fidelity.report(study(bench, 8, 4))))
+    report = json.loads(json.dumps(fidelity.report(run_experiment(bench, 8, 4))))
     assert {"pairwise", "srcc", "srcc_ceiling", "excluded"} == set(report["within"])
     assert {"pcc", "srcc", "auc"} == set(report["pooled"])
     assert (report["step"], report["of"], report["n_prompts"], report["n_seeds"]) == (1, 4, 8, 4)
@@ -75,7 +75,9 @@ def test_eval_fidelity_reports_everything_that_the_protocol_asks_for(bench):
     assert report["headroom"]["naive best-of-n"][-1]["recovered"]["value"] == 1
     baselines = report["baselines"]
     assert baselines["prompt only"]["within"]["pairwise"]["value"] == 0.5
-    assert {"random", "coarse render in 1 steps", "latent statistics", *RIVALS} < set(baselines)
+    assert {"random", "coarse render in 1 steps", "latent statistics", *FEATURE_BASELINES} < set(
+        baselines
+    )
     assert baselines["coarse render in 3 steps"]["at_budget"] is None  # four of them cost too much
     assert set(report["over_steps"]) == {"1", "2"}
     assert report["for_training"]["pairs_that_differ"]["nfe"] == 4 * 2 + 2 * 6
@@ -114,7 +116,7 @@ def probed(bench):
 
 
 def test_a_shipped_probe_is_what_fidelity_measures_with_its_interval_and_median(probed, tmp_path):
-    drawn = study(probed, 4, 2)
+    drawn = run_experiment(probed, 4, 2)
     report = fidelity.report(drawn)
     assert list(summary.lines(report))
     plots.check(tmp_path / "plots")
@@ -149,10 +151,10 @@ def test_rivals_that_are_networks_are_trained_on_a_collection(bench, tmp_path):
     collector = Collector("tiny", bench.family, bench.settings, (1, 2), (judge,))
     wanted = [*islice(prompts("train"), 4), *islice(prompts("validation"), 8)]
     collect(collector, tmp_path, wanted, 2)
-    drawn = study(bench, 4, 2, shards=tmp_path)
+    drawn = run_experiment(bench, 4, 2, shards=tmp_path)
     found = methods(drawn)
     networks = [PAPER, *ABLATIONS, "our network on a coarse path of 1 steps"]
-    assert [name for name, method in found.items() if method.learned] == networks
+    assert [name for name, method in found.items() if method.trained] == networks
     ahead = fidelity.retrained(found, drawn.test.scores)
     assert list(ahead) == [name for name in networks if name != RETRAINED]
     rank = {name: pairwise(found[name].guesses, drawn.test.scores).value or 0 for name in networks}
@@ -161,7 +163,7 @@ def test_rivals_that_are_networks_are_trained_on_a_collection(bench, tmp_path):
     rows = list(summary.networks(ahead))[2:-1]
     assert [row.split(" | ")[0] for row in rows] == [f"| {name}" for name in ahead]
     with pytest.raises(ValueError, match=r"collected after \(1, 2\) steps, and 3 are asked for"):
-        methods(study(bench, 4, 2, step=3, shards=tmp_path))
+        methods(run_experiment(bench, 4, 2, step=3, shards=tmp_path))
 
 
 def test_a_look_that_goes_on_ends_with_the_same_images_as_one_pass(bench):

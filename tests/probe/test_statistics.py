@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from promptprobe.probe import statistics
-from promptprobe.probe.statistics import STATISTICS, Statistic, drift, overlap, spread
+from promptprobe.probe.statistics import STATISTICS, Statistic
 
 PAGE = Path(__file__).parents[2] / "docs" / "statistics.md"
 N = 3
@@ -27,45 +27,34 @@ examples = settings(max_examples=20, deadline=None)
 MOST = {
     "0 .. 1": 1,
     "0 .. ln RC": math.log(ROWS * COLS),
-    "0 .. √½": math.sqrt(0.5),
     "from 0": math.inf,
 }
 
-SHARES = {"mass", "peak", "special_mass"}
+SHARES = {"mass", "peak"}
 
 KNOWN: dict[str, tuple[object, object]] = {
     "mass": (0.5, 0.5 / 256),
     "peak": (0.5, 0.5),
     "spatial_entropy": (math.log(256), 0),
     "focus": (0, 1),
-    "centre": ([0.5, 0.5], [3.5 / 16, 9.5 / 16]),
-    "spread": (math.sqrt(2 * (256 - 1) / 12) / 16, 0),
-    "overlap": (1, 1),
-    "drift": (0, 1),
-    "special_mass": (0.5, 0.5 / 256),
     "gap_rms": (0.5, 0.5 / 16),
-    "gap_at_words": (0.5, 0.5),
     "x0_std": (0, 0.5 * math.sqrt(255) / 256),
 }
 """Of inputs that are 0.5 at every place, and at row 3, column 9 alone."""
 
 
 def random_inputs(seed: int, sharpness: float = 3) -> dict[str, Tensor]:
-    """Three words' shares beside those of special tokens and of the rest, latents twice as fine."""
+    """Three words' shares, with two keys more that take some, and latents twice as fine."""
     generator = torch.Generator().manual_seed(seed)
-    keys = torch.randn(2, N, N + 2, N, ROWS, COLS, generator=generator) * sharpness
-    earlier, later = keys.softmax(2)
+    keys = torch.randn(N, N + 2, N, ROWS, COLS, generator=generator) * sharpness
     gap, x0 = torch.randn(2, N, 4, 2 * ROWS, 2 * COLS, generator=generator) * sharpness
-    special = later[:, N]
-    maps = {"maps": later[:, :N], "earlier": earlier[:, :N], "later": later[:, :N]}
-    return maps | {"special": special, "gap": gap, "x0": x0}
+    return {"maps": keys.softmax(1)[:, :N], "gap": gap, "x0": x0}
 
 
 def alike(picture: Tensor) -> dict[str, Tensor]:
-    """One candidate, word, layer and channel; earlier the word looked at the mirrored place."""
+    """One candidate, word, layer and channel."""
     one = picture[None, None]
-    maps = {"maps": one[None], "earlier": one[None].flip(-1), "later": one[None]}
-    return maps | {"special": one, "gap": one, "x0": one}
+    return {"maps": one[None], "gap": one, "x0": one}
 
 
 def one_hot(row: int, col: int) -> Tensor:
@@ -83,7 +72,7 @@ def measure(statistic: Statistic, inputs: dict[str, Tensor]) -> Tensor:
 
 def pick(tensor: Tensor, axes: str, wanted: str, places: list[int]) -> Tensor:
     """These places, in this order, along every axis that holds what is wanted."""
-    for number, axis in enumerate(axes.replace("other", "word").split()):
+    for number, axis in enumerate(axes.split()):
         if axis == wanted:
             tensor = tensor.index_select(number, torch.tensor(places))
     return tensor
@@ -147,30 +136,6 @@ def test_uniform_and_one_hot_pictures_have_known_values(statistic: Statistic) ->
 @each
 def test_nothing_in_is_nought_out(statistic: Statistic) -> None:
     assert not measure(statistic, alike(torch.zeros(16, 16))).any()
-
-
-@given(seeds)
-@examples
-def test_overlap_is_mutual_and_one_with_itself(seed: int) -> None:
-    value = overlap(random_inputs(seed)["maps"])
-    torch.testing.assert_close(value, value.transpose(1, 2))
-    torch.testing.assert_close(value.diagonal(dim1=1, dim2=2), torch.ones(N, N, N))
-
-
-def test_words_that_look_apart_do_not_overlap() -> None:
-    maps = torch.stack([one_hot(1, 1), one_hot(9, 9)])[None, :, None]
-    assert torch.equal(overlap(maps)[0, :, :, 0], torch.eye(2))
-
-
-def test_drift_from_everywhere_to_one_place_is_all_but_that_place() -> None:
-    everywhere, there = (picture[None, None, None] for picture in (UNIFORM, one_hot(2, 1)))
-    assert drift(everywhere, there).item() == pytest.approx(255 / 256)
-
-
-def test_two_places_half_a_map_apart_spread_by_a_quarter() -> None:
-    maps = (one_hot(4, 2) + one_hot(4, 10))[None, None, None]
-    assert spread(maps).item() == pytest.approx(0.25)
-    assert spread(maps.transpose(-1, -2)).item() == pytest.approx(0.25)
 
 
 # The table

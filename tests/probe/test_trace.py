@@ -45,7 +45,6 @@ def test_a_trace_has_the_shapes_it_states(family: Family) -> None:
         ("photo", "green", "umbrella"),
     )
     assert trace.maps.shape == (3, 5, layers, 16, 16)
-    assert trace.special.shape == (3, layers, 16, 16)
     assert trace.mask.sum(1).tolist() == [1, 5, 3]
     dim = family.encode(PROMPTS, SETTINGS).embeddings.shape[-1]
     assert trace.embeddings.shape == (3, 5, dim)
@@ -54,11 +53,9 @@ def test_a_trace_has_the_shapes_it_states(family: Family) -> None:
     assert state.step == K
 
 
-def test_words_and_special_tokens_never_share_more_than_all(family: Family) -> None:
+def test_words_never_share_more_than_all(family: Family) -> None:
     trace, _ = record_trace(family, PROMPTS, SEEDS, SETTINGS, K)
-    whole = trace.maps.sum(1) + trace.special
-    assert bool((trace.special > 0).all())
-    assert bool((whole < 1 + 1e-5).all())
+    assert bool((trace.maps.sum(1) < 1 + 1e-5).all())
 
 
 def test_padding_is_zero_and_words_are_not(family: Family) -> None:
@@ -114,9 +111,6 @@ def test_the_pieces_of_a_word_are_joined(family: Family) -> None:
     assert len(umbrella) > 4
     [maps] = each_token(family, PROMPTS[2:], SEEDS[2:], 1)
     assert torch.allclose(trace.maps[0, 2, 0], maps[umbrella].sum(0), atol=1e-6)
-    assert torch.allclose(
-        trace.special[0, 0], maps[list(conditioning.special[0])].sum(0), atol=1e-6
-    )
     mean = conditioning.embeddings[0, umbrella].mean(0)
     assert torch.allclose(trace.embeddings[0, 2], mean, atol=1e-6)
 

@@ -25,7 +25,7 @@ class Memory:
 @pytest.mark.parametrize(
     "error",
     [
-        torch.OutOfMemoryError("CUDA out of memory"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
     ],
 )
@@ -38,7 +38,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_size_remembered(error: Base
 
 def test_one_item_that_does_not_fit_says_what_to_do():
     def never(items: Sequence[int]) -> list[int]:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
 
     with pytest.raises(MemoryError, match="use a smaller height and width"):
         Batches(4).map(never, [1, 2])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.models.model import open_model, open_toolbox
 from promptprobe.tools.pictures.png import read_parameters
 from promptprobe.tools.records import Candidate, Generation, Score
@@ -198,7 +199,7 @@ def test_cut_words_are_named(toolbox: Toolbox, tmp_path: Path):
 def sprites(ddim_folder: Path) -> Toolbox:
     """The tiny pipeline under the name of Sprites: only the language is asked."""
     model = replace(open_model(ddim_folder, USED), name="sprites")
-    return Toolbox(model, open_scorer(brightness), open_second_judge(True))
+    return Toolbox(model, open_scorer(brightness), open_second_judge(built_in("sprites")))
 
 
 def test_sprites_names_unknown_words(sprites: Toolbox):

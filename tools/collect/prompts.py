@@ -1,4 +1,4 @@
-"""Prompts to learn from: a text file with one a line, or JSON lines that say more.
+"""Prompts to learn from: a file of them, which may say their scene and split too.
 
 A scene is what a prompt asks for, whatever its wording: all prompts of a scene share a split, and
 no seed of a scene is used twice.
@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
+from promptprobe.tools.prompt_files import (
+    Row,
+    foreign_syntax,
+    read_prompt_file,
+    unused_fields,
+)
 from promptprobe.tools.records import MAX_TEXT, Record, Text
-from promptprobe.tools.sprites.world import fraction, seed_of
+from promptprobe.tools.splits import fraction, seed_of
 
-MOST = 1_000_000
-MOST_CHARACTERS = 4 * MAX_TEXT
+USED = ("scene", "kind", "split")
+"""Fields of a row, beside its prompt, that training uses."""
 TRAINED = 0.8
 """Share of scenes to train on; the others validate."""
 
@@ -55,40 +60,30 @@ class Job(NamedTuple):
         return self.wanted.prompt, self.seed
 
 
-def read_prompts(path: Path) -> list[Wanted]:
-    """The prompts of a file, `.jsonl` with records or else one a line; empty lines are left out.
+def read_prompts(path: Path) -> tuple[list[Wanted], str]:
+    """The prompts of a file (`read_prompt_file` says of which kinds), and a notice.
 
-    ValueError names the file and the line.
+    The notice names fields that are not used, and prompts in the syntax of other programs.
+
+    Raises:
+        ValueError: the file cannot be read, or a row cannot be used; the message names it.
     """
-    wanted = []
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(islice(file, MOST + 1), 1):
-                if number > MOST or len(line) > MOST_CHARACTERS:
-                    raise ValueError(
-                        f"{path}, line {number}: expected at most {MOST} lines of at most "
-                        f"{MOST_CHARACTERS} characters"
-                    )
-                if line.strip():
-                    wanted.append(_parsed(line, path, number))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8: {error}") from error
-    if not wanted:
-        raise ValueError(f"{path} holds no prompt: expected one a line, or JSON lines")
-    return wanted
+    rows = read_prompt_file(path)
+    wanted = [_wanted(row, path) for row in rows]
+    foreign = next(filter(None, (foreign_syntax(one.prompt) for one in wanted)), "")
+    return wanted, "; ".join(filter(None, [unused_fields(rows, USED), foreign]))
 
 
-def _parsed(line: str, path: Path, number: int) -> Wanted:
+def _wanted(row: Row, path: Path) -> Wanted:
+    if row.problem:
+        raise ValueError(f"{path}, {row.problem}")
+    said = {name: value for name, value in row.fields.items() if name in USED}
     try:
-        if path.suffix == ".jsonl":
-            return Wanted.model_validate_json(line)
-        return Wanted(prompt=line)
+        return Wanted(prompt=row.prompt, **said)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{path}, line {number}: {where}: {first['msg']}") from error
+        raise ValueError(f"{path}, {row.where}: {where}: {first['msg']}") from error
 
 
 def jobs(wanted: Iterable[Wanted], seeds: int) -> Iterator[list[Job]]:

@@ -12,22 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from promptprobe.probe.families import check_known, family_of
+from promptprobe.tools.models.built_in import DEFAULT_MODEL, PLUGINS, BuiltIn, built_in
 from promptprobe.tools.models.quiet import quiet_loading
 from promptprobe.tools.records import IN_MEMORY, Generation
 from promptprobe.tools.scorers.scorer import DEFAULT_CLIP, open_scorer, open_second_judge
-from promptprobe.tools.sprites import MODELS
-from promptprobe.tools.sprites.draw import SIZE
 
 if TYPE_CHECKING:
     from promptprobe.probe.families.family import Family
     from promptprobe.tools.toolbox import Toolbox
 
-SPRITES = "sprites"
 DEFAULTS = Generation()
 MADE_FOR_FLOAT16 = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 """The others overflow in it, and were made for bfloat16."""
 HELP = (
-    'give "sprites" or "sprites-flow" (built in), a folder in diffusers\' format, or the Hugging '
+    f"give {' or '.join(PLUGINS)} (built in), a folder in diffusers' format, or the Hugging "
     "Face hub id of a Stable Diffusion (1.x to 3.5, XL), FLUX.1, Qwen-Image, Z-Image or "
     "PixArt-Sigma pipeline"
 )
@@ -38,7 +36,7 @@ class Model:
     """A loaded pipeline, the family that it belongs to, and its settings without a gap."""
 
     name: str
-    """One of `MODELS`, the folder, the hub id, or `IN_MEMORY`."""
+    """A built-in one's, the folder, the hub id, or `IN_MEMORY`."""
     pipeline: str
     """Its class name."""
     family: Family
@@ -46,13 +44,13 @@ class Model:
     """The model's own defaults filled in."""
 
     @property
-    def is_sprites(self) -> bool:
-        """Whether it draws the Sprites world, and its judges can judge it."""
-        return self.name in MODELS
+    def built_in(self) -> BuiltIn | None:
+        """What only a built-in model has; None for all others."""
+        return built_in(self.name)
 
 
 def open_toolbox(
-    model: str | Path | Any = SPRITES,
+    model: str | Path | Any = DEFAULT_MODEL,
     generation: Generation = DEFAULTS,
     scorer: str | Callable[..., Any] | None = None,
     probe: str | Path | None = None,
@@ -60,9 +58,9 @@ def open_toolbox(
     """The agent's tools for a model.
 
     Args:
-        model: "sprites" or "sprites-flow", a local folder, a hub id, or a loaded pipeline.
+        model: a built-in one's name, a local folder, a hub id, or a loaded pipeline.
         generation: how images are made; what is None takes the model's own default.
-        scorer: who judges; None takes "sprites" for the built-in models and a CLIP for others.
+        scorer: who judges; None takes a built-in model's own, and a CLIP for others.
         probe: the name of a built-in model for its own, folder or hub id of a trained probe; None
             takes the one that is shipped with the model.
 
@@ -76,16 +74,17 @@ def open_toolbox(
     located = locate_probe(probe) if probe else None
     opened = open_model(model, generation)
     device = opened.generation.device or "cpu"
-    shipped = MODELS[opened.name].probe if opened.is_sprites else None
+    own = opened.built_in
+    shipped = own.probe if own else None
     return Toolbox(
         opened,
-        open_scorer(scorer or (SPRITES if opened.is_sprites else DEFAULT_CLIP), device),
-        open_second_judge(opened.is_sprites),
+        open_scorer(scorer or (own.scorer if own else DEFAULT_CLIP), device),
+        open_second_judge(own, device),
         located or (shipped if shipped and shipped.is_dir() else None),
     )
 
 
-def open_model(spec: str | Path | Any = SPRITES, generation: Generation = DEFAULTS) -> Model:
+def open_model(spec: str | Path | Any = DEFAULT_MODEL, generation: Generation = DEFAULTS) -> Model:
     """Load a model and fill in its defaults. Raises ValueError, see `open_toolbox`."""
     if isinstance(spec, (str, Path)):
         name, source = _located(str(spec))
@@ -113,12 +112,12 @@ def _located(spec: str) -> tuple[str, str]:
     """The model's name, and the folder or hub id to load."""
     if not spec.strip():
         raise ValueError(f"the model's name is empty; {HELP}")
-    if spec in MODELS:
-        folder = MODELS[spec].pipeline
+    if own := built_in(spec):
+        folder = own.pipeline
         if not (folder / "model_index.json").is_file():
             raise ValueError(
                 f"the weights of the built-in model are missing: expected a diffusers folder at "
-                f"{folder}. Install promptprobe from a wheel, or train them (tools/sprites/train)"
+                f"{folder}. Install promptprobe from a wheel"
             )
         return spec, str(folder)
     if is_folder(spec):
@@ -232,9 +231,9 @@ def _filled(
 ) -> Generation:
     """The model's own defaults; a dtype that nobody can ask for, such as float8, goes unnamed."""
     known = get_args(get_args(Generation.model_fields["dtype"].annotation)[0])
-    sprites = MODELS.get(name)
-    height, width = (SIZE, SIZE) if sprites else family.default_size
-    default = sprites.guidance if sprites else family.default_guidance
+    own = built_in(name)
+    height, width = (own.size, own.size) if own else family.default_size
+    default = own.guidance if own else family.default_guidance
     return Generation(
         steps=generation.steps,
         guidance=default if generation.guidance is None else generation.guidance,

@@ -21,10 +21,10 @@ from huggingface_hub.errors import (
 
 from promptprobe.probe.model.card import Card, ProbeError, check, model_spec_of
 from promptprobe.probe.model.checkpoint import CARD, MOST_BYTES, WEIGHTS, load_probe
+from promptprobe.tools.models.built_in import PLUGINS, built_in, built_ins
 from promptprobe.tools.models.model import DEFAULTS, is_folder, open_model
 from promptprobe.tools.models.quiet import quiet_loading
 from promptprobe.tools.records import Generation, Record
-from promptprobe.tools.sprites import MODELS
 from promptprobe.tools.toolbox import settings_of
 
 RANK = "within_pairwise"
@@ -32,7 +32,7 @@ RANK = "within_pairwise"
 DEPTHS = ("", "*/", "*/*/")
 HELP = (
     "expected a folder that `promptprobe train` made (DIR/probe), a hub id (USER/NAME), or "
-    f"the name of a built-in model ({', '.join(MODELS)}) for the shipped one"
+    f"the name of a built-in model ({', '.join(PLUGINS)}) for the shipped one"
 )
 
 
@@ -63,7 +63,7 @@ def list_probes(folders: Sequence[Path]) -> list[Listed]:
     Raises:
         ValueError: one of the folders is none.
     """
-    found = [one.probe for one in MODELS.values() if one.probe.is_dir()]
+    found = [one.probe for one in built_ins() if one.probe.is_dir()]
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"expected a folder to look for probes in, got {folder}")
@@ -73,7 +73,7 @@ def list_probes(folders: Sequence[Path]) -> list[Listed]:
 
 
 def _listed(folder: Path) -> Listed:
-    shipped = (name for name, one in MODELS.items() if one.probe == folder)
+    shipped = (one.name for one in built_ins() if one.probe == folder)
     name = next(shipped, str(folder))
     try:
         card = load_probe(folder).card
@@ -119,8 +119,8 @@ def locate_probe(spec: str | Path, endpoint: str | None = None, cache: Path | No
         ProbeError: it is none of these, or the hub does not give both files.
     """
     name = str(spec)
-    if name in MODELS:
-        return MODELS[name].probe
+    if own := built_in(name):
+        return own.probe
     if is_folder(name):
         return Path(name)
     neither = ProbeError(f"unknown probe {name[:200]!r}: no such folder, and no hub id; {HELP}")

@@ -15,8 +15,9 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from promptprobe.probe.files import replacing
+from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.records import IN_MEMORY, Candidate, Generation
-from promptprobe.tools.sprites import MODELS
 
 SAMPLERS = {
     "DDIMScheduler": "DDIM",
@@ -48,9 +49,8 @@ def save_png(
     """
     info = PngInfo()
     info.add_text("parameters", parameters(candidate, generation, sampler, model))
-    partial = path.with_suffix(".part")
-    image.save(partial, format="PNG", pnginfo=info)
-    partial.replace(path)
+    with replacing(path) as partial:
+        image.save(partial, format="PNG", pnginfo=info)
     return path
 
 
@@ -164,8 +164,8 @@ def _loading(generation: Generation, model: str) -> list[str]:
     """The lines that bring the pipeline."""
     if model == IN_MEMORY:
         return ["", "# `pipeline` is the object that you passed as the model."]
-    if model in MODELS:
-        model = str(MODELS[model].pipeline)
+    if own := built_in(model):
+        model = str(own.pipeline)
     return [
         "from diffusers import DiffusionPipeline",
         "",

@@ -1,4 +1,4 @@
-"""Judges of finished images: the sprites scorer, a critic, a CLIP, or the caller's own function.
+"""Judges of finished images: a built-in model's own, a CLIP, or the caller's own function.
 
 A judge that fails leaves an image unscored, with the reason; it never yields a zero, which would
 read as "this picture is bad".
@@ -11,19 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
+from promptprobe.tools.models.built_in import BuiltIn, built_ins
 from promptprobe.tools.models.quiet import quiet_loading
 from promptprobe.tools.records import Score
-from promptprobe.tools.sprites import CLIP
 
 Pictures = Sequence[Image.Image]
 ScoreImages = Callable[[str, Pictures], list[Score]]
-KNOWN = (
-    '"sprites", "critic:sprites", "clip:sprites", "clip:FOLDER_OR_HUB_ID", '
-    "or in Python a callable (brief, image) -> float or Score"
-)
 NO_SECOND_JUDGE = "no second judge for this model"
 DEFAULT_CLIP = "clip:openai/clip-vit-base-patch32"
 REASON_LIMIT = 300
@@ -58,20 +53,27 @@ def open_scorer(spec: str | Callable[..., Any], device: str = "cpu") -> Scorer:
     """
     if callable(spec):
         return Scorer(getattr(spec, "__name__", type(spec).__name__), _each(spec))
-    if spec == "sprites":
-        return Scorer("sprites", _sprites)
-    if spec == "critic:sprites":
-        return Scorer(spec, _sprites_critic)
+    own = {name: scorer for model in built_ins() for name, scorer in model.scorers.items()}
+    if spec in own:
+        return Scorer(spec, own[spec](device))
     if isinstance(spec, str) and spec.startswith("clip:") and spec.removeprefix("clip:").strip():
-        source = spec.removeprefix("clip:").strip()
-        return Scorer(spec, _clip(str(CLIP) if source == "sprites" else source, device))
-    raise ValueError(f"unknown scorer {spec!r}; known: {KNOWN}")
+        return Scorer(spec, clip_similarity(spec.removeprefix("clip:").strip(), device))
+    raise ValueError(f"unknown scorer {spec!r}; known: {known_scorers()}")
 
 
-def open_second_judge(sprites: bool) -> Scorer:
-    """The judge that never selects: it grades what others chose."""
-    if sprites:
-        return Scorer("sprites segments", _sprites_segments)
+def known_scorers() -> str:
+    """What `open_scorer` takes, in words."""
+    own = dict.fromkeys(name for model in built_ins() for name in model.scorers)
+    return (
+        f"{', '.join(own)}, clip:FOLDER_OR_HUB_ID, "
+        "or in Python a callable (brief, image) -> float or Score"
+    )
+
+
+def open_second_judge(own: BuiltIn | None, device: str = "cpu") -> Scorer:
+    """The judge that never selects: it grades what others chose; only built-in models have one."""
+    if own:
+        return Scorer(own.judge, own.open_judge(device))
     return Scorer("none", lambda _, images: [Score(reason=NO_SECOND_JUDGE)] * len(images))
 
 
@@ -107,38 +109,7 @@ def _each(function: Callable[..., Any]) -> ScoreImages:
     return lambda brief, images: [one(brief, image) for image in images]
 
 
-def _sprites(brief: str, images: Pictures) -> list[Score]:
-    from promptprobe.tools.sprites.judges.scorer import score_images
-
-    return score_images(brief, _canvas(images))
-
-
-def _sprites_critic(_: str, images: Pictures) -> list[Score]:
-    from promptprobe.tools.sprites.judges.critic import score_images
-
-    return score_images(_canvas(images))
-
-
-def _sprites_segments(brief: str, images: Pictures) -> list[Score]:
-    from promptprobe.tools.sprites.judges.segments import judge_images
-
-    return judge_images(brief, _canvas(images))
-
-
-def _canvas(images: Pictures) -> np.ndarray:
-    """uint8 [image, 64, 64, 3]; another size is resized, since the judges of Sprites know one."""
-    from promptprobe.tools.sprites.draw import SIZE
-
-    size = (SIZE, SIZE)
-    colour = [image.convert("RGB") for image in images]
-    fitted = [
-        image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
-        for image in colour
-    ]
-    return np.stack([np.asarray(image) for image in fitted])
-
-
-def _clip(source: str, device: str) -> ScoreImages:
+def clip_similarity(source: str, device: str) -> ScoreImages:
     """Cosine similarity of brief and image, as in CLIPScore (Hessel et al. 2021) but unscaled."""
     import torch
 
@@ -154,7 +125,7 @@ def _clip(source: str, device: str) -> ScoreImages:
         raise ValueError(
             f"the scorer clip:{source} did not load: {str(error)[:400]}. Tried a folder and the "
             "Hugging Face hub, CLIPModel format, safetensors only. Give a folder that holds it, "
-            f"go online, or pass another scorer: {KNOWN}"
+            f"go online, or pass another scorer: {known_scorers()}"
         ) from error
     model = model.to(device).eval()
 

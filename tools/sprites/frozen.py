@@ -1,6 +1,6 @@
 """What every figure on Sprites rests on, by hash: world, judges, models and splits.
 
-`frozen.json` beside the weights was written before any probe was trained, by
+`frozen.json` in the weights' folder was written before any probe was trained, by
 `python -m promptprobe.tools.sprites.frozen --write`. Without `--write` the command compares. A
 change here means that every figure has to be measured again.
 """
@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from promptprobe.tools.records import Score
-from promptprobe.tools.sprites import CLIP, MODELS, WEIGHTS
+from promptprobe.tools.sprites import CLIP, WEIGHTS
 from promptprobe.tools.sprites.draw import draw
 from promptprobe.tools.sprites.judges.scorer import score_images
 from promptprobe.tools.sprites.judges.segments import judge_images
 from promptprobe.tools.sprites.language import read, word
+from promptprobe.tools.sprites.plugin import MODELS
 from promptprobe.tools.sprites.world import KINDS, Scene, scene_seed, scenes
 
 RECORD = WEIGHTS / "frozen.json"

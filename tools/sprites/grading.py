@@ -40,7 +40,7 @@ def grade(
 def verdicts(
     scene: Scene, asked: Sequence[Requirement], found: Sequence[Placed]
 ) -> tuple[Verdict, ...]:
-    """Of each word that asks for something. All are ok exactly where the picture is correct."""
+    """Verdict on each word that asks for something: all ok exactly where the picture is correct."""
     things = {thing.noun: thing for thing in scene.things}
     said = []
     for asking in asked:

@@ -1,6 +1,6 @@
 """Prompts of the Sprites world to learn from: `python -m promptprobe.tools.sprites.prompts`.
 
-Scenes of a split in natural wordings, always the same ones; more prompts only add to fewer.
+Scenes of a split in natural wordings, always the same ones; a longer list extends a shorter one.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 
 from promptprobe.tools.collect.prompts import Wanted
+from promptprobe.tools.splits import fraction
 from promptprobe.tools.sprites.language import word
-from promptprobe.tools.sprites.world import Kind, Scene, fraction, scenes
+from promptprobe.tools.sprites.world import Kind, Scene, scenes
 
 SHARES: dict[Kind, float] = {
     "one object": 0.05,

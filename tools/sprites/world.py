@@ -6,10 +6,11 @@ function of its arguments, so that truth, splits and seeds mean the same on ever
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from itertools import combinations, permutations, product
 from typing import Literal, get_args
+
+from promptprobe.tools.splits import fraction, seed_of
 
 NOUNS = (
     "bird", "car", "cat", "fish", "heart", "house",
@@ -93,19 +94,9 @@ class Scene:
         return thing.colour is not None and fraction("composition", *triple) < 0.06
 
 
-def fraction(*words: str) -> float:
-    """A number in [0, 1) that depends on nothing but the words."""
-    return int.from_bytes(hashlib.sha256("|".join(words).encode()).digest()[:7]) / 2**56
-
-
 def scene_seed(split: str, scene: Scene, index: int) -> int:
     """The index-th seed of a scene: no seed recurs across splits or scenes."""
     return seed_of(split, scene.key, index)
-
-
-def seed_of(split: str, key: str, index: int) -> int:
-    """The same of a scene that is known by its key alone."""
-    return int(fraction("seed", split, key, str(index)) * 2**52)
 
 
 def scenes(kind: Kind) -> list[Scene]:

@@ -1,6 +1,6 @@
 """FLUX.1: joint attention, then single-stream blocks, the text's tokens (T5) first in both.
 
-The pooled CLIP output has no place in attention. Guidance is distilled: the model is told the
+The pooled CLIP output has no place in attention. Guidance is distilled: the model is given the
 scale, each step is one evaluation, there is no unconditional half and so no guidance gap; a
 negative prompt is refused. Latents are packed, 2 x 2 to a token, around each evaluation only.
 """
@@ -21,7 +21,7 @@ from promptprobe.probe.families.self_check import Given, Reference
 from promptprobe.probe.families.token_alignment import align_words, conditioned
 
 TOKENS = 512
-"""Of T5, as many as the official pipeline reads."""
+"""Tokens of T5 that the official pipeline reads."""
 
 
 class Flux(Packed):
@@ -70,7 +70,7 @@ class Flux(Packed):
             guidance = torch.full([len(rows)], settings.guidance, device=self.device)
         return conditioned(
             rows,
-            [align_words(tokenizer, text, last=TOKENS - 1, length=TOKENS) for text in texts],
+            [align_words(tokenizer, text, last=TOKENS - 1) for text in texts],
             {
                 "encoder_hidden_states": rows,
                 "pooled_projections": pooled,
@@ -80,9 +80,9 @@ class Flux(Packed):
             },
         )
 
-    def _evaluate(self, latents: Latents, timestep: Tensor, told: Mapping[str, Any]) -> Latents:
+    def _evaluate(self, latents: Latents, timestep: Tensor, cond: Mapping[str, Any]) -> Latents:
         with self.denoiser.cache_context("cond"):
-            return super()._evaluate(latents, timestep, told)
+            return super()._evaluate(latents, timestep, cond)
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -25,10 +25,10 @@ class Packed(PipelineFamily):
     def default_size(self) -> tuple[int, int]:
         return (self.pipeline.default_sample_size * self.pipeline.vae_scale_factor,) * 2
 
-    def _evaluate(self, latents: Latents, timestep: Tensor, told: Mapping[str, Any]) -> Latents:
+    def _evaluate(self, latents: Latents, timestep: Tensor, cond: Mapping[str, Any]) -> Latents:
         times = timestep.expand(len(latents)).to(latents.dtype) / 1000
         prediction = self.denoiser(
-            hidden_states=packed(latents), timestep=times, **told, return_dict=False
+            hidden_states=packed(latents), timestep=times, **cond, return_dict=False
         )[0]
         return unpacked(prediction, latents)
 

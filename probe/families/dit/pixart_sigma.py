@@ -51,23 +51,20 @@ class PixArtSigma(PipelineFamily):
             max_sequence_length=TOKENS,
         )
         texts = self.pipeline._text_preprocessing(list(prompts), clean_caption=CLEANED)
-        located = [
-            align_words(self.pipeline.tokenizer, text, last=TOKENS - 1, length=TOKENS)
-            for text in texts
-        ]
-        told = rows
+        located = [align_words(self.pipeline.tokenizer, text, last=TOKENS - 1) for text in texts]
+        cond = rows
         if guided:
-            told, mask = torch.cat([unconditional, rows]), torch.cat([unconditional_mask, mask])
+            cond, mask = torch.cat([unconditional, rows]), torch.cat([unconditional_mask, mask])
         return conditioned(
-            rows, located, {"encoder_hidden_states": told, "encoder_attention_mask": mask}
+            rows, located, {"encoder_hidden_states": cond, "encoder_attention_mask": mask}
         )
 
-    def _evaluate(self, latents: Latents, timestep: Tensor, told: Mapping[str, Any]) -> Latents:
+    def _evaluate(self, latents: Latents, timestep: Tensor, cond: Mapping[str, Any]) -> Latents:
         prediction: Tensor = self.denoiser(
             latents,
             timestep=timestep.expand(len(latents)),
             added_cond_kwargs={"resolution": None, "aspect_ratio": None},
-            **told,
+            **cond,
             return_dict=False,
         )[0]
         return prediction[:, : self._channels]

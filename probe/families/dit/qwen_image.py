@@ -2,7 +2,7 @@
 
 The template's first tokens are dropped and its last ones stay, apart from the words; padding is
 masked. Guidance is a second call of the denoiser, without the prompt, and its result is scaled to
-the conditional prediction's length, token by token. A negative prompt that is empty is told as "".
+the conditional prediction's length, token by token. An empty negative prompt is encoded as "".
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ class QwenImage(Packed):
         )
 
     def _encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
-        rows, told = self._told(prompts, settings)
-        untold = None
+        rows, cond = self._cond(prompts, settings)
+        uncond = None
         if self.guided(settings):
-            _, untold = self._told([settings.negative_prompt] * len(prompts), settings)
-        located = [self._located(prompt, rows.shape[1]) for prompt in prompts]
-        return conditioned(rows, located, told, untold)
+            _, uncond = self._cond([settings.negative_prompt] * len(prompts), settings)
+        located = [self._located(prompt) for prompt in prompts]
+        return conditioned(rows, located, cond, uncond)
 
-    def _told(self, prompts: Sequence[str], settings: Settings) -> tuple[Tensor, dict[str, Any]]:
+    def _cond(self, prompts: Sequence[str], settings: Settings) -> tuple[Tensor, dict[str, Any]]:
         rows, mask = self.pipeline.encode_prompt(
             list(prompts), device=self.device, max_sequence_length=TOKENS
         )
@@ -65,13 +65,12 @@ class QwenImage(Packed):
             "img_shapes": [[(1, high // 2, wide // 2)]] * len(rows),
         }
 
-    def _located(self, prompt: str, length: int) -> AlignedWords:
+    def _located(self, prompt: str) -> AlignedWords:
         before, after = self.pipeline.prompt_template_encode.split("{}")
         return align_words(
             self.pipeline.tokenizer,
             before + prompt + after,
             last=TOKENS,
-            length=length,
             prompt=slice(len(before), len(before) + len(prompt)),
             dropped=self.pipeline.prompt_template_encode_start_idx,
         )
@@ -85,11 +84,11 @@ class QwenImage(Packed):
         capture: AbstractContextManager[Any],
     ) -> tuple[Latents, Latents | None]:
         with capture, self.denoiser.cache_context("cond"):
-            conditional = self._evaluate(latents, timestep, conditioning.told)
-        if conditioning.untold is None:
+            conditional = self._evaluate(latents, timestep, conditioning.cond)
+        if conditioning.uncond is None:
             return conditional, None
         with self.denoiser.cache_context("uncond"):
-            unconditional = self._evaluate(latents, timestep, conditioning.untold)
+            unconditional = self._evaluate(latents, timestep, conditioning.uncond)
         gap = conditional - unconditional
         guided = packed(unconditional + settings.guidance * gap)
         wanted, found = (

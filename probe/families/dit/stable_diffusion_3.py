@@ -28,7 +28,7 @@ from promptprobe.probe.families.token_alignment import (
 )
 
 TOKENS = 256
-"""Of T5, as many as the official pipeline reads."""
+"""Tokens of T5 that the official pipeline reads."""
 
 
 class StableDiffusion3(PipelineFamily):
@@ -57,27 +57,27 @@ class StableDiffusion3(PipelineFamily):
             negative_prompt=[settings.negative_prompt] * len(prompts) if guided else None,
             max_sequence_length=TOKENS,
         )  # fmt: skip
-        told = rows
+        cond = rows
         if guided:
-            told = torch.cat([unconditional, rows])
+            cond = torch.cat([unconditional, rows])
             pooled = torch.cat([unconditional_pooled, pooled])
         return conditioned(
             rows,
             [self._located(prompt) for prompt in prompts],
-            {"encoder_hidden_states": told, "pooled_projections": pooled},
+            {"encoder_hidden_states": cond, "pooled_projections": pooled},
         )
 
     def _located(self, prompt: str) -> AlignedWords:
         most = self.pipeline.tokenizer_max_length
-        clip = align_words(self.pipeline.tokenizer, prompt, last=most - 1, length=most)
+        clip = align_words(self.pipeline.tokenizer, prompt, last=most - 1)
         if self.pipeline.text_encoder_3 is None:
-            return behind(clip, AlignedWords((), clip.cut, tuple(range(TOKENS))), most)
-        t5 = align_words(self.pipeline.tokenizer_3, prompt, last=TOKENS - 1, length=TOKENS)
+            return behind(clip, AlignedWords((), clip.cut), most)
+        t5 = align_words(self.pipeline.tokenizer_3, prompt, last=TOKENS - 1)
         return behind(clip, t5, most)
 
-    def _evaluate(self, latents: Latents, timestep: Tensor, told: Mapping[str, Any]) -> Latents:
+    def _evaluate(self, latents: Latents, timestep: Tensor, cond: Mapping[str, Any]) -> Latents:
         prediction: Tensor = self.denoiser(
-            hidden_states=latents, timestep=timestep.expand(len(latents)), **told, return_dict=False
+            hidden_states=latents, timestep=timestep.expand(len(latents)), **cond, return_dict=False
         )[0]
         return prediction
 

@@ -31,7 +31,7 @@ from promptprobe.probe.families.token_alignment import AlignedWords, align_words
 TOKENS = 512
 """As many as the official pipeline reads, template included."""
 SIDE = 1024
-"""Pixels that the official pipeline draws unless told otherwise."""
+"""Pixels that the official pipeline draws by default."""
 
 
 class ZImage(PipelineFamily):
@@ -67,10 +67,10 @@ class ZImage(PipelineFamily):
             max_sequence_length=TOKENS,
         )
         padded = pad_sequence(rows, batch_first=True)
-        located = [self._located(prompt, padded.shape[1]) for prompt in prompts]
+        located = [self._located(prompt) for prompt in prompts]
         return conditioned(padded, located, {"cap_feats": rows + unconditional})
 
-    def _located(self, prompt: str, length: int) -> AlignedWords:
+    def _located(self, prompt: str) -> AlignedWords:
         def templated(content: str) -> str:
             text: str = self.pipeline.tokenizer.apply_chat_template(
                 [{"role": "user", "content": content}],
@@ -85,7 +85,6 @@ class ZImage(PipelineFamily):
             self.pipeline.tokenizer,
             templated(prompt),
             last=TOKENS,
-            length=length,
             prompt=slice(start, start + len(prompt)),
         )
 
@@ -100,7 +99,7 @@ class ZImage(PipelineFamily):
         guided = self.guided(settings)
         with capture:
             velocity = self._evaluate(
-                torch.cat([latents] * 2) if guided else latents, timestep, conditioning.told
+                torch.cat([latents] * 2) if guided else latents, timestep, conditioning.cond
             )
         if not guided:
             return -velocity, None
@@ -108,10 +107,10 @@ class ZImage(PipelineFamily):
         gap = conditional - unconditional
         return -(conditional + settings.guidance * gap), -gap
 
-    def _evaluate(self, latents: Latents, timestep: Tensor, told: Mapping[str, Any]) -> Latents:
+    def _evaluate(self, latents: Latents, timestep: Tensor, cond: Mapping[str, Any]) -> Latents:
         times = (1000 - timestep.expand(len(latents))) / 1000
         images = list(latents.to(self.denoiser.dtype).unsqueeze(2).unbind(0))
-        made = self.denoiser(images, times, told["cap_feats"], return_dict=False)[0]
+        made = self.denoiser(images, times, cond["cap_feats"], return_dict=False)[0]
         return torch.stack([image.float() for image in made]).squeeze(2)
 
     @property

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x and 2.x: a UNet with cross-attention, told by one CLIP text encoder.
+"""Stable Diffusion 1.x and 2.x: a UNet with cross-attention to one CLIP text encoder.
 
 As in the official pipeline, latents are divided by the VAE's scaling factor and no shift is
 applied, and a safety checker, where there is one, blacks images out.
@@ -29,7 +29,7 @@ class StableDiffusion(PipelineFamily):
     flow = False
     part = "unet"
     addition: str | None = None
-    """The UNet's `addition_embed_type`: what it is told beside text and time."""
+    """The UNet's `addition_embed_type`: what it takes in addition to text and time."""
 
     def layers(self) -> Mapping[str, nn.Module]:
         return cross_attentions(self.denoiser)
@@ -43,11 +43,11 @@ class StableDiffusion(PipelineFamily):
         rows, unconditional = self.pipeline.encode_prompt(
             list(prompts), self.device, 1, guided, negative
         )
-        told = torch.cat([unconditional, rows]) if guided else rows
-        return conditioned(rows, self._located(prompts), {"encoder_hidden_states": told})
+        cond = torch.cat([unconditional, rows]) if guided else rows
+        return conditioned(rows, self._located(prompts), {"encoder_hidden_states": cond})
 
-    def _evaluate(self, latents: Latents, timestep: Tensor, told: Mapping[str, Any]) -> Latents:
-        prediction: Tensor = self.denoiser(latents, timestep, **told, return_dict=False)[0]
+    def _evaluate(self, latents: Latents, timestep: Tensor, cond: Mapping[str, Any]) -> Latents:
+        prediction: Tensor = self.denoiser(latents, timestep, **cond, return_dict=False)[0]
         return prediction
 
     def _located(self, prompts: Sequence[str]) -> list[AlignedWords]:
@@ -83,4 +83,4 @@ class StableDiffusion(PipelineFamily):
 def clip_words(tokenizer: Any, texts: Sequence[str]) -> list[AlignedWords]:
     """Words among CLIP's tokens: a start, the text, an end, and ends again as padding."""
     most = tokenizer.model_max_length
-    return [align_words(tokenizer, text, last=most - 1, length=most) for text in texts]
+    return [align_words(tokenizer, text, last=most - 1) for text in texts]

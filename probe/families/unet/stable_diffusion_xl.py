@@ -1,4 +1,4 @@
-"""SDXL: Stable Diffusion's loop, told by two text encoders and the picture's size.
+"""SDXL: Stable Diffusion's loop, conditioned on two text encoders and the picture's size.
 
 Both encoders read the same tokens, and their outputs stand side by side, so a word keeps its
 places. A refiner, which has the second encoder alone, is refused. As in the official pipeline, an
@@ -35,15 +35,15 @@ class StableDiffusionXL(StableDiffusion):
             do_classifier_free_guidance=guided,
             negative_prompt=negative if guided else None,
         )
-        told = rows
+        cond = rows
         if guided:
-            told = torch.cat([unconditional, rows])
+            cond = torch.cat([unconditional, rows])
             pooled = torch.cat([unconditional_pooled, pooled])
-        added = {"text_embeds": pooled, "time_ids": self._times(settings, len(told), rows.dtype)}
+        added = {"text_embeds": pooled, "time_ids": self._times(settings, len(cond), rows.dtype)}
         return conditioned(
             rows,
             self._located(prompts),
-            {"encoder_hidden_states": told, "added_cond_kwargs": added},
+            {"encoder_hidden_states": cond, "added_cond_kwargs": added},
         )
 
     def _times(self, settings: Settings, count: int, dtype: torch.dtype) -> Tensor:

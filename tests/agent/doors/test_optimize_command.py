@@ -41,7 +41,7 @@ def options(ddim_folder: Path, clip_folder: Path) -> list[str]:
 def test_every_option_reaches_the_request() -> None:
     arguments = [
         *("a cat", "--model", "folder", "--llm", "gpt", "--prompt", "one", "--prompt", "two"),
-        *("--no-rewrite", "--keep", "<lora:x>", "--scorer", "clip:x", "--budget", "heavy"),
+        *("--rewrite", "off", "--keep", "<lora:x>", "--scorer", "clip:x", "--budget", "heavy"),
         *("--probe", "mine/probe"),
         *("--seed", "7", "--steps", "9", "--guidance", "2.5", "--height", "64", "--width", "72"),
         *("--negative-prompt", "blur", "--dtype", "bfloat16", "--device", "cpu"),
@@ -54,7 +54,7 @@ def test_every_option_reaches_the_request() -> None:
         "llm": "gpt",
         "prompts": ("one", "two"),
     }
-    expected |= {"rewrite": False, "keep": ("<lora:x>",), "scorer": "clip:x", "budget": "heavy"}
+    expected |= {"rewrite": "off", "keep": ("<lora:x>",), "scorer": "clip:x", "budget": "heavy"}
     expected |= {"probe": "mine/probe"}
     generation = Generation(
         steps=9, guidance=2.5, height=64, width=72,
@@ -158,7 +158,7 @@ def test_json_is_one_object_whose_images_exist(
 def test_the_run_ends_with_scores_spend_and_where_the_pictures_are(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["optimize", BRIEF, *options, "--no-rewrite", "--out", str(tmp_path)]) == 0
+    assert main(["optimize", BRIEF, *options, "--rewrite", "off", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     (run,) = tmp_path.iterdir()
     with Image.open(run / SHEET) as sheet:

@@ -15,7 +15,8 @@ import pytest
 from promptprobe.__main__ import main
 from promptprobe.probe.model.card import ranges_of
 from promptprobe.probe.model.checkpoint import CARD, WEIGHTS, load_probe
-from promptprobe.tools.sprites import MODELS, PROBE
+from promptprobe.tools.sprites import PROBE
+from promptprobe.tools.sprites.plugin import MODELS
 from tests.hub import REPOSITORY, Hub, serving
 
 ROOT = Path(__file__).parents[3]

@@ -12,16 +12,15 @@ import pytest
 
 from promptprobe.agent.export.past_runs import read_runs
 from promptprobe.agent.ledger import Ledger, RenderedLine
-from promptprobe.agent.rewrite.proposers import LexiconProposer
 from promptprobe.agent.runner import run_loop
 from promptprobe.tools.protocol import Rendered
-from tests.agent.scripted import ScriptedTools, start
+from tests.agent.scripted import ScriptedTools, offline, start
 
 
 def a_run(out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     run_dir = start(out, brief="A scarlet  kitty")
-    asyncio.run(run_loop(run_dir, ScriptedTools(out / "log"), LexiconProposer()))
+    asyncio.run(run_loop(run_dir, ScriptedTools(out / "log"), offline()))
     return run_dir
 
 

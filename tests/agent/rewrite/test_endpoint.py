@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from promptprobe.__main__ import main
 from tests.agent.llm_server import (
     GOOD,
     Answer,
@@ -220,3 +221,25 @@ def test_tokens_are_counted(tmp_path: Path, server: Server) -> None:
     server.script = script
     result = run(tmp_path)
     assert result.spent.tokens == 42 * len(server.asked)
+
+
+# From the command line
+
+
+def test_an_llm_is_named_by_options_and_must_be_named_again_to_go_on(
+    ddim_folder: Path,
+    clip_folder: Path,
+    tmp_path: Path,
+    server: Server,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server.script = lambda question: completion({"requirements": [], "rewrites": []})
+    tiny = ["--model", str(ddim_folder), "--scorer", f"clip:{clip_folder}", "--steps", "5"]
+    llm = ["--llm", "any", "--llm-base-url", f"{server.address}/v1"]
+    command = ["optimize", "a red cat", *tiny, *llm, "--json", "--out", str(tmp_path)]
+    assert main(command) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["spent"]["llm_calls"] == len(server.asked) > 0
+    assert printed["rewrites"] == {"offered": 0, "accepted": 0, "refused": 0}
+    assert main(["optimize", "--resume", printed["run_dir"]]) == 2
+    assert "give the LLM again" in capsys.readouterr().err

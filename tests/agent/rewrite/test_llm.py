@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from promptprobe.agent.rewrite.endpoint import LLM, Endpoint
 from promptprobe.agent.rewrite.llm import LlmProposer
 from promptprobe.agent.runner import run_loop
@@ -18,40 +20,59 @@ from tests.agent.llm_server import (
     accepted,
     completion,
     is_about,
+    judgements,
     rewrites,
     run,
 )
 from tests.agent.scripted import ScriptedTools
 
+DOG = "a fox chased by a dog in the snow"
+DESERT = "a fox in the desert"
+NO_FOX = "a cinematic animal in the snow"
+
 
 def is_about_requirements(question: dict[str, Any]) -> bool:
-    return is_about(question, "requirements")
+    return is_about(question, "requirements") and not is_about(question, "judgements")
 
 
 def well(question: dict[str, Any]) -> Answer:
+    if is_about(question, "judgements"):
+        found = {
+            DOG: {"added": ["a dog"]},
+            DESERT: {"contradicted": ["in the snow"]},
+            NO_FOX: {"dropped": ["fox", "a tail, which nobody asked for"]},
+        }
+        return completion(judgements(question, **found))
     if is_about_requirements(question):
         listed = [("object", "fox"), ("relation", "in the snow"), ("object", "a unicorn")]
         return completion({"requirements": [{"kind": k, "text": t} for k, t in listed]})
-    return completion(
-        rewrites(
-            GOOD[0],
-            "a fox and a dog in the snow",
-            GOOD[1],
-            "a cinematic animal in the snow",
-        )
-    )
+    return completion(rewrites(GOOD[0], DESERT, DOG, NO_FOX))
 
 
-def test_rewrites_of_an_llm_are_tried_and_those_that_change_the_brief_are_not(
-    tmp_path: Path, server: Server
+@pytest.mark.parametrize(("freedom", "dog"), [("enrich", {DOG}), ("faithful", set())])
+def test_rewrites_that_keep_each_requirement_are_tried_and_the_others_refused_in_plain_words(
+    freedom: str, dog: set[str], tmp_path: Path, server: Server
 ) -> None:
     server.script = well
-    result = run(tmp_path)
-    assert accepted(result) == set(GOOD)
-    assert result.spent.llm_calls == len(server.asked) >= 2
+    result = run(tmp_path, rewrite=freedom)
+    assert accepted(result) == {GOOD[0], *dog}
     told = " ".join(result.warnings)
-    assert "dog" in told
-    assert "'fox'" in told  # "a cinematic animal" quotes a fox that it does not hold
+    assert "it contradicts 'in the snow'" in told
+    assert "it drops 'fox'" in told
+    assert "tail" not in told
+    assert ("it adds a dog" in told) == (freedom == "faithful")
+
+
+def test_where_the_llm_does_not_judge_its_claims_decide_with_a_notice(
+    tmp_path: Path, server: Server
+) -> None:
+    server.script = lambda question: (
+        completion("no idea") if is_about(question, "judgements") else well(question)
+    )
+    result = run(tmp_path)
+    assert NO_FOX not in accepted(result)  # it quotes a fox that it does not hold
+    assert GOOD[0] in accepted(result)
+    assert any("its own claims decide" in message for message in result.warnings)
 
 
 def test_requirements_are_asked_once_and_only_those_that_quote_the_brief_count(
@@ -64,7 +85,15 @@ def test_requirements_are_asked_once_and_only_those_that_quote_the_brief_count(
     assert [r["text"] for r in told["requirements"]] == ["fox", "in the snow"]
     assert told["brief"] == BRIEF
     assert told["trials"][0]["scores"]
-    assert told["trials"][0]["focus"].keys() == {"cat"}
+    assert told["image_model"]
+    assert "focus" not in told["trials"][0]
+
+
+def test_guidance_is_told(tmp_path: Path, server: Server) -> None:
+    server.script = well
+    run(tmp_path, guidance="tags, not sentences")
+    told = json.loads(server.asked[1]["messages"][1]["content"])
+    assert told["guidance"] == "tags, not sentences"
 
 
 def test_a_resumed_run_does_not_ask_again(tmp_path: Path, server: Server) -> None:
@@ -86,7 +115,6 @@ def test_hostile_prompts_are_refused_and_harm_nothing(tmp_path: Path, server: Se
         "",
         "x" * 50_000,
         "a fox \x00 in the snow",
-        "../../etc/passwd fox snow",
         BRIEF.upper(),
     ]
     server.script = lambda question: (

@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 
 from promptprobe.agent.rewrite.endpoint import Reply
-from promptprobe.agent.rewrite.guard import check_rewrite
 from promptprobe.agent.rewrite.proposers import (
     CallersPrompts,
-    LexiconProposer,
+    OfflineProposer,
     Proposals,
     Proposer,
     Request,
+    Rewrite,
     SeedsOnly,
     choose_proposer,
-    in_common_words,
-    wordings,
 )
 from promptprobe.tools.sprites import language
+from promptprobe.tools.sprites.lexicon import in_common_words, wordings
+from promptprobe.tools.sprites.plugin import check_rewrite as check
 from promptprobe.tools.sprites.world import KINDS, scenes
+from tests.agent.scripted import offline
 
 BRIEF = "a scarlet kitty next to a navy automobile"
 
@@ -37,7 +38,7 @@ def offers(proposer: Proposer, **request: object) -> Proposals:
 
 
 def test_the_lexicon_begins_with_common_plain_words() -> None:
-    offered = offers(LexiconProposer()).offered
+    offered = offers(offline()).offered
     assert offered[0] == "a red cat next to a blue car"
     assert len(set(offered)) == 3
     assert all(in_common_words(prompt) == prompt for prompt in offered)
@@ -49,7 +50,7 @@ def test_every_wording_of_the_lexicon_passes_the_guard() -> None:
         for scene in rng.choice(np.array(scenes(kind), dtype=object), 3):
             brief = language.word(scene, rng)
             for text in islice(wordings(brief, 1), 80):
-                assert check_rewrite(brief, text) == "", (brief, text)
+                assert check(brief, text) == "", (brief, text)
 
 
 def test_the_lexicon_depends_on_nothing_but_brief_and_seed() -> None:
@@ -57,10 +58,10 @@ def test_the_lexicon_depends_on_nothing_but_brief_and_seed() -> None:
 
 
 def test_the_lexicon_offers_nothing_twice_and_keeps_what_must_stay() -> None:
-    first = offers(LexiconProposer()).offered
-    second = offers(LexiconProposer(), tried=first).offered
+    first = offers(offline()).offered
+    second = offers(offline(), tried=first).offered
     assert not set(first) & set(second)
-    kept = offers(LexiconProposer(), keep=("scarlet",), want=2).offered
+    kept = offers(offline(), keep=("scarlet",), want=2).offered
     assert kept
     assert all("scarlet" in prompt for prompt in kept)
 
@@ -70,7 +71,7 @@ def test_unknown_words_stay_where_they_are() -> None:
 
 
 def test_the_lexicon_says_plainly_that_it_is_no_llm() -> None:
-    assert "no LLM" in LexiconProposer().source
+    assert "no LLM" in offline().source
 
 
 def test_the_callers_prompts_come_in_order_and_once() -> None:
@@ -82,13 +83,13 @@ def test_the_callers_prompts_come_in_order_and_once() -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ((None, None, True, "sprites"), LexiconProposer),
-        ((None, None, False, "sprites"), SeedsOnly),
-        ((None, None, True, "some/model"), SeedsOnly),
-        ((None, ["a"], True, "some/model"), CallersPrompts),
+        ((None, None, "enrich", "sprites"), OfflineProposer),
+        ((None, None, "off", "sprites"), SeedsOnly),
+        ((None, None, "enrich", "some/model"), SeedsOnly),
+        ((None, ["a"], "enrich", "some/model"), CallersPrompts),
     ],
 )
 def test_who_rewrites_depends_on_what_was_given(
-    given: tuple[None, list[str] | None, bool, str], expected: type
+    given: tuple[None, list[str] | None, Rewrite, str], expected: type
 ) -> None:
     assert isinstance(choose_proposer(*given), expected)

@@ -21,7 +21,7 @@ def test_listwise_wants_the_best_seed_of_each_prompt_ahead() -> None:
 
 def test_a_coarser_grid_keeps_each_place_s_mean() -> None:
     examples = planted(3)
-    maps = ABLATIONS["... maps of 8 x 8"].told(examples).maps.float()
+    maps = ABLATIONS["... maps of 8 x 8"].inputs(examples).maps.float()
     assert torch.equal(maps[..., ::2, ::2], maps[..., 1::2, 1::2])
     assert torch.allclose(maps.mean((-2, -1)), examples.maps.float().mean((-2, -1)), atol=1e-3)
 
@@ -29,7 +29,7 @@ def test_a_coarser_grid_keeps_each_place_s_mean() -> None:
 def test_the_halves_of_the_layers_are_all_of_them() -> None:
     examples = planted(3)
     first, second = (
-        ABLATIONS[f"... the {half} half of the layers"].told(examples).maps
+        ABLATIONS[f"... the {half} half of the layers"].inputs(examples).maps
         for half in ("first", "second")
     )
     assert torch.equal(first + second, examples.maps)
@@ -37,6 +37,6 @@ def test_the_halves_of_the_layers_are_all_of_them() -> None:
 
 
 def test_fewer_prompts_leave_the_others_of_validation_alone() -> None:
-    parts = Splits([[at] for at in range(8)], [[8]], [[9]])
-    few = ABLATIONS["... a quarter of the prompts"].taught(parts)
+    splits = Splits([[at] for at in range(8)], [[8]], [[9]])
+    few = ABLATIONS["... a quarter of the prompts"].taught(splits)
     assert few == Splits([[0], [4]], [[8]], [[9]])

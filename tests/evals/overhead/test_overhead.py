@@ -57,7 +57,7 @@ def report(tiny):
     return measured(tiny)
 
 
-def test_a_report_has_three_cases_with_positive_finite_ratios_and_six_bars(report):
+def test_a_report_has_three_cases_with_positive_finite_ratios_and_six_thresholds(report):
     shape = report["shapes"]["tiny"]
     assert [(case["batch"], case["pixels"]) for case in shape["cases"].values()] == [
         (1, 32), (1, 64), (2, 32)
@@ -70,10 +70,10 @@ def test_a_report_has_three_cases_with_positive_finite_ratios_and_six_bars(repor
     assert shape["layers"] > 0
     assert shape["cnn"]["weights"] == "random"
     assert shape["cnn"]["of_step"]["value"] > 0
-    assert len(report["bars"]) == 6
-    assert {bar["met"] for bar in report["bars"]} <= {True, False, None}
+    assert len(report["thresholds"]) == 6
+    assert {threshold["met"] for threshold in report["thresholds"]} <= {True, False, None}
     assert report["machine"]["threads"] > 0
-    assert "bars, for the batch" in list(thresholds.lines(report))
+    assert "thresholds, for the batch" in list(thresholds.lines(report))
 
 
 def test_without_the_rival_its_rows_say_how_to_install_it(tiny, monkeypatch):
@@ -82,7 +82,9 @@ def test_without_the_rival_its_rows_say_how_to_install_it(tiny, monkeypatch):
     assert "pip install --no-deps attention-map-diffusers==1.0.0" in report["rival"]["version"]
     batch = report["shapes"]["tiny"]["cases"]["batch"]
     assert [batch[way]["failed"] for way in WAYS[1:]] == [rival_capture.ABSENT] * 2
-    against = next(bar for bar in report["bars"] if "rival" in bar["bar"])
+    against = next(
+        threshold for threshold in report["thresholds"] if "rival" in threshold["threshold"]
+    )
     assert (against["met"], against["why"]) == (None, rival_capture.ABSENT)
 
 
@@ -100,7 +102,7 @@ def test_a_family_that_is_not_known_is_skipped_before_anything_is_built(tiny):
     unknown = {"tiny": replace(tiny["tiny"], pipeline="NoSuchPipeline", make=never)}
     report = measured(unknown)
     assert "NoSuchPipeline" in report["shapes"]["tiny"]["skipped"]
-    assert report["bars"] == []
+    assert report["thresholds"] == []
     assert any("skipped" in line for line in thresholds.lines(report))
 
 
@@ -133,14 +135,14 @@ def widths(pipeline: Any) -> set[tuple[int, ...]]:
     }
 
 
-def test_a_bar_without_memory_or_with_other_layers_is_open():
+def test_a_threshold_without_memory_or_with_other_layers_is_open():
     ours = {"time": dict.fromkeys(("value", "low", "high"), 1.01), "memory": None}
     ours["of_rival"] = ours["added_seconds"] = {"value": 0.9, "low": 0.8, "high": 1.0}
     case = {"batch": 2, "pixels": 8, "ours": ours, "rival_comparable": {"layers": 1}}
     shape = {"layers": 2, "cases": dict.fromkeys(("one", "larger", "batch"), case)}
     shape["cnn"] = {"of_step": {"value": 0.01, "low": 0.01, "high": 0.01}}
     found = thresholds.thresholds_of({"flux": shape}, "cpu")
-    assert [bar["met"] for bar in found] == [True, None, None, True, True, True]
+    assert [threshold["met"] for threshold in found] == [True, None, None, True, True, True]
     assert found[2]["why"] == "the rival captures 1 layers, we 2"
 
 

@@ -141,22 +141,20 @@ def test_a_word_that_changes_moves_the_share_of_its_own_keys(tiny_pipeline: Any)
 
 def shouted(conditioning: Conditioning, tokens: tuple[int, ...]) -> Conditioning:
     """The same with other embeddings at these places."""
-    told = dict(conditioning.told)
-    name = "cap_feats" if "cap_feats" in told else "encoder_hidden_states"
-    rows = [row.clone() for row in told[name]]
+    cond = dict(conditioning.cond)
+    name = "cap_feats" if "cap_feats" in cond else "encoder_hidden_states"
+    rows = [row.clone() for row in cond[name]]
     for row in rows:
         row[list(tokens)] = torch.flip(row[list(tokens)], (-1,)) + 1
-    told[name] = rows if isinstance(told[name], list) else torch.stack(rows)
-    return Conditioning(
-        conditioning.embeddings, conditioning.words, conditioning.cut, conditioning.special, told
-    )
+    cond[name] = rows if isinstance(cond[name], list) else torch.stack(rows)
+    return Conditioning(conditioning.embeddings, conditioning.words, conditioning.cut, cond)
 
 
 def test_masked_keys_get_no_attention(fresh_pipeline: Any) -> None:
     family: Any = family_of(fresh_pipeline("pixart"))
     conditioning, noise, capture = ready(family, GUIDED)
     family.denoise(noise, conditioning, GUIDED, 1, capture=capture)
-    padding = conditioning.told["encoder_attention_mask"][2:] == 0
+    padding = conditioning.cond["encoder_attention_mask"][2:] == 0
     for found in capture.take().values():
         assert found[padding].abs().max() == 0
         assert (found.sum(1) - 1).abs().max() < 1e-5

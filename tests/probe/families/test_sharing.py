@@ -30,8 +30,8 @@ def test_runs_in_threads_of_their_own_equal_runs_alone(fresh_pipeline: Any, name
         if together:
             together.wait()
         trace, state = record_trace(family, prompts, seeds, settings, 2)
-        told = family.encode(prompts, settings)
-        end = family.denoise(state, told, settings, settings.steps)  # unprobed, among probed ones
+        cond = family.encode(prompts, settings)
+        end = family.denoise(state, cond, settings, settings.steps)  # unprobed, among probed ones
         pixels = family.decode(end.latents)
         return trace.maps, trace.gap, end.latents, torch.from_numpy(pixels)
 
@@ -52,16 +52,16 @@ def test_what_others_run_during_a_capture_is_not_seen(ddim_pipeline: Any) -> Non
     """Even outside our lock: a thread that calls the pipeline itself leaves no map behind."""
     family: Any = family_of(ddim_pipeline)
     settings = Settings(4, 0.0, 32, 32)
-    told = family.encode(["a cat"], settings)
-    capture = family.capture(torch.eye(told.embeddings.shape[1])[None], settings)
+    cond = family.encode(["a cat"], settings)
+    capture = family.capture(torch.eye(cond.embeddings.shape[1])[None], settings)
     latents = family.draw_noise([0], settings).latents
     with capture:
         other = threading.Thread(
-            target=lambda: ddim_pipeline.unet(latents, torch.tensor(500), **told.told)
+            target=lambda: ddim_pipeline.unet(latents, torch.tensor(500), **cond.cond)
         )
         other.start()
         other.join()
         assert capture._found == {}
         with torch.no_grad():
-            ddim_pipeline.unet(latents, torch.tensor(500), **told.told)
+            ddim_pipeline.unet(latents, torch.tensor(500), **cond.cond)
     assert len(capture.take()) == len(family.layers())

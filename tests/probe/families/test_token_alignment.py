@@ -50,21 +50,18 @@ def test_the_tokens_of_a_word_spell_it(tiny_pipeline: Any) -> None:
     # CLIP's own tokenizer sets an apostrophe apart; its pieces are the same.
     words = ("red", "umbrella", "user's", "cat")
     assert {word: [word] * encoders for word in words} == spelled
-    taken = {at for span in found.words[0] for at in span.tokens}
-    assert not taken & set(found.special[0])
 
 
-def test_template_and_padding_are_special(fresh_pipeline: Any) -> None:
+def test_no_token_of_template_or_padding_is_a_word_s(fresh_pipeline: Any) -> None:
     for name in ("qwen", "z_image"):
         pipeline = fresh_pipeline(name)
         family = family_of(pipeline)
         found = family.encode(["a cat", "a photo of a red dog left of a blue car"], SETTINGS)
-        length = found.embeddings.shape[1]
         tokenizer, text, dropped, _ = readers(pipeline)[0]
         prompt = tokenizer("a cat").input_ids
         before = tokenizer(text.split(PROMPT)[0]).input_ids[dropped:]
-        spoken = set(range(len(before), len(before) + len(prompt)))
-        assert set(found.special[0]) == set(range(length)) - spoken
+        taken = {at for span in found.words[0] for at in span.tokens}
+        assert taken == set(range(len(before), len(before) + len(prompt))[1:])
 
 
 def test_function_words_are_left_out_unless_there_is_nothing_else(tiny_pipeline: Any) -> None:
@@ -107,18 +104,18 @@ def test_the_last_word_that_fits_is_kept(ddim_pipeline: Any) -> None:
 )
 def test_unusual_text_has_its_words_found(text: str, words: list[str]) -> None:
     tokenizer = clip_tokenizer()
-    found = align_words(tokenizer, text, last=400, length=400)
+    found = align_words(tokenizer, text, last=400)
     assert [span.word for span in found.words] == words
 
 
 def test_two_encoders_of_one_prompt_share_its_words() -> None:
-    clip = align_words(clip_tokenizer(), "a red cat umbrella", last=5, length=6)
-    t5 = align_words(t5_tokenizer(), "a red cat umbrella", last=30, length=31)
+    clip = align_words(clip_tokenizer(), "a red cat umbrella", last=5)
+    t5 = align_words(t5_tokenizer(), "a red cat umbrella", last=30)
     both = behind(clip, t5, 6)
     assert [span.word for span in both.words] == ["red", "cat", "umbrella"]
     assert both.words[0].tokens == (clip.words[0].tokens[0], 6 + t5.words[0].tokens[0])
     assert both.words[2].tokens == tuple(6 + at for at in t5.words[2].tokens)
     assert both.cut == ()
-    without = behind(clip, AlignedWords((), clip.cut, ()), 6)
+    without = behind(clip, AlignedWords((), clip.cut), 6)
     assert without.words == clip.words
     assert without.cut == ("umbrella",)

@@ -27,7 +27,6 @@ def a_trace(counts: list[int], *, size: int = 16) -> Trace:
     return Trace(
         maps=torch.rand(batch, most, 4, 16, 16),
         mask=mask,
-        special=torch.rand(batch, 4, 16, 16),
         embeddings=torch.randn(batch, most, 16),
         x0=torch.randn(batch, 4, size, size),
         gap=torch.randn(batch, 4, size, size),

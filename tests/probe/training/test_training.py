@@ -39,20 +39,20 @@ def school_of(examples: Examples) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def school() -> Dataset:
+def dataset() -> Dataset:
     return school_of(planted(150))
 
 
 @pytest.fixture(scope="module")
-def network(school: Dataset) -> Network:
-    return fit(school, split(school.examples, TARGETS[0]), PLAN)
+def network(dataset: Dataset) -> Network:
+    return fit(dataset, split(dataset.examples, TARGETS[0]), PLAN)
 
 
 @pytest.mark.parametrize("window", [0, 1])
 def test_seeds_of_a_prompt_are_ranked_by_where_its_noun_looks(
-    school: Dataset, network: Network, window: int
+    dataset: Dataset, network: Network, window: int
 ) -> None:
-    fresh = replace(school, examples=planted(30, seed=1))
+    fresh = replace(dataset, examples=planted(30, seed=1))
     everything = range(len(fresh.examples))
     output = fresh.predict(network, everything, window, blind=True)
     truth = fresh.batch(everything, torch.zeros(len(everything), dtype=torch.long)).scores
@@ -62,9 +62,9 @@ def test_seeds_of_a_prompt_are_ranked_by_where_its_noun_looks(
 
 
 def test_a_noun_that_will_not_be_drawn_is_told_from_one_that_will(
-    school: Dataset, network: Network
+    dataset: Dataset, network: Network
 ) -> None:
-    fresh = replace(school, examples=planted(30, seed=1))
+    fresh = replace(dataset, examples=planted(30, seed=1))
     everything = range(len(fresh.examples))
     batch = fresh.batch(everything, torch.ones(len(everything), dtype=torch.long))
     said, known = fresh.predict(network, everything, 1, blind=True).words, ~batch.words.isnan()
@@ -73,11 +73,11 @@ def test_a_noun_that_will_not_be_drawn_is_told_from_one_that_will(
 
 
 def test_the_calibrated_interval_holds_nine_of_ten_fresh_candidates(
-    school: Dataset, network: Network
+    dataset: Dataset, network: Network
 ) -> None:
-    parts = split(school.examples, TARGETS[0])
-    [_, window] = examine(network, school, parts, COLLECTION)
-    fresh = replace(school, examples=planted(100, seed=2))
+    parts = split(dataset.examples, TARGETS[0])
+    [_, window] = examine(network, dataset, parts, COLLECTION)
+    fresh = replace(dataset, examples=planted(100, seed=2))
     everything = range(len(fresh.examples))
     output, truth = fresh.predict(network, everything, 1), fresh.scores(everything)
     for place, calibration in enumerate(window.calibration):
@@ -88,31 +88,31 @@ def test_the_calibrated_interval_holds_nine_of_ten_fresh_candidates(
     assert window.figures[TARGETS[0]]["within_pairwise_preview"] > 0.6
 
 
-def test_the_same_seed_trains_the_same_network(school: Dataset) -> None:
-    parts, short = split(school.examples, TARGETS[0]), replace(PLAN, epochs=1)
-    one, two = (fit(school, parts, short).state_dict() for _ in range(2))
+def test_the_same_seed_trains_the_same_network(dataset: Dataset) -> None:
+    parts, short = split(dataset.examples, TARGETS[0]), replace(PLAN, epochs=1)
+    one, two = (fit(dataset, parts, short).state_dict() for _ in range(2))
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_a_training_that_was_killed_ends_as_one_that_was_not(
-    school: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from promptprobe.probe.training.trainer import _Trainer
 
-    parts, short = split(school.examples, TARGETS[0]), replace(PLAN, epochs=3)
-    whole = fit(school, parts, short).state_dict()
+    parts, short = split(dataset.examples, TARGETS[0]), replace(PLAN, epochs=3)
+    whole = fit(dataset, parts, short).state_dict()
     epoch = _Trainer.epoch
 
-    def dies(course: _Trainer) -> None:
-        if course.done == 2:
+    def dies(trainer: _Trainer) -> None:
+        if trainer.done == 2:
             raise KeyboardInterrupt
-        epoch(course)
+        epoch(trainer)
 
     monkeypatch.setattr(_Trainer, "epoch", dies)
     with pytest.raises(KeyboardInterrupt):
-        fit(school, parts, short, tmp_path / "training.pt")
+        fit(dataset, parts, short, tmp_path / "training.pt")
     monkeypatch.setattr(_Trainer, "epoch", epoch)
-    resumed = fit(school, parts, short, tmp_path / "training.pt").state_dict()
+    resumed = fit(dataset, parts, short, tmp_path / "training.pt").state_dict()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
@@ -134,10 +134,10 @@ def test_training_leaves_the_random_numbers_of_others_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_prompt_s_seeds_stay_together(school: Dataset) -> None:
-    groups = groups_of(school.examples.rows)
+def test_a_prompt_s_seeds_stay_together(dataset: Dataset) -> None:
+    groups = groups_of(dataset.examples.rows)
     assert {len(group) for group in groups} == {SEEDS}
-    assert sorted(chain(*groups)) == list(range(len(school.examples)))
+    assert sorted(chain(*groups)) == list(range(len(dataset.examples)))
 
 
 def test_a_prompt_that_both_splits_hold_is_trained_on_alone() -> None:
@@ -241,10 +241,10 @@ def test_scores_are_as_sure_as_they_are_right() -> None:
 
 
 def test_the_scores_of_a_window_are_rescaled_and_its_ranks_stay(
-    school: Dataset, network: Network
+    dataset: Dataset, network: Network
 ) -> None:
-    chosen = list(chain(*split(school.examples, TARGETS[0]).selection))
-    said, scores = school.predict(network, chosen, 1), school.scores(chosen)
+    chosen = list(chain(*split(dataset.examples, TARGETS[0]).selection))
+    said, scores = dataset.predict(network, chosen, 1), dataset.scores(chosen)
     unsure = said._replace(logit=3 * said.logit - 1)
     for place in range(len(TARGETS)):
         found = calibrated((unsure, scores), (unsure, scores), place)
@@ -254,7 +254,7 @@ def test_the_scores_of_a_window_are_rescaled_and_its_ranks_stay(
         assert errors[1] < errors[0]
 
 
-def test_a_start_hands_over_what_means_the_same(school: Dataset, network: Network) -> None:
+def test_a_start_hands_over_what_means_the_same(dataset: Dataset, network: Network) -> None:
     card = a_card(network.shape)
     known = Probe(network, card)
     fresh = Network(network.shape.model_copy(update={"windows": 3, "targets": 2}))
@@ -272,13 +272,13 @@ def test_a_start_hands_over_what_means_the_same(school: Dataset, network: Networ
         )
 
 
-def test_training_begins_where_its_start_ended(school: Dataset, network: Network) -> None:
-    parts = split(school.examples, TARGETS[0])
+def test_training_begins_where_its_start_ended(dataset: Dataset, network: Network) -> None:
+    parts = split(dataset.examples, TARGETS[0])
     start = WarmStart(Probe(network, a_card(network.shape)), WINDOWS, TARGETS)
     once = replace(PLAN, epochs=1)
     ranks = []
     for begun in (None, start):
         chosen = list(chain(*parts.selection))
-        said = school.predict(fit(school, parts, once, start=begun), chosen, 1).logit[:, 0]
-        ranks.append(pairwise_accuracy(said, school.scores(chosen)[:, 0], places(parts.selection)))
+        said = dataset.predict(fit(dataset, parts, once, start=begun), chosen, 1).logit[:, 0]
+        ranks.append(pairwise_accuracy(said, dataset.scores(chosen)[:, 0], places(parts.selection)))
     assert ranks[1] > ranks[0] + 0.1

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from promptprobe.tools.models.model import open_model, open_toolbox
 from promptprobe.tools.records import IN_MEMORY, Candidate, Generation
-from promptprobe.tools.sprites import MODELS
+from promptprobe.tools.sprites.plugin import MODELS
 from tests import tiny
 
 
@@ -142,7 +143,7 @@ def test_a_hub_id_without_a_network_says_what_was_tried():
 @pytest.mark.parametrize("name", ["", "  ", "a/b/c/d", "../up", "x" * 5000, "no\0such"])
 @pytest.mark.usefixtures("no_network")
 def test_a_name_that_is_none_is_refused(name: str):
-    with pytest.raises(ValueError, match='give "sprites"') as refused:
+    with pytest.raises(ValueError, match="give sprites") as refused:
         open_model(name)
     assert len(str(refused.value)) < 1500
 
@@ -150,7 +151,7 @@ def test_a_name_that_is_none_is_refused(name: str):
 def test_missing_weights_of_the_built_in_model_are_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    gone = MODELS["sprites"]._replace(pipeline=tmp_path / "gone")
+    gone = replace(MODELS["sprites"], pipeline=tmp_path / "gone")
     monkeypatch.setitem(MODELS, "sprites", gone)
     with pytest.raises(ValueError, match="weights of the built-in model are missing: expected"):
         open_model()

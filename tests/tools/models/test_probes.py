@@ -13,7 +13,8 @@ from promptprobe.probe.model.checkpoint import CARD, MOST_BYTES, WEIGHTS, load_p
 from promptprobe.tools.models.model import open_toolbox
 from promptprobe.tools.models.probes import list_probes, locate_probe, verify_probe
 from promptprobe.tools.records import Generation
-from promptprobe.tools.sprites import MODELS, PROBE
+from promptprobe.tools.sprites import PROBE
+from promptprobe.tools.sprites.plugin import MODELS
 from tests.hub import COMMIT, REPOSITORY, Hub, serving
 
 

@@ -49,7 +49,6 @@ def planted(words: tuple[str, ...], places: list[tuple[int, int]]) -> Trace:
     return Trace(
         maps=maps,
         mask=torch.ones(1, len(words), dtype=torch.bool),
-        special=torch.zeros(1, 1, GRID, GRID),
         embeddings=torch.zeros(1, len(words), 8),
         x0=torch.zeros(1, 4, 8, 8),
         gap=torch.zeros(1, 4, 8, 8),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.records import Score
 from promptprobe.tools.scorers.scorer import Scorer, open_scorer, open_second_judge
 from promptprobe.tools.sprites.draw import draw
@@ -62,7 +63,7 @@ def test_a_score_without_value_and_reason_gets_a_reason():
 
 @pytest.mark.parametrize("spec", ["beauty", "clip:", "", "sprite"])
 def test_an_unknown_scorer_lists_the_known_ones(spec: str):
-    with pytest.raises(ValueError, match=r'unknown scorer .*known: "sprites", "critic:sprites"'):
+    with pytest.raises(ValueError, match=r"unknown scorer .*known: sprites, critic:sprites"):
         open_scorer(spec)
 
 
@@ -96,7 +97,7 @@ def test_a_clip_folder_with_nothing_in_it_is_a_clear_error(tmp_path: Path):
 
 
 def test_the_sprites_second_judge_sees_colour_and_noun_at_any_size():
-    judge = open_second_judge(sprites=True)
+    judge = open_second_judge(built_in("sprites"))
     right, wrong, large = judge(
         "a red cat",
         [drawn(RED_CAT, 3), drawn(Scene((Thing("cat", "blue"),)), 3), drawn(RED_CAT, 3, 128)],
@@ -118,7 +119,7 @@ def test_the_critic_knows_a_clean_drawing_whatever_was_asked_for():
 
 
 def test_other_models_have_no_second_judge_and_say_so():
-    (score,) = open_second_judge(sprites=False)("a", [drawn(RED_CAT, 1)])
+    (score,) = open_second_judge(None)("a", [drawn(RED_CAT, 1)])
     assert score == Score(reason="no second judge for this model")
 
 

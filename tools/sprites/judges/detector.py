@@ -1,7 +1,7 @@
 """Finds the objects of a Sprites picture: a small dense network, one answer a 4 x 4 pixel cell.
 
 Centres as in CenterNet (Zhou et al. 2019, arXiv 1904.07850): a heat map a noun, with the colour
-and the offset of the centre beside it.
+and the offset of its centre.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Heat(NamedTuple):
 
 @torch.no_grad()
 def heat(model: Detector, images: np.ndarray) -> list[Heat]:
-    """Of each of the images, uint8 [n, 64, 64, 3]."""
+    """Objects in each of the images, uint8 [n, 64, 64, 3]."""
     pixels = rearrange(torch.from_numpy(images.copy()), "n h w c -> n c h w").float() / 127.5 - 1
     nouns, colours, offsets = model(pixels)
     return [Heat(*maps) for maps in zip(nouns.sigmoid(), colours.softmax(1), offsets, strict=True)]

@@ -1,6 +1,6 @@
 """The sprites scorer: what the detector finds, against the scene that the brief asks for.
 
-The score itself rests on objects found or not. Beside it stands, word by word, how sure the
+The score itself rests on objects found or not. In addition it says, word by word, how sure the
 detector is: on a blurred preview, where little is found, that says far more.
 """
 

@@ -2,7 +2,7 @@
 
 `python -m promptprobe.tools.sprites.train.critic --out DIR` (a few minutes on two CPU cores). The
 label is what an eye would miss: the share of the drawing's ink that is wrong. An earlier critic was
-told the share of noise instead, and held clean drawings for noisy ones: little noise does not show.
+given the share of noise instead, and took clean drawings for noisy ones: little noise is unseen.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BATCH = 48
 UNSEEN = 0.06
 """A difference up to this, of a range of 2, shows to nobody."""
 FORMING = 700
-"""Of 1000 times, those from here on leave a picture half-formed; sigma is above 1.4 there."""
+"""Of 1000 time steps, those from here on leave a picture half-formed; sigma is above 1.4 there."""
 GROUND = 4
 """Pixels along a side of the corner that shows the plain ground."""
 
@@ -70,8 +70,8 @@ def half_formed(
     noise = torch.randn(latents.shape, generator=generator)
     t = torch.randint(FORMING, 1000, (len(latents),), generator=generator)
     noisy = scheduler.add_noise(latents, noise, t)
-    told = pipeline.text_encoder(tokens).last_hidden_state
-    velocity = pipeline.unet(noisy, t, encoder_hidden_states=told).sample
+    embeddings = pipeline.text_encoder(tokens).last_hidden_state
+    velocity = pipeline.unet(noisy, t, encoder_hidden_states=embeddings).sample
     kept = scheduler.alphas_cumprod[t][:, None, None, None]
     x0 = kept.sqrt() * noisy - (1 - kept).sqrt() * velocity
     seen: Tensor = pipeline.vae.decode(x0 / pipeline.vae.config.scaling_factor).sample

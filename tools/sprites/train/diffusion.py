@@ -134,7 +134,7 @@ def draw_times(generator: torch.Generator) -> Tensor:
 
 
 def weigh(kept: Tensor) -> Tensor:
-    """Of the error of the velocity, at these shares of variance kept from x0."""
+    """Weight of the error of the velocity, at these shares of variance kept from x0."""
     sigma = ((1 - kept) / kept.clamp_min(1e-6)).sqrt()
     return (1 - kept) * (1 + (PLAIN / sigma).square()).sqrt()
 
@@ -188,7 +188,7 @@ def sheet(vae: AutoencoderTiny, tokenizer: CLIPTokenizer, model: nn.Module, path
 
 @torch.no_grad()
 def draw_sheet(pipeline: Any, path: Path, **settings: float) -> None:
-    """The validation prompts, a seed each, and their text beside the picture."""
+    """The validation prompts, a seed each, and their text with the picture."""
     prompts = validation_prompts()
     seeds = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
     images = pipeline(

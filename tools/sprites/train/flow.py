@@ -92,12 +92,14 @@ class Denoiser(nn.Module):
         """x0 minus noise, and logits of the nouns, [batch, noun, row, col] of the detector's cells.
         `left` is the share of noise, [batch]."""
         rows = self.text_encoder(**tokens, output_hidden_states=True).hidden_states[-2]
-        told = [row[real.bool()] for row, real in zip(rows, tokens.attention_mask, strict=True)]
+        embeddings = [
+            row[real.bool()] for row, real in zip(rows, tokens.attention_mask, strict=True)
+        ]
         images, middle = list(noisy.unsqueeze(2).unbind(0)), []
         hook = self.transformer.layers[NAMED].register_forward_hook(
             lambda _module, _given, tokens: middle.append(tokens)
         )
-        made = self.transformer(images, 1 - left, told, return_dict=False)[0]
+        made = self.transformer(images, 1 - left, embeddings, return_dict=False)[0]
         hook.remove()
         names = rearrange(
             self.names(middle[0][:, : SIDE**2]),

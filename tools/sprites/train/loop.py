@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from promptprobe.probe.files import replacing
+
 CHECKPOINT_SECONDS = 120.0
 MUON = 4.0
 """Muon's learning rate over AdamW's."""
@@ -39,9 +41,8 @@ class Training:
 
     def save(self, path: Path) -> None:
         parts = {name: part.state_dict() for name, part in self._parts().items()}
-        partial = path.with_suffix(".partial")
-        torch.save({"step": self.step, **parts}, partial)
-        partial.replace(path)
+        with replacing(path) as partial:
+            torch.save({"step": self.step, **parts}, partial)
 
     def _parts(self) -> dict[str, Any]:
         return {"model": self.model, "average": self.average, **self.optimizers}
@@ -93,7 +94,7 @@ def fit(
 
     `loss(model, step)` draws its own batch from `step`. Learning rate: linear warm-up over 2% of
     the steps, then flat, then linear to zero over the last `decay` share. `out` receives
-    `checkpoint.pt` (every two minutes), `loss.jsonl` and, where `sheet` is given, a picture beside
+    `checkpoint.pt` (every two minutes), `loss.jsonl` and, where `sheet` is given, a picture with
     each checkpoint. AdamW moves the weights, save that Muon (Jordan et al. 2024) moves the matrices
     in `hidden`, at MUON times the rate. Killed and called again it continues, and ends with the
     same weights on the same device.

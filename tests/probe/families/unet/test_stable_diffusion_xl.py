@@ -21,8 +21,8 @@ def test_an_empty_negative_prompt_is_what_the_model_was_trained_with(
 ) -> None:
     xl_pipeline.register_to_config(force_zeros_for_empty_prompt=zeros)
     conditioning = family_of(xl_pipeline).encode(PROMPTS, EMPTY)
-    assert bool((conditioning.told["encoder_hidden_states"][:2] == 0).all()) is zeros
-    assert bool((conditioning.told["added_cond_kwargs"]["text_embeds"][:2] == 0).all()) is zeros
+    assert bool((conditioning.cond["encoder_hidden_states"][:2] == 0).all()) is zeros
+    assert bool((conditioning.cond["added_cond_kwargs"]["text_embeds"][:2] == 0).all()) is zeros
     expected = official(xl_pipeline, EMPTY, "latent")
     assert torch.equal(full(family_of(xl_pipeline), EMPTY).latents, expected)
 

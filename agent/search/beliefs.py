@@ -1,0 +1,169 @@
+"""What a run believes of its looks, and learns from every candidate that it finishes.
+
+A card, or the prior for previews, says how well looks rank the seeds of a prompt; the run's own
+finished candidates correct it. Nothing is counted up as the run goes: beliefs are a pure function
+of the prior and of all candidates so far, so that a resumed run believes the same. No numpy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from random import Random
+from statistics import fmean, variance
+from typing import TypeVar
+
+from pydantic import Field
+
+from promptprobe.agent.search.schedule import NotNegative, Signal
+from promptprobe.tools.records import Record
+
+PRIOR_WEIGHT = 24.0
+"""How many finished candidates the card's figures count as: several runs' worth, so that the luck
+of one round does not turn the plan over."""
+AGAINST_ADVICE = 0.1
+"""Share of finishes that go to a candidate which the looks had dropped. Without them the run would
+learn only from its favourites, and never that the looks drop the best."""
+MOST_CORRELATED = 0.99
+C = TypeVar("C")
+
+
+class Looked(Record):
+    """A candidate as beliefs see it."""
+
+    prompt: str
+    predictions: Mapping[int, float] = Field(description="predicted score, by the step of the look")
+    score: float | None = Field(None, description="of the finished image, where there is one")
+
+
+class Belief(Record):
+    """Of the looks after one step: score = slope x prediction + offset of the prompt + noise."""
+
+    step: int
+    slope: float = Field(description="of the score on the prediction, within a prompt")
+    look_variance: NotNegative = Field(description="of predictions within a prompt")
+    noise: NotNegative = Field(description="variance of scores that the prediction does not tell")
+    bias: float = Field(0, description="mean of score less prediction")
+    evidence: float = Field(description="finished candidates that this rests on, the prior's too")
+
+    @property
+    def correlation(self) -> float:
+        """With the score, within a prompt."""
+        told = self.slope**2 * self.look_variance
+        if told <= 0:
+            return 0.0
+        found = math.copysign(math.sqrt(told / (told + self.noise)), self.slope)
+        return max(-MOST_CORRELATED, min(MOST_CORRELATED, found))
+
+
+class Beliefs(Record):
+    """Of all steps with looks, ascending."""
+
+    looks: tuple[Belief, ...]
+
+    def signal(self, total: int) -> Signal:
+        """For planning the next round."""
+        return Signal(
+            total=total,
+            steps=tuple(look.step for look in self.looks),
+            correlations=tuple(look.correlation for look in self.looks),
+        )
+
+
+def prior_beliefs(
+    signal: Signal, within: float, spreads: Mapping[int, float] | None = None
+) -> Beliefs:
+    """Before anything is finished.
+
+    Args:
+        within: variance of scores within a prompt.
+        spreads: standard deviations of predictions within a prompt, by step, where they are known;
+            elsewhere predictions are taken to spread as calibrated ones do: correlation x score.
+    """
+    looks = []
+    for step, correlation in zip(signal.steps, signal.correlations, strict=True):
+        spread = (spreads or {}).get(step, max(abs(correlation), 0.1) * math.sqrt(within))
+        slope = correlation * math.sqrt(within) / spread
+        noise = within * (1 - correlation**2)
+        looks.append(
+            Belief(step=step, slope=slope, look_variance=spread**2, noise=noise,
+                   evidence=PRIOR_WEIGHT)
+        )  # fmt: skip
+    return Beliefs(looks=tuple(looks))
+
+
+def learn(prior: Beliefs, candidates: Sequence[Looked]) -> Beliefs:
+    """The prior corrected by candidates: those with a score, and the spread of all looks.
+
+    Finished candidates were chosen by their looks, which narrows the range of predictions and makes
+    a plain correlation too low. A regression on the prediction is not bent by that, so slope and
+    noise are learned from the finished, and the spread of predictions from all that were looked at.
+    """
+    return Beliefs(looks=tuple(_learned(belief, candidates) for belief in prior.looks))
+
+
+def _learned(prior: Belief, candidates: Sequence[Looked]) -> Belief:
+    seen = [c for c in candidates if prior.step in c.predictions]
+    done = [(c.predictions[prior.step], c.score, c.prompt) for c in seen if c.score is not None]
+    weight = prior.evidence
+    spread = weight * prior.look_variance
+    looks = 0
+    for group in _groups(seen):
+        values = [c.predictions[prior.step] for c in group]
+        if len(values) > 1:
+            spread += variance(values) * (len(values) - 1)
+            looks += len(values) - 1
+    pairs = list(_centred(done))
+    square = sum(x * x for x, _ in pairs)
+    slope = (weight * prior.look_variance * prior.slope + sum(x * y for x, y in pairs)) / max(
+        weight * prior.look_variance + square, 1e-12
+    )
+    free = len(pairs) - len({prompt for _, _, prompt in done})
+    missed = sum((y - slope * x) ** 2 for x, y in pairs)
+    gaps = [score - prediction for prediction, score, _ in done]
+    return Belief(
+        step=prior.step,
+        slope=slope,
+        look_variance=spread / (weight + looks),
+        noise=(weight * prior.noise + missed) / (weight + max(0, free)),
+        bias=(weight * prior.bias + sum(gaps)) / (weight + len(gaps)),
+        evidence=weight + len(done),
+    )
+
+
+def _centred(done: Sequence[tuple[float, float, str]]) -> Iterator[tuple[float, float]]:
+    """Prediction and score, each less its mean over the prompt's finished candidates."""
+    groups: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for prediction, score, prompt in done:
+        groups[prompt].append((prediction, score))
+    for group in groups.values():
+        x, y = (fmean(column) for column in zip(*group, strict=True))
+        yield from ((a - x, b - y) for a, b in group)
+
+
+def _groups(candidates: Sequence[Looked]) -> Iterator[list[Looked]]:
+    groups: dict[str, list[Looked]] = defaultdict(list)
+    for candidate in candidates:
+        groups[candidate.prompt].append(candidate)
+    yield from groups.values()
+
+
+def against_advice(
+    kept: Sequence[C], dropped: Sequence[C], seed: int, share: float = AGAINST_ADVICE
+) -> tuple[tuple[C, ...], C | None]:
+    """Whom to finish, when now and then the last of the kept gives way to a dropped one.
+
+    On average `share` of all finishes go against the advice; the best predicted always stays.
+
+    Args:
+        kept: best predicted first.
+
+    Returns:
+        Those to finish, and the one of them that the looks had dropped, if any.
+    """
+    dice = Random(seed)
+    if len(kept) < 2 or not dropped or dice.random() >= share * len(kept):
+        return tuple(kept), None
+    chosen = dice.choice(list(dropped))
+    return (*kept[:-1], chosen), chosen

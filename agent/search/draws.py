@@ -1,0 +1,152 @@
+"""Candidates drawn from what a signal says, so that schedules can be tried before one is run.
+
+Scores of one prompt's seeds are Gaussian, and so are the looks at them; then scores are given the
+distribution that was measured, if one was. Everything is in units of the spread within a prompt.
+Every schedule is tried on the same draws (common random numbers), so that the difference of two is
+known better than either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promptprobe.agent.search.schedule import Signal
+
+Floats = NDArray[np.floating[Any]]
+RIDGE = 1e-3
+"""Added to the looks' variances: correlations are measured, and may contradict each other."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Simulated candidates: final scores [draw, candidate] and looks [step, draw, candidate]."""
+
+    final: Floats
+    looks: Floats
+
+
+def correlations(signal: Signal) -> Floats:
+    """Of all looks and the final score, which comes last, [look, look].
+
+    Where only the correlations with the final score are known, the looks form a chain: of two, the
+    worse is the better one with noise added.
+    """
+    rank = np.array([*signal.correlations, 1.0])
+    if signal.between_looks is None:
+        size = np.maximum(np.abs(rank), 1e-6)
+        small, large = np.minimum.outer(size, size), np.maximum.outer(size, size)
+        matrix = small / large * np.outer(np.sign(rank) + (rank == 0), np.sign(rank) + (rank == 0))
+        np.fill_diagonal(matrix, 1)
+        return matrix
+    matrix = np.empty((len(rank), len(rank)))
+    matrix[:-1, :-1] = signal.between_looks
+    matrix[-1] = matrix[:, -1] = rank
+    return matrix
+
+
+@lru_cache(maxsize=4096)
+def weights(signal: Signal, taken: tuple[int, ...]) -> tuple[float, ...]:
+    """Of the standardized looks at these steps; their sum is the expected standardized score."""
+    at = [signal.steps.index(step) for step in taken]
+    matrix = correlations(signal)
+    if signal.between_looks is None:  # the best says all
+        best = int(np.argmax(np.abs(matrix[at, -1])))
+        return tuple(float(matrix[place, -1]) if i == best else 0.0 for i, place in enumerate(at))
+    among = matrix[np.ix_(at, at)] + RIDGE * np.eye(len(at))
+    return tuple(np.linalg.solve(among, matrix[at, -1]).tolist())
+
+
+@lru_cache(maxsize=8)
+def draw(
+    signal: Signal, candidates: int, draws: int, seed: int, prompts: int = 1, between: float = 0
+) -> Draws:
+    """Simulated candidates, spread over prompts in turn.
+
+    Args:
+        between: variance between prompts, in units of the variance within one. What a look sees
+            of a candidate's score, it sees of its prompt's share too.
+    """
+    rng = np.random.default_rng(seed)
+    root = _root(correlations(signal)).astype(np.float32)
+    looks = rng.standard_normal((len(root), draws * candidates), dtype=np.float32)
+    both = (root @ looks).reshape(-1, draws, candidates)
+    if between > 0 and prompts > 1:
+        effect = rng.standard_normal((draws, prompts), dtype=np.float32) * np.float32(between**0.5)
+        share = np.array([*signal.correlations, 1.0], np.float32)[:, None, None]
+        both += share * effect[:, np.arange(candidates) % prompts]
+    return Draws(_shaped(both[-1], signal.quantiles), both[:-1])
+
+
+def expected_best(
+    drawn: Draws, signal: Signal, candidates: int, rungs: Sequence[tuple[int, int]]
+) -> float:
+    """Mean final score of the best finished candidate; rungs are (step, keep), in order."""
+    return float(best_drawn(drawn, signal, candidates, rungs).mean())
+
+
+def best_drawn(
+    drawn: Draws, signal: Signal, candidates: int, rungs: Sequence[tuple[int, int]]
+) -> Floats:
+    """Final score of the best finished candidate, [draw]."""
+    full = [
+        (step, keep, weights(signal, tuple(at for at, _ in rungs[: place + 1])))
+        for place, (step, keep) in enumerate(rungs)
+    ]
+    looks = dict(zip(signal.steps, drawn.looks, strict=True))
+    return best_finished(looks, drawn.final, candidates, full)
+
+
+def best_finished(
+    looks: Mapping[int, Floats],
+    final: Floats,
+    candidates: int,
+    rungs: Sequence[tuple[int, int, Sequence[float]]],
+) -> Floats:
+    """Final score of the best candidate that a schedule finishes, [row].
+
+    Args:
+        looks: standardized, [row, candidate] of each step that has a rung.
+        final: [row, candidate], as wide as the looks.
+        candidates: how many of them are started.
+        rungs: (step, keep, weights of the looks so far), in order.
+    """
+    rows, width = final.shape
+    at = np.arange(rows)[:, None]
+    left = at * width + np.arange(candidates)  # places in the flat tables
+    for place, (_, keep, joined) in enumerate(rungs, 1):
+        if keep >= left.shape[1]:
+            continue
+        disadvantage = np.zeros(left.shape, np.float32)
+        for weight, (step, *_) in zip(joined, rungs[:place], strict=True):
+            if weight and left.shape[1] == candidates:
+                disadvantage -= np.float32(weight) * looks[step][:, :candidates]
+            elif weight:
+                disadvantage -= np.float32(weight) * looks[step].ravel()[left]
+        kept = np.argpartition(disadvantage, keep - 1, axis=1)[:, :keep]
+        left = left.ravel()[at * left.shape[1] + kept]
+    best: Floats = final.ravel()[left].max(1)
+    return best
+
+
+def _shaped(final: Floats, quantiles: tuple[float, ...] | None) -> Floats:
+    """Scores in the same order, with the measured distribution and not beyond its ends."""
+    if quantiles is None:
+        return final
+    places = (np.arange(len(quantiles)) + 0.5) / len(quantiles)
+    normal = [NormalDist().inv_cdf(place) for place in places]
+    shaped: Floats = np.interp(final, normal, quantiles).astype(np.float32)
+    return shaped
+
+
+def _root(matrix: Floats) -> Floats:
+    """A square root of the nearest covariance matrix with ones on its diagonal, [look, look]."""
+    values, vectors = np.linalg.eigh(matrix)
+    root = vectors * np.sqrt(np.maximum(values, 0))
+    return root / np.sqrt((root**2).sum(1, keepdims=True))

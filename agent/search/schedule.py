@@ -1,0 +1,125 @@
+"""What the planner is told and what it answers, as frozen records: a run's state may hold them.
+
+Nothing here needs numpy, so the command line can name a schedule without loading it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from promptprobe.tools.records import Record
+
+Correlation = Annotated[float, Field(ge=-1, le=1)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Signal(Record):
+    """How well a look after each step predicts the final score, among the seeds of one prompt."""
+
+    total: int = Field(ge=2, description="steps of a full render")
+    steps: tuple[int, ...] = Field(description="steps after which there may be a look, ascending")
+    correlations: tuple[Correlation, ...] = Field(
+        description="of each look with the final score, within a prompt"
+    )
+    between_looks: tuple[tuple[Correlation, ...], ...] | None = Field(
+        None,
+        description="correlations of the looks with each other, where they were measured; None: "
+        "each look is taken to know nothing of the score that a better one does not know",
+    )
+    quantiles: tuple[float, ...] | None = Field(
+        None,
+        description="of scores within a prompt, less their mean, in standard deviations, at evenly "
+        "spaced places, where they were measured; None: Gaussian. Under a ceiling the best of "
+        "many gains less",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        looks = len(self.steps)
+        if list(self.steps) != sorted({k for k in self.steps if 0 < k < self.total}):
+            raise ValueError(
+                f"expected ascending steps from 1 to {self.total - 1}, got {self.steps}"
+            )
+        if len(self.correlations) != looks:
+            raise ValueError(f"expected {looks} correlations, got {len(self.correlations)}")
+        if (
+            self.between_looks is not None
+            and [len(r) for r in self.between_looks] != [looks] * looks
+        ):
+            raise ValueError(f"expected correlations of {looks} x {looks} looks")
+        if self.quantiles is not None and (
+            len(self.quantiles) < 2 or list(self.quantiles) != sorted(self.quantiles)
+        ):
+            raise ValueError("expected at least 2 quantiles, ascending")
+        return self
+
+
+class Costs(Record):
+    """What things cost. A look and a finish cost no denoising; seconds left at 0 do not count."""
+
+    nfe_per_step: float = Field(1, gt=0, description="2 under classifier-free guidance")
+    step_seconds: NotNegative = 0
+    look_seconds: NotNegative = Field(
+        0, description="decoding a preview and judging it, or probing"
+    )
+    finish_seconds: NotNegative = Field(0, description="decoding an image and scoring it")
+    prompt_seconds: NotNegative = Field(0, description="having one more prompt written and encoded")
+
+    def render_seconds(self, total: int) -> float:
+        """Of one image in full, scored."""
+        return total * self.step_seconds + self.finish_seconds
+
+
+class Rung(Record):
+    """After `step` steps, look at every candidate that is left, and let `keep` of them go on."""
+
+    step: int = Field(ge=1)
+    keep: int = Field(ge=1)
+    weights: tuple[float, ...] = Field(
+        description="of the standardized looks so far, this one last: their sum is the prediction"
+    )
+
+
+class Schedule(Record):
+    """How to spend a budget. Without rungs it is naive best-of-n."""
+
+    total: int = Field(description="steps of a full render")
+    candidates: int = Field(ge=1, description="started, spread evenly over the prompts")
+    prompts: int = Field(1, ge=1)
+    rungs: tuple[Rung, ...] = ()
+    renders: float = Field(description="denoising it takes, in renders' worth")
+    nfe: float
+    seconds: float = Field(description="expected; 0 where no times are known")
+    gain: float = Field(
+        description="expected best score, less that of a random candidate, as the signal predicts"
+    )
+    deviation: NotNegative = Field(description="standard deviation of that best score")
+    naive_gain: float = Field(description="`gain` of naive best-of-n at the same cost")
+
+    @property
+    def finishes(self) -> int:
+        """How many candidates are rendered in full."""
+        return self.rungs[-1].keep if self.rungs else self.candidates
+
+    @property
+    def is_naive(self) -> bool:
+        """Whether everything that is started is finished."""
+        return not self.rungs
+
+    def __str__(self) -> str:
+        after = "".join(f", keep {rung.keep} after {rung.step}" for rung in self.rungs)
+        prompts = f" of {self.prompts} prompts" if self.prompts > 1 else ""
+        return f"{self.candidates} candidates{prompts}{after}, finish {self.finishes}"
+
+
+def from_spearman(rank: float) -> float:
+    """The correlation of two Gaussians whose rank correlation is `rank`."""
+    return 2 * math.sin(math.pi * rank / 6)
+
+
+def from_pairwise(accuracy: float) -> float:
+    """The correlation of two Gaussians one of which orders pairs as the other does so often."""
+    return math.sin(math.pi * (accuracy - 0.5))

@@ -1,0 +1,150 @@
+"""Replay of selection policies on stored tables: what each recovers of best-of-8's gain.
+
+Every policy is fitted on half of the prompts and judged on the other half, both ways. A gain is
+sum(chosen - mean) / sum(best of 8 - mean) over prompts; several tables or scorers count alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from promptprobe.evals.selection.policies import POLICIES, Outcome
+from promptprobe.evals.selection.replay_table import Table
+from promptprobe.evals.statistics import Estimate, Floats, Rows, best_of_n, bootstrap
+
+REFERENCE = 8
+"""Gains are shares of what the best of so many renders gains over a random one."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A policy on one table at one budget: both halves together, prompts in the table's order."""
+
+    best: Floats
+    renders: float
+    schedules: tuple[str, str]
+
+
+def replay(table: Table, policy: str, renders: float) -> Replayed:
+    """Fitted on the even prompts and judged on the odd ones, then the other way round."""
+    prompts = np.arange(len(table.final))
+    best, outcomes = np.empty(len(prompts)), []
+    for half in (0, 1):
+        fit, judged = prompts[prompts % 2 == half], prompts[prompts % 2 != half]
+        outcome: Outcome = POLICIES[policy](table.rows(fit), table.rows(judged), renders)
+        best[judged] = outcome.best
+        outcomes.append(outcome)
+    taken = float(np.mean([outcome.renders for outcome in outcomes]))
+    return Replayed(best, taken, (outcomes[0].schedule, outcomes[1].schedule))
+
+
+def evaluate(
+    tables: Sequence[Table], policies: Sequence[str], budgets: Sequence[float]
+) -> dict[str, Any]:
+    """Report: `policies` at the first budget; `budgets`, all of them; `settings`, table by table.
+
+    ValueError: too few prompts to halve, tables of different length, or a budget that a table's
+    seeds cannot bear.
+    """
+    lengths = {len(table.final) for table in tables}
+    if len(lengths) != 1:
+        raise ValueError(
+            f"expected tables of equally many prompts, got {sorted(lengths)}: replay them apart"
+        )
+    if min(lengths) < 4:
+        raise ValueError(f"expected at least 4 prompts, 2 a half, got {min(lengths)}")
+    seeds = min(table.final.shape[1] for table in tables)
+    if not (seeds >= REFERENCE and all(1 <= budget <= seeds for budget in budgets)):
+        raise ValueError(
+            f"expected budgets of 1 to {seeds} renders, and at least {REFERENCE} seeds, for "
+            f"tables of {seeds} seeds; got budgets {', '.join(f'{b:g}' for b in budgets)}"
+        )
+    report: dict[str, Any] = {}
+    names = list(dict.fromkeys(["naive", *policies]))
+    per_table: list[dict[str, Any]] = [{"table": table.name} for table in tables]
+    for budget in budgets:
+        runs = {name: [replay(table, name, budget) for table in tables] for name in names}
+        key = f"{budget:g}"
+        report[key] = {name: _figures(tables, runs[name], runs["naive"]) for name in names}
+        for at, table in enumerate(tables):
+            per_table[at][key] = {
+                name: {
+                    **_figures([table], [runs[name][at]], [runs["naive"][at]]),
+                    "schedules": list(runs[name][at].schedules),
+                }
+                for name in names
+            }
+    return {
+        "tables": [table.name for table in tables],
+        "prompts": min(lengths),
+        "seeds": seeds,
+        "reference": f"gain of the best of {REFERENCE} full renders over a random one",
+        "budget": budgets[0],
+        "policies": per_table[0][f"{budgets[0]:g}"]
+        if len(tables) == 1
+        else report[f"{budgets[0]:g}"],
+        "budgets": report,
+        "settings": per_table,
+    }
+
+
+def _figures(
+    tables: Sequence[Table], runs: Sequence[Replayed], naive: Sequence[Replayed]
+) -> dict[str, Any]:
+    """Gain, its difference from naive on the same prompts, and renders' worth spent on average."""
+    means = [table.final.mean(1) for table in tables]
+    gains = [run.best - mean for run, mean in zip(runs, means, strict=True)]
+    extra = [run.best - rival.best for run, rival in zip(runs, naive, strict=True)]
+    return {
+        "gain": _mean_share(tables, gains).json(),
+        "minus_naive": _mean_share(tables, extra).json(),
+        "renders": round(float(np.mean([run.renders for run in runs])), 3),
+    }
+
+
+def _mean_share(tables: Sequence[Table], parts: Sequence[Floats]) -> Estimate:
+    """Mean over tables of sum(part) / sum(headroom); the same prompts are resampled in all."""
+    wholes = [best_of_n(table.final, REFERENCE) - table.final.mean(1) for table in tables]
+
+    def of(rows: Rows) -> Floats:
+        shares = [
+            part[rows].sum(1) / np.maximum(whole[rows].sum(1), 1e-12)
+            for part, whole in zip(parts, wholes, strict=True)
+        ]
+        mean: Floats = np.mean(shares, axis=0)
+        return mean
+
+    return bootstrap(of, len(wholes[0]))
+
+
+def lines(report: dict[str, Any]) -> Iterator[str]:
+    """Markdown: gain by policy and budget, and the planned schedules."""
+    budgets = report["budgets"]
+    yield (
+        f"share of the gain of best-of-{REFERENCE}, by renders' worth; {report['prompts']} prompts "
+        f"x {report['seeds']} seeds, mean of {len(report['tables'])}: "
+        f"{', '.join(report['tables'])}; "
+        "fitted on half of the prompts, judged on the other, both ways; 95% intervals over prompts"
+    )
+    yield ""
+    yield "| policy | " + " | ".join(budgets) + " |"
+    yield "|---" * (1 + len(budgets)) + "|"
+    for name in next(iter(budgets.values())):
+        cells = [_cell(budgets[budget][name]) for budget in budgets]
+        yield f"| {name} | " + " | ".join(cells) + " |"
+    for setting in report["settings"]:
+        for budget in budgets:
+            if "planned" in setting[budget]:
+                first = setting[budget]["planned"]["schedules"][0]
+                yield f"- planned, {setting['table']}, {budget}: {first}"
+
+
+def _cell(figures: dict[str, Any]) -> str:
+    gain, more = figures["gain"], figures["minus_naive"]
+    value, low, high = ("?" if gain[end] is None else f"{gain[end]:.3f}" for end in gain)
+    edge = "" if more["value"] in (None, 0) else f", {more['value']:+.3f} on naive"
+    return f"{value} [{low}, {high}]{edge}"

@@ -1,0 +1,92 @@
+"""`promptprobe eval replay`: any selection policy on stored looks and scores, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from typer import Option
+
+if TYPE_CHECKING:
+    from promptprobe.evals.selection.replay_table import Table
+
+ABOUT = (
+    "A table is an npz file (docs/search.md) or the shards of `promptprobe train`. Policies are "
+    "fitted on half of the prompts and judged on the other half, both ways."
+)
+POLICIES = ("naive", "until-content", "keep-one", "psp", "light", "planned", "adaptive")
+BUDGETS = (2.8, 4.0, 5.6, 8.0)
+_SAID = ", ".join(f"{budget:g}" for budget in BUDGETS)
+
+Tables = Annotated[
+    list[Path] | None, Option(metavar="FILE.npz", help="give it again for several, averaged")
+]
+Shards = Annotated[Path | None, Option(metavar="DIR", help="OUT/shards of a training")]
+Scorer = Annotated[
+    str | None, Option(metavar="NAME", help="of the table (default: each, averaged)")
+]
+Signal = Annotated[Literal["preview", "trained", "probe"], Option(help="which looks")]
+Budgets = Annotated[
+    list[float] | None,
+    Option(metavar="R", help=f"in renders' worth; again for several (default: {_SAID})"),
+]
+Policies = Annotated[
+    list[str] | None,
+    Option(metavar="NAME", help=f"again for several (default: all): {', '.join(POLICIES)}"),
+]
+Plot = Annotated[
+    Path | None,
+    Option(metavar="DIR", help="write a picture of the curves (needs the extra plots)"),
+]
+
+
+def run(
+    tables: Sequence[Path] | None,
+    folder: Path | None,
+    scorer: str | None,
+    signal: str,
+    budgets: Sequence[float] | None,
+    policies: Sequence[str] | None,
+    plot: Path | None,
+) -> dict[str, Any]:
+    """The report. ValueError: the table or the options do not fit; OSError: no such file."""
+    from promptprobe.evals.selection import replay, replay_plot
+
+    if bool(tables) == bool(folder):
+        raise ValueError("expected either --table FILE.npz or --shards DIR")
+    if unknown := [name for name in policies or () if name not in POLICIES]:
+        raise ValueError(f"--policy: expected some of {', '.join(POLICIES)}; got {unknown[0]!r}")
+    if plot:
+        replay_plot.check(plot)
+    read = _collected(folder, scorer, signal) if folder else _stored(tables or (), scorer, signal)
+    figures = replay.evaluate(read, policies or POLICIES, budgets or BUDGETS)
+    report = {"signal": signal, **figures}
+    if plot:
+        report["picture"] = str(replay_plot.save(report, plot))
+    return report
+
+
+def lines(report: dict[str, Any]) -> Iterator[str]:
+    """The report for people."""
+    from promptprobe.evals.selection import replay
+
+    return replay.lines(report)
+
+
+def _collected(folder: Path, scorer: str | None, signal: str) -> list[Table]:
+    from promptprobe.evals.selection import replay_table
+
+    if signal != "preview":
+        raise ValueError(f"shards hold previews, not {signal}")
+    return [replay_table.read_shards(folder, scorer)]
+
+
+def _stored(paths: Sequence[Path], scorer: str | None, signal: str) -> list[Table]:
+    from promptprobe.evals.selection import replay_table
+
+    return [
+        replay_table.read_table(path, name, signal)
+        for path in paths
+        for name in ([scorer] if scorer else replay_table.scorers_of(path))
+    ]

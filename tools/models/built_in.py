@@ -1,0 +1,70 @@
+"""The models that come with this package: one record each, which everything else asks.
+
+What only such a model has (judges that know its world, a reader of briefs, a rewriter) enters the
+rest of the code through this record and in no other way. A further model is one more line in the
+table. A plug-in's module is imported when one of its models is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from promptprobe.tools.scorers.scorer import ScoreImages
+
+DEFAULT_MODEL = "sprites"
+"""What is drawn with where nobody names a model."""
+PLUGINS = {
+    "sprites": "promptprobe.tools.sprites.plugin",
+    "sprites-flow": "promptprobe.tools.sprites.plugin",
+}
+"""The module that describes a built-in model: its `MODELS` holds the record by the same name."""
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """A model that comes with this package, and all that only it has."""
+
+    name: str
+    pipeline: Path
+    """A folder that `DiffusionPipeline.from_pretrained` reads."""
+    probe: Path
+    """Its probe's weights and card."""
+    size: int
+    """Height and width in pixels that it was trained for."""
+    guidance: float
+    """Chosen on validation prompts, as its pipeline's class counts it."""
+    scorer: str
+    """Which of `scorers` is meant where nobody names one."""
+    scorers: Mapping[str, Callable[[str], ScoreImages]]
+    """Judges by name, each opened for a device."""
+    judge: str
+    """The name of a second judge, which only grades."""
+    open_judge: Callable[[str], ScoreImages]
+    """The same, opened for a device."""
+    check_brief: Callable[[str], list[str]]
+    """Warnings about a brief. ValueError: the model can draw nothing of it, and what it knows."""
+    check_rewrite: Callable[[str, str], str | None]
+    """Of brief and rewrite: why the rewrite asks for something else, "" where it does not; None
+    where not all of both is in the model's language, so that somebody else has to decide."""
+    rewrites: Callable[[str, int], Iterator[str]]
+    """Other wordings of a brief, from a seed; repeats itself, ends, and needs no LLM."""
+    rewriter: str
+    """What makes those, in words for people."""
+
+
+def built_in(name: str | None) -> BuiltIn | None:
+    """The record of a built-in model; None where no such model comes with the package."""
+    if name not in PLUGINS:
+        return None
+    models: Mapping[str, BuiltIn] = import_module(PLUGINS[name]).MODELS
+    return models[name]
+
+
+def built_ins() -> list[BuiltIn]:
+    """All of them, in the table's order."""
+    return [found for name in PLUGINS if (found := built_in(name))]

@@ -1,0 +1,142 @@
+"""Sprites and Sprites-flow as built-in models: all that the rest of promptprobe may ask of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from promptprobe.tools.models.built_in import BuiltIn
+from promptprobe.tools.sprites import CLIP, WEIGHTS
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from promptprobe.tools.records import Score
+    from promptprobe.tools.scorers.scorer import ScoreImages
+
+PIXELS = 64
+SHOWN_WORDS = 12
+
+
+def open_scorer(_device: str) -> ScoreImages:
+    """What the detector finds, against the scene that the brief asks for."""
+    from promptprobe.tools.sprites.judges.scorer import score_images
+
+    return lambda brief, images: score_images(brief, _canvas(images))
+
+
+def open_critic(_device: str) -> ScoreImages:
+    """How well formed a picture is, whatever it shows."""
+    from promptprobe.tools.sprites.judges.critic import score_images
+
+    def score(_brief: str, images: Sequence[Image.Image]) -> list[Score]:
+        return score_images(_canvas(images))
+
+    return score
+
+
+def open_clip(device: str) -> ScoreImages:
+    """Similarity by a small CLIP of this world."""
+    from promptprobe.tools.scorers.scorer import clip_similarity
+
+    return clip_similarity(str(CLIP), device)
+
+
+def open_judge(_device: str) -> ScoreImages:
+    """The second judge, which finds objects without the detector."""
+    from promptprobe.tools.sprites.judges.segments import judge_images
+
+    return lambda brief, images: judge_images(brief, _canvas(images))
+
+
+def check_brief(brief: str) -> list[str]:
+    """Words of a brief that the model was never taught. ValueError: nothing of it can be drawn."""
+    from promptprobe.tools.sprites.language import read
+    from promptprobe.tools.sprites.world import COLOURS, NOUNS
+
+    known = f"Sprites knows the nouns {', '.join(NOUNS)} and the colours {', '.join(COLOURS)}"
+    reading = read(brief)
+    if reading.scene is None:
+        raise ValueError(
+            f"Sprites, the built-in miniature model, cannot draw {brief[:200]!r}: "
+            f"{reading.problem}. {known} (and synonyms such as kitty or scarlet), one or two "
+            "things, counts up to four, left of, right of, above and below. For anything else, "
+            "pass another model"
+        )
+    if not reading.unknown:
+        return []
+    words = ", ".join(word[:40] for word in reading.unknown[:SHOWN_WORDS])
+    more = len(reading.unknown) - SHOWN_WORDS
+    unknown = f"{words} and {more} more" if more > 0 else words
+    return [f"Sprites, the built-in miniature model, does not know {unknown}; {known}"]
+
+
+def check_rewrite(brief: str, rewrite: str) -> str | None:
+    """Whether both ask for the same scene, where both are wholly in the language of Sprites."""
+    from promptprobe.tools.sprites.language import read
+
+    asked, said = read(brief), read(rewrite)
+    if not asked.scene or not said.scene or asked.unknown or said.unknown:
+        return None
+    if asked.scene != said.scene:
+        return f"it asks for {said.scene.key!r}, the brief for {asked.scene.key!r}"
+    if changed := _holding(brief) ^ _holding(rewrite):
+        return f"it changes what is {' or '.join(sorted(changed))} what"
+    return ""
+
+
+def rewrites(brief: str, seed: int) -> Iterator[str]:
+    """The scene of the brief, said in the words that training saw most; then in other wordings."""
+    from promptprobe.tools.sprites.lexicon import wordings
+
+    return wordings(brief, seed)
+
+
+def _holding(text: str) -> set[str]:
+    """Whether one thing is said to be in or on another: Sprites reads over these two words."""
+    apart = re.sub(r"\bin the company of\b|\bon (?:top|the left|the right) of\b", "", text.lower())
+    return set(re.findall(r"\b(in|on) (?=(?:an?|the|two|three|four|\d+) )", apart))
+
+
+def _canvas(images: Sequence[Image.Image]) -> np.ndarray:
+    """uint8 [image, 64, 64, 3]; another size is resized, since these judges know one."""
+    import numpy as np
+    from PIL import Image
+
+    size = (PIXELS, PIXELS)
+    colour = [image.convert("RGB") for image in images]
+    fitted = [
+        image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+        for image in colour
+    ]
+    return np.stack([np.asarray(image) for image in fitted])
+
+
+_SPRITES = BuiltIn(
+    name="sprites",
+    pipeline=WEIGHTS / "pipeline",
+    probe=WEIGHTS / "probe",
+    size=PIXELS,
+    guidance=2.0,
+    scorer="sprites",
+    scorers={"sprites": open_scorer, "critic:sprites": open_critic, "clip:sprites": open_clip},
+    judge="sprites segments",
+    open_judge=open_judge,
+    check_brief=check_brief,
+    check_rewrite=check_rewrite,
+    rewrites=rewrites,
+    rewriter="the offline lexicon of Sprites (rules and word lists, no LLM)",
+)
+MODELS = {
+    "sprites": _SPRITES,
+    "sprites-flow": replace(
+        _SPRITES,
+        name="sprites-flow",
+        pipeline=WEIGHTS / "flow",
+        probe=WEIGHTS / "flow-probe",
+        guidance=1.0,
+    ),
+}
