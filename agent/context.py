@@ -46,6 +46,18 @@ class Context:
     def spent(self) -> Spend:
         return self.ledger.spent.model_copy(update={"seconds": self.seconds})
 
+    @property
+    def llm_budget_spent(self) -> str:
+        """Which cap on the LLM is reached, in words; "": none."""
+        spent, budget = self.ledger.spent, self.settings.budget
+        for name, used, cap in (
+            ("LLM calls", spent.llm_calls, budget.llm_calls),
+            ("tokens", spent.tokens, budget.tokens),
+        ):
+            if cap is not None and used >= cap:
+                return f"the budget of {cap} {name} is spent: no further rewrites are asked for"
+        return ""
+
     def emit(self, kind: type[BaseModel], **content: Any) -> None:
         if self.on_event:
             self.on_event(kind(spent=self.spent, **content))  # type: ignore[arg-type]
@@ -59,10 +71,14 @@ class Context:
     async def recall(self, question: str, ask: Callable[[], Awaitable[Reply]]) -> Reply:
         """The reply to a question: from the ledger, or asked now and written down before use.
 
-        A failure is written down too, and asked again when the question comes back.
+        A failure is written down too, and asked again when the question comes back. Where the
+        budget has no call left, nothing is asked and nothing written down.
         """
         line = self.ledger.reply(question)
         if line is None:
+            if spent := self.llm_budget_spent:
+                self.warn(spent)
+                return Reply(None, spent, 0, 0)
             reply = await ask()
             line = ReplyLine(at=self.seconds, question=question, **asdict(reply))
             self.ledger.write([line])

@@ -68,6 +68,9 @@ class Budget(Record):
     prompts: int = Field(ge=1, le=64, description="prompts probed a round, the brief included")
     seeds: int = Field(ge=1, le=256, description="seeds probed per prompt and round")
     renders: int = Field(ge=1, le=256, description="candidates rendered in full a round")
+    llm_calls: int | None = Field(None, ge=0, description="requests to the LLM at most")
+    tokens: int | None = Field(None, ge=0, description="of the LLM at most, asked and answered")
+    usd: float | None = Field(None, ge=0, description="for the LLM at most, where prices are known")
 
 
 BUDGETS: dict[str, Budget] = {

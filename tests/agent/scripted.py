@@ -25,7 +25,15 @@ from promptprobe.agent.run_folder import RunSettings
 from promptprobe.agent.runner import run_loop
 from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.protocol import Probed, Rendered
-from promptprobe.tools.records import BUDGETS, Candidate, Generation, Prediction, Score, Word
+from promptprobe.tools.records import (
+    BUDGETS,
+    Budget,
+    Candidate,
+    Generation,
+    Prediction,
+    Score,
+    Word,
+)
 
 
 def offline() -> OfflineProposer:
@@ -118,13 +126,13 @@ class ScriptedTools:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def start(out: Path, budget: str = "light", **settings: object) -> Path:
+def start(out: Path, budget: str | Budget = "light", **settings: object) -> Path:
     """A run folder for the scripted model."""
     wanted: dict[str, object] = {
         "brief": "a scarlet kitty next to a navy automobile",
         "model": "scripted",
         "generation": Generation(guidance=3.0),
-        "budget": BUDGETS[budget],
+        "budget": BUDGETS[budget] if isinstance(budget, str) else budget,
     }
     return run_folder.create(out, RunSettings.model_validate(wanted | settings))
 

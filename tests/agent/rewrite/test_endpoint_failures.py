@@ -16,7 +16,9 @@ from promptprobe.agent.rewrite.http_client import MAX_REPLY
 from promptprobe.agent.rewrite.llm import LlmProposer
 from promptprobe.agent.rewrite.proposers import choose_proposer
 from promptprobe.agent.runner import run_loop
+from promptprobe.tools.records import BUDGETS
 from tests.agent.llm_server import (
+    BRIEF,
     GOOD,
     KEY,
     Answer,
@@ -29,7 +31,7 @@ from tests.agent.llm_server import (
     run,
     running,
 )
-from tests.agent.scripted import ScriptedTools
+from tests.agent.scripted import ScriptedTools, start
 
 # Failing
 
@@ -152,6 +154,21 @@ def test_only_success_is_remembered(tmp_path: Path, server: Server) -> None:
     again = asyncio.run(run_loop(result.run_dir, ScriptedTools(tmp_path / "log"), proposer))
     assert accepted(again) == set(GOOD)
     assert Ledger(result.run_dir).spent.llm_calls == len(server.asked)
+
+
+@pytest.mark.parametrize("cap", ["llm_calls", "tokens"])
+def test_a_spent_llm_budget_asks_nothing_more(cap: str, tmp_path: Path, server: Server) -> None:
+    body = {"usage": {"total_tokens": 7}}
+    server.script = lambda question: Answer(
+        json.dumps(json.loads(completion(right_answer(question)).body) | body).encode()
+    )
+    llm = LLM(model="test-model")
+    capped = BUDGETS["light"].model_copy(update={cap: 1})
+    run_dir = start(tmp_path, capped, brief=BRIEF, llm=llm.model, endpoint=llm)
+    tools, proposer = ScriptedTools(tmp_path / "log"), LlmProposer(Endpoint(llm))
+    result = asyncio.run(run_loop(run_dir, tools, proposer))
+    assert len(server.asked) == result.spent.llm_calls == 1
+    assert "is spent: no further rewrites are asked for" in " ".join(result.warnings)
 
 
 # Before anything is spent
