@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from PIL import Image
 
@@ -157,8 +158,8 @@ def run_until_checkpoint(run_dir: Path, log: Path, number: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return await write(self, *args)
 
-    AsyncSqliteSaver.aput = die  # type: ignore[method-assign]
-    asyncio.run(run_loop(run_dir, ScriptedTools(log), offline()))
+    with patch.object(AsyncSqliteSaver, "aput", die):
+        asyncio.run(run_loop(run_dir, ScriptedTools(log), offline()))
 
 
 if __name__ == "__main__":
