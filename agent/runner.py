@@ -20,6 +20,7 @@ from promptprobe.agent.ledger import FinishedLine, Ledger
 from promptprobe.agent.policy import best_of
 from promptprobe.agent.result import OptimizationResult, read_result
 from promptprobe.agent.rewrite.proposers import Proposer
+from promptprobe.agent.rewrite.review import Approve, Review, answered
 from promptprobe.agent.run_folder import CHECKPOINT, LATENTS, locked, read
 from promptprobe.tools.protocol import Tools
 
@@ -55,6 +56,7 @@ async def run_loop(
     proposer: Proposer,
     on_event: OnEvent | None = None,
     warnings: Sequence[str] = (),
+    approve: Approve | None = None,
 ) -> OptimizationResult:
     """Start the run of a folder, or go on with it; what its ledger holds is not paid for again.
 
@@ -65,7 +67,7 @@ async def run_loop(
     """
     settings = read(run_dir)
     with locked(run_dir) as notice:
-        run = Context(settings, tools, proposer, Ledger(run_dir), on_event)
+        run = Context(settings, tools, proposer, Ledger(run_dir), on_event, approve)
         return await _run_locked(run, [*warnings, notice] if notice else warnings)
 
 
@@ -146,6 +148,7 @@ def _remove(path: Path) -> None:
 async def _walk_from(place: str, run: Context) -> StopReason:
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+    from langgraph.types import Command
 
     from promptprobe.agent.graph import SERIALIZED, RunState, build
 
@@ -166,7 +169,12 @@ async def _walk_from(place: str, run: Context) -> StopReason:
             begins = RunState(round=0)
         elif state.stop_reason:
             return state.stop_reason
-        ended = await graph.ainvoke(begins, config, context=run, durability="sync")
+        told: Any = begins
+        while True:
+            ended = await graph.ainvoke(told, config, context=run, durability="sync")
+            if not (asked := ended.get("__interrupt__")):
+                break
+            told = Command(resume=await _answer(run, asked[0].value))
     return ended["stop_reason"]
 
 
@@ -184,6 +192,15 @@ async def _stood(graph: Any, config: Any) -> tuple[Any, Any]:
         raise
     except Exception as error:  # whatever a decoder says of bytes that are not what it expects
         raise UnreadableCheckpointError(f"{type(error).__name__}: {error}"[:200]) from error
+
+
+async def _answer(run: Context, shown: Any) -> list[str | None]:
+    """What a person says of a round's new prompts."""
+    assert run.approve is not None, "nothing interrupts a run that nobody watches"
+    asked = Review.model_validate(shown)
+    answers = await run.approve(asked)
+    answered([one.prompt for one in asked.prompts], answers)  # what cannot be meant ends here
+    return list(answers)
 
 
 @asynccontextmanager
