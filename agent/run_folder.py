@@ -14,8 +14,8 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from promptprobe.agent.doors.schemas import OptimizeRequest
-from promptprobe.agent.rewrite.endpoint import LLM
 from promptprobe.probe.files import replacing
+from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.records import IN_MEMORY, Budget
 
 FILE, CHECKPOINT, IMAGES, LATENTS = "run.json", "checkpoint.sqlite", "images", "latents"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from promptprobe.agent.optimize import aoptimize_prompt, optimize_prompt
     from promptprobe.agent.result import OptimizationResult
-    from promptprobe.agent.rewrite.endpoint import LLM
     from promptprobe.agent.rewrite.review import Review
+    from promptprobe.tools.endpoint.endpoint import LLM
     from promptprobe.tools.records import (
         BUDGETS,
         Budget,
@@ -48,7 +48,7 @@ _HOMES = {
     "aoptimize_prompt": "promptprobe.agent.optimize",
     "optimize_prompt": "promptprobe.agent.optimize",
     "OptimizationResult": "promptprobe.agent.result",
-    "LLM": "promptprobe.agent.rewrite.endpoint",
+    "LLM": "promptprobe.tools.endpoint.endpoint",
     "Review": "promptprobe.agent.rewrite.review",
 }
 

@@ -9,8 +9,8 @@ from promptprobe.agent.doors.schemas import OptimizeRequest
 from promptprobe.agent.events import OnEvent
 from promptprobe.agent.optimize import go_on, start, wait_for
 from promptprobe.agent.result import OptimizationResult
-from promptprobe.agent.rewrite.endpoint import LLM
 from promptprobe.agent.rewrite.review import Approve
+from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.pictures.contact_sheet import save_contact_sheet
 
 

@@ -18,7 +18,6 @@ from typing import Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from promptprobe.agent.events import Refusal
-from promptprobe.agent.rewrite.endpoint import LLM, Reply
 from promptprobe.agent.rewrite.facts import check_facts
 from promptprobe.agent.rewrite.guard import Claim, Requirement, check_claims, check_text, no_reading
 from promptprobe.agent.rewrite.llm_prompts import (
@@ -30,6 +29,7 @@ from promptprobe.agent.rewrite.llm_prompts import (
     TAKE_REQUIREMENTS,
 )
 from promptprobe.agent.rewrite.proposers import Proposals, Recall, Request
+from promptprobe.tools.endpoint.endpoint import LLM, Reply
 from promptprobe.tools.records import Trial
 
 MAX_REQUIREMENTS = 24

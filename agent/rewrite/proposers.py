@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from promptprobe.agent.events import Refusal
-from promptprobe.agent.rewrite.endpoint import LLM, Endpoint, Reply
 from promptprobe.agent.rewrite.facts import check_facts
 from promptprobe.agent.rewrite.guard import no_reading
-from promptprobe.agent.rewrite.local_endpoint import PREFIX, LocalEndpoint
+from promptprobe.tools.endpoint.endpoint import LLM, Endpoint, Reply
+from promptprobe.tools.endpoint.local_endpoint import PREFIX, LocalEndpoint
 from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.records import Record, Trial
 

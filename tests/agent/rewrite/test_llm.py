@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from promptprobe.agent.rewrite.endpoint import LLM, Endpoint
 from promptprobe.agent.rewrite.llm import LlmProposer
 from promptprobe.agent.runner import run_loop
+from promptprobe.tools.endpoint.endpoint import LLM, Endpoint
 from tests.agent.llm_server import (
     BRIEF,
     GOOD,
