@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -122,17 +122,21 @@ class LlmProposer:
             return Proposals(warnings=(*warnings, without))
         reasons: dict[str, str] = {}
         claimed: dict[str, str] = {}
+        meets: dict[str, tuple[str, ...]] = {}
         for rewrite in reply.rewrites[: 2 * request.want]:
             prompt = rewrite.prompt.strip()
             found = self._certain(request, prompt)
             if found is None:
-                claimed[prompt] = check_claims(required, prompt, _claims(rewrite))
+                claims = _claims(rewrite)
+                claimed[prompt] = check_claims(required, prompt, claims)
+                meets[prompt] = tuple(c.phrase for c in claims) if required else (request.brief,)
             else:
                 reasons[prompt] = found
         judged, warning = await self._judge(request, required, list(claimed), recall)
         reasons |= claimed | judged
         return Proposals(
             offered=tuple(prompt for prompt, reason in reasons.items() if not reason),
+            meets=meets,
             refused=tuple(
                 Refusal(prompt=prompt[:400], reason=reason)
                 for prompt, reason in reasons.items()
@@ -246,26 +250,31 @@ def _briefing(request: Request, required: Sequence[Requirement], guidance: str) 
             "keep": request.keep,
             "guidance": guidance,
             "image_model": READS.get(request.pipeline, SENTENCES),
+            "never_read": request.unread.get(request.brief, ()),
             "rounds_left": request.rounds_left,
             "how_many": request.want,
             "tried": request.tried,
             "refused": [r.model_dump() for r in request.refused[-SHOWN_REFUSALS:]],
-            "trials": diagnosis(request.trials),
+            "trials": diagnosis(request.trials, request.unread),
         },
         ensure_ascii=False,
     )
 
 
-def diagnosis(trials: tuple[Trial, ...]) -> list[dict[str, object]]:
+def diagnosis(
+    trials: tuple[Trial, ...], unread: Mapping[str, Sequence[str]]
+) -> list[dict[str, object]]:
     """A line a prompt, the most promising first: scores, and which words look doubtful."""
     by_prompt: dict[str, list[Trial]] = defaultdict(list)
     for trial in trials:
         by_prompt[trial.candidate.prompt].append(trial)
-    lines = [_line(prompt, of_prompt) for prompt, of_prompt in by_prompt.items()]
+    lines = [
+        _line(prompt, of_prompt, unread.get(prompt, ())) for prompt, of_prompt in by_prompt.items()
+    ]
     return sorted(lines, key=lambda line: -float(str(line["predicted_mean"])))[:SHOWN_TRIALS]
 
 
-def _line(prompt: str, trials: list[Trial]) -> dict[str, object]:
+def _line(prompt: str, trials: list[Trial], unread: Sequence[str]) -> dict[str, object]:
     predictions = [t.prediction for t in trials if t.prediction]
     present: dict[str, list[float]] = defaultdict(list)
     for prediction in predictions:
@@ -280,5 +289,6 @@ def _line(prompt: str, trials: list[Trial]) -> dict[str, object]:
         "predicted_mean": round(mean, 3),
         "scores": [round(s.value, 3) for s in scores if s.value is not None],
         "found": [s.explanation for s in scores if s.explanation][:3],
+        "never_read": list(unread),
         "present": {word: round(sum(values) / len(values), 2) for word, values in present.items()},
     }
