@@ -129,7 +129,7 @@ class LlmProposer:
             if found is None:
                 claims = _claims(rewrite)
                 claimed[prompt] = check_claims(required, prompt, claims)
-                meets[prompt] = tuple(c.phrase for c in claims) if required else (request.brief,)
+                meets[prompt] = tuple(claim.phrase for claim in claims)
             else:
                 reasons[prompt] = found
         judged, warning = await self._judge(request, required, list(claimed), recall)
@@ -161,7 +161,7 @@ class LlmProposer:
         recall: Recall,
     ) -> tuple[dict[str, str], tuple[str, ...]]:
         """Why each prompt that was judged is refused, or nothing; and what failed, if anything."""
-        if not prompts or not required:
+        if not prompts:
             return {}, ()
         user = json.dumps(
             {
@@ -190,18 +190,23 @@ class LlmProposer:
     async def _requirements(
         self, brief: str, recall: Recall
     ) -> tuple[tuple[Requirement, ...], tuple[str, ...]]:
-        """Those that quote the brief; the question is the same every round, so it is asked once."""
+        """Those that quote the brief; where none does, the whole brief is the one requirement.
+
+        The question is the same every round, so it is asked once.
+        """
+        whole = (Requirement(kind="request", text=brief[:400]),)
         user = json.dumps({"request": brief}, ensure_ascii=False)
         reply = await self._ask(TAKE_REQUIREMENTS, user, Requirements, recall)
         if isinstance(reply, str):
-            return (), (
-                f"{self.source} listed no requirements, so only quotes, counts, negations and "
-                f"kept text are checked: {reply}",
+            return whole, (
+                f"{self.source} listed no requirements, so its rewrites are held to the brief as a "
+                f"whole: {reply}",
             )
         said = _same(brief)
         quoted = [r for r in reply.requirements if 0 < len(r.text) <= 400 and len(r.kind) <= 40]
         kept = [r for r in quoted if _same(r.text) in said]
-        return tuple(Requirement(kind=r.kind, text=r.text) for r in kept[:MAX_REQUIREMENTS]), ()
+        listed = tuple(Requirement(kind=r.kind, text=r.text) for r in kept[:MAX_REQUIREMENTS])
+        return listed or whole, ()
 
     async def _ask(
         self, system: str, user: str, shape: type[ReplyShape], recall: Recall

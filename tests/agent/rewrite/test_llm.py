@@ -146,3 +146,21 @@ def test_a_rewrite_whose_asked_for_words_are_never_read_is_refused_and_the_llm_t
     assert told[0]["never_read"] == ["snow"]
     assert told[0]["trials"][0]["never_read"] == ["snow"]
     assert "never reads" in told[1]["refused"][0]["reason"]
+
+
+def test_where_nothing_listed_quotes_the_brief_the_whole_brief_is_the_one_requirement(
+    tmp_path: Path, server: Server
+) -> None:
+    def drifting(question: dict[str, Any]) -> Answer:
+        if is_about_requirements(question):
+            return completion({"requirements": [{"kind": "object", "text": "a unicorn"}]})
+        if is_about(question, "judgements"):
+            return completion(judgements(question))
+        named = [{"requirement": BRIEF, "phrase": GOOD[0]}]
+        offers = [{"prompt": GOOD[0], "meets": named}, {"prompt": "a recipe", "meets": []}]
+        return completion({"rewrites": offers})
+
+    server.script = drifting
+    result = run(tmp_path)
+    assert accepted(result) == {GOOD[0]}
+    assert any(f"where it meets {BRIEF!r}" in message for message in result.warnings)
