@@ -60,6 +60,13 @@ def no_reading(_brief: str, _rewrite: str) -> None:
     """Most models have no reading of their own."""
 
 
+def shows_nothing(
+    requirements: Sequence[Requirement], rewrite: str, claims: Sequence[Claim]
+) -> bool:
+    """Whether a rewrite shows of no requirement where it meets it: it is about something else."""
+    return all(check_claims([one], rewrite, claims) for one in requirements)
+
+
 def check_claims(requirements: Sequence[Requirement], rewrite: str, claims: Sequence[Claim]) -> str:
     """Why a rewrite does not show that it meets each requirement; empty where it does."""
     quoted = {_plain(c.requirement): _plain(c.phrase) for c in claims}

@@ -20,7 +20,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from promptprobe.agent.events import Refusal
 from promptprobe.agent.rewrite.endpoint import LLM, Reply
 from promptprobe.agent.rewrite.facts import check_facts
-from promptprobe.agent.rewrite.guard import Claim, Requirement, check_claims, check_text, no_reading
+from promptprobe.agent.rewrite.guard import (
+    Claim,
+    Requirement,
+    check_claims,
+    check_text,
+    no_reading,
+    shows_nothing,
+)
 from promptprobe.agent.rewrite.llm_prompts import (
     FREEDOM,
     JUDGE,
@@ -125,10 +132,12 @@ class LlmProposer:
         meets: dict[str, tuple[str, ...]] = {}
         for rewrite in reply.rewrites[: 2 * request.want]:
             prompt = rewrite.prompt.strip()
-            found = self._certain(request, prompt)
+            claims, found = _claims(rewrite), self._certain(request, prompt)
+            unshown = check_claims(required, prompt, claims)
+            if found is None and shows_nothing(required, prompt, claims):
+                found = unshown
             if found is None:
-                claims = _claims(rewrite)
-                claimed[prompt] = check_claims(required, prompt, claims)
+                claimed[prompt] = unshown
                 meets[prompt] = tuple(claim.phrase for claim in claims)
             else:
                 reasons[prompt] = found
