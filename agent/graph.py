@@ -8,7 +8,6 @@ node may run twice and must pay once. The edges are at the end.
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -101,6 +100,7 @@ async def probe(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
     candidates = run.candidates(prompts, state.round)
     latents, done = run.ledger.run_dir / LATENTS, 0
     latents.mkdir(exist_ok=True)
+    _forget_latents(run, state.round)
     for batch in _batches(candidates, PROBE_BATCH):
         new = [candidate for candidate in batch if not run.ledger.probed(candidate)]
         if new:
@@ -189,7 +189,6 @@ async def reflect(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
     reason = policy.stop(best, state.round, settings.budget, stale)
     this_round = run.trials(run.candidates(state.prompts, state.round))
     decision: e.Decision = "stop" if reason else policy.rewrite_or_reseed(this_round)
-    shutil.rmtree(run.ledger.run_dir / LATENTS, ignore_errors=True)
     if best:
         run.emit(e.RoundEnded, round=state.round, best=best, decision=decision,
                  audit=policy.audit(run.trials(state.chosen)))  # fmt: skip
@@ -276,6 +275,13 @@ def _warn_of_probed(run: Context, lines: Sequence[ProbedLine]) -> None:
             run.warn(f"the text encoder reads only the start of {prompt!r}: it never sees {words}")
         if line.probed.prediction is None:
             run.warn(f"a candidate is not judged early: {line.probed.reason}")
+
+
+def _forget_latents(run: Context, before: int) -> None:
+    """Delete the latents of earlier rounds, now that the checkpoint says that they are over."""
+    for trial in run.ledger.trials(before=before):
+        if trial.latents is not None:
+            trial.latents.unlink(missing_ok=True)
 
 
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
