@@ -35,9 +35,9 @@ Unit = Annotated[float, Field(ge=0, le=1)]
 
 
 class Record(BaseModel):
-    """Frozen, strict about unknown fields, content-addressed."""
+    """Frozen, strict about unknown fields, content-addressed; its numbers are finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @property
     def key(self) -> str:
