@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from promptprobe.agent.optimize import aoptimize_prompt, optimize_prompt
     from promptprobe.agent.probe_prompts import probe_prompts
     from promptprobe.agent.result import OptimizationResult
-    from promptprobe.agent.rewrite.endpoint import LLM
     from promptprobe.agent.rewrite.proposers import Proposer
     from promptprobe.agent.rewrite.review import Review
+    from promptprobe.tools.endpoint.endpoint import LLM
     from promptprobe.tools.records import (
         BUDGETS,
         Budget,
@@ -63,7 +63,7 @@ _HOMES = {
     "probe_prompts": "promptprobe.agent.probe_prompts",
     "Session": "promptprobe.agent.doors.session",
     "train_probe": "promptprobe.agent.doors.training",
-    "LLM": "promptprobe.agent.rewrite.endpoint",
+    "LLM": "promptprobe.tools.endpoint.endpoint",
     "Proposer": "promptprobe.agent.rewrite.proposers",
     "Scorer": "promptprobe.tools.scorers.scorer",
     "Review": "promptprobe.agent.rewrite.review",

@@ -32,7 +32,7 @@ from promptprobe.agent.doors.tool_calls.table import TOOLS
 from promptprobe.agent.events import Event
 from promptprobe.agent.optimize import start, wait_for
 from promptprobe.agent.probe_prompts import Report, answer
-from promptprobe.agent.rewrite.json_schema import json_schema
+from promptprobe.tools.endpoint.json_schema import json_schema
 from promptprobe.tools.pictures.png import thumbnail
 from promptprobe.tools.records import Record
 

@@ -53,7 +53,9 @@ def test_flux_without_guidance_as_an_input_is_schnell(fresh_pipeline: Any) -> No
     "cache",
     [
         FirstBlockCacheConfig(),
-        PyramidAttentionBroadcastConfig(spatial_attention_block_skip_range=2),
+        PyramidAttentionBroadcastConfig(
+            spatial_attention_block_skip_range=2, current_timestep_callback=lambda: 500
+        ),
     ],
     ids=["first_block_cache", "pyramid_attention_broadcast"],
 )
