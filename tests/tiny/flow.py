@@ -7,6 +7,7 @@ from typing import Any
 from tests.tiny.encoders import (
     clip_encoder,
     clip_tokenizer,
+    gemma_encoder,
     gemma_tokenizer,
     qwen_config,
     qwen_tokenizer,
@@ -202,18 +203,8 @@ def sana() -> Any:
         SanaPipeline,
         SanaTransformer2DModel,
     )
-    from transformers import Gemma2Config, Gemma2Model
 
     tokenizer = gemma_tokenizer()
-    encoder = Gemma2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=16,
-    )
     transformer = SanaTransformer2DModel(
         in_channels=4,
         out_channels=4,
@@ -240,7 +231,7 @@ def sana() -> Any:
     )
     return SanaPipeline(
         tokenizer=tokenizer,
-        text_encoder=Gemma2Model(encoder),
+        text_encoder=gemma_encoder(tokenizer),
         vae=vae,
         transformer=sharp(transformer, ("attn2.to_q", "caption_projection")),
         scheduler=DPMSolverMultistepScheduler(
