@@ -223,10 +223,8 @@ def sana() -> Any:
         attention_head_dim=8,
         encoder_block_out_channels=(8, 8),
         decoder_block_out_channels=(8, 8),
-        encoder_layers_per_block=(1, 1),
-        decoder_layers_per_block=(1, 1),
-        encoder_qkv_multiscales=((), ()),
-        decoder_qkv_multiscales=((), ()),
+        **{f"{part}_layers_per_block": (1, 1) for part in ("encoder", "decoder")},
+        **{f"{part}_qkv_multiscales": ((), ()) for part in ("encoder", "decoder")},
         scaling_factor=0.4,
     )
     return SanaPipeline(
