@@ -3,7 +3,7 @@
 One JSON line per LLM reply and per stage of a candidate, flushed to the disk (fsync) before anybody
 reads it back, keyed by content. Nodes look here first, so a killed run repeats at most what was in
 flight. Paths are kept relative to the run folder, which may therefore be moved. Not for two
-processes at once.
+processes at once: `run_folder.locked` sees to that.
 """
 
 from __future__ import annotations
@@ -119,7 +119,12 @@ class Ledger:
             self._remember(self._read(number, text))
 
     def write(self, lines: Sequence[AnyLine]) -> None:
-        """Append lines in one write and wait until they are on the disk."""
+        """Append lines in one write and wait until they are on the disk.
+
+        Raises:
+            OSError: they cannot be written, on a full disk for example. What was written of them
+                is cut off before the next write.
+        """
         if not lines:
             return
         self._file.append(_dump(line, self.run_dir) for line in lines)
@@ -174,9 +179,21 @@ class Ledger:
         )
 
     @property
+    def unread(self) -> dict[str, tuple[str, ...]]:
+        """Words beyond the text encoder's token limit, by probed prompt, where there are any."""
+        lines = (line for line in self._index.values() if isinstance(line, ProbedLine))
+        return {line.candidate.prompt: line.probed.cut for line in lines if line.probed.cut}
+
+    @property
     def proposed(self) -> tuple[ProposedLine, ...]:
         """The rewrites of every round that asked for some, each round once."""
         return tuple(line for line in self._index.values() if isinstance(line, ProposedLine))
+
+    @property
+    def declined(self) -> int:
+        """Prompts that a person vetoed, or wrote another for."""
+        lines = (line for line in self._index.values() if isinstance(line, ApprovedLine))
+        return sum(len(line.refused) for line in lines)
 
     @property
     def warnings(self) -> tuple[str, ...]:
