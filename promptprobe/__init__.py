@@ -14,11 +14,7 @@ if TYPE_CHECKING:
     from promptprobe.agent.optimize import aoptimize_prompt, optimize_prompt
     from promptprobe.agent.probe_prompts import probe_prompts
     from promptprobe.agent.result import OptimizationResult
-<<<<<<< HEAD
-=======
-    from promptprobe.agent.rewrite.endpoint import LLM
     from promptprobe.agent.rewrite.proposers import Proposer
->>>>>>> main
     from promptprobe.agent.rewrite.review import Review
     from promptprobe.tools.endpoint.endpoint import LLM
     from promptprobe.tools.records import (
@@ -62,15 +58,11 @@ _HOMES = {
     "aoptimize_prompt": "promptprobe.agent.optimize",
     "optimize_prompt": "promptprobe.agent.optimize",
     "OptimizationResult": "promptprobe.agent.result",
-<<<<<<< HEAD
-    "LLM": "promptprobe.tools.endpoint.endpoint",
-=======
     "probe_prompts": "promptprobe.agent.probe_prompts",
     "Session": "promptprobe.agent.doors.session",
-    "LLM": "promptprobe.agent.rewrite.endpoint",
+    "LLM": "promptprobe.tools.endpoint.endpoint",
     "Proposer": "promptprobe.agent.rewrite.proposers",
     "Scorer": "promptprobe.tools.scorers.scorer",
->>>>>>> main
     "Review": "promptprobe.agent.rewrite.review",
 }
 

@@ -30,14 +30,9 @@ from promptprobe.agent.doors.schemas import OptimizeRequest, ProbeRequest
 from promptprobe.agent.doors.tool_calls.owner import Owner
 from promptprobe.agent.doors.tool_calls.table import TOOLS
 from promptprobe.agent.events import Event
-<<<<<<< HEAD
-from promptprobe.agent.probe_prompts import Report, probe_prompts
-from promptprobe.tools.endpoint.json_schema import json_schema
-=======
 from promptprobe.agent.optimize import start, wait_for
 from promptprobe.agent.probe_prompts import Report, answer
-from promptprobe.agent.rewrite.json_schema import json_schema
->>>>>>> main
+from promptprobe.tools.endpoint.json_schema import json_schema
 from promptprobe.tools.pictures.png import thumbnail
 from promptprobe.tools.records import Record
 

@@ -26,15 +26,10 @@ from promptprobe.agent.optimize import (
 )
 from promptprobe.agent.probe_prompts import Report, answer
 from promptprobe.agent.result import OptimizationResult
-<<<<<<< HEAD
-from promptprobe.agent.rewrite.review import Approve
-from promptprobe.tools.endpoint.endpoint import LLM
-from promptprobe.tools.pictures.contact_sheet import save_contact_sheet
-=======
-from promptprobe.agent.rewrite.endpoint import LLM
 from promptprobe.agent.rewrite.proposers import Rewrite
 from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import check_folder
+from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.protocol import Rendered, Tools
 from promptprobe.tools.records import Budget, Candidate, Generation, Score
 
@@ -42,7 +37,6 @@ KEPT = 8
 """Settings whose tools are kept. They share the model, so this is for time, not for memory."""
 P = ParamSpec("P")
 T = TypeVar("T")
->>>>>>> main
 
 
 def awaitable(work: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
