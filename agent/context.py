@@ -88,9 +88,7 @@ class Context:
             self.ledger.write([line])
             budget = self.settings.budget
             if line.text and not line.tokens and (budget.tokens, budget.usd) != (None, None):
-                self.warn(
-                    "the LLM's endpoint counts no tokens, so no cap on them or their price holds"
-                )
+                self.warn("the LLM's endpoint counts no tokens, so their cap cannot hold")
         if line.text is not None and line.problem:
             self.warn(f"the LLM answered, but {line.problem}")
         return Reply(line.text, line.problem, line.calls, line.tokens, line.usd)
