@@ -167,9 +167,9 @@ def snippet(candidate: Candidate, generation: Generation, model: str, pipeline: 
     guidance, further = "guidance_scale", []
     if pipeline == "QwenImagePipeline":
         negative, guidance = negative or "", "true_cfg_scale"
-    if pipeline == "PixArtSigmaPipeline":
+    if pipeline in ("PixArtSigmaPipeline", "SanaPipeline"):
         negative, further = negative or "", ["    use_resolution_binning=False,"]
-    if pipeline != "FluxPipeline":
+    if pipeline not in ("FluxPipeline", "Flux2KleinPipeline"):
         further.append(f"    negative_prompt={negative!r},")
     for name, value in (generation.extra.model_dump() if generation.extra else {}).items():
         if value is not None:
@@ -178,7 +178,7 @@ def snippet(candidate: Candidate, generation: Generation, model: str, pipeline: 
         "import torch",
         *_loading(generation, model),
         "picture = pipeline(",
-        f"    {candidate.prompt!r},",
+        f"    prompt={candidate.prompt!r},",
         f"    num_inference_steps={generation.steps},",
         f"    {guidance}={generation.guidance},",
         *further,

@@ -132,7 +132,7 @@ def test_the_snippet_reproduces_the_picture(saved_pipeline: Any, tmp_path: Path)
     candidates = [Candidate(prompt=text, seed=4) for text in ("a red cat", "a dog of blue")]
     script, made = "", {}
     for name in tiny.PIPELINES:
-        negative = None if name == "flux" else "green"
+        negative = None if name in ("flux", "klein") else "green"
         generation = Generation(steps=4, guidance=5, negative_prompt=negative, height=32, width=32)
         toolbox = open_toolbox(saved_pipeline(name), generation, lambda brief, image: 1.0)
         rendered = toolbox.render(candidates, [None, None], tmp_path / name)
