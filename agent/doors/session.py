@@ -8,6 +8,7 @@ from promptprobe.agent.doors.display import SHEET
 from promptprobe.agent.doors.schemas import OptimizeRequest
 from promptprobe.agent.events import OnEvent
 from promptprobe.agent.optimize import go_on, start, wait_for
+from promptprobe.agent.report.page import save_report
 from promptprobe.agent.result import OptimizationResult
 from promptprobe.agent.rewrite.endpoint import LLM
 from promptprobe.tools.pictures.contact_sheet import save_contact_sheet
@@ -20,7 +21,7 @@ def run_request(
     resume: Path | None = None,
     llm: LLM | None = None,
 ) -> OptimizationResult:
-    """Run a request, or go on with a run, and leave the contact sheet in the run's folder.
+    """Run a request, or go on with a run, and leave contact sheet and report in its folder.
 
     Raises:
         ValueError: something asked for cannot be used.
@@ -33,4 +34,5 @@ def run_request(
     save_contact_sheet(
         result.run_dir / SHEET, result.brief, result.initial, result.best, result.trials
     )
+    save_report(result)
     return result
