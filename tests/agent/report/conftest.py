@@ -1,8 +1,7 @@
-"""A finished run of scripted tools whose every text is hostile, and a browser where there is one."""
+"""A finished run whose every text is hostile, and a browser where there is one."""
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from promptprobe.agent.events import Refusal
 from promptprobe.agent.ledger import FILE, Ledger, ProposedLine, WarningLine
+from promptprobe.agent.optimize import wait_for
 from promptprobe.agent.result import OptimizationResult, read_result
 from promptprobe.agent.rewrite.proposers import CallersPrompts
 from promptprobe.agent.runner import run_loop
@@ -41,8 +41,9 @@ FLAGS = [
 
 def hostile_run(out: Path, **settings: object) -> OptimizationResult:
     """A run whose brief, prompts, refusals and warnings are markup."""
+    out.mkdir(parents=True, exist_ok=True)
     run_dir = start(out, brief=BRIEF, prompts=HOSTILE, **settings)
-    asyncio.run(run_loop(run_dir, ScriptedTools(out / "log"), CallersPrompts(HOSTILE)))
+    wait_for(run_loop(run_dir, ScriptedTools(out / "log"), CallersPrompts(HOSTILE)))
     Ledger(run_dir).write(
         [
             ProposedLine(round=9, accepted=(), refused=(Refusal(prompt=SCRIPT, reason=SCRIPT),)),

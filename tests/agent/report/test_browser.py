@@ -24,8 +24,7 @@ def opened(browser: Browser, path: Path, **settings: Any) -> Iterator[tuple[Page
     page, told = context.new_page(), list[str]()
     page.on("console", lambda message: told.append(message.text))
     page.on("pageerror", lambda error: told.append(str(error)))
-    page.on("request", lambda asked: told.append(asked.url) if asked.url[:5] == "http:" else None)
-    page.on("request", lambda asked: told.append(asked.url) if asked.url[:6] == "https:" else None)
+    page.on("request", lambda asked: asked.url.startswith("http") and told.append(asked.url))
     page.goto(path.as_uri())
     yield page, told
     context.close()

@@ -160,7 +160,7 @@ def test_several_runs_are_compared_on_one_page(tmp_path: Path) -> None:
     out = tmp_path / "both.html"
     assert main(["report", *map(str, runs), "--out", str(out)]) == 0
     page = Page(out.read_text())
-    assert page.text.count(SCRIPT) > 2
+    assert SCRIPT in page.text
     assert page.tags["script"] == 0
     assert all(address.startswith(("data:", "#")) for address in page.addresses)
     assert page.tags["path"] == 2
