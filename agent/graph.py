@@ -14,13 +14,21 @@ from typing import Any, Literal, TypeVar
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
+from langgraph.types import interrupt
 from pydantic import BaseModel, ConfigDict
 
 from promptprobe.agent import events as e
 from promptprobe.agent import policy
 from promptprobe.agent.context import Context
-from promptprobe.agent.ledger import ProbedLine, ProposedLine, RenderedLine, ScoredLine
+from promptprobe.agent.ledger import (
+    ApprovedLine,
+    ProbedLine,
+    ProposedLine,
+    RenderedLine,
+    ScoredLine,
+)
 from promptprobe.agent.rewrite.proposers import Proposals, Request
+from promptprobe.agent.rewrite.review import answered, review
 from promptprobe.agent.run_folder import IMAGES, LATENTS
 from promptprobe.tools.records import Candidate, Score
 
@@ -86,7 +94,9 @@ async def propose(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
 
 async def probe(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
     """The first steps of every candidate, and what they foretell."""
-    run, candidates = runtime.context, runtime.context.candidates(state.prompts, state.round)
+    run = runtime.context
+    prompts, declined = _approved(run, state)
+    candidates = run.candidates(prompts, state.round)
     latents, done = run.ledger.run_dir / LATENTS, 0
     latents.mkdir(exist_ok=True)
     for batch in _batches(candidates, PROBE_BATCH):
@@ -102,7 +112,8 @@ async def probe(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
         done += len(batch)
         run.emit(e.CandidatesProbed, round=state.round, trials=run.trials(batch), done=done,
                  of=len(candidates))  # fmt: skip
-    return {"lines": len(run.ledger.lines)}
+    refused = (*state.refused, *declined)
+    return {"prompts": prompts, "refused": refused, "lines": len(run.ledger.lines)}
 
 
 async def select(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
@@ -196,9 +207,29 @@ def after_reflection(state: RunState) -> Literal["propose", "__end__"]:
 # -- details -----------------------------------------------------------------------------------
 
 
+def _approved(run: Context, state: RunState) -> tuple[tuple[str, ...], tuple[e.Refusal, ...]]:
+    """A round's prompts, and what a person refused of them, where one is asked.
+
+    The interrupt leaves the graph until the runner brings the answer, which the ledger keeps.
+    """
+    line = run.ledger.approved(state.round)
+    if line is None and run.approve is not None:
+        earlier = run.ledger.trials(before=state.round)
+        known = {run.settings.brief, *(trial.candidate.prompt for trial in earlier)}
+        if new := [prompt for prompt in state.prompts if prompt not in known]:
+            shown = review(state.round, run.settings.brief, new)
+            kept, refused = answered(new, interrupt(shown.model_dump(mode="json")))
+            said = [kept.get(p, p) for p in state.prompts if p in kept or p not in new]
+            line = ApprovedLine(at=run.seconds, round=state.round,
+                                prompts=tuple(dict.fromkeys(said)), refused=refused)  # fmt: skip
+            run.ledger.write([line])
+    return (line.prompts, line.refused) if line else (state.prompts, ())
+
+
 def _admit(request: Request, proposals: Proposals) -> tuple[tuple[str, ...], tuple[e.Refusal, ...]]:
     """The first offers that are new, and what was refused."""
     known = {_same(prompt) for prompt in (request.brief, *request.tried)}
+    before = {_same(one.prompt) for one in request.refused}
     accepted: list[str] = []
     refused = list(proposals.refused)
     for offer in proposals.offered:
@@ -206,6 +237,8 @@ def _admit(request: Request, proposals: Proposals) -> tuple[tuple[str, ...], tup
             break
         if _same(offer) in known:
             refused.append(e.Refusal(prompt=offer[:400], reason="it was tried already"))
+        elif _same(offer) in before:
+            refused.append(e.Refusal(prompt=offer[:400], reason="it was refused before"))
         else:
             known.add(_same(offer))
             accepted.append(offer.strip())

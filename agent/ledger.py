@@ -46,6 +46,15 @@ class ProposedLine(Line):
     refused: tuple[Refusal, ...]
 
 
+class ApprovedLine(Line):
+    """What a person said of a round's new prompts."""
+
+    kind: Literal["approved"] = "approved"
+    round: int
+    prompts: tuple[str, ...] = Field(description="all that the round tries, edits in their places")
+    refused: tuple[Refusal, ...] = Field(description="vetoed, or edited into something else")
+
+
 class ProbedLine(Line):
     kind: Literal["probed"] = "probed"
     round: int
@@ -77,7 +86,14 @@ class FinishedLine(Line):
 
 
 AnyLine = Annotated[
-    ReplyLine | ProposedLine | ProbedLine | RenderedLine | ScoredLine | WarningLine | FinishedLine,
+    ReplyLine
+    | ProposedLine
+    | ApprovedLine
+    | ProbedLine
+    | RenderedLine
+    | ScoredLine
+    | WarningLine
+    | FinishedLine,
     Field(discriminator="kind"),
 ]
 _LINES: TypeAdapter[AnyLine] = TypeAdapter(AnyLine)
@@ -116,6 +132,11 @@ class Ledger:
         """The answer to a question; a failure is no answer, and may be asked again."""
         line: ReplyLine | None = self._find("reply", question)
         return line if line and line.text is not None else None
+
+    def approved(self, round: int) -> ApprovedLine | None:
+        """What a person said of a round's prompts, if that was asked."""
+        line: ApprovedLine | None = self._find("approved", str(round))
+        return line
 
     def probed(self, candidate: Candidate) -> Probed | None:
         line = self._find("probed", candidate.key)
@@ -204,7 +225,7 @@ def _key(line: AnyLine) -> str:
     match line:
         case ReplyLine():
             return line.question
-        case ProposedLine():
+        case ProposedLine() | ApprovedLine():
             return str(line.round)
         case ProbedLine() | RenderedLine() | ScoredLine():
             return line.candidate.key

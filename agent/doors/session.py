@@ -11,6 +11,7 @@ from promptprobe.agent.optimize import go_on, start, wait_for
 from promptprobe.agent.report.page import save_report
 from promptprobe.agent.result import OptimizationResult
 from promptprobe.agent.rewrite.endpoint import LLM
+from promptprobe.agent.rewrite.review import Approve
 from promptprobe.tools.pictures.contact_sheet import save_contact_sheet
 
 
@@ -20,6 +21,7 @@ def run_request(
     on_event: OnEvent,
     resume: Path | None = None,
     llm: LLM | None = None,
+    approve: Approve | None = None,
 ) -> OptimizationResult:
     """Run a request, or go on with a run, and leave contact sheet and report in its folder.
 
@@ -28,9 +30,9 @@ def run_request(
         OSError: the folder cannot be written.
     """
     if resume is None:
-        result = wait_for(start(request, out, on_event, llm=llm))
+        result = wait_for(start(request, out, on_event, llm=llm, approve=approve))
     else:
-        result = wait_for(go_on(resume, on_event, llm=llm))
+        result = wait_for(go_on(resume, on_event, llm=llm, approve=approve))
     save_contact_sheet(
         result.run_dir / SHEET, result.brief, result.initial, result.best, result.trials
     )

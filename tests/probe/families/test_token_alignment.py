@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from promptprobe.probe.families.dit.sana import INSTRUCTION
 from promptprobe.probe.families.family import Settings
 from promptprobe.probe.families.token_alignment import AlignedWords, align_words, behind
 from tests.probe.pipelines import family_of
@@ -20,10 +21,13 @@ def readers(pipeline: Any) -> list[tuple[Any, str, int, int]]:
     name = type(pipeline).__name__
     if name == "QwenImagePipeline":
         return [(pipeline.tokenizer, pipeline.prompt_template_encode.format(PROMPT), 34, 0)]
-    if name == "ZImagePipeline":
+    if name in ("ZImagePipeline", "Flux2KleinPipeline"):
         said = [{"role": "user", "content": PROMPT}]
         text = pipeline.tokenizer.apply_chat_template(
-            said, tokenize=False, add_generation_prompt=True, enable_thinking=True
+            said,
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=name == "ZImagePipeline",
         )
         return [(pipeline.tokenizer, text, 0, 0)]
     if name == "StableDiffusion3Pipeline":
@@ -33,6 +37,16 @@ def readers(pipeline: Any) -> list[tuple[Any, str, int, int]]:
         ]
     if name == "FluxPipeline":
         return [(pipeline.tokenizer_2, PROMPT, 0, 0)]
+    if name == "SanaPipeline":
+        before = "\n".join(INSTRUCTION)
+        return [
+            (
+                pipeline.tokenizer,
+                before + PROMPT.lower(),
+                len(pipeline.tokenizer.encode(before)) - 2,
+                0,
+            )
+        ]
     return [(pipeline.tokenizer, PROMPT.lower() if "PixArt" in name else PROMPT, 0, 0)]
 
 
@@ -73,13 +87,16 @@ def test_function_words_are_left_out_unless_there_is_nothing_else(tiny_pipeline:
     assert found.cut == ((), ())
 
 
-def test_words_beyond_the_token_limit_are_named(tiny_pipeline: Any) -> None:
+def test_words_beyond_the_token_limit_are_named_and_not_logged(
+    tiny_pipeline: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     prompt = " ".join(["red"] * 600) + " cat umbrella dog"
     found = family_of(tiny_pipeline).encode([prompt], SETTINGS)
     last = max(at for span in found.words[0] for at in span.tokens)
     assert last < found.embeddings.shape[1]
     assert [*(span.word for span in found.words[0]), *found.cut[0]] == prompt.split()
     assert found.cut[0][-3:] == ("cat", "umbrella", "dog")
+    assert not caplog.messages
 
 
 def test_the_last_word_that_fits_is_kept(ddim_pipeline: Any) -> None:
