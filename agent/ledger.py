@@ -3,7 +3,7 @@
 One JSON line per LLM reply and per stage of a candidate, flushed to the disk (fsync) before anybody
 reads it back, keyed by content. Nodes look here first, so a killed run repeats at most what was in
 flight. Paths are kept relative to the run folder, which may therefore be moved. Not for two
-processes at once.
+processes at once: `run_folder.locked` sees to that.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class ReplyLine(Line):
     problem: str = Field("", description="why there is none, or what was left out of it")
     calls: int = Field(1, ge=0, description="requests that it took")
     tokens: int = Field(0, ge=0, description="asked and answered, as the endpoint counts them")
+    usd: float = Field(0.0, ge=0, description="their price, where prices were given")
 
 
 class ProposedLine(Line):
@@ -119,7 +120,12 @@ class Ledger:
             self._remember(self._read(number, text))
 
     def write(self, lines: Sequence[AnyLine]) -> None:
-        """Append lines in one write and wait until they are on the disk."""
+        """Append lines in one write and wait until they are on the disk.
+
+        Raises:
+            OSError: they cannot be written, on a full disk for example. What was written of them
+                is cut off before the next write.
+        """
         if not lines:
             return
         self._file.append(_dump(line, self.run_dir) for line in lines)
@@ -174,9 +180,21 @@ class Ledger:
         )
 
     @property
+    def unread(self) -> dict[str, tuple[str, ...]]:
+        """Words beyond the text encoder's token limit, by probed prompt, where there are any."""
+        lines = (line for line in self._index.values() if isinstance(line, ProbedLine))
+        return {line.candidate.prompt: line.probed.cut for line in lines if line.probed.cut}
+
+    @property
     def proposed(self) -> tuple[ProposedLine, ...]:
         """The rewrites of every round that asked for some, each round once."""
         return tuple(line for line in self._index.values() if isinstance(line, ProposedLine))
+
+    @property
+    def declined(self) -> int:
+        """Prompts that a person vetoed, or wrote another for."""
+        lines = (line for line in self._index.values() if isinstance(line, ApprovedLine))
+        return sum(len(line.refused) for line in lines)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -199,6 +217,7 @@ class Ledger:
             seconds=max((line.at for line in self.lines), default=0.0),
             llm_calls=sum(line.calls for line in replies),
             tokens=sum(line.tokens for line in replies),
+            usd=sum(line.usd for line in replies),
         )
 
     # -- lines ---------------------------------------------------------------------------------

@@ -35,9 +35,9 @@ Unit = Annotated[float, Field(ge=0, le=1)]
 
 
 class Record(BaseModel):
-    """Frozen, strict about unknown fields, content-addressed."""
+    """Frozen, strict about unknown fields, content-addressed; its numbers are finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @property
     def key(self) -> str:
@@ -153,3 +153,4 @@ class Spend(Record):
     seconds: float = 0.0
     llm_calls: int = 0
     tokens: int = Field(0, description="of the LLM, as far as its endpoint counts them")
+    usd: float = Field(0.0, description="for these tokens, where prices were given")

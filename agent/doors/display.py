@@ -26,7 +26,6 @@ from promptprobe.agent.events import (
 )
 from promptprobe.tools.records import Prediction, Score, Trial
 
-SHEET = "contact_sheet.png"
 TABLE_ROWS = 15
 LINE = 2000
 """Characters that are shown at once, of a path for example."""
@@ -204,13 +203,14 @@ def verdict(result: OptimizationResult) -> str:
         f"score          {value(initial.score)} -> {value(best.score)}",
         f"second judge   {value(initial.judge)} -> {value(best.judge)}  (it selected nothing)",
         f"spent          {spent.nfe} denoiser evaluations, {spent.seconds:.1f} s, "
-        f"{spent.llm_calls} LLM calls, {spent.tokens} tokens",
+        f"{spent.llm_calls} LLM calls, {spent.tokens} tokens"
+        + (f", ${spent.usd:.4f}" if spent.usd else ""),
         f"rewrites       {counts.offered} offered, {counts.accepted} accepted, "
         f"{counts.refused} refused",
         f"stopped        {result.stop_reason}",
         f"best picture   {plain(str(best.image), LINE)}",
         f"all pictures   {plain(str(result.run_dir / 'images'), LINE)}",
-        f"contact sheet  {plain(str(result.run_dir / SHEET), LINE)}",
+        f"contact sheet  {plain(str(result.contact_sheet), LINE)}",
     ]
     if best.score is not None and best.score.explanation:
         lines.insert(4, f"what it shows  {plain(best.score.explanation, 500)}")

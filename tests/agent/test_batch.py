@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from promptprobe.__main__ import main
 from promptprobe.agent.batch import RESULTS, Item, Results, keep_settings, read_briefs
 from promptprobe.agent.doors.schemas import OptimizeRequest
+from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.records import Generation
 
 ROOT = Path(__file__).parents[2]
@@ -112,6 +114,16 @@ def test_going_on_with_other_settings_is_refused_with_both_values(tmp_path: Path
         keep_settings(tmp_path, OptimizeRequest(brief="any", seed=2))
 
 
+def test_a_batch_with_another_llm_setting_is_refused_with_what_differs(tmp_path: Path) -> None:
+    request = OptimizeRequest(brief="any", llm="name")
+    keep_settings(tmp_path, request, LLM(model="name", temperature=0.1))
+    keep_settings(tmp_path, request, LLM(model="name", temperature=0.1))
+    with pytest.raises(ValueError, match=r"llm\.temperature was 0\.1, is 0\.7\. Repeat"):
+        keep_settings(tmp_path, request, LLM(model="name", temperature=0.7))
+    with pytest.raises(ValueError, match=r"llm\.temperature was 0\.1, is None"):
+        keep_settings(tmp_path, request)
+
+
 # Whole batches, on a tiny random model
 
 
@@ -141,6 +153,24 @@ def test_a_brief_that_fails_leaves_its_error_and_the_batch_goes_on(
     assert "its prompt is empty" in bad["error"]
     assert [first["brief"], last["brief"]] == ["a cat", "a red car"]
     assert Path(last["best"]["image"]).is_file()
+
+
+def test_a_batch_loads_its_model_once(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers import DiffusionPipeline
+
+    load, loaded = DiffusionPipeline.from_pretrained, list[str]()
+
+    def counted(source: str, **options: Any) -> Any:
+        loaded.append(source)
+        return load(source, **options)
+
+    model = Path(shutil.copytree(command[2], tmp_path / "model"))
+    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", counted)
+    file = written(tmp_path, "a cat\na red car\na dog\n")
+    assert main([*command, "--model", str(model), "--briefs", str(file)]) == 0
+    assert loaded == [str(model)]
 
 
 def test_a_killed_batch_goes_on_with_the_run_in_flight(

@@ -12,16 +12,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from promptprobe.probe.families import check_known, family_of
+from promptprobe.tools.device import DEVICE
 from promptprobe.tools.models.built_in import DEFAULT_MODEL, PLUGINS, BuiltIn, built_in
 from promptprobe.tools.models.quiet import quiet_loading
+from promptprobe.tools.models.shared import MOST_IDLE, Shared, fingerprint, weights_size
 from promptprobe.tools.records import IN_MEMORY, Generation
-from promptprobe.tools.scorers.scorer import DEFAULT_CLIP, open_scorer, open_second_judge
+from promptprobe.tools.scorers.scorer import (
+    DEFAULT_CLIP,
+    Scorer,
+    open_scorer,
+    open_second_judge,
+)
 
 if TYPE_CHECKING:
     from promptprobe.probe.families.family import Family
     from promptprobe.tools.toolbox import Toolbox
 
 DEFAULTS = Generation()
+SINGLE_FILES = (".safetensors", ".ckpt", ".gguf", ".pt", ".bin")
+VARIANT = "fp16"
+"""The one that diffusers' models come in besides their full weights."""
 MADE_FOR_FLOAT16 = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 """The others overflow in it, and were made for bfloat16."""
 HELP = (
@@ -29,6 +39,11 @@ HELP = (
     "Face hub id of a Stable Diffusion (1.x to 3.5, XL), FLUX.1, Qwen-Image, Z-Image or "
     "PixArt-Sigma pipeline"
 )
+
+
+_MODELS: Shared[Any] = Shared(lambda family: weights_size(family.pipeline), MOST_IDLE)
+_SCORERS: Shared[Scorer] = Shared(lambda scorer: 1, 1)
+"""Of these, two are kept: a run's, and the one before."""
 
 
 @dataclass(frozen=True)
@@ -72,37 +87,54 @@ def open_toolbox(
     from promptprobe.tools.toolbox import Toolbox
 
     located = locate_probe(probe) if probe else None
-    opened = open_model(model, generation)
-    device = opened.generation.device or "cpu"
-    own = opened.built_in
-    shipped = own.probe if own else None
-    return Toolbox(
-        opened,
-        open_scorer(scorer or (own.scorer if own else DEFAULT_CLIP), device),
-        open_second_judge(own, device),
-        located or (shipped if shipped and shipped.is_dir() else None),
-    )
+    with DEVICE:
+        opened = open_model(model, generation)
+        device = opened.generation.device or "cpu"
+        own = opened.built_in
+        shipped = own.probe if own else None
+        return Toolbox(
+            opened,
+            _shared_scorer(scorer or (own.scorer if own else DEFAULT_CLIP), device),
+            open_second_judge(own, device),
+            located or (shipped if shipped and shipped.is_dir() else None),
+        )
 
 
 def open_model(spec: str | Path | Any = DEFAULT_MODEL, generation: Generation = DEFAULTS) -> Model:
-    """Load a model and fill in its defaults. Raises ValueError, see `open_toolbox`."""
+    """Load a model, or take one that is open, and fill in its defaults.
+
+    Raises ValueError, see `open_toolbox`.
+    """
     if isinstance(spec, (str, Path)):
         name, source = _located(str(spec))
         class_name = _class_name(source)
         check_known(class_name, source)
         device, dtype = _placement(generation, class_name)
-        pipeline = _load(source, device, dtype)
+        family = _MODELS.get(
+            (fingerprint(source), device, dtype),
+            lambda: _family(name, _load(source, device, dtype)),
+        )
     else:
-        name, pipeline = IN_MEMORY, spec
-        check_known(type(spec).__name__, "the model that was passed")
-        device, dtype = _placement_of(pipeline, generation)
+        name, class_name = IN_MEMORY, type(spec).__name__
+        check_known(class_name, "the model that was passed")
+        device, dtype = _placement_of(spec, generation)
+        with DEVICE:
+            family = _family(name, spec)
+    return Model(name, class_name, family, _filled(generation, name, family, device, dtype))
+
+
+def _family(name: str, pipeline: Any) -> Family:
     try:
-        family = family_of(pipeline)
+        return family_of(pipeline)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} cannot be probed: {error}") from error
-    return Model(
-        name, type(pipeline).__name__, family, _filled(generation, name, family, device, dtype)
-    )
+
+
+def _shared_scorer(scorer: str | Callable[..., Any], device: str) -> Scorer:
+    if not isinstance(scorer, str):
+        return open_scorer(scorer, device)
+    key = scorer, fingerprint(scorer.partition(":")[2]), device
+    return _SCORERS.get(key, lambda: open_scorer(scorer, device))
 
 
 # -- finding and loading -----------------------------------------------------------------------
@@ -122,7 +154,31 @@ def _located(spec: str) -> tuple[str, str]:
         return spec, str(folder)
     if is_folder(spec):
         return str(Path(spec).resolve()), str(Path(spec).resolve())
+    if Path(spec).suffix in SINGLE_FILES or _is_path(spec):
+        raise ValueError(_no_folder(spec))
     return spec, spec
+
+
+def _is_path(spec: str) -> bool:
+    """Whether this can only be meant as a path, so that the hub is not asked for it."""
+    return spec.startswith(("/", "./", "../", "~")) or "\\" in spec
+
+
+def _no_folder(spec: str) -> str:
+    """Why a path is no model, and what to do."""
+    name = spec[:200]
+    try:
+        exists = Path(spec).is_file()
+    except (OSError, ValueError):
+        exists = False
+    if not exists:
+        return f"unknown model {name!r}: there is no such folder; {HELP}"
+    return (
+        f"{name} is a single file, which does not say which pipeline it belongs to: load it with "
+        f"pipeline = StableDiffusionXLPipeline.from_single_file({name!r}), or the class that it "
+        "was made for, and pass that as the model in Python, or pipeline.save_pretrained(FOLDER) "
+        "and give the folder"
+    )
 
 
 def is_folder(spec: str) -> bool:
@@ -175,7 +231,10 @@ def _load(source: str, device: str, dtype: str) -> Any:
             from diffusers import DiffusionPipeline
 
             pipeline = DiffusionPipeline.from_pretrained(
-                source, use_safetensors=True, dtype=getattr(torch, dtype)
+                source,
+                use_safetensors=True,
+                dtype=getattr(torch, dtype),
+                variant=VARIANT if _has_only_variant(source) else None,
             )
     except Exception as error:  # a broken folder fails in as many ways as it has files
         raise ValueError(
@@ -187,6 +246,14 @@ def _load(source: str, device: str, dtype: str) -> Any:
         # A quarter faster there, and the same but for rounding.
         pipeline.unet.to(memory_format=torch.channels_last)
     return pipeline.to(device)
+
+
+def _has_only_variant(source: str) -> bool:
+    """Whether all weights of a folder are of the fp16 variant, which diffusers must be told."""
+    if not is_folder(source):
+        return False
+    weights = [path.name for path in Path(source).glob("*/*.safetensors")]
+    return bool(weights) and all(f".{VARIANT}" in name for name in weights)
 
 
 # -- settings ----------------------------------------------------------------------------------
