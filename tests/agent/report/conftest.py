@@ -54,9 +54,9 @@ def hostile_run(out: Path, **settings: object) -> OptimizationResult:
     return read_result(run_dir)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Headless Chromium, driven by Playwright."""
+    """Headless Chromium; closed after each file, since Playwright's event loop runs until then."""
     playwright = pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
         pytest.skip("no Chromium here: `apt-get install chromium` has these tests run")
