@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -39,7 +39,7 @@ FLAGS = [
 ]
 
 
-def hostile_run(out: Path, **settings: object) -> OptimizationResult:
+def hostile_run(out: Path, **settings: Any) -> OptimizationResult:
     """A run whose brief, prompts, refusals and warnings are markup."""
     out.mkdir(parents=True, exist_ok=True)
     run_dir = start(out, brief=BRIEF, prompts=HOSTILE, **settings)

@@ -24,10 +24,14 @@ def opened(browser: Browser, path: Path, **settings: Any) -> Iterator[tuple[Page
     page, told = context.new_page(), list[str]()
     page.on("console", lambda message: told.append(message.text))
     page.on("pageerror", lambda error: told.append(str(error)))
-    page.on("request", lambda asked: asked.url.startswith("http") and told.append(asked.url))
+    page.on("request", lambda asked: told.extend(_outside(asked.url)))
     page.goto(path.as_uri())
     yield page, told
     context.close()
+
+
+def _outside(url: str) -> list[str]:
+    return [url] if url.startswith("http") else []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
