@@ -8,6 +8,7 @@ processes at once.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from promptprobe.agent.events import Refusal, StopReason
 from promptprobe.probe.files import JsonLines
 from promptprobe.tools.protocol import Probed, Rendered
-from promptprobe.tools.records import Candidate, Record, Score, Spend, Trial
+from promptprobe.tools.records import Candidate, Look, Record, Score, Spend, Trial
 
 FILE = "trials.jsonl"
 
@@ -46,22 +47,26 @@ class ProposedLine(Line):
     refused: tuple[Refusal, ...]
 
 
-class ProbedLine(Line):
-    kind: Literal["probed"] = "probed"
-    round: int
+class StageLine(Line):
+    """One stage of a candidate."""
+
+    round: int = 0
     candidate: Candidate
+    seconds: float = Field(0, ge=0, description="its share of the call's")
+
+
+class ProbedLine(StageLine):
+    kind: Literal["probed"] = "probed"
     probed: Probed
 
 
-class RenderedLine(Line):
+class RenderedLine(StageLine):
     kind: Literal["rendered"] = "rendered"
-    candidate: Candidate
     rendered: Rendered
 
 
-class ScoredLine(Line):
+class ScoredLine(StageLine):
     kind: Literal["scored"] = "scored"
-    candidate: Candidate
     score: Score
     judge: Score | None
 
@@ -99,6 +104,7 @@ class Ledger:
         self._file = JsonLines(run_dir / FILE)
         self.lines: list[AnyLine] = []
         self._index: dict[tuple[str, str], AnyLine] = {}
+        self._stages: dict[str, dict[tuple[str, str], StageLine]] = defaultdict(dict)
         for number, text in enumerate(self._file.found, 1):
             self._remember(self._read(number, text))
 
@@ -117,9 +123,15 @@ class Ledger:
         line: ReplyLine | None = self._find("reply", question)
         return line if line and line.text is not None else None
 
-    def probed(self, candidate: Candidate) -> Probed | None:
-        line = self._find("probed", candidate.key)
+    def probed(self, candidate: Candidate, step: int) -> Probed | None:
+        line = self._find("probed", f"{candidate.key}-{step}")
         return line.probed if line else None
+
+    def looks(self, candidate: Candidate) -> tuple[Probed, ...]:
+        """All looks at a candidate, in the order of their steps."""
+        found = (line.probed for line in self._stages.get(candidate.key, {}).values()
+                 if isinstance(line, ProbedLine))  # fmt: skip
+        return tuple(sorted(found, key=lambda probed: probed.step))
 
     def rendered(self, candidate: Candidate) -> Rendered | None:
         """What was rendered; None too where the image is no longer there."""
@@ -131,26 +143,37 @@ class Ledger:
         return self._find("scored", candidate.key)
 
     def trial(self, candidate: Candidate) -> Trial:
-        """All that is known of a probed candidate."""
-        probed: ProbedLine = self._index["probed", candidate.key]  # type: ignore[assignment]
+        """All that is known of a candidate."""
+        first = next(iter(self._stages.get(candidate.key, {}).values()), None)
         rendered, scored = self.rendered(candidate), self.scored(candidate)
-        latents = probed.probed.latents
+        looks = self.looks(candidate)
+        predictions = [look.prediction for look in looks if look.prediction]
+        latents = looks[-1].latents if looks else None
         return Trial(
             candidate=candidate,
-            round=probed.round,
-            prediction=probed.probed.prediction,
-            latents=latents if latents.exists() else None,
+            round=first.round if first else 0,
+            looks=tuple(
+                Look(step=look.step, prediction=look.prediction, reason=look.reason)
+                for look in looks
+            ),
+            prediction=predictions[-1] if predictions else None,
+            latents=latents if latents and latents.exists() else None,
             image=rendered.image if rendered else None,
             score=scored.score if scored else None,
             judge=scored.judge if scored else None,
         )
 
     def trials(self, before: int | None = None) -> tuple[Trial, ...]:
-        """Every probed candidate in order; with `before`, only of earlier rounds."""
-        lines = [line for line in self._index.values() if isinstance(line, ProbedLine)]
+        """Every candidate in order; with `before`, only of earlier rounds."""
+        firsts = [next(iter(stages.values())) for stages in self._stages.values()]
         return tuple(
-            self.trial(line.candidate) for line in lines if before is None or line.round < before
+            self.trial(line.candidate) for line in firsts if before is None or line.round < before
         )
+
+    def stages(self, before: int | None = None) -> tuple[StageLine, ...]:
+        """What was paid for candidates, each stage once; with `before`, in earlier rounds."""
+        lines = (line for stages in self._stages.values() for line in stages.values())
+        return tuple(line for line in lines if before is None or line.round < before)
 
     @property
     def proposed(self) -> tuple[ProposedLine, ...]:
@@ -170,8 +193,7 @@ class Ledger:
     @property
     def spent(self) -> Spend:
         """The sum of all lines: a batch that a kill repeated counts as often as it was recorded."""
-        nfe = sum(line.probed.nfe for line in self.lines if isinstance(line, ProbedLine))
-        nfe += sum(line.rendered.nfe for line in self.lines if isinstance(line, RenderedLine))
+        nfe = sum(map(nfe_of, self.lines))
         replies = [line for line in self.lines if isinstance(line, ReplyLine)]
         return Spend(
             nfe=nfe,
@@ -187,7 +209,10 @@ class Ledger:
 
     def _remember(self, line: AnyLine) -> None:
         self.lines.append(line)
-        self._index[line.kind, _key(line)] = line
+        key = line.kind, _key(line)
+        self._index[key] = line
+        if isinstance(line, StageLine):
+            self._stages[line.candidate.key][key] = line
 
     def _read(self, number: int, text: bytes) -> AnyLine:
         try:
@@ -200,13 +225,26 @@ class Ledger:
             ) from error
 
 
+def nfe_of(line: Line) -> int:
+    """Denoiser evaluations that a line stands for."""
+    match line:
+        case ProbedLine():
+            return line.probed.nfe
+        case RenderedLine():
+            return line.rendered.nfe
+        case _:
+            return 0
+
+
 def _key(line: AnyLine) -> str:
     match line:
         case ReplyLine():
             return line.question
         case ProposedLine():
             return str(line.round)
-        case ProbedLine() | RenderedLine() | ScoredLine():
+        case ProbedLine():
+            return f"{line.candidate.key}-{line.probed.step}"
+        case RenderedLine() | ScoredLine():
             return line.candidate.key
         case _:
             return line.key

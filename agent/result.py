@@ -13,6 +13,7 @@ from promptprobe.agent.events import StopReason
 from promptprobe.agent.ledger import Ledger
 from promptprobe.agent.policy import best_of
 from promptprobe.agent.run_folder import RunSettings, read
+from promptprobe.agent.trust import Trust, trust_in
 from promptprobe.tools.records import Generation, Record, Score, Spend, Trial
 
 __all__ = ["OptimizationResult", "StopReason", "read_result"]
@@ -36,6 +37,7 @@ class OptimizationResult(Record):
     spent: Spend
     rewrites: RewriteCounts = RewriteCounts()
     stop_reason: StopReason
+    trust: Trust = Field(description="predictions held against scores")
     warnings: tuple[str, ...] = Field((), description="what was not as asked for")
     run_dir: Path
     model: str
@@ -43,7 +45,7 @@ class OptimizationResult(Record):
     generation: Generation = Field(description="the settings used, defaults filled in")
 
     def top(self, n: int) -> tuple[Trial, ...]:
-        """The n best of what was rendered: by score, the earlier first where scores are equal."""
+        """The n best of what was rendered: in the order of `best_of`."""
         left = [trial for trial in self.trials if trial.image is not None]
         found: list[Trial] = []
         while left and len(found) < n:
@@ -68,6 +70,7 @@ class OptimizationResult(Record):
             "spent": self.spent.model_dump(mode="json"),
             "rewrites": self.rewrites.model_dump(),
             "stop_reason": self.stop_reason,
+            "trust": self.trust.model_dump(mode="json"),
             "run_dir": str(self.run_dir),
             "warnings": list(self.warnings),
             "trials": [{"round": trial.round, **_row(trial)} for trial in self.trials],
@@ -110,6 +113,7 @@ def read_result(run_dir: Path, ledger: Ledger | None = None) -> OptimizationResu
         spent=ledger.spent,
         rewrites=_counted(ledger),
         stop_reason=ledger.stop_reason or "cancelled",
+        trust=trust_in(trials, {}),
         warnings=ledger.warnings,
         run_dir=run_dir,
         model=settings.model,

@@ -45,6 +45,7 @@ async def run_loop(
         brief=settings.brief,
         model=settings.model,
         budget=settings.budget,
+        nfe=round(settings.budget.renders * tools.nfe_per_render),
         source=proposer.source,
         run_dir=run_dir,
         resumed=bool(ledger.lines),
