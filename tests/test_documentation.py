@@ -35,8 +35,8 @@ def folder(
     (folder / "my-model").symlink_to(saved_pipeline("ddim"))
     (folder / "my-clip").symlink_to(clip_folder)
     (folder / "briefs.txt").write_text("a fox in snow\nan owl under a lamp\n")
-    things = ("cat", "car", "fox", "owl", "hat", "cup", "key", "sun")
-    prompts = (f"a {colour} {thing}\n" for colour in ("red", "blue") for thing in things)
+    things = ("red cat", "red fox", "red owl", "red car", "blue hat", "green cup")
+    prompts = (f"a {thing}\n" for thing in things)  # three to train on, three to validate
     (folder / "prompts.txt").write_text("".join(prompts))
     return folder
 

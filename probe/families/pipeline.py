@@ -36,6 +36,7 @@ from promptprobe.probe.families.family import (
 )
 from promptprobe.probe.families.schedulers import check_scheduler, evaluations, fresh, predict_x0
 from promptprobe.probe.families.self_check import Given, Reference, self_check
+from promptprobe.probe.families.token_alignment import without_truncation_warnings
 
 _LOCKS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 """By pipeline, so that two families of one pipeline hold the same."""
@@ -165,7 +166,7 @@ class PipelineFamily(ABC):
     def encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
         if not prompts:
             raise ValueError("no prompts given: expected at least one")
-        with self._lock:
+        with self._lock, without_truncation_warnings(self.pipeline):
             return self._encode(prompts, settings)
 
     def draw_noise(self, seeds: Sequence[int], settings: Settings) -> State:

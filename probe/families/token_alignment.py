@@ -6,8 +6,10 @@ gives the same words: CLIP's, T5's and those of language models, whose tokens be
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,24 @@ FUNCTION_WORDS = frozenset(
 
 WORD = re.compile(r"(?:[^\W_]|[\u0300-\u036f\u0900-\u0dff])+(?:['’][^\W_]+)*")
 """Letters and digits with their combining marks (accents, Indic vowels), and inner apostrophes."""
+
+CUT_OFF = re.compile("truncated because|longer than the specified maximum sequence length")
+"""How diffusers and transformers warn of it, at every call and for every prompt of a batch."""
+
+
+@contextmanager
+def without_truncation_warnings(pipeline: Any) -> Iterator[None]:
+    """Silences what libraries log of a text beyond the limit: `Conditioning.cut` holds it."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not CUT_OFF.search(record.getMessage())
+
+    with ExitStack() as restored:
+        for name in (type(pipeline).__module__, "transformers.tokenization_utils_base"):
+            logger = logging.getLogger(name)
+            logger.addFilter(keep)
+            restored.callback(logger.removeFilter, keep)
+        yield
 
 
 @dataclass(frozen=True)

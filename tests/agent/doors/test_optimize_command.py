@@ -97,12 +97,12 @@ def test_bad_usage_ends_with_2_and_one_clear_line(
     assert "Traceback" not in captured.err
 
 
-def test_a_missing_briefs_file_and_an_unwritable_folder_end_with_1(
+def test_a_missing_briefs_file_ends_with_2_and_an_unwritable_folder_with_1(
     tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     missing = tmp_path / "none.txt"
-    assert main(["optimize", "--briefs", str(missing), "--out", str(tmp_path / "o")]) == 1
-    assert "none.txt" in capsys.readouterr().err
+    assert main(["optimize", "--briefs", str(missing), "--out", str(tmp_path / "o")]) == 2
+    assert "none.txt cannot be read" in capsys.readouterr().err
     blocked = tmp_path / "file"
     blocked.touch()
     assert main(["optimize", BRIEF, *options, "--out", str(blocked)]) == 1

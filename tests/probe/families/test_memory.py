@@ -28,7 +28,7 @@ def test_more_candidates_than_memory_holds_are_probed_and_rendered_in_parts(
 
     def crowded(module: Any, args: Any, kwargs: Any) -> None:
         if len(args[0] if args else kwargs["hidden_states"]) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
     denoiser.register_forward_pre_hook(crowded, with_kwargs=True)
     parts = toolbox.probe("a red cat", MANY, tmp_path / "c")

@@ -73,13 +73,16 @@ def test_function_words_are_left_out_unless_there_is_nothing_else(tiny_pipeline:
     assert found.cut == ((), ())
 
 
-def test_words_beyond_the_token_limit_are_named(tiny_pipeline: Any) -> None:
+def test_words_beyond_the_token_limit_are_named_and_not_logged(
+    tiny_pipeline: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     prompt = " ".join(["red"] * 600) + " cat umbrella dog"
     found = family_of(tiny_pipeline).encode([prompt], SETTINGS)
     last = max(at for span in found.words[0] for at in span.tokens)
     assert last < found.embeddings.shape[1]
     assert [*(span.word for span in found.words[0]), *found.cut[0]] == prompt.split()
     assert found.cut[0][-3:] == ("cat", "umbrella", "dog")
+    assert not caplog.messages
 
 
 def test_the_last_word_that_fits_is_kept(ddim_pipeline: Any) -> None:
