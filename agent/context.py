@@ -33,7 +33,6 @@ from promptprobe.agent.trust import Trust, trust_in
 from promptprobe.tools.protocol import Tools
 from promptprobe.tools.records import Basis, Candidate, Spend, Trial
 
-
 T = TypeVar("T")
 
 
@@ -113,6 +112,13 @@ class Context:
         """Whether somebody may still rewrite."""
         return not isinstance(self.proposer, SeedsOnly) and not self.llm_budget_spent
 
+    def untried(self, before: int) -> list[str]:
+        """The caller's own prompts that no earlier round has tried or refused."""
+        tried = {trial.candidate.prompt[:400] for trial in self.ledger.trials(before=before)}
+        for line in self.ledger.proposed:
+            tried |= {one.prompt for one in line.refused if line.round < before}
+        return [prompt for prompt in self.settings.prompts or () if prompt[:400] not in tried]
+
     def batches(self, items: Sequence[Candidate]) -> Iterator[Sequence[Candidate]]:
         """As many a call as fill the device: what a kill repeats at most."""
         done = 0
@@ -143,9 +149,10 @@ class Context:
         return late or self.ledger.spent.nfe >= budget.renders * self.tools.nfe_per_render
 
     def pays_for_a_round(self, round: int) -> bool:
-        """Whether a picture could be made once a round is over."""
+        """Whether a picture could be made once a round is over, which was no empty one."""
         seconds = self.seconds_left(round)
-        return self.left(round) >= 1 - 1e-9 and (seconds is None or seconds > 0)
+        worked = any(line.round == round for line in self.ledger.stages())
+        return worked and self.left(round) >= 1 - 1e-9 and (seconds is None or seconds > 0)
 
     def last_round(self, round: int) -> int:
         """The number of the last round, if the others after this one are of its size."""
@@ -169,8 +176,8 @@ class Context:
             (score.correct is not None for score in scored if score.value is not None), False
         )
 
-    def trust(self, before: int) -> Trust:
-        """Whether the probe is believed, by what earlier rounds have shown."""
+    def trust(self, before: int | None = None) -> Trust:
+        """Whether the probe is believed, by what the run, or its earlier rounds, have shown."""
         return trust_in(self.ledger.trials(before=before), self.tools.preview_ranks)
 
     def beliefs(self, before: int) -> Beliefs:
@@ -186,15 +193,20 @@ class Context:
         budget, left = self.settings.budget, self.left(before - 1)
         fixed = budget.seeds is not None or budget.keep is not None
         share = left if fixed else planning.round_share(left, self.to_correct)
-        seconds = self.seconds_left(before - 1)
+        seconds, costs = self.seconds_left(before - 1), self.costs(before)
         return planning.plan_round(
             beliefs,
             self.tools.settings_used.steps,
             share,
-            self.costs(before),
+            costs,
             budget,
-            None if seconds is None else max(seconds, 1e-9) * share / left,
+            seconds=None if seconds is None else self._seconds_of(share / left, seconds, costs),
         )
+
+    def _seconds_of(self, part: float, seconds: float, costs: Costs) -> float:
+        """A round's part of the seconds that are left, but enough for a picture."""
+        picture = costs.render_seconds(self.tools.settings_used.steps)
+        return max(part * seconds, min(picture, seconds), 1e-9)
 
     def costs(self, before: int) -> Costs:
         """NFE of a step, and seconds as earlier rounds have measured them."""

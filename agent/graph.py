@@ -90,7 +90,7 @@ async def probe(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
     for rung in state.planned.rungs[state.rung : state.rung + 1]:
         for batch in run.batches(state.alive):
             new = [one for one in batch if not run.ledger.probed(one, rung.step)]
-            if new and run.exhausted:
+            if new and run.exhausted and state.round:
                 break
             if new:
                 starts = [run.ledger.trial(one).latents for one in new]
@@ -197,8 +197,7 @@ async def reflect(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
     elif not run.pays_for_a_round(state.round):
         reason = "budget spent"
     else:
-        decision, changed = await asyncio.to_thread(_next_round, run, following, best)
-        reason = "no improvement" if decision == "stop" else None
+        reason, decision, changed = await asyncio.to_thread(_next_round, run, following, best)
     trust = run.trust(following)
     if trust.broken:
         run.warn(f"the probe is not trusted here: {trust.broken}; previews decide instead")
@@ -230,7 +229,8 @@ async def _rewritten(
     Where not enough is offered, prompts of earlier rounds fill the places, the best first.
     """
     settings, earlier = run.settings, run.ledger.trials(before=state.round)
-    most = min(settings.budget.prompts or planning.PROMPTS, schedule.candidates)
+    usual = max(planning.PROMPTS, 1 + len(run.untried(state.round)))
+    most = min(settings.budget.prompts or usual, schedule.candidates)
     carried = dict.fromkeys([settings.brief, *([state.best.prompt] if state.best else [])])
     kept = tuple(carried)[: max(1, most - 1)]
     ranked = policy.ranked_prompts(earlier)
@@ -251,22 +251,34 @@ async def _rewritten(
     return tuple(dict.fromkeys([*kept, *accepted, *ranked]))[:most], accepted, refused
 
 
-def _next_round(run: Context, round: int, best: Trial | None) -> tuple[e.Decision, dict[str, Any]]:
-    """What the round buys, and with which schedule."""
+def _next_round(
+    run: Context, round: int, best: Trial | None
+) -> tuple[e.StopReason | None, e.Decision, dict[str, Any]]:
+    """Why to stop, or what the round buys and with which schedule."""
     beliefs = run.beliefs(round)
-    schedule = run.plan(beliefs, round)
+    try:
+        schedule = run.plan(beliefs, round)
+    except ValueError:  # the seconds that are left pay for no picture
+        return "budget spent", "stop", {}
     known = planning.known_effects(beliefs, run.ledger.trials(before=round))
     value = policy.value_of(best) if best else None
+    # A run that is replayed has asked already, and may have no call left.
+    rewrites = run.rewrites or any(line.round == round for line in run.ledger.proposed)
     if known is None or value is None:
-        return "rewrite", {"schedule": schedule}
-    offer = planning.decide(known, value, schedule, run.rewrites)
-    prompts = (offer.prompt,) if offer.action == "reseed" else ()
-    return offer.action, {"schedule": schedule, "prompts": prompts}
+        return None, "rewrite" if rewrites else "reseed", {"schedule": schedule}
+    offer = planning.decide(known, value, schedule, rewrites)
+    if run.untried(round) and offer.action != "stop":
+        return None, "rewrite", {"schedule": schedule}
+    if offer.action == "stop":
+        return "no improvement", "stop", {}
+    prompts = (offer.prompt,) if offer.action == "reseed" and offer.prompt else ()
+    return None, offer.action, {"schedule": schedule, "prompts": prompts}
 
 
 def _waiting(run: Context, alive: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """Who is left to be finished."""
-    return tuple(candidate for candidate in alive if not run.ledger.scored(candidate))
+    ledger = run.ledger
+    return tuple(one for one in alive if not (ledger.scored(one) and ledger.rendered(one)))
 
 
 def _unscored(rendered: Rendered) -> Score | None:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from promptprobe.agent.events import Refusal, StopReason
+from promptprobe.agent.trust import Trust
 from promptprobe.probe.files import JsonLines
 from promptprobe.tools.protocol import Probed, Rendered
 from promptprobe.tools.records import Candidate, Look, Record, Score, Spend, Trial
@@ -79,6 +80,7 @@ class WarningLine(Line):
 class FinishedLine(Line):
     kind: Literal["finished"] = "finished"
     stop_reason: StopReason
+    trust: Trust = Field(description="predictions held against scores")
 
 
 AnyLine = Annotated[
@@ -185,9 +187,9 @@ class Ledger:
         return tuple(line.message for line in self.lines if isinstance(line, WarningLine))
 
     @property
-    def stop_reason(self) -> StopReason | None:
-        """Why the run ended; None: it has not."""
-        ends = [line.stop_reason for line in self.lines if isinstance(line, FinishedLine)]
+    def finished(self) -> FinishedLine | None:
+        """How the run ended; None: it has not."""
+        ends = [line for line in self.lines if isinstance(line, FinishedLine)]
         return ends[-1] if ends else None
 
     @property

@@ -7,6 +7,7 @@ with its own.
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -19,11 +20,12 @@ from promptprobe.agent.ledger import FinishedLine, Ledger
 from promptprobe.agent.policy import best_of
 from promptprobe.agent.result import OptimizationResult, read_result
 from promptprobe.agent.rewrite.proposers import Proposer
-from promptprobe.agent.run_folder import CHECKPOINT, read
+from promptprobe.agent.run_folder import CHECKPOINT, LATENTS, read
 from promptprobe.tools.protocol import Tools
 
 THREAD = "run"
-STEPS_A_ROUND = 6
+STEPS_A_RENDER = 40
+"""More nodes than a run can pass through for a render's worth: a fuse, not a limit."""
 
 
 async def run_loop(
@@ -53,15 +55,16 @@ async def run_loop(
     for message in warnings:
         run.warn(message)
     try:
-        if ledger.stop_reason is None:
+        if ledger.finished is None:
             reason = await _walk(run)
-            ledger.write([FinishedLine(at=run.seconds, stop_reason=reason)])
+            ledger.write([FinishedLine(at=run.seconds, stop_reason=reason, trust=run.trust())])
     except asyncio.CancelledError:
         _finish(run, "cancelled")
         raise
     except Exception as error:
         error.add_note(f"The run is kept; go on with resume={str(run_dir)!r}.")
         raise
+    shutil.rmtree(run_dir / LATENTS, ignore_errors=True)
     result = read_result(run_dir, ledger)
     _finish(run, result.stop_reason)
     return result
@@ -99,7 +102,7 @@ async def _walk_from(path: Path, run: Context) -> StopReason:
     admitted = JsonPlusSerializer(allowed_msgpack_modules=SERIALIZED)
     config: Any = {
         "configurable": {"thread_id": THREAD},
-        "recursion_limit": STEPS_A_ROUND * (run.settings.budget.rounds + 1) + 1,
+        "recursion_limit": round((1 + run.settings.budget.renders) * STEPS_A_RENDER),
     }
     async with _connected(path) as connection:
         saver = AsyncSqliteSaver(connection, serde=admitted)

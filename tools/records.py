@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 MAX_TEXT = 4000
 MAX_SEED = 2**53 - 1
+MAX_RENDERS = 10_000
 IN_MEMORY = "pipeline object"
 """The name of a model that was handed over in Python: no file says all of what it is."""
 
@@ -66,7 +67,7 @@ class Budget(Record):
     """How much a run may spend. Prompts, seeds and looks follow from it; experts may fix them."""
 
     renders: float = Field(
-        4, ge=1, le=10_000, description="denoising, in renders' worth: 1 is one full image"
+        4, ge=1, le=MAX_RENDERS, description="denoising, in renders' worth: 1 is one full image"
     )
     seconds: float | None = Field(None, gt=0, description="of the run at most")
     llm_calls: int | None = Field(None, ge=0, description="requests to the LLM at most")
@@ -88,6 +89,13 @@ BUDGETS: dict[str, Budget] = {
     "medium": Budget(renders=8),
     "heavy": Budget(renders=24),
 }
+
+
+def budget_of(given: str | float | Budget) -> Budget:
+    """The budget that a name or a number of renders stands for."""
+    if isinstance(given, Budget):
+        return given
+    return BUDGETS[given] if isinstance(given, str) else Budget(renders=given)
 
 
 class Candidate(Record):

@@ -6,14 +6,15 @@ go (`out`) is not part of a request: the owner of the machine decides that, not 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from promptprobe.agent.rewrite.json_schema import strict_schema
 from promptprobe.agent.rewrite.proposers import Rewrite
-from promptprobe.tools.records import Budget, Generation, Record, Seed, Text
+from promptprobe.tools.records import BUDGETS, MAX_RENDERS, Budget, Generation, Record, Seed, Text
 
 MAX_PROMPTS = 64
 MAX_REWRITES = 256
@@ -44,6 +45,27 @@ class Request(Record):
         if isinstance(generation, dict):
             data = {**data, "generation": {k: v for k, v in generation.items() if v is not None}}
         return {key: value for key, value in data.items() if value is not None}
+
+
+def _a_budget(given: Any) -> Any:
+    """A name, or a number of renders that may stand in a text; a table is checked as a `Budget`."""
+    if isinstance(given, Mapping | Budget) or given in BUDGETS:
+        return given
+    try:
+        renders = math.nan if isinstance(given, bool) else float(given)
+    except (TypeError, ValueError):
+        renders = math.nan
+    if not 1 <= renders <= MAX_RENDERS:
+        raise ValueError(
+            f"expected {', '.join(BUDGETS)}, or denoising in renders' worth as a number from 1 to "
+            f"{MAX_RENDERS:,}, got {_short(given)}"
+        )
+    return renders
+
+
+BudgetRequest = Annotated[
+    Literal["light", "medium", "heavy"] | float | Budget, BeforeValidator(_a_budget)
+]
 
 
 class OptimizeRequest(Request):
@@ -83,8 +105,10 @@ class OptimizeRequest(Request):
         description="folder or Hugging Face hub id of a probe that `promptprobe train` made for "
         "model and scorer; none: the one shipped with a built-in model, previews for others",
     )
-    budget: Literal["light", "medium", "heavy"] | Budget = Field(
-        "light", description="how much may be tried"
+    budget: BudgetRequest = Field(
+        "light",
+        description="how much may be spent on denoising, in renders' worth (1 is one full image): "
+        "light is 4, medium 8, heavy 24, or any number",
     )
     seed: Seed = Field(0, description="first seed; the others follow from it")
     generation: Generation = Field(Generation(), description="how pictures are made")
@@ -144,11 +168,9 @@ def explain(error: ValidationError) -> str:
     found = []
     for problem in error.errors(include_url=False, include_context=False):
         came = problem["input"]
-        if "budget" in problem["loc"] and problem["type"] == (
-            "literal_error" if isinstance(came, dict) else "model_type"
-        ):  # the other half of the union, never the news
-            continue
-        parts = [str(p) for p in problem["loc"] if not str(p).startswith(("literal[", "Budget"))]
+        if "budget" in problem["loc"] and problem["type"] in ("literal_error", "float_type"):
+            continue  # the other parts of the union: a table was given
+        parts = [str(p) for p in problem["loc"] if not str(p).startswith("Budget")]
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = "unknown field"

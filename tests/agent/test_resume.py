@@ -15,14 +15,12 @@ from typing import Any
 
 import pytest
 
-from promptprobe.agent.graph import PROBE_BATCH
 from promptprobe.agent.result import OptimizationResult, read_result
 from promptprobe.agent.runner import run_loop
 from tests.agent import scripted
 from tests.agent.scripted import ScriptedTools, offline, start
 
-WORK = 33 + 7
-"""What an uninterrupted light run does: probes and renders."""
+BATCH = ScriptedTools.batch_size
 
 
 def finish(run_dir: Path, log: Path, events: list[Any] | None = None) -> OptimizationResult:
@@ -44,7 +42,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> OptimizationResul
     return finish(start(folder), folder / "log")
 
 
-@pytest.mark.parametrize("die_after", [1, 10, 19, 33])
+@pytest.mark.parametrize("die_after", [1, 3, 6, 10])
 def test_a_run_killed_anywhere_goes_on_to_the_same_result(
     die_after: int, tmp_path: Path, uninterrupted: OptimizationResult
 ) -> None:
@@ -59,8 +57,9 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_result(
     assert content(result) == content(uninterrupted)
     assert events[0].resumed == (die_after > 1)
     done = Counter(log.read_text().splitlines())
-    assert sum(done.values()) - len(done) <= PROBE_BATCH  # the batch in flight
-    assert len(done) == WORK
+    assert sum(done.values()) - len(done) <= BATCH  # the batch in flight
+    work = (uninterrupted.run_dir.parent / "log").read_text().splitlines()
+    assert set(done) == set(work)
     assert max(done.values()) <= 2
 
 
@@ -81,7 +80,7 @@ def test_the_ledger_wins_over_a_lost_damaged_or_advanced_checkpoint(
         finish(run_dir, tmp_path / name / "log")
         ledger, checkpoint = run_dir / "trials.jsonl", run_dir / "checkpoint.sqlite"
         lines = ledger.read_bytes().splitlines(keepends=True)
-        ledger.write_bytes(b"".join(lines[:20]) + lines[20][:30])  # its last line is cut off
+        ledger.write_bytes(b"".join(lines[:9]) + lines[9][:30])  # its last line is cut off
         if name == "lost":
             checkpoint.unlink()
         if name == "damaged":

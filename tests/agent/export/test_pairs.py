@@ -24,7 +24,7 @@ from promptprobe.tools.records import IN_MEMORY, Candidate, Prediction, Trial
 from tests.agent.scripted import ScriptedTools, start
 
 BRIEFS = ("a green key left of a red fish", "a red cat above a blue car")
-SMALL = Budget(rounds=1, prompts=4, seeds=4, renders=2)
+SMALL = Budget(renders=6, prompts=4, seeds=4, keep=2)
 STEPS = 8
 
 
@@ -152,7 +152,7 @@ def probed(run_dir: Path, *predictions: float | None) -> Path:
     for seed, score in enumerate(predictions):
         view = None if score is None else Prediction(score=score, basis="preview")
         candidate = Candidate(prompt="a red cat", seed=seed)
-        found = Probed(prediction=view, latents=run_dir / candidate.key, nfe=10)
+        found = Probed(step=5, prediction=view, latents=run_dir / candidate.key, nfe=10)
         lines.append(ProbedLine(round=1, candidate=candidate, probed=found))
     Ledger(run_dir).write(lines)
     return run_dir
@@ -161,7 +161,7 @@ def probed(run_dir: Path, *predictions: float | None) -> Path:
 def test_a_candidate_goes_on_from_its_latents_while_they_are_there(tmp_path: Path) -> None:
     run_dir = probed(start(tmp_path), 0.2, 0.9, 0.5)
     low, high = (Candidate(prompt="a red cat", seed=seed) for seed in (0, 1))
-    (run_dir / high.key).write_text(high.key)
+    (run_dir / high.key).write_text(f"{high.key} 5")
     run, tools = FinishedRun(run_dir), ScriptedTools(tmp_path / "log")
     [found] = run.render(tools)
     assert [one.nfe for one in found] == [40, 50]
