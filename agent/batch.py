@@ -23,7 +23,7 @@ from promptprobe.tools.records import MAX_TEXT, Generation, Record
 
 MAX_BRIEFS = 100_000
 USED = ("id", "seed", "negative_prompt", "width", "height")
-"""Fields of a row, beside its prompt, that a batch uses."""
+"""Fields of a row, besides its prompt, that a batch uses."""
 RESULTS, SETTINGS, RUNS = "results.jsonl", "batch.json", "runs"
 
 Optimize = Callable[[int, OptimizeRequest, Path], OptimizationResult]

@@ -25,11 +25,12 @@ from promptprobe.agent.ledger import (
 )
 from promptprobe.agent.rewrite.endpoint import Reply
 from promptprobe.agent.rewrite.proposers import Proposer, SeedsOnly
+from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import RunSettings
 from promptprobe.agent.search import planning
 from promptprobe.agent.search.beliefs import Beliefs
 from promptprobe.agent.search.schedule import Costs, Schedule
-from promptprobe.agent.trust import Trust, trust_in
+from promptprobe.agent.search.trust import Trust, trust_in
 from promptprobe.tools.protocol import Tools
 from promptprobe.tools.records import Basis, Candidate, Spend, Trial
 
@@ -52,6 +53,8 @@ class Context:
     proposer: Proposer
     ledger: Ledger
     on_event: OnEvent | None = None
+    approve: Approve | None = None
+    """Asks a person of each round's new prompts."""
     began: float = field(default_factory=time.monotonic)
     before: float = field(init=False)
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from promptprobe.agent.search.schedule import Schedule
-from promptprobe.agent.trust import Trust
+from promptprobe.agent.search.trust import Trust
 from promptprobe.tools.records import Budget, Candidate, Record, Spend, Trial
 
 StopReason = Literal["target reached", "budget spent", "no improvement", "cancelled"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
@@ -18,15 +18,14 @@ from pydantic import BaseModel, ConfigDict
 from promptprobe.agent import events as e
 from promptprobe.agent import policy
 from promptprobe.agent.context import Context, timed
-from promptprobe.agent.ledger import ProbedLine, ProposedLine, RenderedLine, ScoredLine
-from promptprobe.agent.rewrite.proposers import Proposals, Request
+from promptprobe.agent.ledger import ApprovedLine, ProbedLine, RenderedLine, ScoredLine
 from promptprobe.agent.run_folder import IMAGES, LATENTS
 from promptprobe.agent.search import planning
+from promptprobe.agent.search.prompts import rewritten
 from promptprobe.agent.search.schedule import Rung, Schedule
 from promptprobe.tools.protocol import Rendered
 from promptprobe.tools.records import Candidate, Score, Trial
 
-T = TypeVar("T")
 Next = Literal["propose", "probe", "select", "render", "reflect", "__end__"]
 
 
@@ -70,7 +69,10 @@ async def propose(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
              schedule=schedule, seconds=run.expected_seconds(schedule, state.round))  # fmt: skip
     prompts, accepted, refused = state.prompts or (settings.brief,), (), ()
     if state.round and state.decision == "rewrite":
-        prompts, accepted, refused = await _rewritten(state, run, schedule)
+        best = state.best.prompt if state.best else None
+        prompts, accepted, refused = await rewritten(
+            run, state.round, best, schedule, state.refused
+        )
     run.emit(e.PromptsProposed, round=state.round, prompts=prompts, accepted=accepted,
              refused=refused)  # fmt: skip
     alive = policy.candidates_of(prompts, schedule.candidates, settings.seed, state.round)
@@ -86,9 +88,14 @@ async def probe(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
     latents = run.ledger.run_dir / LATENTS
     latents.mkdir(exist_ok=True)
     _forget_latents(run, state)
+    prompts, declined = _approved(run, state) if state.rung == 0 else (state.prompts, ())
+    alive = state.alive
+    if prompts != state.prompts:
+        count = state.planned.candidates
+        alive = policy.candidates_of(prompts, count, run.settings.seed, state.round)
     previews_only = bool(run.trust(state.round).broken)
     for rung in state.planned.rungs[state.rung : state.rung + 1]:
-        for batch in run.batches(state.alive):
+        for batch in run.batches(alive):
             new = [one for one in batch if not run.ledger.probed(one, rung.step)]
             if new and run.exhausted and state.round:
                 break
@@ -108,8 +115,11 @@ async def probe(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
                 _warn_of_probed(run, lines)
             done += len(batch)
             run.emit(e.CandidatesProbed, round=state.round, trials=run.trials(batch), done=done,
-                     of=len(state.alive))  # fmt: skip
-    return {"lines": len(run.ledger.lines)}
+                     of=len(alive))  # fmt: skip
+    refused = (*state.refused, *declined)
+    return {
+        "prompts": prompts, "alive": alive, "refused": refused, "lines": len(run.ledger.lines)
+    }  # fmt: skip
 
 
 async def select(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
@@ -221,34 +231,23 @@ def onward(state: RunState) -> Next:
 # -- details -----------------------------------------------------------------------------------
 
 
-async def _rewritten(
-    state: RunState, run: Context, schedule: Schedule
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[e.Refusal, ...]]:
-    """The brief, the best prompt so far, then new ones: all of them, the new, and what was refused.
+def _approved(run: Context, state: RunState) -> tuple[tuple[str, ...], tuple[e.Refusal, ...]]:
+    """A round's prompts, and what a person refused of them, where one is asked.
 
-    Where not enough is offered, prompts of earlier rounds fill the places, the best first.
+    The interrupt leaves the graph until the runner brings the answer, which the ledger keeps.
     """
-    settings, earlier = run.settings, run.ledger.trials(before=state.round)
-    usual = max(planning.PROMPTS, 1 + len(run.untried(state.round)))
-    most = min(settings.budget.prompts or usual, schedule.candidates)
-    carried = dict.fromkeys([settings.brief, *([state.best.prompt] if state.best else [])])
-    kept = tuple(carried)[: max(1, most - 1)]
-    ranked = policy.ranked_prompts(earlier)
-    request = Request(
-        brief=settings.brief, want=most - len(kept), round=state.round, seed=settings.seed,
-        keep=settings.keep, rewrite=settings.rewrite, pipeline=settings.pipeline,
-        rounds_left=run.last_round(state.round) - state.round, refused=state.refused,
-        tried=ranked, trials=earlier,
-    )  # fmt: skip
-    if not request.want:
-        return kept, (), ()
-    proposals = await run.proposer.propose(request, run.recall)
-    accepted, refused = _admit(request, proposals)
-    run.ledger.write(
-        [ProposedLine(at=run.seconds, round=state.round, accepted=accepted, refused=refused)]
-    )
-    _warn_of(run, proposals, refused)
-    return tuple(dict.fromkeys([*kept, *accepted, *ranked]))[:most], accepted, refused
+    line = run.ledger.approved(state.round)
+    if line is None and run.approve is not None:
+        earlier = run.ledger.trials(before=state.round)
+        known = {run.settings.brief, *(trial.candidate.prompt for trial in earlier)}
+        if new := [prompt for prompt in state.prompts if prompt not in known]:
+            shown = review(state.round, run.settings.brief, new)
+            kept, refused = answered(new, interrupt(shown.model_dump(mode="json")))
+            said = [kept.get(p, p) for p in state.prompts if p in kept or p not in new]
+            line = ApprovedLine(at=run.seconds, round=state.round,
+                                prompts=tuple(dict.fromkeys(said)), refused=refused)  # fmt: skip
+            run.ledger.write([line])
+    return (line.prompts, line.refused) if line else (state.prompts, ())
 
 
 def _next_round(
@@ -286,33 +285,6 @@ def _unscored(rendered: Rendered) -> Score | None:
     if rendered.image is not None and not rendered.reason:
         return None
     return Score(reason=rendered.reason or "there is no image")
-
-
-def _admit(request: Request, proposals: Proposals) -> tuple[tuple[str, ...], tuple[e.Refusal, ...]]:
-    """The first offers that are new, and what was refused."""
-    known = {_same(prompt) for prompt in (request.brief, *request.tried)}
-    accepted: list[str] = []
-    refused = list(proposals.refused)
-    for offer in proposals.offered:
-        if len(accepted) == request.want:
-            break
-        if _same(offer) in known:
-            refused.append(e.Refusal(prompt=offer[:400], reason="it was tried already"))
-        else:
-            known.add(_same(offer))
-            accepted.append(offer.strip())
-    return tuple(accepted), tuple(refused)
-
-
-def _same(prompt: str) -> str:
-    return " ".join(prompt.casefold().split())
-
-
-def _warn_of(run: Context, proposals: Proposals, refused: Sequence[e.Refusal]) -> None:
-    for message in proposals.warnings:
-        run.warn(message)
-    for refusal in refused:
-        run.warn(f"refused {refusal.prompt[:80]!r}: {refusal.reason}")
 
 
 def _warn_of_probed(run: Context, lines: Sequence[ProbedLine]) -> None:

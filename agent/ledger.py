@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from promptprobe.agent.events import Refusal, StopReason
-from promptprobe.agent.trust import Trust
+from promptprobe.agent.search.trust import Trust
 from promptprobe.probe.files import JsonLines
 from promptprobe.tools.protocol import Probed, Rendered
 from promptprobe.tools.records import Candidate, Look, Record, Score, Spend, Trial
@@ -46,6 +46,15 @@ class ProposedLine(Line):
     round: int
     accepted: tuple[str, ...]
     refused: tuple[Refusal, ...]
+
+
+class ApprovedLine(Line):
+    """What a person said of a round's new prompts."""
+
+    kind: Literal["approved"] = "approved"
+    round: int
+    prompts: tuple[str, ...] = Field(description="all that the round tries, edits in their places")
+    refused: tuple[Refusal, ...] = Field(description="vetoed, or edited into something else")
 
 
 class StageLine(Line):
@@ -84,7 +93,14 @@ class FinishedLine(Line):
 
 
 AnyLine = Annotated[
-    ReplyLine | ProposedLine | ProbedLine | RenderedLine | ScoredLine | WarningLine | FinishedLine,
+    ReplyLine
+    | ProposedLine
+    | ApprovedLine
+    | ProbedLine
+    | RenderedLine
+    | ScoredLine
+    | WarningLine
+    | FinishedLine,
     Field(discriminator="kind"),
 ]
 _LINES: TypeAdapter[AnyLine] = TypeAdapter(AnyLine)
@@ -124,6 +140,11 @@ class Ledger:
         """The answer to a question; a failure is no answer, and may be asked again."""
         line: ReplyLine | None = self._find("reply", question)
         return line if line and line.text is not None else None
+
+    def approved(self, round: int) -> ApprovedLine | None:
+        """What a person said of a round's prompts, if that was asked."""
+        line: ApprovedLine | None = self._find("approved", str(round))
+        return line
 
     def probed(self, candidate: Candidate, step: int) -> Probed | None:
         line = self._find("probed", f"{candidate.key}-{step}")
@@ -242,7 +263,7 @@ def _key(line: AnyLine) -> str:
     match line:
         case ReplyLine():
             return line.question
-        case ProposedLine():
+        case ProposedLine() | ApprovedLine():
             return str(line.round)
         case ProbedLine():
             return f"{line.candidate.key}-{line.probed.step}"

@@ -18,6 +18,7 @@ from promptprobe.agent.events import OnEvent
 from promptprobe.agent.result import OptimizationResult
 from promptprobe.agent.rewrite.endpoint import LLM, check_endpoint
 from promptprobe.agent.rewrite.proposers import Proposer, Rewrite, SeedsOnly, choose_proposer
+from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import CALLABLE, RunSettings
 from promptprobe.agent.runner import run_loop
 from promptprobe.tools.models.built_in import built_in
@@ -42,6 +43,7 @@ async def aoptimize_prompt(
     seed: int = 0,
     out: str | Path = "runs",
     on_event: OnEvent | None = None,
+    approve: Approve | None = None,
     resume: str | Path | None = None,
 ) -> OptimizationResult:
     """Find the prompt and seed that draw a brief best. Blocking work runs in a thread.
@@ -64,9 +66,12 @@ async def aoptimize_prompt(
         seed: the first seed; all others derive from it.
         out: folder of runs; this one gets a folder of its own there.
         on_event: called with each event, in the thread of the loop.
-        resume: folder of a run to go on with. What was asked for is read from there; only a model
-            or scorer that is an object, and an `LLM` with an address of its own, must be given
-            again: no folder decides where your key goes.
+        approve: awaited with a `Review` before a round with new prompts spends anything. It shows
+            each prompt and what changed, and wants as many answers: the prompt's text to approve
+            it, another text in its place, or None to veto it.
+        resume: folder of a run to go on with. What was asked for is read from there; only what is
+            an object (a model, a scorer, `approve`), and an `LLM` with an address of its own, must
+            be given again: no folder decides where your key goes.
 
     Raises:
         ValueError: something given cannot be used; the message says what to do.
@@ -79,7 +84,7 @@ async def aoptimize_prompt(
     }
     if resume is not None:
         _check_same_brief(Path(resume), brief)
-        return await go_on(Path(resume), on_event, **objects)
+        return await go_on(Path(resume), on_event, approve=approve, **objects)
     request = checked(
         OptimizeRequest,
         {
@@ -96,7 +101,7 @@ async def aoptimize_prompt(
             "seed": seed,
         },
     )
-    return await start(request, Path(out), on_event, **objects)
+    return await start(request, Path(out), on_event, approve=approve, **objects)
 
 
 def optimize_prompt(brief: str = "", **options: Any) -> OptimizationResult:
@@ -115,6 +120,7 @@ async def start(
     model: Any = None,
     scorer: Any = None,
     llm: LLM | None = None,
+    approve: Approve | None = None,
 ) -> OptimizationResult:
     """Run a request in a folder of its own under `out`; every door leads here.
 
@@ -125,6 +131,7 @@ async def start(
         model: a loaded pipeline; None: the model that the request names.
         scorer: a callable; None: the scorer that the request names.
         llm: what is to be known of the LLM; None: no more than the name in the request.
+        approve: asks a person of each round's new prompts; None: nobody is asked.
 
     Raises:
         ValueError: something asked for cannot be used.
@@ -142,11 +149,12 @@ async def start(
         "generation": tools.settings_used,
         "budget": budget_of(request.budget),
         "endpoint": llm,
+        "interactive": approve is not None,
         "versions": run_folder.versions(),
     }
     settings = RunSettings.model_validate({**dict(request), **found})
     run_dir = run_folder.create(out.resolve(), settings)
-    return await run_loop(run_dir, tools, proposer, on_event, warnings)
+    return await run_loop(run_dir, tools, proposer, on_event, warnings, approve)
 
 
 async def go_on(
@@ -156,12 +164,13 @@ async def go_on(
     model: Any = None,
     scorer: Any = None,
     llm: LLM | None = None,
+    approve: Approve | None = None,
 ) -> OptimizationResult:
     """Go on with the run of a folder, as it was asked for.
 
     Raises:
         ValueError: this is no run folder, or a model or scorer that is an object, or an LLM with
-            an address of its own, is not given.
+            an address of its own, or `approve` of a run that asks a person, is not given.
     """
     settings = run_folder.read(run_dir)
     for name, given in (("model", model), ("scorer", scorer)):
@@ -169,10 +178,13 @@ async def go_on(
             raise ValueError(
                 f"this run was started with a {name} that is a Python object: give it again"
             )
+    if settings.interactive and approve is None:
+        raise ValueError("this run asks a person before each round: give approve again")
     check_endpoint(settings.endpoint, llm)
     proposer = _proposer(settings, settings.endpoint)
     tools, warnings = await asyncio.to_thread(_open, settings, proposer, model, scorer)
-    return await run_loop(run_dir.resolve(), tools, proposer, on_event, warnings)
+    asked = approve if settings.interactive else None
+    return await run_loop(run_dir.resolve(), tools, proposer, on_event, warnings, asked)
 
 
 def wait_for(work: Coroutine[Any, Any, OptimizationResult]) -> OptimizationResult:

@@ -13,7 +13,7 @@ from promptprobe.agent.events import StopReason
 from promptprobe.agent.ledger import Ledger
 from promptprobe.agent.policy import best_of
 from promptprobe.agent.run_folder import RunSettings, read
-from promptprobe.agent.trust import Trust, trust_in
+from promptprobe.agent.search.trust import Trust, trust_in
 from promptprobe.tools.records import Generation, Record, Score, Spend, Trial
 
 __all__ = ["OptimizationResult", "StopReason", "read_result"]

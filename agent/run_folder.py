@@ -30,6 +30,7 @@ class RunSettings(OptimizeRequest):
     pipeline: str = Field("", description="class name of the model's diffusers pipeline")
     budget: Budget
     endpoint: LLM | None = Field(None, description="the LLM, where more than its name was given")
+    interactive: bool = Field(False, description="a person is asked before a round spends anything")
     versions: dict[str, str] = Field(default_factory=dict)
 
     @property

@@ -20,6 +20,7 @@ from promptprobe.agent.ledger import FinishedLine, Ledger
 from promptprobe.agent.policy import best_of
 from promptprobe.agent.result import OptimizationResult, read_result
 from promptprobe.agent.rewrite.proposers import Proposer
+from promptprobe.agent.rewrite.review import Approve, Review, answered
 from promptprobe.agent.run_folder import CHECKPOINT, LATENTS, read
 from promptprobe.tools.protocol import Tools
 
@@ -34,6 +35,7 @@ async def run_loop(
     proposer: Proposer,
     on_event: OnEvent | None = None,
     warnings: Sequence[str] = (),
+    approve: Approve | None = None,
 ) -> OptimizationResult:
     """Start the run of a folder, or go on with it; what its ledger holds is not paid for again.
 
@@ -41,7 +43,7 @@ async def run_loop(
         asyncio.CancelledError: cancelled; the folder can be resumed.
     """
     settings, ledger = read(run_dir), Ledger(run_dir)
-    run = Context(settings, tools, proposer, ledger, on_event)
+    run = Context(settings, tools, proposer, ledger, on_event, approve)
     run.emit(
         RunStarted,
         brief=settings.brief,
@@ -96,6 +98,7 @@ async def _walk(run: Context) -> StopReason:
 async def _walk_from(path: Path, run: Context) -> StopReason:
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+    from langgraph.types import Command
 
     from promptprobe.agent.graph import SERIALIZED, RunState, build
 
@@ -114,8 +117,22 @@ async def _walk_from(path: Path, run: Context) -> StopReason:
             begins = RunState(round=0)
         elif stood.values.get("stop_reason"):
             return stood.values["stop_reason"]
-        ended = await graph.ainvoke(begins, config, context=run, durability="sync")
+        told: Any = begins
+        while True:
+            ended = await graph.ainvoke(told, config, context=run, durability="sync")
+            if not (asked := ended.get("__interrupt__")):
+                break
+            told = Command(resume=await _answer(run, asked[0].value))
     return ended["stop_reason"]
+
+
+async def _answer(run: Context, shown: Any) -> list[str | None]:
+    """What a person says of a round's new prompts."""
+    assert run.approve is not None, "nothing interrupts a run that nobody watches"
+    asked = Review.model_validate(shown)
+    answers = await run.approve(asked)
+    answered([one.prompt for one in asked.prompts], answers)  # what cannot be meant ends here
+    return list(answers)
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""`promptprobe eval model | fidelity | gain | overhead | replay`: the evidence, measured now.
+"""`promptprobe eval model | fidelity | gain | overhead | replay | rewriting`: measured now.
 
 The report goes to stdout, progress to stderr. Exit codes: 0 done, 1 failed, 2 bad usage,
 130 interrupted.
@@ -163,6 +163,29 @@ def of_replay(
         return replays.run(table, shards, scorer, signal, budget, policy, plot)
 
     return reported("replay", work, replays.lines, json)
+
+
+@app.command("rewriting", epilog="Briefs go to the LLM's endpoint; local:FOLDER asks none.")
+def of_rewriting(
+    briefs: Annotated[Path, Option(metavar="FILE", help="as optimize --briefs takes it")],
+    llm: Annotated[str, Option(help="name of an LLM, or local:FOLDER_OR_ID")],
+    rewrite: Annotated[
+        Literal["faithful", "enrich"], Option(help="how free the LLM is")
+    ] = "enrich",
+    max_tokens: Annotated[int | None, Option(min=1, help="of one reply")] = None,
+    most: Annotated[int | None, Option(min=1, help="briefs taken, spread over the file")] = None,
+    json: o.Json = False,
+) -> int:
+    """Count what an LLM offers for many briefs, and what of it is refused and why."""
+
+    def work() -> Report:
+        from promptprobe.agent.rewrite.endpoint import LLM
+        from promptprobe.evals import rewriting
+
+        asked = LLM(model=llm, max_tokens=max_tokens)
+        return rewriting.evaluate(asked, briefs, rewrite, most, o.say)
+
+    return reported("rewriting", work, lines, json)
 
 
 def reported(

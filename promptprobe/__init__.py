@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from promptprobe.agent.optimize import aoptimize_prompt, optimize_prompt
     from promptprobe.agent.result import OptimizationResult
     from promptprobe.agent.rewrite.endpoint import LLM
+    from promptprobe.agent.rewrite.review import Review
     from promptprobe.tools.records import (
         BUDGETS,
         Budget,
@@ -34,6 +35,7 @@ __all__ = [
     "Generation",
     "OptimizationResult",
     "Prediction",
+    "Review",
     "Score",
     "Spend",
     "Trial",
@@ -47,6 +49,7 @@ _HOMES = {
     "optimize_prompt": "promptprobe.agent.optimize",
     "OptimizationResult": "promptprobe.agent.result",
     "LLM": "promptprobe.agent.rewrite.endpoint",
+    "Review": "promptprobe.agent.rewrite.review",
 }
 
 

@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models spend a second thre
 from tests import tiny  # noqa: E402
 
 OWN = ("requires_safety_checker", "force_zeros_for_empty_prompt")
-"""What a pipeline is made with beside its parts."""
+"""What a pipeline is made with besides its parts."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,7 +1,7 @@
 """Files of prompts as people have them: one reader for every command that takes such a file.
 
 Text has a prompt a line, `#` begins a comment. Tables (CSV, TSV) name their columns; JSON is a list
-or one value a line. What a file holds beside prompts is kept by name, for the command to use or to
+or one value a line. What a file holds besides prompts is kept by name, for the command to use or to
 name as unused. A file that cannot be meant is refused as a whole; a bad row only says so.
 """
 

@@ -74,6 +74,9 @@ def optimize(
         Path | None, Option(help="folder of an interrupted run, to go on with as it was asked")
     ] = None,
     json: o.Json = False,
+    interactive: Annotated[
+        bool, Option("--interactive", help="approve, edit or veto each new prompt before a round")
+    ] = False,
     prompt: Prompts = None,
     rewrite: Annotated[
         Rewrite,
@@ -226,16 +229,22 @@ class Call:
     def _run(
         self, request: OptimizeRequest, out: Path, resume: Path | None, title: str
     ) -> OptimizationResult:
+        from promptprobe.agent import run_folder
         from promptprobe.agent.doors import display
+        from promptprobe.agent.doors.interactive import at_terminal
         from promptprobe.agent.doors.session import run_request
 
-        with display.live(self.console, title) as show:
+        asks = self.params["interactive"] or (
+            resume is not None and run_folder.read(resume).interactive
+        )
+        with display.live(self.console, title, bar=not asks) as show:
 
             def watch(event: Event) -> None:
                 self.run_dir = getattr(event, "run_dir", self.run_dir)
                 show(event)
 
-            return run_request(request, out, watch, resume, llm_of(self.params))
+            approve = at_terminal(self.console) if asks else None
+            return run_request(request, out, watch, resume, llm_of(self.params), approve)
 
     def kept(self) -> str:
         """How to go on with what is on the disk."""

@@ -100,8 +100,13 @@ QUIET = (CandidatesProbed, CandidatesSelected, CandidatesRendered, CandidatesSco
 
 
 @contextmanager
-def live(console: Console, title: str = "") -> Iterator[OnEvent]:
+def live(console: Console, title: str = "", bar: bool = True) -> Iterator[OnEvent]:
     """Show a run's events: a bar where the terminal can draw one, a line for each thing of note.
+
+    Args:
+        console: stderr, as a rule.
+        title: what the lines begin with.
+        bar: False where somebody is asked on the same terminal.
 
     Yields:
         The function to pass as `on_event`.
@@ -114,7 +119,7 @@ def live(console: Console, title: str = "") -> Iterator[OnEvent]:
         TextColumn("{task.fields[spent]}", markup=False),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not bar) as progress:
         task = progress.add_task(title or "opening the model", total=None, spent="")
         meter = Meter()
 

@@ -99,7 +99,7 @@ def write_prompts(source: Path, out: Path) -> dict[str, int]:
         OSError: the file cannot be written.
     """
     rows = [
-        _foretold(ranked) for folder in runs_in(source) for ranked in FinishedRun(folder).choices
+        _line_of(ranked) for folder in runs_in(source) for ranked in FinishedRun(folder).choices
     ]
     if not rows:
         raise ValueError(_nothing(source))
@@ -152,7 +152,7 @@ def _nothing(source: Path) -> str:
 
 
 def _rows(maker: Maker, work: Work, told: Counter[str], say: Say) -> Iterator[dict[str, Any]]:
-    """Of all runs of one maker; its model is let go before the next is opened."""
+    """The pairs of all runs of one maker; its model is released before the next is opened."""
     from promptprobe.tools.models.model import open_toolbox
 
     tools = open_toolbox(*maker)
@@ -211,8 +211,8 @@ def _row(run: FinishedRun, pair: Sequence[Trial]) -> dict[str, Any]:
     return row
 
 
-def _foretold(ranked: Sequence[Trial]) -> dict[str, Any]:
-    """A prompt as one line, and what is foretold of its seeds."""
+def _line_of(ranked: Sequence[Trial]) -> dict[str, Any]:
+    """A prompt as one line, and what is predicted of its seeds."""
     scores = [predicted(trial) for trial in ranked]
     return {
         "prompt": " ".join(ranked[0].candidate.prompt.split()),

@@ -42,7 +42,7 @@ class LLM(Record):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    model: Text
+    model: Text = Field(description="its name there; local:FOLDER_OR_ID runs in this process")
     base_url: str | None = Field(
         None, max_length=2000, description="None: OPENAI_BASE_URL, or OpenAI's own"
     )
@@ -200,6 +200,9 @@ class Endpoint:
             )
         if problem := address_problem(url):
             raise ValueError(f"{'base_url' if self.llm.base_url else 'OPENAI_BASE_URL'}: {problem}")
+
+    def release(self) -> None:
+        """Nothing is held here between questions."""
 
     async def ask(self, system: str, user: str, schema: type[BaseModel]) -> Reply:
         """Ask for JSON of a schema; what is not, is asked for once more with what is wrong."""

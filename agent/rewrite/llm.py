@@ -13,12 +13,12 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from promptprobe.agent.events import Refusal
-from promptprobe.agent.rewrite.endpoint import Endpoint, Reply
+from promptprobe.agent.rewrite.endpoint import LLM, Reply
 from promptprobe.agent.rewrite.facts import check_facts
 from promptprobe.agent.rewrite.guard import Claim, Requirement, check_claims, check_text, no_reading
 from promptprobe.agent.rewrite.llm_prompts import (
@@ -78,11 +78,27 @@ class Judgements(_Data):
 ReplyShape = TypeVar("ReplyShape", Requirements, Rewrites, Judgements)
 
 
+class Answers(Protocol):
+    """Whoever answers: an endpoint, or a model in this process."""
+
+    llm: LLM
+
+    @property
+    def model(self) -> str:
+        """The LLM's name."""
+
+    async def ask(self, system: str, user: str, schema: type[BaseModel]) -> Reply:
+        """A validated answer, or why there is none."""
+
+    def release(self) -> None:
+        """Give memory back until the next question."""
+
+
 @dataclass(frozen=True)
 class LlmProposer:
-    """Rewrites by the model behind an OpenAI-compatible endpoint."""
+    """Rewrites by an LLM, which also judges them."""
 
-    endpoint: Endpoint
+    endpoint: Answers
     own: Callable[[str, str], str | None] = no_reading
     """A built-in model's own reading, which decides where both texts are in its language."""
 
@@ -91,6 +107,12 @@ class LlmProposer:
         return f"the LLM {self.endpoint.model}"
 
     async def propose(self, request: Request, recall: Recall) -> Proposals:
+        try:
+            return await self._propose(request, recall)
+        finally:
+            self.endpoint.release()
+
+    async def _propose(self, request: Request, recall: Recall) -> Proposals:
         required, warnings = await self._requirements(request.brief, recall)
         system = REWRITE.format(freedom=FREEDOM[request.rewrite])
         user = _briefing(request, required, self.endpoint.llm.guidance)

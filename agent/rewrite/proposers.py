@@ -14,6 +14,7 @@ from promptprobe.agent.events import Refusal
 from promptprobe.agent.rewrite.endpoint import LLM, Endpoint, Reply
 from promptprobe.agent.rewrite.facts import check_facts
 from promptprobe.agent.rewrite.guard import no_reading
+from promptprobe.agent.rewrite.local_endpoint import PREFIX, LocalEndpoint
 from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.records import Record, Trial
 
@@ -79,7 +80,7 @@ def choose_proposer(
     if llm:
         from promptprobe.agent.rewrite.llm import LlmProposer
 
-        endpoint = Endpoint(llm)
+        endpoint = LocalEndpoint(llm) if llm.model.startswith(PREFIX) else Endpoint(llm)
         endpoint.check()
         return LlmProposer(endpoint, own.check_rewrite if own else no_reading)
     if own:

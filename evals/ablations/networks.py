@@ -33,7 +33,7 @@ from promptprobe.probe.training.trainer import fit
 
 PAPER = "the paper's CNN"
 EPOCHS = 30
-"""Of the paper's CNN, which costs a fifth of ours an epoch."""
+"""For the paper's CNN, an epoch of which costs a fifth of one of ours."""
 BATCH = 128
 LR = 2e-3
 WIDTH = 48

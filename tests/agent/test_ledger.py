@@ -15,7 +15,7 @@ from promptprobe.agent.ledger import (
     ScoredLine,
     WarningLine,
 )
-from promptprobe.agent.trust import Trust
+from promptprobe.agent.search.trust import Trust
 from promptprobe.tools.protocol import Probed, Rendered
 from promptprobe.tools.records import Candidate, Prediction, Score
 
@@ -39,7 +39,12 @@ def lines(folder: Path) -> list[ReplyLine | ProbedLine | RenderedLine | ScoredLi
 def test_a_new_ledger_reads_what_an_old_one_wrote(tmp_path: Path) -> None:
     old = Ledger(tmp_path)
     old.write(lines(tmp_path))
-    old.write([WarningLine(message="beware"), FinishedLine(at=5, stop_reason="budget spent", trust=Trust())])
+    old.write(
+        [
+            WarningLine(message="beware"),
+            FinishedLine(at=5, stop_reason="budget spent", trust=Trust()),
+        ]
+    )
     new = Ledger(tmp_path)
     assert new.lines == old.lines
     assert new.trial(CAT) == old.trial(CAT)

@@ -33,7 +33,7 @@ from promptprobe.tools.toolbox import settings_of
 
 NOTHING = "no past run fits, and there are no prompts: give prompts, or other runs"
 WINDOWS = (1, 2, 3, 5, 8, 10)
-"""Of 25 steps; other numbers of steps take the same shares."""
+"""For renders of 25 steps; renders of other lengths are probed after the same shares of them."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class ProbeTraining:
     """The first judges previews too, and is the score that the probe stands for."""
     generation: Generation = field(default_factory=Generation)
     seeds: int = 8
-    """Of each prompt."""
+    """Per prompt."""
     windows: tuple[int, ...] = ()
     """Numbers of steps to learn from; none: `WINDOWS`, scaled to the steps of a full render."""
     epochs: int = TrainConfig.epochs
-    """Of training, at most."""
+    """At most: the best one is kept."""
     past: Sequence[PastRun] = ()
     """Their finished pictures are not drawn again."""
     start: str | None = None

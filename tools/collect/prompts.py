@@ -23,7 +23,7 @@ from promptprobe.tools.records import MAX_TEXT, Record, Text
 from promptprobe.tools.splits import fraction, seed_of
 
 USED = ("scene", "kind", "split")
-"""Fields of a row, beside its prompt, that training uses."""
+"""Fields of a row, besides its prompt, that training uses."""
 TRAINED = 0.8
 """Share of scenes to train on; the others validate."""
 

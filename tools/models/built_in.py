@@ -49,7 +49,7 @@ class BuiltIn:
     check_brief: Callable[[str], list[str]]
     """Warnings about a brief. ValueError: the model can draw nothing of it, and what it knows."""
     check_rewrite: Callable[[str, str], str | None]
-    """Of brief and rewrite: why the rewrite asks for something else, "" where it does not; None
+    """From brief and rewrite: why the rewrite asks for something else, "" where it does not, None
     where not all of both is in the model's language, so that somebody else has to decide."""
     rewrites: Callable[[str, int], Iterator[str]]
     """Other wordings of a brief, from a seed; repeats itself, ends, and needs no LLM."""

@@ -46,7 +46,7 @@ class Listed(Record):
     model: str | None = None
     targets: tuple[str, ...] = ()
     steps: int | None = None
-    """Of a full render."""
+    """Steps of a full render."""
     windows: tuple[int, ...] = ()
     """Numbers of steps that it may be shown."""
     ranks: tuple[float | None, ...] = ()

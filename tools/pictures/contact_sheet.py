@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from promptprobe.tools.pictures.text import GREY, INK, LINE, PAPER, Box, foretold, write
+from promptprobe.tools.pictures.text import GREY, INK, LINE, PAPER, Box, prediction_text, write
 from promptprobe.tools.records import Score, Trial
 
 HERO = 384
@@ -106,7 +106,7 @@ def _caption(
     y = write(draw, (x, y), trial.candidate.prompt, size, INK, width, lines=lines) + 3
     y = write(draw, (x, y), f"seed {trial.candidate.seed}", size - 1, GREY, width, lines=2)
     if trial.prediction is not None:
-        y = write(draw, (x, y), foretold(trial.prediction), size - 1, GREY, width, lines=2)
+        y = write(draw, (x, y), prediction_text(trial.prediction), size - 1, GREY, width, lines=2)
     y = write(draw, (x, y), _verdict("score", trial.score), size, INK, width, lines=4)
     if trial.judge is not None:
         y = write(draw, (x, y), _verdict("judge", trial.judge), size - 1, GREY, width, lines=3)

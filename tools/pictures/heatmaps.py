@@ -1,4 +1,4 @@
-"""Where each word looked: a candidate's preview, and beside it the attention paid to every word.
+"""Where each word looked: a candidate's preview, and next to it the attention paid to every word.
 
 A word's colours run from no attention to the most that any place pays to it, so that a quiet word
 is seen too; its share of attention at that peak stands beneath, and compares between words.
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageOps
 
-from promptprobe.tools.pictures.text import GREY, INK, LINE, PAPER, Box, foretold, write
+from promptprobe.tools.pictures.text import GREY, INK, LINE, PAPER, Box, prediction_text, write
 from promptprobe.tools.records import Candidate, Word
 
 if TYPE_CHECKING:
@@ -141,9 +141,11 @@ def _tile_size(size: Box) -> Box:
 
 
 def _header(pen: ImageDraw.ImageDraw, candidate: Candidate, view: Preview, width: int) -> int:
-    """What is foretold, and of what; returns where the tiles may begin."""
+    """The prediction and what it is of; returns where the tiles may begin."""
     prediction = view.prediction
-    title = f"{foretold(prediction) if prediction else 'no prediction'}, seed {candidate.seed}"
+    title = (
+        f"{prediction_text(prediction) if prediction else 'no prediction'}, seed {candidate.seed}"
+    )
     explanation = prediction.explanation if prediction else ""
     seen = f"preview: {explanation}" if explanation else view.reason
     y = write(pen, (MARGIN, MARGIN), title, 25, INK, width, lines=2) + 2

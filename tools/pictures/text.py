@@ -32,7 +32,7 @@ def write(
     return y
 
 
-def foretold(prediction: Prediction) -> str:
+def prediction_text(prediction: Prediction) -> str:
     """A prediction as a caption: its score, and the interval where there is one."""
     interval = ""
     if prediction.low is not None and prediction.high is not None:

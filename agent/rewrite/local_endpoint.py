@@ -1,0 +1,111 @@
+"""An LLM in this process in the place of an endpoint: the same questions, and no text leaves it.
+
+The model is loaded for the questions of one round and released after them, before the image model
+works again. What it writes is as untrusted as a stranger's answer and read by the same reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from promptprobe.agent.rewrite.endpoint import LLM, Reply
+from promptprobe.agent.rewrite.json_schema import strict_schema
+from promptprobe.agent.rewrite.reply_json import NoAnswerError, read_answer
+
+if TYPE_CHECKING:
+    from promptprobe.tools.local_llm import LocalLlm
+
+PREFIX = "local:"
+MAX_TOKENS, TEMPERATURE = 1024, 0.7
+"""Where the caller says nothing. At temperature 0 a small model repeats itself."""
+MOST_ITEMS, MOST_LETTERS = 16, 600
+"""Of any list and text in a reply: a small model may otherwise go on to its token limit."""
+
+
+@dataclass
+class LocalEndpoint:
+    """Asks a model named `local:FOLDER_OR_ID`."""
+
+    llm: LLM
+    resident: bool = False
+    """Keep the model between questions: nothing else needs the memory."""
+    _model: LocalLlm | None = field(default=None, init=False)
+
+    @property
+    def model(self) -> str:
+        return self.llm.model
+
+    def check(self) -> None:
+        """Raise ValueError where there surely is no such model, or what runs it is missing."""
+        if self.llm.base_url is not None:
+            raise ValueError(f"llm={self.model!r} runs in this process and has no base_url")
+        self._opened()
+
+    async def ask(self, system: str, user: str, schema: type[BaseModel]) -> Reply:
+        """Ask for JSON of a schema, which the decoder holds the model to."""
+        stop = threading.Event()
+        began = time.monotonic()
+
+        def go_on() -> bool:
+            return not stop.is_set() and time.monotonic() - began < self.llm.timeout
+
+        try:
+            return await asyncio.to_thread(self._ask, system, user, schema, go_on)
+        except (ValueError, RuntimeError) as error:
+            return Reply(None, str(error))
+        finally:
+            stop.set()
+
+    def release(self) -> None:
+        """Give the model's memory back until the next question."""
+        if self._model is not None and not self.resident:
+            self._model.release()
+
+    def _ask(self, system: str, user: str, schema: type[BaseModel], go_on: Any) -> Reply:
+        from promptprobe.tools.local_llm import Sampling
+
+        shape = strict_schema(schema)
+        instructions = f"{system}\nReply with JSON only, of this schema: {json.dumps(shape)}"
+        asked = f"{self.model}\n{instructions}\n{user}"
+        sampling = Sampling(
+            max_tokens=self.llm.max_tokens or MAX_TOKENS,
+            temperature=TEMPERATURE if self.llm.temperature is None else self.llm.temperature,
+            seed=int(hashlib.sha256(asked.encode()).hexdigest()[:8], 16),
+            go_on=go_on,
+        )
+        done = self._opened().complete(instructions, user, _bounded(shape), sampling)
+        length = ", and the reply ended at its length or time limit" if done.cut_off else ""
+        try:
+            found, left_out = read_answer([done.text], schema)
+        except NoAnswerError as error:
+            problem = f"its reply is not the JSON asked for ({error}){length}"
+            return Reply(None, problem, tokens=done.tokens)
+        note = f"left out of the reply: {left_out}" if left_out else ""
+        return Reply(found.model_dump_json(), note + length, tokens=done.tokens)
+
+    def _opened(self) -> LocalLlm:
+        if self._model is None:
+            from promptprobe.tools.local_llm import LocalLlm
+
+            self._model = LocalLlm(self.model.removeprefix(PREFIX))
+        return self._model
+
+
+def _bounded(node: Any) -> Any:
+    """The schema with an end to every list and text."""
+    if isinstance(node, list):
+        return [_bounded(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    bounds = {"array": {"maxItems": MOST_ITEMS}, "string": {"maxLength": MOST_LETTERS}}
+    kind = node.get("type")
+    own = bounds.get(kind, {}) if isinstance(kind, str) else {}
+    return {**{key: _bounded(value) for key, value in node.items()}, **own}

@@ -1,0 +1,97 @@
+"""What becomes of an LLM's rewrites of many briefs: how many are accepted, refused, and why.
+
+No picture is made. Every brief gets the questions of a first round, through the same proposer
+and the same checks as in a run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from promptprobe.agent.rewrite.endpoint import LLM, Reply
+from promptprobe.agent.rewrite.llm import LlmProposer
+from promptprobe.agent.rewrite.local_endpoint import LocalEndpoint
+from promptprobe.agent.rewrite.proposers import Request, Rewrite, choose_proposer
+from promptprobe.tools.prompt_files import read_prompt_file
+from promptprobe.tools.records import MAX_TEXT
+
+WANT = 3
+"""Rewrites asked for of each brief, as in a round of the light budget."""
+
+
+def evaluate(
+    llm: LLM, briefs: Path, rewrite: Rewrite, most: int | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Shares of what is offered, accepted and refused.
+
+    Args:
+        briefs: a file as `read_prompt_file` takes it.
+        most: briefs taken, evenly spread over the file; None: all.
+        say: told of each brief when it is done.
+
+    Raises:
+        ValueError: the file or the LLM cannot be used.
+    """
+    rows = [row for row in read_prompt_file(briefs) if not row.problem]
+    taken = [row.prompt for row in rows if len(row.prompt) <= MAX_TEXT]
+    taken = taken[:: max(1, len(taken) // most)][:most] if most else taken
+    proposer = choose_proposer(llm, None, rewrite, "")
+    assert isinstance(proposer, LlmProposer)
+    if isinstance(proposer.endpoint, LocalEndpoint):
+        proposer.endpoint.resident = True  # no image model waits for the memory
+    return asyncio.run(_evaluate(proposer, taken, rewrite, say))
+
+
+async def _evaluate(
+    proposer: LlmProposer, briefs: list[str], rewrite: Rewrite, say: Callable[[str], None]
+) -> dict[str, Any]:
+    counts: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    notices: Counter[str] = Counter()
+    replies: list[Reply] = []
+
+    async def recall(_question: str, ask: Callable[[], Awaitable[Reply]]) -> Reply:
+        replies.append(await ask())
+        return replies[-1]
+
+    for number, brief in enumerate(briefs, 1):
+        request = Request(brief=brief, want=WANT, round=1, seed=0, rewrite=rewrite, rounds_left=1)
+        found = await proposer.propose(request, recall)
+        repeats = sum(_same(prompt) == _same(brief) for prompt in found.offered)
+        counts["accepted"] += len(found.offered) - repeats
+        counts["refused"] += len(found.refused) + repeats
+        counts["briefs with an accepted rewrite"] += len(found.offered) > repeats
+        reasons.update(_kind(refusal.reason) for refusal in found.refused)
+        reasons["it repeats the brief"] += repeats
+        notices.update(_kind(notice) for notice in found.warnings)
+        say(f"[{number}/{len(briefs)}] {brief[:60]}: {dict(counts)}")
+    offered = counts["accepted"] + counts["refused"]
+    return {
+        "briefs": len(briefs),
+        "offered": offered,
+        **{name: counts[name] for name in ("accepted", "refused")},
+        "briefs with an accepted rewrite": counts["briefs with an accepted rewrite"],
+        "refused because": dict(_listed(reasons)),
+        "notices": dict(_listed(notices)),
+        "questions": len(replies),
+        "tokens": sum(reply.tokens for reply in replies),
+    }
+
+
+def _kind(reason: str) -> str:
+    """A reason without what it quotes, so that alike ones count together."""
+    kind = re.sub(r"'.*'|\".*\"", "...", reason.partition(": ")[0], flags=re.DOTALL)
+    return re.sub(r"\d+", "N", kind)[:100]
+
+
+def _listed(counted: Counter[str]) -> Iterator[tuple[str, int]]:
+    return ((name, count) for name, count in counted.most_common(20) if count)
+
+
+def _same(text: str) -> str:
+    return " ".join(text.casefold().split())
