@@ -57,11 +57,9 @@ def review(round: int, brief: str, prompts: Sequence[str]) -> Review:
 def changes(brief: str, prompt: str) -> tuple[Change, ...]:
     """How the words of a brief become those of a prompt; case and spaces count for nothing."""
     before, after = (tuple(WORDS.finditer(text)) for text in (brief, prompt))
-    folded = [[match.group().casefold() for match in words] for words in (before, after)]
+    old, new = ([match.group().casefold() for match in words] for words in (before, after))
     found: list[Change] = []
-    for kind, low, high, first, last in SequenceMatcher(
-        None, *folded, autojunk=False
-    ).get_opcodes():
+    for kind, low, high, first, last in SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
         if kind in ("delete", "replace"):
             found.append(Change(kind="dropped", text=_stretch(brief, before[low:high])))
         if kind in ("insert", "replace"):
