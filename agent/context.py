@@ -118,7 +118,7 @@ class Context:
     def untried(self, before: int) -> list[str]:
         """The caller's own prompts that no earlier round has tried or refused."""
         tried = {trial.candidate.prompt[:400] for trial in self.ledger.trials(before=before)}
-        for line in self.ledger.proposed:
+        for line in (*self.ledger.proposed, *self.ledger.reviewed):
             tried |= {one.prompt for one in line.refused if line.round < before}
         return [prompt for prompt in self.settings.prompts or () if prompt[:400] not in tried]
 

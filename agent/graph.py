@@ -13,12 +13,14 @@ from typing import Any, Literal
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
+from langgraph.types import interrupt
 from pydantic import BaseModel, ConfigDict
 
 from promptprobe.agent import events as e
 from promptprobe.agent import policy
 from promptprobe.agent.context import Context, timed
 from promptprobe.agent.ledger import ApprovedLine, ProbedLine, RenderedLine, ScoredLine
+from promptprobe.agent.rewrite.review import answered, review
 from promptprobe.agent.run_folder import IMAGES, LATENTS
 from promptprobe.agent.search import planning
 from promptprobe.agent.search.prompts import rewritten

@@ -204,6 +204,11 @@ class Ledger:
         return tuple(line for line in self._index.values() if isinstance(line, ProposedLine))
 
     @property
+    def reviewed(self) -> tuple[ApprovedLine, ...]:
+        """What a person said of each round's new prompts."""
+        return tuple(line for line in self._index.values() if isinstance(line, ApprovedLine))
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         return tuple(line.message for line in self.lines if isinstance(line, WarningLine))
 

@@ -18,17 +18,14 @@ from promptprobe.agent.doors import options as o
 from promptprobe.agent.doors.schemas import MAX_SEEDS, OptimizeRequest, ProbeRequest, checked
 from promptprobe.agent.rewrite.endpoint import LLM
 from promptprobe.agent.rewrite.proposers import Rewrite
-from promptprobe.tools.records import BUDGETS, Budget, budget_of
 
 if TYPE_CHECKING:
     from promptprobe.agent.events import Event
     from promptprobe.agent.result import OptimizationResult
 
 ENDPOINT = tuple(name for name in LLM.model_fields if name != "model")
-BUDGET = "Budget"
 REWRITING = "LLM (where more is to be said than its name)"
 SHARED = ("model", "scorer", "probe", "seed", "llm")
-CAPS = ("seconds", "llm_calls", "tokens", "usd")
 OPTIMIZE_EXAMPLES = o.examples(
     'optimize "a scarlet kitty next to a navy automobile"',
     'optimize "two red keys" --prompt "a pair of red keys"',
@@ -59,7 +56,7 @@ app = typer.Typer()
 @app.command(epilog=OPTIMIZE_EXAMPLES)
 @o.with_pictures
 @o.with_fields(LLM, *ENDPOINT, panel=REWRITING, prefix="llm_")
-@o.with_fields(Budget, *CAPS, panel=BUDGET, prefix="max_")
+@o.with_caps
 @o.with_fields(OptimizeRequest, *SHARED, panel=o.SEARCH)
 def optimize(
     context: typer.Context,
@@ -85,30 +82,10 @@ def optimize(
             help="off keeps the wording; faithful adds nothing; enrich may add detail",
         ),
     ] = "enrich",
-    budget: Annotated[
-        str | None,
-        Option(
-            metavar="RENDERS|light|medium|heavy",
-            rich_help_panel=BUDGET,
-            autocompletion=lambda: list(BUDGETS),
-            help="denoising in renders' worth: light is 4, medium 8, heavy 24 (light)",
-        ),
-    ] = None,
-    seeds: Annotated[
-        int | None, Option(rich_help_panel=BUDGET, help="seeds of each prompt of a round (planned)")
-    ] = None,
-    prompts: Annotated[
-        int | None, Option(rich_help_panel=BUDGET, help="prompts of a round (planned)")
-    ] = None,
-    keep: Annotated[
-        list[str] | None,
-        Option(
-            metavar="TEXT|COUNT",
-            rich_help_panel=BUDGET,
-            help="text of the brief that every prompt must hold; a whole number that is no text "
-            "of the brief: how many candidates of a round are rendered in full (planned)",
-        ),
-    ] = None,
+    budget: o.BudgetOption = None,
+    seeds: o.SeedsOption = None,
+    prompts: o.PromptsOption = None,
+    keep: o.KeepOption = None,
 ) -> int:
     """Find the prompt and seed with which a text-to-image model draws BRIEF best."""
     if (brief is not None) + (briefs is not None) + (resume is not None) != 1:
@@ -127,33 +104,17 @@ def optimize_request(params: Mapping[str, Any], brief: str) -> OptimizeRequest:
     Raises:
         ValueError: an option is out of bounds.
     """
-    kept = params["keep"] or []
-    counts = [one for one in kept if one.isdecimal() and one not in brief]
+    kept, budget = o.kept_and_budget(params, brief)
     given = {
         **{name: params[name] for name in SHARED},
         "brief": brief,
-        "keep": [one for one in kept if one not in counts] or None,
-        "budget": _budget(params, counts[-1] if counts else None),
+        "keep": kept or None,
+        "budget": budget,
         "prompts": params["prompt"] or None,
         "rewrite": params["rewrite"],
         "generation": o.generation_of(params),
     }
     return checked(OptimizeRequest, given)
-
-
-def _budget(params: Mapping[str, Any], keep: str | None) -> Any:
-    """What the options say of the budget; None: nothing.
-
-    Raises:
-        ValueError: the number of renders is none.
-    """
-    caps = {name: params[f"max_{name}"] for name in CAPS}
-    fixed = {"seeds": params["seeds"], "prompts": params["prompts"], "keep": keep}
-    said = {name: value for name, value in {**caps, **fixed}.items() if value is not None}
-    if not said:
-        return params["budget"]
-    renders = checked(OptimizeRequest, {"brief": "a", "budget": params["budget"]}).budget
-    return {"renders": budget_of(renders).renders, **said}
 
 
 def llm_of(params: Mapping[str, Any]) -> LLM | None:

@@ -24,8 +24,8 @@ BETWEEN = 0.25
 """Variance between prompts before any was seen, in units of the variance within one."""
 WORTH = 0.01
 """Expected improvement, in spreads within a prompt, below which a round is not worth its cost."""
-ROUND, ROUND_TO_CORRECT = 4.0, 2.0
-"""Renders' worth of a round; smaller where the scorer says what is correct, since a run then ends
+ROUND, ROUND_TO_CORRECT = 3.0, 2.0
+"""Renders' worth of a round, at least; smaller where the scorer says what is correct, since a run then ends
 with the first correct picture."""
 DEAR = 1 / 16
 """A look or a score that takes a smaller share of a render's seconds is taken to be free: times
@@ -102,7 +102,7 @@ def round_share(left: float, to_correct: bool) -> float:
 
 def rounds_in(left: float, size: float = ROUND) -> int:
     """How many rounds so many renders' worth are spent in."""
-    return max(1, round(left / size))
+    return max(1, int(left / size + 1e-9))
 
 
 def plan_round(

@@ -147,7 +147,7 @@ def test_probing_compares_prompts_and_seeds_without_rendering(
         ("optimize_prompt", {}, "brief: Field required"),
         ("optimize_prompt", {"brief": " "}, "brief: String should have at least 1 character"),
         ("optimize_prompt", {"brief": "a", "out": "/etc"}, "out: unknown field"),
-        ("optimize_prompt", {"brief": "a", "budget": "huge"}, "budget: Input should be 'light'"),
+        ("optimize_prompt", {"brief": "a", "budget": "huge"}, "budget: expected light"),
         ("optimize_prompt", {"brief": "a", "model": str(ROOT / "docs")}, "no model_index.json"),
         ("probe_prompts", {"brief": "a", "prompts": []}, "prompts: Tuple should have at least 1"),
     ],
@@ -181,7 +181,7 @@ def test_a_cancelled_call_stops_its_run_and_the_next_call_works(
         started = asyncio.Event()
 
         async def note(progress: float, total: float | None, message: str | None) -> None:
-            if message and message.startswith("probed"):
+            if message and message.startswith("looked at"):
                 started.set()
 
         async with Client(build_server(tmp_path)) as client:

@@ -36,8 +36,10 @@ def error_of(**fields: object) -> str:
         ({"brief": "half a pair \ud83d"}, "brief: Input should be a valid string"),
         ({}, "brief: Field required"),
         ({"brief": "a", "colour": 1}, "colour: unknown field (got 1)"),
-        ({"brief": "a", "budget": "huge"}, "budget: Input should be 'light', 'medium' or 'heavy'"),
-        ({"brief": "a", "budget": {"rounds": 0}}, "budget.rounds: Input should be greater"),
+        ({"brief": "a", "budget": "huge"}, "budget: expected light, medium, heavy, or denoising"),
+        ({"brief": "a", "budget": 0.5}, "a number from 1 to 10,000, got 0.5"),
+        ({"brief": "a", "budget": {"renders": 0}}, "budget.renders: Input should be greater"),
+        ({"brief": "a", "budget": {"rounds": 2}}, "budget.rounds: unknown field"),
         ({"brief": "a", "generation": {"steps": 0}}, "generation.steps: Input should be greater"),
         ({"brief": "a", "seed": -1}, "seed: Input should be greater than or equal to 0 (got -1)"),
         ({"brief": "a", "seed": 2**60}, "seed: Input should be less"),
@@ -66,12 +68,10 @@ def test_null_means_the_default_at_every_level() -> None:
     assert OptimizeRequest.model_validate(nulls) == plain
 
 
-def test_a_budget_may_be_a_name_or_numbers() -> None:
-    numbers = {"rounds": 1, "prompts": 2, "seeds": 3, "renders": 4}
-    assert OptimizeRequest.model_validate({"brief": "a", "budget": numbers}).budget == Budget(
-        **numbers
-    )
-    assert OptimizeRequest(brief="a", budget="heavy").budget == "heavy"
+def test_a_budget_may_be_a_name_a_number_or_a_table() -> None:
+    capped = {"renders": 6, "llm_calls": 3}
+    for given, read in (("heavy", "heavy"), ("6.5", 6.5), (6, 6.0), (capped, Budget(**capped))):
+        assert OptimizeRequest(brief="a", budget=given).budget == read
 
 
 def test_a_probe_of_too_many_candidates_is_refused_with_its_size() -> None:
