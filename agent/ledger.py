@@ -3,7 +3,7 @@
 One JSON line per LLM reply and per stage of a candidate, flushed to the disk (fsync) before anybody
 reads it back, keyed by content. Nodes look here first, so a killed run repeats at most what was in
 flight. Paths are kept relative to the run folder, which may therefore be moved. Not for two
-processes at once.
+processes at once: `run_folder.locked` sees to that.
 """
 
 from __future__ import annotations
@@ -127,7 +127,12 @@ class Ledger:
             self._remember(self._read(number, text))
 
     def write(self, lines: Sequence[AnyLine]) -> None:
-        """Append lines in one write and wait until they are on the disk."""
+        """Append lines in one write and wait until they are on the disk.
+
+        Raises:
+            OSError: they cannot be written, on a full disk for example. What was written of them
+                is cut off before the next write.
+        """
         if not lines:
             return
         self._file.append(_dump(line, self.run_dir) for line in lines)

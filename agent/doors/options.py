@@ -26,6 +26,7 @@ DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 CODES = "exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted"
 CAPS = ("seconds", "llm_calls", "tokens", "usd")
 BUDGET = "Budget (what is not said is planned)"
+OWNER = "What agents get"
 SEARCH, PICTURES = "Search", "Pictures (default: what the model is made for)"
 
 Command = Callable[..., int]

@@ -43,6 +43,8 @@ READS = {
     "StableDiffusionXLPipeline": CLIP,
     "StableDiffusion3Pipeline": "CLIP (77 tokens) and T5 (256 tokens): the subject first",
     "FluxPipeline": "T5 (512 tokens): natural sentences",
+    "Flux2KleinPipeline": SENTENCES,
+    "SanaPipeline": "a language model's encoder (300 tokens): natural sentences",
     "PixArtSigmaPipeline": "T5 (300 tokens): natural sentences",
     "QwenImagePipeline": SENTENCES,
     "ZImagePipeline": SENTENCES,

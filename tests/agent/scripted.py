@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 from PIL import Image
 
@@ -158,6 +161,24 @@ def main(run_dir: str, log: str, die_after: str) -> None:
     """Go on with a run in this process, until it is killed."""
     tools = ScriptedTools(Path(log), die_after=int(die_after))
     asyncio.run(run_loop(Path(run_dir), tools, offline()))
+
+
+def run_until_checkpoint(run_dir: Path, log: Path, number: int) -> None:
+    """Go on with a run in this process, killed just before it writes its n-th checkpoint.
+
+    LangGraph writes down what a node said before it writes the checkpoint that takes it in.
+    """
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+    write, numbers = AsyncSqliteSaver.aput, itertools.count(1)
+
+    async def die(self: Any, *args: Any) -> Any:
+        if next(numbers) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await write(self, *args)
+
+    with patch.object(AsyncSqliteSaver, "aput", die):
+        asyncio.run(run_loop(run_dir, ScriptedTools(log), offline()))
 
 
 if __name__ == "__main__":

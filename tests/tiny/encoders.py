@@ -78,6 +78,23 @@ def t5_tokenizer() -> Any:
     )
 
 
+def gemma_tokenizer() -> Any:
+    """Letters, and the words that are one token with the space before them."""
+    from transformers import GemmaTokenizer
+
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    tokens = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *map(chr, range(33, 127))]
+    merges = []
+    for word in MERGED_WORDS:
+        whole = "▁"
+        for letter in word:
+            merges.append((whole, letter))
+            whole += letter
+            tokens.append(whole)
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+    return GemmaTokenizer(vocab=vocabulary, merges=list(dict.fromkeys(merges)))
+
+
 def clip_encoder(tokenizer: Any, **options: Any) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,12 @@ def test_the_cost_is_said_first_and_counts_what_the_run_has_paid(
         f"images to render, at most {counts['rendered'] * each} denoiser evaluations"
     )
     assert counts["nfe_every_seed"] == seeds * each
-    probes, anew = seeds * 2 * 2, counts["nfe"]  # two steps are probed, each under guidance
-    continued = (2 * len(choices) - counts["rendered"]) * 2 * (STEPS - 2)
-    assert counts["nfe_in_all"] == probes + anew + continued
+    looked = [max(look.step for look in trial.looks) for group in choices for trial in group]
+    drawn = {id(trial) for group in choices for trial in (group[0], group[-1]) if trial.image}
+    continued = [
+        STEPS - looked[at] for at, trial in enumerate(chain(*choices)) if id(trial) in drawn
+    ]
+    assert counts["nfe_in_all"] == 2 * (sum(looked) + sum(continued)) + counts["nfe"]
 
 
 @pytest.mark.parametrize("name", ["train.txt", "train_metadata.jsonl"])

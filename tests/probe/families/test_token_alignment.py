@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from promptprobe.probe.families.dit.sana import INSTRUCTION
 from promptprobe.probe.families.family import Settings
 from promptprobe.probe.families.token_alignment import AlignedWords, align_words, behind
 from tests.probe.pipelines import family_of
@@ -20,10 +21,13 @@ def readers(pipeline: Any) -> list[tuple[Any, str, int, int]]:
     name = type(pipeline).__name__
     if name == "QwenImagePipeline":
         return [(pipeline.tokenizer, pipeline.prompt_template_encode.format(PROMPT), 34, 0)]
-    if name == "ZImagePipeline":
+    if name in ("ZImagePipeline", "Flux2KleinPipeline"):
         said = [{"role": "user", "content": PROMPT}]
         text = pipeline.tokenizer.apply_chat_template(
-            said, tokenize=False, add_generation_prompt=True, enable_thinking=True
+            said,
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=name == "ZImagePipeline",
         )
         return [(pipeline.tokenizer, text, 0, 0)]
     if name == "StableDiffusion3Pipeline":
@@ -33,6 +37,16 @@ def readers(pipeline: Any) -> list[tuple[Any, str, int, int]]:
         ]
     if name == "FluxPipeline":
         return [(pipeline.tokenizer_2, PROMPT, 0, 0)]
+    if name == "SanaPipeline":
+        before = "\n".join(INSTRUCTION)
+        return [
+            (
+                pipeline.tokenizer,
+                before + PROMPT.lower(),
+                len(pipeline.tokenizer.encode(before)) - 2,
+                0,
+            )
+        ]
     return [(pipeline.tokenizer, PROMPT.lower() if "PixArt" in name else PROMPT, 0, 0)]
 
 
