@@ -203,6 +203,7 @@ class Context:
             share,
             costs,
             budget,
+            least=1 + len(self.untried(before)),
             seconds=None if seconds is None else self._seconds_of(share / left, seconds, costs),
         )
 

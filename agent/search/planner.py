@@ -44,6 +44,7 @@ def plan(
     within: float = 1,
     most: int = MOST_CANDIDATES,
     keep: int | None = None,
+    least: int = 1,
 ) -> Schedule:
     """The schedule that is expected to find the best score within a budget.
 
@@ -56,16 +57,19 @@ def plan(
         between: variance of the prompts' mean scores; within: variance within a prompt.
         most: no more candidates than this.
         keep: finish exactly so many, after one look; fewer where not so many can be paid.
+        least: start at least so many, even where fewer would gain more, if they can be paid.
 
     ValueError: not one render fits into the budget.
     """
-    return _plan(signal, renders, costs or Costs(), seconds, prompts, between, within, most, keep)
+    return _plan(
+        signal, renders, costs or Costs(), seconds, prompts, between, within, most, keep, least
+    )
 
 
 @lru_cache(maxsize=64)
 def _plan(
     signal: Signal, renders: float, costs: Costs, seconds: float | None, prompts: int,
-    between: float, within: float, most: int, keep: int | None,
+    between: float, within: float, most: int, keep: int | None, least: int,
 ) -> Schedule:  # fmt: skip
     caps = [renders * costs.render_seconds(signal.total), seconds or 0]
     cap = min((one for one in caps if one > 0), default=math.inf)
@@ -73,7 +77,7 @@ def _plan(
     found = []
     for count in counts if costs.prompt_seconds else [prompts]:
         steps = renders * signal.total
-        search = Search(signal, costs, steps, cap, count, between / within, most, keep)
+        search = Search(signal, costs, steps, cap, count, between / within, most, keep, least)
         if search.most(()) >= 1:
             found.append(search.schedule(math.sqrt(within)))
     if not found:
@@ -95,6 +99,7 @@ class Search:
     between: float
     limit: int
     keep: int | None = None
+    least: int = 1
     tried: dict[Rungs, float] = field(default_factory=dict)
 
     @property
@@ -138,7 +143,7 @@ class Search:
             )
             self.tried[rungs] = (
                 expected_best(self.drawn(0), self.signal, keeps[0], rungs)
-                if sound and keeps[-1] >= 1
+                if sound and keeps[-1] >= 1 and (keeps[0] >= self.least or not rungs)
                 else -math.inf
             )
         return self.tried[rungs]
@@ -235,7 +240,8 @@ class Search:
             rungs: gain - rival(self.price(self.most(rungs), rungs)[0]) - WORTH_A_RUNG * len(rungs)
             for rungs, gain in gains.items()
         }
-        wanted = [r for r in gains if r] if self.keep is not None else []
+        asked = self.keep is not None or self.most(()) < self.least
+        wanted = [r for r in gains if r] if asked else []
         rungs = max(
             wanted or [r for r in gains if ahead[r] >= 0],
             key=lambda r: gains[r] - WORTH_A_RUNG * len(r),

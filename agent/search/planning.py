@@ -25,8 +25,8 @@ BETWEEN = 0.25
 WORTH = 0.01
 """Expected improvement, in spreads within a prompt, below which a round is not worth its cost."""
 ROUND, ROUND_TO_CORRECT = 3.0, 2.0
-"""Renders' worth of a round, at least; smaller where the scorer says what is correct, since a run then ends
-with the first correct picture."""
+"""Renders' worth of a round, at least; smaller where the scorer says what is correct, since a run
+then ends with the first correct picture."""
 DEAR = 1 / 16
 """A look or a score that takes a smaller share of a render's seconds is taken to be free: times
 vary from run to run, and the same seed should make the same run."""
@@ -112,8 +112,9 @@ def plan_round(
     costs: Costs,
     budget: Budget,
     seconds: float | None,
+    least: int = 1,
 ) -> Schedule:
-    """The schedule of a round, its looks as good as believed.
+    """The schedule of a round, its looks as good as believed; `least` candidates, if they fit.
 
     ValueError: not one render fits.
     """
@@ -126,7 +127,7 @@ def plan_round(
     most = MOST_CANDIDATES
     if budget.seeds is not None:
         most = budget.seeds * (budget.prompts or 1)
-    return plan(signal, renders, costs, seconds=seconds, most=most, keep=budget.keep)
+    return plan(signal, renders, costs, seconds=seconds, most=most, keep=budget.keep, least=least)
 
 
 def first_render(schedule: Schedule) -> Schedule:

@@ -22,8 +22,8 @@ from promptprobe.agent.result import OptimizationResult, read_result
 from promptprobe.agent.rewrite.proposers import CallersPrompts, Proposer, SeedsOnly
 from promptprobe.agent.runner import run_loop
 from promptprobe.tools.protocol import Probed, Rendered
-from promptprobe.tools.records import Budget, Candidate, Prediction, Score
-from tests.agent.scripted import ScriptedTools, luck, offline, start
+from promptprobe.tools.records import Budget, Candidate, Score
+from tests.agent.scripted import ScriptedTools, offline, start
 
 BRIEF = "a scarlet kitty next to a navy automobile"
 
@@ -298,21 +298,3 @@ def test_a_probe_that_misses_is_told_and_previews_decide_instead(tmp_path: Path)
     assert "scores lie outside of their 90% intervals" in " ".join(result.warnings)
     assert result.trust.broken
     assert result.trust.inside == 0
-
-
-def test_a_run_learns_that_its_looks_say_nothing(tmp_path: Path) -> None:
-    class Blind(ScriptedTools):
-        def _score(self, candidate: Candidate) -> float:
-            return luck("score", candidate.key)
-
-        def probe(self, *given: Any, **named: Any) -> list[Probed]:
-            return [
-                one.model_copy(update={"prediction": Prediction(
-                    score=luck("noise", one.latents.name), basis="preview")})
-                for one in super().probe(*given, **named)
-            ]  # fmt: skip
-
-    _, events = run(tmp_path, tools=Blind(tmp_path / "log"), budget=Budget(renders=60))
-    started = of(RoundStarted, events)
-    gains = [event.schedule.gain - event.schedule.naive_gain for event in started[1:]]
-    assert gains[-2] < gains[0]

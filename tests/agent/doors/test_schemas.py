@@ -20,7 +20,7 @@ from promptprobe.agent.doors.schemas import (
 )
 from promptprobe.agent.doors.tool_calls.owner import MAX_AREA, MAX_STEPS, Owner, check_area
 from promptprobe.agent.doors.tool_calls.table import TOOLS, Format, tool_schemas
-from promptprobe.tools.records import BUDGETS, Budget, Generation, Picture
+from promptprobe.tools.records import Budget, Generation, Picture
 
 
 def error_of(**fields: object) -> str:
@@ -170,9 +170,8 @@ def test_a_call_that_asks_for_more_than_the_owner_allows_is_refused_with_the_cap
     owner = Owner(budget_cap=Budget(renders=3, llm_calls=3))
     unsaid = owner.optimize_request({"brief": "a cat"}).budget
     assert isinstance(unsaid, Budget)
-    assert (unsaid.rounds, unsaid.llm_calls) == (1, 3)
-    assert unsaid.prompts == BUDGETS["light"].prompts
-    with pytest.raises(ValueError, match=r"allows rounds at most 1 \(got 2\)"):
+    assert (unsaid.renders, unsaid.llm_calls) == (3, 3)
+    with pytest.raises(ValueError, match=r"allows renders at most 3.0 \(got 4.0\)"):
         owner.optimize_request({"brief": "a cat", "budget": "light"})
     with pytest.raises(ValueError, match=f"at most {MAX_STEPS} here"):
         owner.optimize_request({"brief": "a cat", "generation": {"steps": MAX_STEPS + 1}})

@@ -121,11 +121,10 @@ def test_the_cost_is_said_first_and_counts_what_the_run_has_paid(
         f"images to render, at most {counts['rendered'] * each} denoiser evaluations"
     )
     assert counts["nfe_every_seed"] == seeds * each
-    looked = [max(look.step for look in trial.looks) for group in choices for trial in group]
-    drawn = {id(trial) for group in choices for trial in (group[0], group[-1]) if trial.image}
-    continued = [
-        STEPS - looked[at] for at, trial in enumerate(chain(*choices)) if id(trial) in drawn
-    ]
+    all_of = list(chain(*choices))
+    looked = [max(look.step for look in trial.looks) for trial in all_of]
+    drawn = [trial for group in choices for trial in (group[0], group[-1]) if trial.image]
+    continued = [STEPS - k for k, trial in zip(looked, all_of, strict=True) if trial in drawn]
     assert counts["nfe_in_all"] == 2 * (sum(looked) + sum(continued)) + counts["nfe"]
 
 
