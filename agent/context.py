@@ -23,7 +23,6 @@ from promptprobe.agent.ledger import (
     WarningLine,
     nfe_of,
 )
-from promptprobe.agent.rewrite.endpoint import Reply
 from promptprobe.agent.rewrite.proposers import Proposer, SeedsOnly
 from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import RunSettings
@@ -31,6 +30,7 @@ from promptprobe.agent.search import planning
 from promptprobe.agent.search.beliefs import Beliefs
 from promptprobe.agent.search.schedule import Costs, Schedule
 from promptprobe.agent.search.trust import Trust, trust_in
+from promptprobe.tools.endpoint.endpoint import Reply
 from promptprobe.tools.protocol import Tools
 from promptprobe.tools.records import Basis, Candidate, Spend, Trial
 

@@ -204,6 +204,12 @@ class Ledger:
         return tuple(line for line in lines if before is None or line.round < before)
 
     @property
+    def unread(self) -> dict[str, tuple[str, ...]]:
+        """Words beyond the text encoder's token limit, by probed prompt, where there are any."""
+        lines = (line for line in self._index.values() if isinstance(line, ProbedLine))
+        return {line.candidate.prompt: line.probed.cut for line in lines if line.probed.cut}
+
+    @property
     def proposed(self) -> tuple[ProposedLine, ...]:
         """The rewrites of every round that asked for some, each round once."""
         return tuple(line for line in self._index.values() if isinstance(line, ProposedLine))
@@ -212,6 +218,11 @@ class Ledger:
     def reviewed(self) -> tuple[ApprovedLine, ...]:
         """What a person said of each round's new prompts."""
         return tuple(line for line in self._index.values() if isinstance(line, ApprovedLine))
+
+    @property
+    def declined(self) -> int:
+        """Prompts that a person vetoed, or wrote another for."""
+        return sum(len(line.refused) for line in self.reviewed)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -21,11 +21,12 @@ from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
 from promptprobe.agent.doors.schemas import OptimizeRequest
-from promptprobe.agent.rewrite.endpoint import LLM
 from promptprobe.probe.files import replacing
+from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.records import IN_MEMORY, Budget
 
 FILE, CHECKPOINT, IMAGES, LATENTS = "run.json", "checkpoint.sqlite", "images", "latents"
+SHEET = "contact_sheet.png"
 LOCK, HOLDER = "lock", "lock.json"
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """What a disk answers that knows no locks."""

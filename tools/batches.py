@@ -3,12 +3,15 @@
 accelerate knows what each backend says when memory runs out. Its `find_executable_batch_size` is
 not used: it begins all the work anew with the smaller size, and here finished batches are kept.
 Batches grow for as long as they fit, since nobody knows beforehand what a device bears.
+Between two batches others may have the device (device.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
+
+from promptprobe.tools.device import DEVICE
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
@@ -34,7 +37,8 @@ class Batches:
         while len(done) < len(items):
             batch = items[len(done) : len(done) + self.size]
             try:
-                done += run(batch)
+                with DEVICE:
+                    done += run(batch)
                 if len(batch) == self.size:
                     self.size = min(2 * self.size, self._most)
                 continue

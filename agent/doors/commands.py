@@ -17,8 +17,8 @@ from typer import Argument, Option
 from promptprobe.agent.doors import options as o
 from promptprobe.agent.doors.schemas import MAX_SEEDS, OptimizeRequest, ProbeRequest, checked
 from promptprobe.agent.doors.tool_calls.owner import Owner
-from promptprobe.agent.rewrite.endpoint import LLM
 from promptprobe.agent.rewrite.proposers import Rewrite
+from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.records import BUDGETS
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class Call:
         from promptprobe.agent import run_folder
         from promptprobe.agent.doors import display
         from promptprobe.agent.doors.interactive import at_terminal
-        from promptprobe.agent.doors.session import run_request
+        from promptprobe.agent.optimize import go_on, start, wait_for
 
         asks = self.params["interactive"] or (
             resume is not None and run_folder.read(resume).interactive
@@ -208,7 +208,10 @@ class Call:
                 show(event)
 
             approve = at_terminal(self.console) if asks else None
-            return run_request(request, out, watch, resume, llm_of(self.params), approve)
+            llm = llm_of(self.params)
+            if resume is not None:
+                return wait_for(go_on(resume, watch, llm=llm, approve=approve))
+            return wait_for(start(request, out, watch, llm=llm, approve=approve))
 
     def kept(self) -> str:
         """How to go on with what is on the disk."""
@@ -251,14 +254,14 @@ def probe(
         from rich.console import Console
 
         from promptprobe.agent.doors import display
-        from promptprobe.agent.probe_prompts import probe_prompts
+        from promptprobe.agent.probe_prompts import answer
 
         with Console(stderr=True).status("opening the model") as status:
 
             def report(done: float, total: float, message: str) -> None:
                 status.update(f"probed {done:.0f} of {total:.0f}")
 
-            reply = probe_prompts(request, report, heatmaps)
+            reply = answer(request, report, heatmaps)
         if json:
             o.print_json(reply.model_dump(mode="json"))
         else:

@@ -26,7 +26,6 @@ from promptprobe.agent.events import (
 )
 from promptprobe.tools.records import Prediction, Score, Trial
 
-SHEET = "contact_sheet.png"
 TABLE_ROWS = 15
 LINE = 2000
 """Characters that are shown at once, of a path for example."""
@@ -209,7 +208,7 @@ def verdict(result: OptimizationResult) -> str:
         f"stopped        {result.stop_reason}",
         f"best picture   {plain(str(best.image), LINE)}",
         f"all pictures   {plain(str(result.run_dir / 'images'), LINE)}",
-        f"contact sheet  {plain(str(result.run_dir / SHEET), LINE)}",
+        f"contact sheet  {plain(str(result.contact_sheet), LINE)}",
     ]
     if best.score is not None and best.score.explanation:
         lines.insert(4, f"what it shows  {plain(best.score.explanation, 500)}")

@@ -24,15 +24,15 @@ from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
 
 from promptprobe import __version__
-from promptprobe.agent.doors.display import SHEET, Meter, describe
+from promptprobe.agent.doors.display import Meter, describe
 from promptprobe.agent.doors.replies import OptimizeReply
 from promptprobe.agent.doors.schemas import OptimizeRequest, ProbeRequest
-from promptprobe.agent.doors.session import run_request
 from promptprobe.agent.doors.tool_calls.owner import Owner
 from promptprobe.agent.doors.tool_calls.table import TOOLS
 from promptprobe.agent.events import Event
-from promptprobe.agent.probe_prompts import Report, probe_prompts
-from promptprobe.agent.rewrite.json_schema import json_schema
+from promptprobe.agent.optimize import start, wait_for
+from promptprobe.agent.probe_prompts import Report, answer
+from promptprobe.tools.endpoint.json_schema import json_schema
 from promptprobe.tools.pictures.png import thumbnail
 from promptprobe.tools.records import Record
 
@@ -100,7 +100,7 @@ class Doors:
             with self._busy:
                 report(0, 1, "opening the model")
                 if isinstance(request, ProbeRequest):
-                    return _success(probe_prompts(request, report), [])
+                    return _success(answer(request, report), [])
                 return self._optimize(request, report)
         except (ValueError, OSError, RuntimeError) as error:
             return _failure(str(error))
@@ -112,8 +112,7 @@ class Doors:
             meter.update(event)
             report(meter.done, meter.total, describe(event))
 
-        result = run_request(request, self.out, tell)
-        sheet = result.run_dir / SHEET
+        result = wait_for(start(request, self.out, tell))
         content: list[types.ContentBlock] = []
         if result.best.image is not None:
             small = base64.b64encode(thumbnail(result.best.image, THUMBNAIL)).decode()
@@ -121,11 +120,11 @@ class Doors:
         files = {
             "best picture": result.best.image,
             "initial picture": result.initial.image,
-            "contact sheet": sheet,
+            "contact sheet": result.contact_sheet,
             "all trials": result.run_dir / "trials.jsonl",
         }
         content += [self._link(name, path) for name, path in files.items() if path is not None]
-        return _success(OptimizeReply.of(result, sheet), content)
+        return _success(OptimizeReply.of(result), content)
 
     def _link(self, name: str, path: Path) -> types.ResourceLink:
         path = path.resolve()

@@ -5,12 +5,14 @@ How many follows from the schedule: a prompt without a candidate would be writte
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from promptprobe.agent import policy
 from promptprobe.agent.events import Refusal
 from promptprobe.agent.ledger import ProposedLine
+from promptprobe.agent.rewrite.guard import check_read
 from promptprobe.agent.rewrite.proposers import Proposals, Request
 from promptprobe.agent.search import planning
 from promptprobe.agent.search.schedule import Schedule
@@ -42,17 +44,28 @@ async def rewritten(
         brief=settings.brief, want=most - len(kept), round=round, seed=settings.seed,
         keep=settings.keep, rewrite=settings.rewrite, pipeline=settings.pipeline,
         rounds_left=run.last_round(round) - round, refused=tuple(before),
-        tried=ranked, trials=earlier,
+        tried=ranked, trials=earlier, unread=run.ledger.unread,
     )  # fmt: skip
     if not request.want:
         return kept, (), ()
-    proposals = await run.proposer.propose(request, run.recall)
+    proposals = await _readable(run, await run.proposer.propose(request, run.recall))
     accepted, refused = _admit(request, proposals)
     run.ledger.write(
         [ProposedLine(at=run.seconds, round=round, accepted=accepted, refused=refused)]
     )
     _warn_of(run, proposals, refused)
     return tuple(dict.fromkeys([*kept, *accepted, *ranked]))[:most], accepted, refused
+
+
+async def _readable(run: Context, proposals: Proposals) -> Proposals:
+    """Without the offers in which what was asked for stands beyond the text encoder's limit."""
+    offered = [prompt for prompt in proposals.offered if prompt in proposals.meets]
+    unread = await asyncio.to_thread(run.tools.unread, offered) if offered else []
+    checked = zip(offered, unread, strict=True)
+    reasons = {p: check_read(proposals.meets[p], p, words) for p, words in checked}
+    lost = [Refusal(prompt=p[:400], reason=reason) for p, reason in reasons.items() if reason]
+    kept = tuple(prompt for prompt in proposals.offered if not reasons.get(prompt))
+    return proposals.model_copy(update={"offered": kept, "refused": (*proposals.refused, *lost)})
 
 
 def _admit(request: Request, proposals: Proposals) -> tuple[tuple[str, ...], tuple[Refusal, ...]]:
