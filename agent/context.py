@@ -15,8 +15,10 @@ from pydantic import BaseModel
 
 from promptprobe.agent.events import OnEvent, Warned
 from promptprobe.agent.ledger import (
+    ApprovedLine,
     Ledger,
     ProbedLine,
+    ProposedLine,
     RenderedLine,
     ReplyLine,
     ScoredLine,
@@ -122,7 +124,8 @@ class Context:
     def untried(self, before: int) -> list[str]:
         """The caller's own prompts that no earlier round has tried or refused."""
         tried = {trial.candidate.prompt[:400] for trial in self.ledger.trials(before=before)}
-        for line in (*self.ledger.proposed, *self.ledger.reviewed):
+        answers: list[ProposedLine | ApprovedLine] = [*self.ledger.proposed, *self.ledger.reviewed]
+        for line in answers:
             tried |= {one.prompt for one in line.refused if line.round < before}
         return [prompt for prompt in self.settings.prompts or () if prompt[:400] not in tried]
 

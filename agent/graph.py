@@ -69,7 +69,9 @@ async def propose(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
         schedule = planning.first_render(planned)
     run.emit(e.RoundStarted, round=state.round, of=run.last_round(state.round),
              schedule=schedule, seconds=run.expected_seconds(schedule, state.round))  # fmt: skip
-    prompts, accepted, refused = state.prompts or (settings.brief,), (), ()
+    prompts = state.prompts or (settings.brief,)
+    accepted: tuple[str, ...] = ()
+    refused: tuple[e.Refusal, ...] = ()
     if state.round and state.decision == "rewrite":
         best = state.best.prompt if state.best else None
         prompts, accepted, refused = await rewritten(

@@ -222,6 +222,11 @@ class Search:
             both[i], both[j] = (rungs[i][0], rungs[i][1] + a), (rungs[j][0], rungs[j][1] + b)
             yield tuple(both)
 
+    @property
+    def asks_for_a_rung(self) -> bool:
+        """Whether naive best-of-n is not what is asked for."""
+        return self.keep is not None or self.most(()) < self.least
+
     def schedule(self, spread: float) -> Schedule:
         """The best rungs, or naive best-of-n where they gain nothing, judged on fresh draws."""
         self.seek()
@@ -240,8 +245,7 @@ class Search:
             rungs: gain - rival(self.price(self.most(rungs), rungs)[0]) - WORTH_A_RUNG * len(rungs)
             for rungs, gain in gains.items()
         }
-        asked = self.keep is not None or self.most(()) < self.least
-        wanted = [r for r in gains if r] if asked else []
+        wanted = [r for r in gains if r] if self.asks_for_a_rung else []
         rungs = max(
             wanted or [r for r in gains if ahead[r] >= 0],
             key=lambda r: gains[r] - WORTH_A_RUNG * len(r),
