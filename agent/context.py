@@ -229,7 +229,7 @@ class Context:
         step, look, score = (min(s, default=0.0) for s in (rendered, looks, scored))
         capped = self.settings.budget.seconds is not None
         return planning.costs_of(
-            self.tools.nfe_per_render / total, total, step / total, look, score, capped
+            self.tools.nfe_per_render / total, step / total, look, score, capped
         )
 
     def trials(self, candidates: Sequence[Candidate]) -> tuple[Trial, ...]:

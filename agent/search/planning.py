@@ -27,9 +27,6 @@ WORTH = 0.01
 ROUND, ROUND_TO_CORRECT = 3.0, 2.0
 """Renders' worth of a round, at least; smaller where the scorer says what is correct, since a run
 then ends with the first correct picture."""
-DEAR = 1 / 16
-"""A look or a score that takes a smaller share of a render's seconds is taken to be free: times
-vary from run to run, and the same seed should make the same run."""
 
 
 def prior_signal(total: int, ranks: Mapping[int, float]) -> Signal:
@@ -154,25 +151,18 @@ def decide(known: Effects, best: float, schedule: Schedule, rewriting: bool) -> 
     return next_round(known, best, offers[0], offers[1] if rewriting else None, WORTH * spread)
 
 
-def costs_of(
-    nfe_per_step: float, total: int, step: float, look: float, score: float, capped: bool
-) -> Costs:
+def costs_of(nfe_per_step: float, step: float, look: float, score: float, capped: bool) -> Costs:
     """What the planner counts.
 
     Args:
-        step, look, score: seconds as the run has measured them. They count where a look or a score
-            is dear, or seconds are capped, and in powers of two: the same run is then planned alike
-            on a machine that is a little slower.
+        step, look, score: seconds as the run has measured them. They count where seconds are
+            capped, and only there: times vary from run to run, with what else the machine does,
+            and the same seed should make the same run.
     """
-    dear = [seconds if seconds >= DEAR * total * step else 0.0 for seconds in (look, score)]
-    if step <= 0 or not (capped or any(dear)):
+    if not capped or step <= 0:
         return Costs(nfe_per_step=nfe_per_step)
-    rounded = [2.0 ** round(math.log2(seconds)) if seconds else 0.0 for seconds in (step, *dear)]
     return Costs(
-        nfe_per_step=nfe_per_step,
-        step_seconds=rounded[0],
-        look_seconds=rounded[1],
-        finish_seconds=rounded[2],
+        nfe_per_step=nfe_per_step, step_seconds=step, look_seconds=look, finish_seconds=score
     )
 
 

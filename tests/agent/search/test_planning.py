@@ -60,7 +60,7 @@ def test_looks_that_say_nothing_are_found_out_and_looks_that_say_all_are_too() -
 
 def test_a_good_prompt_is_reseeded_and_where_prompts_differ_new_ones_are_worth_more() -> None:
     beliefs = planning.believe(SIGNAL, [], "preview")
-    schedule = planning.plan_round(beliefs, 20, 3, planning.costs_of(2, 20, 0, 0, 0, False),
+    schedule = planning.plan_round(beliefs, 20, 3, planning.costs_of(2, 0, 0, 0, False),
                                    Budget(), None)  # fmt: skip
     alike = [finished(n, 0.5 + n / 10, p, at5=0.5) for n in range(4) for p in "abc"]
     good = alike + [finished(n, 0.95 + n / 100, "d", at5=0.5) for n in range(4)]
@@ -71,12 +71,16 @@ def test_a_good_prompt_is_reseeded_and_where_prompts_differ_new_ones_are_worth_m
         assert planning.decide(known, 0.9, schedule, rewriting=False).action != "rewrite"
 
 
-def test_a_dear_scorer_is_planned_with_and_a_cheap_one_is_not_even_timed() -> None:
-    cheap = planning.costs_of(2, 25, step=0.1, look=0.01, score=0.01, capped=False)
-    assert cheap.render_seconds(25) == 0
-    dear = planning.costs_of(2, 25, step=0.1, look=2.7, score=3.1, capped=False)
-    assert (dear.look_seconds, dear.finish_seconds) == (2, 4)
-    assert planning.costs_of(2, 25, step=0.1, look=2.2, score=3.5, capped=False) == dear
+def test_times_are_planned_with_only_where_seconds_are_capped() -> None:
+    free = planning.costs_of(2, step=0.1, look=1, score=3, capped=False)
+    assert free.render_seconds(25) == 0
+    capped = planning.costs_of(2, step=0.1, look=1, score=3, capped=True)
+    assert capped.render_seconds(25) == pytest.approx(5.5)
+    beliefs = planning.believe(SIGNAL, [], "preview")
+    dear = planning.plan_round(beliefs, 20, 8, capped, Budget(), 30.0)
+    cheap = planning.plan_round(beliefs, 20, 8, free, Budget(), None)
+    assert dear.seconds <= 30
+    assert dear.candidates < cheap.candidates
 
 
 def test_scores_outside_of_their_intervals_break_trust_and_a_few_of_many_do_not() -> None:
