@@ -48,7 +48,9 @@ def test_a_new_ledger_reads_what_an_old_one_wrote(tmp_path: Path) -> None:
     new = Ledger(tmp_path)
     assert new.lines == old.lines
     assert new.trial(CAT) == old.trial(CAT)
-    assert new.spent.model_dump() == {"nfe": 50, "seconds": 5.0, "llm_calls": 1, "tokens": 0}
+    assert new.spent.model_dump() == {
+        "nfe": 50, "seconds": 5.0, "llm_calls": 1, "tokens": 0, "usd": 0
+    }  # fmt: skip
     assert new.reply("q") == lines(tmp_path)[0]
     assert new.warnings == ("beware",)
     assert new.finished
