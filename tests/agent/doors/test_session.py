@@ -129,7 +129,7 @@ def test_further_arguments_are_written_to_the_run_and_into_its_pictures(
     session: Session, tmp_path: Path
 ) -> None:
     asked = Generation.model_validate({"steps": 5, "extra": {"guidance_rescale": 0.7}})
-    one = Budget(rounds=1, prompts=1, seeds=1, renders=1)
+    one = Budget(renders=1)
     result = session.optimize(
         "a red cat", generation=asked, rewrite="off", budget=one, out=tmp_path
     )
