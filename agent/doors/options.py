@@ -163,7 +163,7 @@ def ended(command: str, work: Callable[[], int], kept: Callable[[], str]) -> int
         return INTERRUPTED
     except ValueError as error:
         return fail(command, str(error), BAD_USAGE)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, MemoryError) as error:
         return fail(command, f"{error}. {kept()}", FAILED)
 
 

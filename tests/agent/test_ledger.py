@@ -88,3 +88,13 @@ def test_a_lost_image_counts_as_not_rendered(tmp_path: Path) -> None:
     assert ledger.rendered(CAT) is not None
     (tmp_path / "images" / "x.png").unlink()
     assert ledger.rendered(CAT) is None
+
+
+@pytest.mark.parametrize("number", ["1e999", "NaN", "-Infinity"])
+def test_a_score_that_is_not_finite_is_a_damaged_line(tmp_path: Path, number: str) -> None:
+    Ledger(tmp_path).write(lines(tmp_path))
+    path = tmp_path / "trials.jsonl"
+    path.write_text(path.read_text().replace('"value":0.7', f'"value":{number}'))
+    assert number in path.read_text()
+    with pytest.raises(ValueError, match=r"line \d .*is damaged"):
+        Ledger(tmp_path)
