@@ -13,7 +13,13 @@ import typer
 from pydantic import ValidationError
 
 from promptprobe import __version__
-from promptprobe.agent.doors import commands, options, probes_commands, training_commands
+from promptprobe.agent.doors import (
+    commands,
+    judges_command,
+    options,
+    probes_commands,
+    training_commands,
+)
 from promptprobe.agent.doors.schemas import explain
 from promptprobe.evals import cli
 
@@ -29,6 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(commands.app)
 app.add_typer(training_commands.app)
+app.add_typer(judges_command.app)
 app.add_typer(probes_commands.app, name="probes")
 app.add_typer(cli.app, name="eval")
 

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -29,8 +29,10 @@ from promptprobe.tools.endpoint.json_schema import strict_schema
 from promptprobe.tools.endpoint.reply_json import (
     NoAnswerError,
     NoMessageError,
+    TokenChances,
     read_answer,
     read_message,
+    read_probabilities,
 )
 from promptprobe.tools.records import Record, Text
 
@@ -128,12 +130,21 @@ class Reply:
 
 
 @dataclass(frozen=True)
+class SeenReply(Reply):
+    """The answer to a question about an image."""
+
+    probabilities: tuple[TokenChances, ...] = ()
+    """Of the answer's tokens, where the endpoint gives them."""
+
+
+@dataclass(frozen=True)
 class Manner:
     """How an endpoint takes a question."""
 
     form: Literal["json_schema", "json_object", "text"] = "json_schema"
     system: bool = True
     temperature: bool = True
+    logprobs: bool = True
     limit: Literal["max_tokens", "max_completion_tokens", ""] = "max_tokens"
 
     def conceded(self, refusal: RefusedError, llm: LLM) -> Manner | None:
@@ -142,6 +153,8 @@ class Manner:
         limited = llm.max_tokens is not None and self.limit != ""
         if refusal.status not in (200, 400, 415, 422, 500, 501):
             return None
+        if self.logprobs and "logprob" in said:
+            return replace(self, logprobs=False)
         if limited and re.search("max_tokens|max_completion_tokens", said):
             return self._other_limit()
         if llm.temperature is not None and self.temperature and "temperature" in said:
@@ -204,8 +217,11 @@ class Endpoint:
     def release(self) -> None:
         """Nothing is held here between questions."""
 
-    async def ask(self, system: str, user: str, schema: type[BaseModel]) -> Reply:
-        """Ask for JSON of a schema; what is not, is asked for once more with what is wrong."""
+    async def ask(self, system: str, user: str, schema: type[BaseModel], image: str = "") -> Reply:
+        """Ask for JSON of a schema; what is not, is asked for once more with what is wrong.
+
+        With an image, a PNG in base64, the tokens' probabilities are asked for too: a `SeenReply`.
+        """
         patience = self.llm.timeout - self.wasted
         if patience <= 0.05 * self.llm.timeout:
             spent = f"{self.wasted:.0f} s went by without an answer"
@@ -214,7 +230,7 @@ class Endpoint:
         began = time.monotonic()
         try:
             async with asyncio.timeout(patience):
-                reply = await self._ask(client, system, user, schema)
+                reply = await self._ask(client, system, user, schema, image)
         except TimeoutError:
             reply = Reply(None, f"no reply of {client.address} within {patience:g} s")
         except RefusedError as error:
@@ -224,11 +240,11 @@ class Endpoint:
         return self._without_secrets(replace(reply, calls=client.sent))
 
     async def _ask(
-        self, client: HttpClient, system: str, user: str, schema: type[BaseModel]
+        self, client: HttpClient, system: str, user: str, schema: type[BaseModel], image: str
     ) -> Reply:
         complaint, tokens = "", 0
         for _ in range(2):
-            body = await self._post(client, system, user + complaint, schema)
+            body = await self._post(client, system, user + complaint, schema, image)
             try:
                 message = read_message(body)
             except NoMessageError as error:
@@ -245,19 +261,22 @@ class Endpoint:
                     problem = f"its reply is not the JSON asked for ({error}){length}"
                 else:
                     note = f"left out of the reply: {left_out}" if left_out else ""
-                    return Reply(found.model_dump_json(), note + length, tokens=tokens)
+                    reply = Reply(found.model_dump_json(), note + length, tokens=tokens)
+                    if not image:
+                        return reply
+                    return SeenReply(**asdict(reply), probabilities=read_probabilities(body))
             complaint = f"\n\nYour last reply could not be used: {problem}. Reply with JSON only."
         return Reply(None, problem, tokens=tokens)
 
     async def _post(
-        self, client: HttpClient, system: str, user: str, schema: type[BaseModel]
+        self, client: HttpClient, system: str, user: str, schema: type[BaseModel], image: str
     ) -> str:
         """The body of a reply, asked for in the first manner that the endpoint takes."""
         manner: Manner | None = self.manner
         while manner is not None:
             try:
                 body = await client.post(
-                    self._arguments(manner, system, user, schema), self.llm.timeout
+                    self._arguments(manner, system, user, schema, image), self.llm.timeout
                 )
                 if error := _error_under_200(body):
                     raise RefusedError(
@@ -273,14 +292,22 @@ class Endpoint:
         raise AssertionError("the last manner either answers or raises")
 
     def _arguments(
-        self, manner: Manner, system: str, user: str, schema: type[BaseModel]
+        self, manner: Manner, system: str, user: str, schema: type[BaseModel], image: str
     ) -> dict[str, Any]:
         shape = strict_schema(schema)
         system = f"{system}\nReply with JSON only, of this schema: {json.dumps(shape)}"
-        messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+        messages: list[dict[str, Any]] = [
+            {"role": "system", "content": system},
+            {"role": "user", "content": user},
+        ]
         if not manner.system:
             messages = [{"role": "user", "content": f"{system}\n\n{user}"}]
         arguments: dict[str, Any] = {"model": self.llm.model, "messages": messages}
+        if image:
+            shown = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}}
+            messages[-1]["content"] = [{"type": "text", "text": messages[-1]["content"]}, shown]
+            if manner.logprobs:
+                arguments |= {"logprobs": True, "top_logprobs": 10}
         if manner.form == "json_schema":
             named = {"name": schema.__name__.strip("_"), "schema": shape, "strict": True}
             arguments["response_format"] = {"type": "json_schema", "json_schema": named}
