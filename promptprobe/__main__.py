@@ -20,6 +20,7 @@ from promptprobe.agent.doors import (
     probes_commands,
     training_commands,
 )
+from promptprobe.agent.doors.cli import doctor
 from promptprobe.agent.doors.schemas import explain
 from promptprobe.evals import cli
 
@@ -38,6 +39,7 @@ app.add_typer(training_commands.app)
 app.add_typer(judges_command.app)
 app.add_typer(probes_commands.app, name="probes")
 app.add_typer(cli.app, name="eval")
+app.add_typer(doctor.app)
 
 
 def _show_version(wanted: bool) -> None:

@@ -68,13 +68,13 @@ def open_http(url: str, _device: str, timeout: float = TIMEOUT) -> Opened:
     return Opened(score)
 
 
-def png(image: Image.Image) -> str:
-    """The image as PNG in base64, no side longer than LARGEST_SIDE."""
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """The image as a file of a kind, no side longer than LARGEST_SIDE."""
     sent = image.convert("RGB")
     sent.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     buffer = io.BytesIO()
-    sent.save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
+    sent.save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 def waited_for(work: Coroutine[Any, Any, T]) -> T:
@@ -85,7 +85,8 @@ def waited_for(work: Coroutine[Any, Any, T]) -> T:
 
 async def _asked(url: str, brief: str, images: Pictures, timeout: float) -> list[Score]:
     http = http_library()
-    body = {"brief": brief, "images": [png(image) for image in images]}
+    shown = [base64.b64encode(encoded(image, "PNG")).decode() for image in images]
+    body = {"brief": brief, "images": shown}
     try:
         async with (
             asyncio.timeout(timeout),

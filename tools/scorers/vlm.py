@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, Field
 
-from promptprobe.tools.endpoint.endpoint import LLM, Endpoint, SeenReply
+from promptprobe.tools.endpoint.endpoint import LLM, Endpoint, SureReply
 from promptprobe.tools.endpoint.reply_json import TokenChances
 from promptprobe.tools.records import Score, Verdict
-from promptprobe.tools.scorers.http import png, waited_for
+from promptprobe.tools.scorers.http import encoded, waited_for
 from promptprobe.tools.scorers.table import Opened
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ class _Brief(BaseModel):
 
 async def _judged(endpoint: Endpoint, questions: Sequence[_Question], image: Image.Image) -> Score:
     listed = "\n".join(f"{number}. {one.question}" for number, one in enumerate(questions, 1))
-    reply = await endpoint.ask(ASK_PICTURE, listed, _Answers, image=png(image))
+    shown = encoded(image, "JPEG", quality=95)
+    reply = await endpoint.ask(ASK_PICTURE, listed, _Answers, shown, probabilities=True)
     if reply.text is None:
         return Score(reason=reply.problem[:300])
     given = _Answers.model_validate_json(reply.text).answers
@@ -125,7 +126,7 @@ async def _judged(endpoint: Endpoint, questions: Sequence[_Question], image: Ima
         return Score(reason=f"the VLM left {missing} of {len(questions)} questions unanswered")
     ordered = [answers[number] for number in sorted(answers)]
     sure: Sequence[float] = ()
-    if isinstance(reply, SeenReply) and given == ordered:
+    if isinstance(reply, SureReply) and given == ordered:
         sure = yes_chances(reply.probabilities)
     return _score(questions, ordered, sure)
 
