@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from promptprobe.tools.models.quiet import quiet_loading
 from promptprobe.tools.records import Score
-from promptprobe.tools.scorers.table import Opened
+from promptprobe.tools.scorers.table import Opened, scored
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ def open_clip(source: str, device: str) -> Opened:
 
     def score(brief: str, images: Pictures) -> list[Score]:
         return [
-            Score(value=value, explanation=f"{encoder.kind} cosine similarity {value:.3f}")
+            scored(encoder.kind, value, f"{encoder.kind} cosine similarity {value:.3f}")
             for value in encoder.similarity(brief, images)
         ]
 
@@ -57,7 +57,7 @@ def open_pickscore(source: str, device: str) -> Opened:
 
     def score(brief: str, images: Pictures) -> list[Score]:
         return [
-            Score(value=value * scale, explanation=f"PickScore {value * scale:.2f}")
+            scored("PickScore", value * scale, f"PickScore {value * scale:.2f}")
             for value in encoder.similarity(brief, images)
         ]
 

@@ -6,7 +6,6 @@ read as "this picture is bad".
 
 from __future__ import annotations
 
-import math
 import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -49,7 +48,7 @@ class Scorer:
         if len(scores) != len(images):
             reason = f"{self.name} returned {len(scores)} scores for {len(images)} images"
             return [Score(reason=reason)] * len(images)
-        return [_finite(score, self.name) for score in scores]
+        return [_explained(score, self.name) for score in scores]
 
     def check(self, brief: str) -> None:
         """Judge one image of noise, before anything is spent.
@@ -126,10 +125,7 @@ def _named(name: str, opened: Opened) -> Scorer:
     return Scorer(name, opened.score_images, opened.unread, opened.may_decline)
 
 
-def _finite(score: Score, name: str) -> Score:
+def _explained(score: Score, name: str) -> Score:
     if score.value is None and not score.reason:
         return score.model_copy(update={"reason": f"{name} gave neither a value nor a reason"})
-    if score.value is not None and not math.isfinite(score.value):
-        reason = f"{name} returned {score.value}; expected a finite number"
-        return Score(explanation=score.explanation, reason=reason)
     return score

@@ -7,6 +7,7 @@ better for all of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -134,3 +135,10 @@ TABLE = (
     ),
 )
 """Judges for any model; those of the built-in models are in their own records."""
+
+
+def scored(name: str, value: float, explanation: str = "") -> Score:
+    """The score of a judge that gave this value: none where it is no finite number."""
+    if not math.isfinite(value):
+        return Score(reason=f"{name} returned {value}; expected a finite number")
+    return Score(value=value, explanation=explanation)

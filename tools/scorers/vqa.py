@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from promptprobe.tools.models.quiet import quiet_loading
 from promptprobe.tools.records import Score
-from promptprobe.tools.scorers.table import Opened
+from promptprobe.tools.scorers.table import Opened, scored
 
 if TYPE_CHECKING:
     from promptprobe.tools.scorers.table import Pictures
@@ -45,7 +45,7 @@ def open_vqa(source: str, device: str) -> Opened:
             with torch.inference_mode():
                 logits = model(**inputs).logits[:, -1].float()
             chances = logits.softmax(-1)[:, yes].sum(-1).clamp(0, 1).tolist()
-            found += [Score(value=p, explanation=f"P(yes) {p:.3f}") for p in chances]
+            found += [scored("VQAScore", p, f"P(yes) {p:.3f}") for p in chances]
         return found
 
     return Opened(score)

@@ -21,11 +21,13 @@ from promptprobe import (
     optimize_prompt,
     probe_prompts,
 )
+from promptprobe.agent import run_folder
 from promptprobe.agent.events import Event, RunStarted
+from promptprobe.tools.pictures.png import read_exact
 from tests.images import brightness
 
 STEPS = Generation(steps=5)
-TINY = Budget(rounds=2, prompts=2, seeds=2, renders=1)
+TINY = Budget(renders=3, prompts=2)
 BRIEFS = [f"a {colour} {thing}" for colour in ("red", "blue") for thing in ("cat", "car")] * 2
 PROMPTS = ["a photo", "a drawing"]
 
@@ -96,7 +98,7 @@ def test_a_second_run_starts_within_50_ms(session: Session, tmp_path: Path) -> N
                 seen.append(time.perf_counter())
 
         began = time.perf_counter()
-        budget = Budget(rounds=1, prompts=1, seeds=1, renders=1)
+        budget = Budget(renders=1)
         session.optimize("a red cat", rewrite="off", budget=budget, out=tmp_path, on_event=watch)
         return seen[0] - began
 
@@ -121,6 +123,21 @@ def test_the_verbs_probe_render_and_score(session: Session, tmp_path: Path) -> N
 def test_a_call_may_ask_for_other_settings_of_the_same_model(session: Session) -> None:
     reply = session.probe("a red cat", seeds=(1,), generation=Generation(steps=10))
     assert (reply.steps, reply.of) == (2, 10)
+
+
+def test_further_arguments_are_written_to_the_run_and_into_its_pictures(
+    session: Session, tmp_path: Path
+) -> None:
+    asked = Generation.model_validate({"steps": 5, "extra": {"guidance_rescale": 0.7}})
+    one = Budget(renders=1)
+    result = session.optimize(
+        "a red cat", generation=asked, rewrite="off", budget=one, out=tmp_path
+    )
+    assert run_folder.read(result.run_dir).generation.extra == asked.extra
+    assert result.best.image is not None
+    assert read_exact(result.best.image) == (result.best.candidate, result.generation)
+    with pytest.raises(ValueError, match="takes no clip_skip here"):
+        session.probe("a cat", generation=Generation.model_validate({"extra": {"clip_skip": 1}}))
 
 
 def test_a_session_goes_on_with_its_own_runs_only(
