@@ -229,8 +229,16 @@ async def _finished(
     approve: Approve | None,
 ) -> OptimizationResult:
     result = await run_loop(run_dir, tools, proposer, on_event, warnings, approve)
-    await asyncio.to_thread(result.draw_contact_sheet)
+    await asyncio.to_thread(_draw, result)
     return result
+
+
+def _draw(result: OptimizationResult) -> None:
+    """Leave contact sheet and report in the run's folder."""
+    from promptprobe.agent.report.page import save_report
+
+    result.draw_contact_sheet()
+    save_report(result)
 
 
 def wait_for(work: Coroutine[Any, Any, T]) -> T:
