@@ -8,6 +8,7 @@ denoiser that the ledger counts are held against those of an unbroken run.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import random
 import tempfile
@@ -24,17 +25,20 @@ from promptprobe.evals.survival.writes import watch
 from promptprobe.tools.records import Budget, Generation
 
 BRIEF = "a red cat above a blue car"
-STEPS = 10
-SMALL = Budget(renders=3)
+STEPS = 25
+RENDERS = 6.0
 PRELOADED = [
     "promptprobe.tools.toolbox",
     "promptprobe.tools.models.model",
     "promptprobe.agent.graph",
     "langgraph.checkpoint.sqlite.aio",
+    "promptprobe.tools.sprites.plugin",
+    "transformers.models.clip.modeling_clip",
+    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
 ]
 """What all children have in common: it is imported once."""
-COUNT = "writes"
-"""File that an unbroken run leaves beside its folder: how many moments it had."""
+ABOUT = "unbroken.json"
+"""File that a run leaves beside its folder at its end: its moments and seconds."""
 Report = dict[str, Any]
 
 
@@ -45,6 +49,7 @@ class Job:
     model: str
     out: Path
     steps: int = STEPS
+    renders: float = RENDERS
     die_at: int | None = None
 
 
@@ -54,6 +59,7 @@ def evaluate(
     at_random: int,
     seed: int = 0,
     steps: int = STEPS,
+    renders: float = RENDERS,
     advance: Callable[[], object] = lambda: None,
 ) -> Report:
     """Kill runs, go on with them, and count those that end otherwise.
@@ -64,33 +70,32 @@ def evaluate(
         at_random: runs killed at random times.
         seed: of the random times.
         steps: denoising steps of a render.
+        renders: the budget of a run, in renders' worth.
         advance: called after each run.
 
     Raises:
         RuntimeError: an unbroken run fails.
     """
     with tempfile.TemporaryDirectory() as folder:
-        first = Job(model, Path(folder) / "unbroken", steps)
-        begun = time.monotonic()
+        first = Job(model, Path(folder) / "unbroken", steps, renders)
         if _run(first) != 0:
             raise RuntimeError(f"a run of {model} that nobody kills fails; its error is above")
-        seconds = time.monotonic() - begun
         wanted = outcome(read_result(_run_dir(first.out)))
-        moments = int((first.out / COUNT).read_text())
+        about = json.loads((first.out / ABOUT).read_text())
         cases: dict[str, list[Report]] = {"at_writes": [], "at_random": []}
-        for number, die_at in enumerate(spread(moments, kills)):
+        for number, die_at in enumerate(spread(about["moments"], kills)):
             job = replace(first, out=Path(folder) / f"write-{number}", die_at=die_at)
             cases["at_writes"].append({"moment": die_at, **broken(job, None, wanted)})
             advance()
         luck = random.Random(seed)
         for number in range(at_random):
             job = replace(first, out=Path(folder) / f"random-{number}")
-            after = luck.uniform(0, seconds)
+            after = luck.uniform(0, about["seconds"])
             killed = broken(job, after, wanted)
             cases["at_random"].append({"seconds": round(after, 2), **killed})
             advance()
     counted = {name: _counted(found) for name, found in cases.items()}
-    return {"eval": "survival", "model": model, "moments": moments, **counted}
+    return {"eval": "survival", "model": model, **about, **counted}
 
 
 def broken(job: Job, after: float | None, wanted: Report) -> Report:
@@ -159,18 +164,19 @@ def _run(job: Job, kill_after: float | None = None) -> int:
 
 def draw(job: Job) -> None:
     """Begin a run, or go on with the one that its folder holds, in this process."""
-    writes = watch(job.die_at)
-    if job.out.is_dir() and (begun := list(job.out.glob(f"*/{FILE}"))):
-        optimize_prompt(resume=begun[0].parent)
+    begun, writes = time.monotonic(), watch(job.die_at)
+    if job.out.is_dir() and (found := list(job.out.glob(f"*/{FILE}"))):
+        optimize_prompt(resume=found[0].parent)
     else:
         optimize_prompt(
             BRIEF,
             model=job.model,
-            budget=SMALL,
+            budget=Budget(renders=job.renders),
             generation=Generation(steps=job.steps, device="cpu"),
             out=job.out,
         )
-    (job.out / COUNT).write_text(str(writes.count))
+    about = {"moments": writes.count, "seconds": round(time.monotonic() - begun, 2)}
+    (job.out / ABOUT).write_text(json.dumps(about))
 
 
 def _run_dir(out: Path) -> Path:
