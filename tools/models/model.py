@@ -309,8 +309,8 @@ def _filled(
     wanted = (generation.height or height) * (generation.width or width)
     if wanted > most:
         raise ValueError(
-            f"{name} draws {width} x {height} pixels by default, and at most {LARGEST_SIDE} times as "
-            f"much to a side: {most:,} pixels, got {wanted:,}. Give a smaller height and width"
+            f"{name} draws {width} x {height} pixels by default, and at most {LARGEST_SIDE} times "
+            f"as much to a side: {most:,} pixels, got {wanted:,}. Give a smaller height and width"
         )
     default = own.guidance if own else family.default_guidance
     return Generation(
