@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from promptprobe.probe.families.family import Family, Settings
-from promptprobe.probe.model.card import check, model_spec_of
+from promptprobe.probe.model.card import ProbeError, check, model_spec_of
 from promptprobe.probe.model.checkpoint import Probe, load_probe
 from promptprobe.probe.model.network import PreviewScore
 from promptprobe.probe.trace import Trace, word_focus
@@ -56,13 +56,19 @@ def load_matching_probe(
     """The probe of a folder, if it holds for this model, these settings and this scorer.
 
     Raises:
-        ProbeError: it is missing, broken or made for others; names the two values that differ.
+        ProbeError: it is missing, broken or made for others, and names the two values that differ;
+            or it does not beat the preview after k steps.
     """
     probe = load_probe(folder)
     facts = model_spec_of(family, settings)
     check(probe.card, facts)
     window = probe.card.window_for(k, facts)
-    target = probe.target(f"{scorer.name} score")
+    target = probe.target(name := f"{scorer.name} score")
+    if not probe.card.windows[probe.card.place(window)].beats_preview(name):
+        raise ProbeError(
+            f"after {k} steps this one was not found better than the preview at the {name}"
+            + (f" ({probe.card.verdict})" if target == 0 and probe.card.verdict else "")
+        )
     probe.network.to(device)
     return LoadedProbe(probe, window, target, target == 0)
 
