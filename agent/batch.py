@@ -181,20 +181,25 @@ def run_batch(
 
     Yields:
         Each item that was not done before, after its row is written, with its error or "".
+
+    Raises:
+        FolderInUseError: another process works in this folder.
     """
-    keep_settings(folder, template)
-    results = Results(folder)
-    results.forget_failures()
-    for number, item in enumerate(items, 1):
-        if results.has(item):
-            continue
-        runs = folder / RUNS / f"{number:06d}"
-        try:
-            row, error = optimize(number, item.request(template), runs).summary(), ""
-        except (ValueError, RuntimeError) as problem:
-            row, error = {"error": str(problem)}, str(problem)
-        results.write(item, row)
-        yield item, error
+    folder.mkdir(parents=True, exist_ok=True)
+    with run_folder.locked(folder):
+        keep_settings(folder, template)
+        results = Results(folder)
+        results.forget_failures()
+        for number, item in enumerate(items, 1):
+            if results.has(item):
+                continue
+            runs = folder / RUNS / f"{number:06d}"
+            try:
+                row, error = optimize(number, item.request(template), runs).summary(), ""
+            except (ValueError, RuntimeError) as problem:
+                row, error = {"error": str(problem)}, str(problem)
+            results.write(item, row)
+            yield item, error
 
 
 def in_flight(runs: Path) -> Path | None:

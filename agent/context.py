@@ -15,9 +15,10 @@ from pydantic import BaseModel
 from promptprobe.agent.events import OnEvent, Warned
 from promptprobe.agent.ledger import Ledger, ReplyLine, WarningLine
 from promptprobe.agent.policy import seeds_of
-from promptprobe.agent.rewrite.endpoint import Reply
 from promptprobe.agent.rewrite.proposers import Proposer
+from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import RunSettings
+from promptprobe.tools.endpoint.endpoint import Reply
 from promptprobe.tools.protocol import Tools
 from promptprobe.tools.records import Candidate, Spend, Trial
 
@@ -31,6 +32,8 @@ class Context:
     proposer: Proposer
     ledger: Ledger
     on_event: OnEvent | None = None
+    approve: Approve | None = None
+    """Asks a person of each round's new prompts."""
     began: float = field(default_factory=time.monotonic)
     before: float = field(init=False)
 

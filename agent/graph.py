@@ -8,19 +8,27 @@ node may run twice and must pay once. The edges are at the end.
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypeVar
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
+from langgraph.types import interrupt
 from pydantic import BaseModel, ConfigDict
 
 from promptprobe.agent import events as e
 from promptprobe.agent import policy
 from promptprobe.agent.context import Context
-from promptprobe.agent.ledger import ProbedLine, ProposedLine, RenderedLine, ScoredLine
+from promptprobe.agent.ledger import (
+    ApprovedLine,
+    ProbedLine,
+    ProposedLine,
+    RenderedLine,
+    ScoredLine,
+)
+from promptprobe.agent.rewrite.guard import check_read
 from promptprobe.agent.rewrite.proposers import Proposals, Request
+from promptprobe.agent.rewrite.review import answered, review
 from promptprobe.agent.run_folder import IMAGES, LATENTS
 from promptprobe.tools.records import Candidate, Score
 
@@ -68,8 +76,9 @@ async def propose(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
             keep=settings.keep, rewrite=settings.rewrite, pipeline=settings.pipeline,
             rounds_left=settings.budget.rounds - state.round, refused=state.refused,
             tried=policy.ranked_prompts(earlier), trials=earlier,
+            unread=run.ledger.unread,
         )  # fmt: skip
-        proposals = await run.proposer.propose(request, run.recall)
+        proposals = await _readable(run, await run.proposer.propose(request, run.recall))
         accepted, newly = _admit(request, proposals)
         refused = (*refused, *newly)
         run.ledger.write(
@@ -86,9 +95,12 @@ async def propose(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
 
 async def probe(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
     """The first steps of every candidate, and what they foretell."""
-    run, candidates = runtime.context, runtime.context.candidates(state.prompts, state.round)
+    run = runtime.context
+    prompts, declined = _approved(run, state)
+    candidates = run.candidates(prompts, state.round)
     latents, done = run.ledger.run_dir / LATENTS, 0
     latents.mkdir(exist_ok=True)
+    _forget_latents(run, state.round)
     for batch in _batches(candidates, PROBE_BATCH):
         new = [candidate for candidate in batch if not run.ledger.probed(candidate)]
         if new:
@@ -102,7 +114,8 @@ async def probe(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
         done += len(batch)
         run.emit(e.CandidatesProbed, round=state.round, trials=run.trials(batch), done=done,
                  of=len(candidates))  # fmt: skip
-    return {"lines": len(run.ledger.lines)}
+    refused = (*state.refused, *declined)
+    return {"prompts": prompts, "refused": refused, "lines": len(run.ledger.lines)}
 
 
 async def select(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
@@ -176,7 +189,6 @@ async def reflect(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
     reason = policy.stop(best, state.round, settings.budget, stale)
     this_round = run.trials(run.candidates(state.prompts, state.round))
     decision: e.Decision = "stop" if reason else policy.rewrite_or_reseed(this_round)
-    shutil.rmtree(run.ledger.run_dir / LATENTS, ignore_errors=True)
     if best:
         run.emit(e.RoundEnded, round=state.round, best=best, decision=decision,
                  audit=policy.audit(run.trials(state.chosen)))  # fmt: skip
@@ -196,9 +208,40 @@ def after_reflection(state: RunState) -> Literal["propose", "__end__"]:
 # -- details -----------------------------------------------------------------------------------
 
 
+def _approved(run: Context, state: RunState) -> tuple[tuple[str, ...], tuple[e.Refusal, ...]]:
+    """A round's prompts, and what a person refused of them, where one is asked.
+
+    The interrupt leaves the graph until the runner brings the answer, which the ledger keeps.
+    """
+    line = run.ledger.approved(state.round)
+    if line is None and run.approve is not None:
+        earlier = run.ledger.trials(before=state.round)
+        known = {run.settings.brief, *(trial.candidate.prompt for trial in earlier)}
+        if new := [prompt for prompt in state.prompts if prompt not in known]:
+            shown = review(state.round, run.settings.brief, new)
+            kept, refused = answered(new, interrupt(shown.model_dump(mode="json")))
+            said = [kept.get(p, p) for p in state.prompts if p in kept or p not in new]
+            line = ApprovedLine(at=run.seconds, round=state.round,
+                                prompts=tuple(dict.fromkeys(said)), refused=refused)  # fmt: skip
+            run.ledger.write([line])
+    return (line.prompts, line.refused) if line else (state.prompts, ())
+
+
+async def _readable(run: Context, proposals: Proposals) -> Proposals:
+    """Without the offers in which what was asked for stands beyond the text encoder's limit."""
+    offered = [prompt for prompt in proposals.offered if prompt in proposals.meets]
+    unread = await asyncio.to_thread(run.tools.unread, offered) if offered else []
+    checked = zip(offered, unread, strict=True)
+    reasons = {p: check_read(proposals.meets[p], p, words) for p, words in checked}
+    lost = [e.Refusal(prompt=p[:400], reason=reason) for p, reason in reasons.items() if reason]
+    kept = tuple(prompt for prompt in proposals.offered if not reasons.get(prompt))
+    return proposals.model_copy(update={"offered": kept, "refused": (*proposals.refused, *lost)})
+
+
 def _admit(request: Request, proposals: Proposals) -> tuple[tuple[str, ...], tuple[e.Refusal, ...]]:
     """The first offers that are new, and what was refused."""
     known = {_same(prompt) for prompt in (request.brief, *request.tried)}
+    before = {_same(one.prompt) for one in request.refused}
     accepted: list[str] = []
     refused = list(proposals.refused)
     for offer in proposals.offered:
@@ -206,6 +249,8 @@ def _admit(request: Request, proposals: Proposals) -> tuple[tuple[str, ...], tup
             break
         if _same(offer) in known:
             refused.append(e.Refusal(prompt=offer[:400], reason="it was tried already"))
+        elif _same(offer) in before:
+            refused.append(e.Refusal(prompt=offer[:400], reason="it was refused before"))
         else:
             known.add(_same(offer))
             accepted.append(offer.strip())
@@ -230,6 +275,13 @@ def _warn_of_probed(run: Context, lines: Sequence[ProbedLine]) -> None:
             run.warn(f"the text encoder reads only the start of {prompt!r}: it never sees {words}")
         if line.probed.prediction is None:
             run.warn(f"a candidate is not judged early: {line.probed.reason}")
+
+
+def _forget_latents(run: Context, before: int) -> None:
+    """Delete the latents of earlier rounds, now that the checkpoint says that they are over."""
+    for trial in run.ledger.trials(before=before):
+        if trial.latents is not None:
+            trial.latents.unlink(missing_ok=True)
 
 
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

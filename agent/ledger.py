@@ -3,7 +3,7 @@
 One JSON line per LLM reply and per stage of a candidate, flushed to the disk (fsync) before anybody
 reads it back, keyed by content. Nodes look here first, so a killed run repeats at most what was in
 flight. Paths are kept relative to the run folder, which may therefore be moved. Not for two
-processes at once.
+processes at once: `run_folder.locked` sees to that.
 """
 
 from __future__ import annotations
@@ -46,6 +46,15 @@ class ProposedLine(Line):
     refused: tuple[Refusal, ...]
 
 
+class ApprovedLine(Line):
+    """What a person said of a round's new prompts."""
+
+    kind: Literal["approved"] = "approved"
+    round: int
+    prompts: tuple[str, ...] = Field(description="all that the round tries, edits in their places")
+    refused: tuple[Refusal, ...] = Field(description="vetoed, or edited into something else")
+
+
 class ProbedLine(Line):
     kind: Literal["probed"] = "probed"
     round: int
@@ -77,7 +86,14 @@ class FinishedLine(Line):
 
 
 AnyLine = Annotated[
-    ReplyLine | ProposedLine | ProbedLine | RenderedLine | ScoredLine | WarningLine | FinishedLine,
+    ReplyLine
+    | ProposedLine
+    | ApprovedLine
+    | ProbedLine
+    | RenderedLine
+    | ScoredLine
+    | WarningLine
+    | FinishedLine,
     Field(discriminator="kind"),
 ]
 _LINES: TypeAdapter[AnyLine] = TypeAdapter(AnyLine)
@@ -103,7 +119,12 @@ class Ledger:
             self._remember(self._read(number, text))
 
     def write(self, lines: Sequence[AnyLine]) -> None:
-        """Append lines in one write and wait until they are on the disk."""
+        """Append lines in one write and wait until they are on the disk.
+
+        Raises:
+            OSError: they cannot be written, on a full disk for example. What was written of them
+                is cut off before the next write.
+        """
         if not lines:
             return
         self._file.append(_dump(line, self.run_dir) for line in lines)
@@ -116,6 +137,11 @@ class Ledger:
         """The answer to a question; a failure is no answer, and may be asked again."""
         line: ReplyLine | None = self._find("reply", question)
         return line if line and line.text is not None else None
+
+    def approved(self, round: int) -> ApprovedLine | None:
+        """What a person said of a round's prompts, if that was asked."""
+        line: ApprovedLine | None = self._find("approved", str(round))
+        return line
 
     def probed(self, candidate: Candidate) -> Probed | None:
         line = self._find("probed", candidate.key)
@@ -153,9 +179,21 @@ class Ledger:
         )
 
     @property
+    def unread(self) -> dict[str, tuple[str, ...]]:
+        """Words beyond the text encoder's token limit, by probed prompt, where there are any."""
+        lines = (line for line in self._index.values() if isinstance(line, ProbedLine))
+        return {line.candidate.prompt: line.probed.cut for line in lines if line.probed.cut}
+
+    @property
     def proposed(self) -> tuple[ProposedLine, ...]:
         """The rewrites of every round that asked for some, each round once."""
         return tuple(line for line in self._index.values() if isinstance(line, ProposedLine))
+
+    @property
+    def declined(self) -> int:
+        """Prompts that a person vetoed, or wrote another for."""
+        lines = (line for line in self._index.values() if isinstance(line, ApprovedLine))
+        return sum(len(line.refused) for line in lines)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -204,7 +242,7 @@ def _key(line: AnyLine) -> str:
     match line:
         case ReplyLine():
             return line.question
-        case ProposedLine():
+        case ProposedLine() | ApprovedLine():
             return str(line.round)
         case ProbedLine() | RenderedLine() | ScoredLine():
             return line.candidate.key

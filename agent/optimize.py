@@ -9,22 +9,44 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from promptprobe.agent import run_folder
-from promptprobe.agent.doors.schemas import OptimizeRequest, checked
+from promptprobe.agent.doors.schemas import OptimizeRequest, ProbeRequest, checked
 from promptprobe.agent.events import OnEvent
 from promptprobe.agent.result import OptimizationResult
-from promptprobe.agent.rewrite.endpoint import LLM, check_endpoint
 from promptprobe.agent.rewrite.proposers import Proposer, Rewrite, SeedsOnly, choose_proposer
+from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import CALLABLE, RunSettings
 from promptprobe.agent.runner import run_loop
+from promptprobe.tools.endpoint.endpoint import LLM, check_endpoint
 from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.prompt_files import foreign_syntax
+from promptprobe.tools.protocol import Tools
 from promptprobe.tools.records import BUDGETS, Budget, Generation
 
 DEFAULT_GENERATION = Generation()
+OpenTools = Callable[[OptimizeRequest | ProbeRequest], Tools]
+"""Opens what a request names; may block for long."""
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def blocking(work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+    """The same, with the same parameters, for code that does not await; in a notebook's loop too.
+
+    There it runs in a thread of its own, and so does `on_event`. Ctrl-C keeps the run.
+    """
+
+    @wraps(work)
+    def waiting(*args: P.args, **kwargs: P.kwargs) -> T:
+        return wait_for(work(*args, **kwargs))
+
+    for name in ("__name__", "__qualname__"):
+        setattr(waiting, name, getattr(work, name).replace("aoptimize", "optimize"))
+    return waiting
 
 
 async def aoptimize_prompt(
@@ -42,6 +64,7 @@ async def aoptimize_prompt(
     seed: int = 0,
     out: str | Path = "runs",
     on_event: OnEvent | None = None,
+    approve: Approve | None = None,
     resume: str | Path | None = None,
 ) -> OptimizationResult:
     """Find the prompt and seed that draw a brief best. Blocking work runs in a thread.
@@ -63,47 +86,69 @@ async def aoptimize_prompt(
         seed: the first seed; all others derive from it.
         out: folder of runs; this one gets a folder of its own there.
         on_event: called with each event, in the thread of the loop.
-        resume: folder of a run to go on with. What was asked for is read from there; only a model
-            or scorer that is an object, and an `LLM` with an address of its own, must be given
-            again: no folder decides where your key goes.
+        approve: awaited with a `Review` before a round with new prompts spends anything. It shows
+            each prompt and what changed, and wants as many answers: the prompt's text to approve
+            it, another text in its place, or None to veto it.
+        resume: folder of a run to go on with. What was asked for is read from there; only what is
+            an object (a model, a scorer, `approve`), and an `LLM` with an address of its own, must
+            be given again: no folder decides where your key goes.
 
     Raises:
         ValueError: something given cannot be used; the message says what to do.
         OSError: `out` cannot be written.
     """
-    objects = {
-        "model": _object(model),
-        "scorer": _object(scorer),
-        "llm": llm if isinstance(llm, LLM) else None,
-    }
+    open_tools = partial(opened, model=object_of(model), scorer=object_of(scorer))
+    own_llm = llm if isinstance(llm, LLM) else None
     if resume is not None:
-        _check_same_brief(Path(resume), brief)
-        return await go_on(Path(resume), on_event, **objects)
+        check_same_brief(Path(resume), brief)
+        return await go_on(
+            Path(resume), on_event, open_tools=open_tools, llm=own_llm, approve=approve
+        )
     request = checked(
         OptimizeRequest,
         {
             "brief": brief,
-            "model": type(model).__name__ if objects["model"] is not None else str(model),
+            **named(model, scorer, probe),
             "generation": generation,
-            "llm": llm.model if isinstance(llm, LLM) else llm,
+            "llm": own_llm.model if own_llm else llm,
             "prompts": prompts,
             "rewrite": rewrite,
             "keep": keep,
-            "scorer": _named(scorer) if objects["scorer"] is not None else scorer,
-            "probe": None if probe is None else str(probe),
             "budget": budget,
             "seed": seed,
         },
     )
-    return await start(request, Path(out), on_event, **objects)
+    return await start(
+        request, Path(out), on_event, open_tools=open_tools, llm=own_llm, approve=approve
+    )
 
 
-def optimize_prompt(brief: str = "", **options: Any) -> OptimizationResult:
-    """`aoptimize_prompt` for code that does not await; inside a notebook's loop too.
+optimize_prompt = blocking(aoptimize_prompt)
 
-    There it runs in a thread of its own, and so does `on_event`. Ctrl-C keeps the run.
+
+# -- what every door does ----------------------------------------------------------------------
+
+
+def opened(request: OptimizeRequest | ProbeRequest, model: Any = None, scorer: Any = None) -> Tools:
+    """The tools that a request names, or of a model and scorer that are Python objects.
+
+    Raises:
+        ValueError: something cannot be opened, or a run that goes on had an object that is not
+            given again.
     """
-    return wait_for(aoptimize_prompt(brief, **options))
+    from promptprobe.tools.models.model import open_toolbox
+
+    for name, given in (("model", model), ("scorer", scorer)):
+        if given is None and isinstance(request, RunSettings) and name in request.objects:
+            raise ValueError(
+                f"this run was started with a {name} that is a Python object: give it again"
+            )
+    return open_toolbox(
+        request.model if model is None else model,
+        request.generation,
+        request.scorer if scorer is None else scorer,
+        request.probe,
+    )
 
 
 async def start(
@@ -111,9 +156,9 @@ async def start(
     out: Path,
     on_event: OnEvent | None = None,
     *,
-    model: Any = None,
-    scorer: Any = None,
+    open_tools: OpenTools = opened,
     llm: LLM | None = None,
+    approve: Approve | None = None,
 ) -> OptimizationResult:
     """Run a request in a folder of its own under `out`; every door leads here.
 
@@ -121,60 +166,72 @@ async def start(
         request: what is asked for.
         out: folder of runs.
         on_event: called with each event, in the thread of the loop.
-        model: a loaded pipeline; None: the model that the request names.
-        scorer: a callable; None: the scorer that the request names.
+        open_tools: called in a thread, once the request has been found usable.
         llm: what is to be known of the LLM; None: no more than the name in the request.
+        approve: asks a person of each round's new prompts; None: nobody is asked.
 
     Raises:
         ValueError: something asked for cannot be used.
         OSError: `out` cannot be written.
     """
     _check_kept(request)
-    if model is None and (own := built_in(request.model)):
+    if own := built_in(request.model):
         own.check_brief(request.brief)  # before the model is opened; later again, for its warnings
     proposer = _proposer(request, llm)
     run_folder.check_folder(out)
-    tools, warnings = await asyncio.to_thread(_open, request, proposer, model, scorer)
+    tools, warnings = await asyncio.to_thread(_open, open_tools, request, proposer)
     found = {
         "model": tools.model_name,
         "pipeline": tools.pipeline_name,
         "generation": tools.settings_used,
         "budget": BUDGETS[request.budget] if isinstance(request.budget, str) else request.budget,
         "endpoint": llm,
+        "interactive": approve is not None,
         "versions": run_folder.versions(),
     }
     settings = RunSettings.model_validate({**dict(request), **found})
     run_dir = run_folder.create(out.resolve(), settings)
-    return await run_loop(run_dir, tools, proposer, on_event, warnings)
+    return await _finished(run_dir, tools, proposer, on_event, warnings, approve)
 
 
 async def go_on(
     run_dir: Path,
     on_event: OnEvent | None = None,
     *,
-    model: Any = None,
-    scorer: Any = None,
+    open_tools: OpenTools = opened,
     llm: LLM | None = None,
+    approve: Approve | None = None,
 ) -> OptimizationResult:
     """Go on with the run of a folder, as it was asked for.
 
     Raises:
         ValueError: this is no run folder, or a model or scorer that is an object, or an LLM with
-            an address of its own, is not given.
+            an address of its own, or `approve` of a run that asks a person, is not given.
     """
     settings = run_folder.read(run_dir)
-    for name, given in (("model", model), ("scorer", scorer)):
-        if given is None and name in settings.objects:
-            raise ValueError(
-                f"this run was started with a {name} that is a Python object: give it again"
-            )
+    if settings.interactive and approve is None:
+        raise ValueError("this run asks a person before each round: give approve again")
     check_endpoint(settings.endpoint, llm)
     proposer = _proposer(settings, settings.endpoint)
-    tools, warnings = await asyncio.to_thread(_open, settings, proposer, model, scorer)
-    return await run_loop(run_dir.resolve(), tools, proposer, on_event, warnings)
+    tools, warnings = await asyncio.to_thread(_open, open_tools, settings, proposer)
+    asked = approve if settings.interactive else None
+    return await _finished(run_dir.resolve(), tools, proposer, on_event, warnings, asked)
 
 
-def wait_for(work: Coroutine[Any, Any, OptimizationResult]) -> OptimizationResult:
+async def _finished(
+    run_dir: Path,
+    tools: Tools,
+    proposer: Proposer,
+    on_event: OnEvent | None,
+    warnings: Sequence[str],
+    approve: Approve | None,
+) -> OptimizationResult:
+    result = await run_loop(run_dir, tools, proposer, on_event, warnings, approve)
+    await asyncio.to_thread(result.draw_contact_sheet)
+    return result
+
+
+def wait_for(work: Coroutine[Any, Any, T]) -> T:
     """The result of work, for code that does not await. Ctrl-C cancels it and is passed on."""
     try:
         asyncio.get_running_loop()
@@ -183,10 +240,10 @@ def wait_for(work: Coroutine[Any, Any, OptimizationResult]) -> OptimizationResul
     return _beside_a_running_loop(work)
 
 
-def _beside_a_running_loop(work: Any) -> OptimizationResult:
+def _beside_a_running_loop(work: Coroutine[Any, Any, T]) -> T:
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None]] = Future()
 
-    async def cancellable() -> OptimizationResult:
+    async def cancellable() -> T:
         started.set_result((asyncio.get_running_loop(), asyncio.current_task()))
         return await work
 
@@ -202,17 +259,10 @@ def _beside_a_running_loop(work: Any) -> OptimizationResult:
 
 
 def _open(
-    request: OptimizeRequest, proposer: Proposer, model: Any, scorer: Any
-) -> tuple[Any, list[str]]:
+    open_tools: OpenTools, request: OptimizeRequest, proposer: Proposer
+) -> tuple[Tools, list[str]]:
     """The tools, and what is not as the caller may expect."""
-    from promptprobe.tools.models.model import open_toolbox
-
-    tools = open_toolbox(
-        request.model if model is None else model,
-        request.generation,
-        request.scorer if scorer is None else scorer,
-        request.probe,
-    )
+    tools = open_tools(request)
     warnings = list(tools.check_brief(request.brief))
     warnings += filter(None, map(foreign_syntax, [request.brief, *(request.prompts or ())]))
     if request.rewrite != "off" and isinstance(proposer, SeedsOnly):
@@ -237,7 +287,8 @@ def _check_kept(request: OptimizeRequest) -> None:
         )
 
 
-def _check_same_brief(run_dir: Path, brief: object) -> None:
+def check_same_brief(run_dir: Path, brief: object) -> None:
+    """ValueError: this folder is the run of another brief."""
     settings = run_folder.read(run_dir)
     if not isinstance(brief, str) or brief.strip() not in ("", settings.brief):
         raise ValueError(
@@ -246,14 +297,24 @@ def _check_same_brief(run_dir: Path, brief: object) -> None:
         )
 
 
-def _object(given: Any) -> Any:
+def object_of(given: Any) -> Any:
     """A model or scorer that is a Python object; None for one that has a name."""
     return None if isinstance(given, str | Path | None) else given
 
 
-def _named(scorer: object) -> str:
-    if not callable(scorer):
+def named(model: Any, scorer: Any, probe: str | Path | None) -> dict[str, Any]:
+    """How a request calls them; a Python object has a name that opens nothing.
+
+    Raises:
+        ValueError: the scorer is neither a name nor callable.
+    """
+    if object_of(scorer) is not None and not callable(scorer):
         raise ValueError(
             f'scorer must be a name such as "sprites" or a callable, got {scorer!r:.80}'
         )
-    return f"{CALLABLE}{getattr(scorer, '__name__', type(scorer).__name__)}"
+    name = getattr(scorer, "__name__", type(scorer).__name__)
+    return {
+        "model": str(model) if object_of(model) is None else type(model).__name__,
+        "scorer": scorer if object_of(scorer) is None else f"{CALLABLE}{name}",
+        "probe": None if probe is None else str(probe),
+    }

@@ -1,6 +1,7 @@
 """Prompts x seeds -> predictions, and nothing else: nothing rendered, no run folder, no LLM.
 
-What every door does with a `ProbeRequest`. Only heat maps are kept, where they are asked for.
+`probe_prompts` for Python, and what every door does with a `ProbeRequest`. Only heat maps are kept,
+where they are asked for.
 """
 
 from __future__ import annotations
@@ -8,15 +9,18 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from promptprobe.agent.doors.replies import ProbeReply, ProbeRow
-from promptprobe.agent.doors.schemas import ProbeRequest
+from promptprobe.agent.doors.schemas import ProbeRequest, checked
+from promptprobe.agent.optimize import DEFAULT_GENERATION, OpenTools, named, object_of, opened
 from promptprobe.agent.run_folder import check_folder
 from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.protocol import Probed, Tools
-from promptprobe.tools.records import Candidate, Spend
+from promptprobe.tools.records import Candidate, Generation, Spend
 
 INDEX = "index.png"
 
@@ -25,7 +29,46 @@ Report = Callable[[float, float, str], None]
 
 
 def probe_prompts(
-    request: ProbeRequest, report: Report, heatmaps: Path | None = None
+    brief: str,
+    prompts: Sequence[str] | None = None,
+    *,
+    seeds: Sequence[int] = (0, 1, 2, 3),
+    model: str | Path | Any = "sprites",
+    generation: Generation = DEFAULT_GENERATION,
+    scorer: str | Callable[..., Any] | None = None,
+    probe: str | Path | None = None,
+    heatmaps: str | Path | None = None,
+) -> ProbeReply:
+    """Judge prompts x seeds by their first denoising steps, the most promising first.
+
+    Args:
+        brief: what the picture should show; predictions are against it.
+        prompts: wordings to compare; None: the brief alone.
+        seeds: the same for every prompt.
+        model, generation, scorer, probe: as in `optimize_prompt`.
+        heatmaps: folder for a picture of each candidate's attention, and an index of them.
+
+    Raises:
+        ValueError: something given cannot be used, or the model can draw nothing of the brief.
+        OSError: `heatmaps` cannot be written.
+    """
+    given = {
+        "brief": brief,
+        "prompts": [brief] if prompts is None else prompts,
+        "seeds": seeds,
+        "generation": generation,
+    }
+    request = checked(ProbeRequest, named(model, scorer, probe) | given)
+    folder = None if heatmaps is None else Path(heatmaps)
+    open_tools = partial(opened, model=object_of(model), scorer=object_of(scorer))
+    return answer(request, lambda *_: None, folder, open_tools)
+
+
+def answer(
+    request: ProbeRequest,
+    report: Report,
+    heatmaps: Path | None = None,
+    open_tools: OpenTools = opened,
 ) -> ProbeReply:
     """Open the model and probe every prompt with every seed.
 
@@ -33,6 +76,7 @@ def probe_prompts(
         request: what to probe.
         report: told of the progress.
         heatmaps: folder for a picture a candidate, named by rank, and an index of them.
+        open_tools: called once the request has been found usable.
 
     Raises:
         ValueError: model or scorer cannot be opened, or the model can draw nothing of the brief.
@@ -40,12 +84,9 @@ def probe_prompts(
     """
     if own := built_in(request.model):
         own.check_brief(request.brief)  # before the model is opened; later again, for its warnings
-    from promptprobe.tools.models.model import open_toolbox
-
     if heatmaps is not None:
         check_folder(heatmaps, "heatmaps")
-    tools = open_toolbox(request.model, request.generation, request.scorer, request.probe)
-    return probe_with(tools, request, report, heatmaps)
+    return probe_with(open_tools(request), request, report, heatmaps)
 
 
 def probe_with(

@@ -12,7 +12,7 @@ from pydantic import Field
 from promptprobe.agent.events import StopReason
 from promptprobe.agent.ledger import Ledger
 from promptprobe.agent.policy import best_of
-from promptprobe.agent.run_folder import RunSettings, read
+from promptprobe.agent.run_folder import SHEET, RunSettings, read
 from promptprobe.tools.records import Generation, Record, Score, Spend, Trial
 
 __all__ = ["OptimizationResult", "StopReason", "read_result"]
@@ -53,6 +53,19 @@ class OptimizationResult(Record):
             left.remove(best)
         return tuple(found)
 
+    @property
+    def contact_sheet(self) -> Path:
+        """A picture of the whole run, drawn when it ended: initial, best, and all trials."""
+        return self.run_dir / SHEET
+
+    def draw_contact_sheet(self) -> Path:
+        """Draw `contact_sheet` (anew). OSError: it cannot be written."""
+        from promptprobe.tools.pictures.contact_sheet import save_contact_sheet
+
+        return save_contact_sheet(
+            self.contact_sheet, self.brief, self.initial, self.best, self.trials
+        )
+
     def snippet(self) -> str:
         """Plain-diffusers Python that makes the best picture again."""
         from promptprobe.tools.pictures.png import snippet
@@ -72,6 +85,22 @@ class OptimizationResult(Record):
             "warnings": list(self.warnings),
             "trials": [{"round": trial.round, **_row(trial)} for trial in self.trials],
         }
+
+    def __str__(self) -> str:
+        """Five lines: brief, best prompt, score, cost, and where the pictures are."""
+        from promptprobe.agent.doors.display import plain
+
+        best, spent = self.best, self.spent
+        lines = (
+            f"brief    {self.brief}",
+            f"prompt   {best.candidate.prompt}",
+            f"best     {_shown(best)} with seed {best.candidate.seed}; "
+            f"{_shown(self.initial)} for the brief with the first seed",
+            f"cost     {spent.nfe} NFE, {spent.seconds:.1f} s, {spent.llm_calls} LLM calls; "
+            f"stopped: {self.stop_reason}",
+            f"picture  {best.image} (all: {self.contact_sheet})",
+        )
+        return "\n".join(plain(" ".join(line.splitlines()), 400) for line in lines)
 
     def _repr_html_(self) -> str:
         """Initial beside best, for a notebook. All text is escaped: a brief may hold anything."""
@@ -119,8 +148,9 @@ def read_result(run_dir: Path, ledger: Ledger | None = None) -> OptimizationResu
 
 
 def _counted(ledger: Ledger) -> RewriteCounts:
-    accepted = sum(len(line.accepted) for line in ledger.proposed)
-    refused = sum(len(line.refused) for line in ledger.proposed)
+    declined = ledger.declined
+    accepted = sum(len(line.accepted) for line in ledger.proposed) - declined
+    refused = sum(len(line.refused) for line in ledger.proposed) + declined
     return RewriteCounts(offered=accepted + refused, accepted=accepted, refused=refused)
 
 
@@ -139,12 +169,15 @@ def _value(score: Score | None) -> float | None:
     return score.value if score else None
 
 
+def _shown(trial: Trial) -> str:
+    value = _value(trial.score)
+    return "unscored" if value is None else f"score {value:.2f}"
+
+
 def _figure(name: str, trial: Trial) -> str:
     from promptprobe.tools.pictures.png import thumbnail
 
-    value = _value(trial.score)
-    score = "unscored" if value is None else f"score {value:.2f}"
-    picture = ""
+    score, picture = _shown(trial), ""
     if trial.image and trial.image.exists():
         data = base64.b64encode(thumbnail(trial.image, 256)).decode()
         picture = f"<img src='data:image/png;base64,{data}' alt='{escape(trial.candidate.prompt)}'>"

@@ -5,23 +5,38 @@ run.json is written once, before anything is spent; resuming reads it, not the c
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import platform
+import socket
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
 from promptprobe.agent.doors.schemas import OptimizeRequest
-from promptprobe.agent.rewrite.endpoint import LLM
 from promptprobe.probe.files import replacing
+from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.records import IN_MEMORY, Budget
 
 FILE, CHECKPOINT, IMAGES, LATENTS = "run.json", "checkpoint.sqlite", "images", "latents"
+SHEET = "contact_sheet.png"
+LOCK, HOLDER = "lock", "lock.json"
+WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""What a disk answers that knows no locks."""
 CALLABLE = "callable "
 """How the name of a scorer begins that is a Python object."""
 PACKAGES = ("promptprobe", "torch", "diffusers", "transformers", "langgraph", "openai")
+
+
+class FolderInUseError(OSError):
+    """Another process works in this folder."""
 
 
 class RunSettings(OptimizeRequest):
@@ -30,6 +45,7 @@ class RunSettings(OptimizeRequest):
     pipeline: str = Field("", description="class name of the model's diffusers pipeline")
     budget: Budget
     endpoint: LLM | None = Field(None, description="the LLM, where more than its name was given")
+    interactive: bool = Field(False, description="a person is asked before a round spends anything")
     versions: dict[str, str] = Field(default_factory=dict)
 
     @property
@@ -58,6 +74,50 @@ def check_folder(folder: Path, name: str = "out") -> None:
             f"{name} must be a folder that can be written, got {str(folder)!r}: {error}. "
             "Give another, or change its permissions"
         ) from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[str]:
+    """Hold a folder of a run or a batch, so that one process at a time works in it.
+
+    The lock is the operating system's: it ends with the process, however that ends.
+
+    Yields:
+        "", or why nothing is locked: the disk knows no locks.
+
+    Raises:
+        FolderInUseError: somebody else holds it; the message names process, machine and time.
+    """
+    lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise FolderInUseError(
+            f"{folder} is in use by {_holder(folder)}: wait until it ends, or end it"
+        ) from error
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+        yield f"the disk of {folder} knows no locks ({error}): let no second process work there"
+        return
+    try:
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+        (folder / HOLDER).write_text(json.dumps(holder), encoding="utf-8")
+        yield ""
+    finally:
+        (folder / HOLDER).unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(folder: Path) -> str:
+    """Who holds a folder, as far as its file tells."""
+    try:
+        with (folder / HOLDER).open("rb") as file:
+            found = json.loads(file.read(1000))
+        return f"process {found['pid']} on {found['host']} since {found['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
 
 
 def create(out: Path, settings: RunSettings) -> Path:

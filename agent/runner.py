@@ -7,6 +7,7 @@ with its own.
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -19,11 +20,34 @@ from promptprobe.agent.ledger import FinishedLine, Ledger
 from promptprobe.agent.policy import best_of
 from promptprobe.agent.result import OptimizationResult, read_result
 from promptprobe.agent.rewrite.proposers import Proposer
-from promptprobe.agent.run_folder import CHECKPOINT, read
+from promptprobe.agent.rewrite.review import Approve, Review, answered
+from promptprobe.agent.run_folder import CHECKPOINT, LATENTS, locked, read
 from promptprobe.tools.protocol import Tools
 
 THREAD = "run"
 STEPS_A_ROUND = 6
+REPLAYS = 3
+"""How often a run may begin anew because of its checkpoint."""
+IN_MEMORY = ":memory:"
+LOCK_SECONDS = 1.0
+"""How long SQLite waits for a lock: nobody else uses the database, since the folder is locked."""
+DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
+REFUSED = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOLFS,
+    sqlite3.SQLITE_IOERR_LOCK,
+    sqlite3.SQLITE_IOERR_RDLOCK,
+    sqlite3.SQLITE_IOERR_SHMLOCK,
+    sqlite3.SQLITE_IOERR_SHMMAP,
+    sqlite3.SQLITE_IOERR_SHMOPEN,
+}
+"""What SQLite says, in short or in full, where a disk refuses the locks that it asks for."""
+
+
+class UnreadableCheckpointError(ValueError):
+    """A checkpoint in a sound database that cannot be brought back."""
 
 
 async def run_loop(
@@ -32,26 +56,35 @@ async def run_loop(
     proposer: Proposer,
     on_event: OnEvent | None = None,
     warnings: Sequence[str] = (),
+    approve: Approve | None = None,
 ) -> OptimizationResult:
     """Start the run of a folder, or go on with it; what its ledger holds is not paid for again.
 
     Raises:
         asyncio.CancelledError: cancelled; the folder can be resumed.
+        FolderInUseError: another process works in this folder.
+        OSError: the disk is full, for example; the folder can be resumed.
     """
-    settings, ledger = read(run_dir), Ledger(run_dir)
-    run = Context(settings, tools, proposer, ledger, on_event)
+    settings = read(run_dir)
+    with locked(run_dir) as notice:
+        run = Context(settings, tools, proposer, Ledger(run_dir), on_event, approve)
+        return await _run_locked(run, [*warnings, notice] if notice else warnings)
+
+
+async def _run_locked(run: Context, warnings: Sequence[str]) -> OptimizationResult:
+    settings, ledger, run_dir = run.settings, run.ledger, run.ledger.run_dir
     run.emit(
         RunStarted,
         brief=settings.brief,
         model=settings.model,
         budget=settings.budget,
-        source=proposer.source,
+        source=run.proposer.source,
         run_dir=run_dir,
         resumed=bool(ledger.lines),
     )
-    for message in warnings:
-        run.warn(message)
     try:
+        for message in warnings:
+            run.warn(message)
         if ledger.stop_reason is None:
             reason = await _walk(run)
             ledger.write([FinishedLine(at=run.seconds, stop_reason=reason)])
@@ -61,6 +94,7 @@ async def run_loop(
     except Exception as error:
         error.add_note(f"The run is kept; go on with resume={str(run_dir)!r}.")
         raise
+    shutil.rmtree(run_dir / LATENTS, ignore_errors=True)
     result = read_result(run_dir, ledger)
     _finish(run, result.stop_reason)
     return result
@@ -78,20 +112,43 @@ def _finish(run: Context, reason: StopReason) -> None:
 
 
 async def _walk(run: Context) -> StopReason:
-    """Through the graph to its end, from where the checkpoint says that it stood."""
+    """Through the graph to its end, from where the checkpoint says that it stood.
+
+    A checkpoint that cannot be used costs nothing but itself: the ledger replays the run.
+
+    Raises:
+        OSError: the disk does not take the checkpoint, because it is full for example.
+    """
     path = run.ledger.run_dir / CHECKPOINT
-    try:
-        return await _walk_from(path, run)
-    except sqlite3.DatabaseError as error:
-        run.warn(f"{CHECKPOINT} was damaged ({error}); the run is replayed from its ledger")
-        for damaged in path.parent.glob(f"{CHECKPOINT}*"):
-            damaged.unlink()
-        return await _walk_from(path, run)
+    place = str(path)
+    for _ in range(REPLAYS):
+        try:
+            return await _walk_from(place, run)
+        except UnreadableCheckpointError as error:
+            run.warn(f"{CHECKPOINT} cannot be read ({error}); the run is replayed from its ledger")
+            _remove(path)
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+            if code & 0xFF in DAMAGED:
+                run.warn(f"{CHECKPOINT} was damaged ({error}); the run is replayed from its ledger")
+                _remove(path)
+            elif code & 0xFF in REFUSED or code in REFUSED:
+                run.warn(f"the disk refuses to lock {CHECKPOINT} ({error}); it is kept in memory")
+                place = IN_MEMORY
+            else:
+                raise OSError(f"{path} cannot be written ({error}): is the disk full?") from error
+    raise OSError(f"{path} is damaged again and again: is the disk sound?")
 
 
-async def _walk_from(path: Path, run: Context) -> StopReason:
+def _remove(path: Path) -> None:
+    for part in path.parent.glob(f"{path.name}*"):
+        part.unlink()
+
+
+async def _walk_from(place: str, run: Context) -> StopReason:
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+    from langgraph.types import Command
 
     from promptprobe.agent.graph import SERIALIZED, RunState, build
 
@@ -100,29 +157,61 @@ async def _walk_from(path: Path, run: Context) -> StopReason:
         "configurable": {"thread_id": THREAD},
         "recursion_limit": STEPS_A_ROUND * (run.settings.budget.rounds + 1) + 1,
     }
-    async with _connected(path) as connection:
+    async with _connected(place) as connection:
         saver = AsyncSqliteSaver(connection, serde=admitted)
         graph = build().compile(checkpointer=saver)
-        stood = await graph.aget_state(config)
-        begins = None if stood.next else RunState(round=0)
-        if stood.values.get("lines", 0) > len(run.ledger.lines):  # the ledger wins
+        stood, state = await _stood(graph, config)
+        # Without a next node it may still go on: a kill between a node's writes and the checkpoint
+        # after them leaves the writes, which LangGraph applies when it goes on.
+        begins = RunState(round=0) if stood.created_at is None else None
+        if state.lines > len(run.ledger.lines):  # the ledger wins
             await saver.adelete_thread(THREAD)
             begins = RunState(round=0)
-        elif stood.values.get("stop_reason"):
-            return stood.values["stop_reason"]
-        ended = await graph.ainvoke(begins, config, context=run, durability="sync")
+        elif state.stop_reason:
+            return state.stop_reason
+        told: Any = begins
+        while True:
+            ended = await graph.ainvoke(told, config, context=run, durability="sync")
+            if not (asked := ended.get("__interrupt__")):
+                break
+            told = Command(resume=await _answer(run, asked[0].value))
     return ended["stop_reason"]
 
 
+async def _stood(graph: Any, config: Any) -> tuple[Any, Any]:
+    """Where a checkpoint says that the run stood, as LangGraph and as we read it.
+
+    UnreadableCheckpointError: the database is sound, and what it holds cannot be brought back.
+    """
+    from promptprobe.agent.graph import RunState
+
+    try:
+        stood = await graph.aget_state(config)
+        return stood, RunState.model_validate(stood.values)
+    except sqlite3.Error:
+        raise
+    except Exception as error:  # whatever a decoder says of bytes that are not what it expects
+        raise UnreadableCheckpointError(f"{type(error).__name__}: {error}"[:200]) from error
+
+
+async def _answer(run: Context, shown: Any) -> list[str | None]:
+    """What a person says of a round's new prompts."""
+    assert run.approve is not None, "nothing interrupts a run that nobody watches"
+    asked = Review.model_validate(shown)
+    answers = await run.approve(asked)
+    answered([one.prompt for one in asked.prompts], answers)  # what cannot be meant ends here
+    return list(answers)
+
+
 @asynccontextmanager
-async def _connected(path: Path) -> AsyncIterator[Any]:
+async def _connected(place: str) -> AsyncIterator[Any]:
     """An open database. One cancelled while it opens is closed all the same.
 
     aiosqlite then leaves a thread that wakes up after the event loop has gone, and dies aloud.
     """
     import aiosqlite
 
-    opening = asyncio.ensure_future(aiosqlite.connect(path))
+    opening = asyncio.ensure_future(aiosqlite.connect(place, timeout=LOCK_SECONDS))
     try:
         connection = await asyncio.shield(opening)
     except asyncio.CancelledError:

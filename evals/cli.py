@@ -15,6 +15,7 @@ import typer
 from typer import Option
 
 from promptprobe.agent.doors import options as o
+from promptprobe.evals import rewriting
 from promptprobe.evals.fidelity import summary
 from promptprobe.evals.overhead import thresholds
 from promptprobe.evals.overhead.synthetic_models import SHAPES
@@ -179,13 +180,12 @@ def of_rewriting(
     """Count what an LLM offers for many briefs, and what of it is refused and why."""
 
     def work() -> Report:
-        from promptprobe.agent.rewrite.endpoint import LLM
-        from promptprobe.evals import rewriting
+        from promptprobe.tools.endpoint.endpoint import LLM
 
         asked = LLM(model=llm, max_tokens=max_tokens)
         return rewriting.evaluate(asked, briefs, rewrite, most, o.say)
 
-    return reported("rewriting", work, lines, json)
+    return reported("rewriting", work, rewriting.lines, json)
 
 
 def reported(

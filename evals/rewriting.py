@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from promptprobe.agent.rewrite.endpoint import LLM, Reply
 from promptprobe.agent.rewrite.llm import LlmProposer
-from promptprobe.agent.rewrite.local_endpoint import LocalEndpoint
 from promptprobe.agent.rewrite.proposers import Request, Rewrite, choose_proposer
+from promptprobe.tools.endpoint.endpoint import LLM, Reply
+from promptprobe.tools.endpoint.local_endpoint import LocalEndpoint
 from promptprobe.tools.prompt_files import read_prompt_file
 from promptprobe.tools.records import MAX_TEXT
 
@@ -54,6 +54,7 @@ async def _evaluate(
     reasons: Counter[str] = Counter()
     notices: Counter[str] = Counter()
     replies: list[Reply] = []
+    rows: list[dict[str, Any]] = []
 
     async def recall(_question: str, ask: Callable[[], Awaitable[Reply]]) -> Reply:
         replies.append(await ask())
@@ -68,7 +69,8 @@ async def _evaluate(
         counts["briefs with an accepted rewrite"] += len(found.offered) > repeats
         reasons.update(_kind(refusal.reason) for refusal in found.refused)
         reasons["it repeats the brief"] += repeats
-        notices.update(_kind(notice) for notice in found.warnings)
+        notices.update(_kind(notice.replace(proposer.source, "it")) for notice in found.warnings)
+        rows.append({"brief": brief, **found.model_dump()})
         say(f"[{number}/{len(briefs)}] {brief[:60]}: {dict(counts)}")
     offered = counts["accepted"] + counts["refused"]
     return {
@@ -80,7 +82,18 @@ async def _evaluate(
         "notices": dict(_listed(notices)),
         "questions": len(replies),
         "tokens": sum(reply.tokens for reply in replies),
+        "rows": rows,
     }
+
+
+def lines(report: dict[str, Any]) -> Iterator[str]:
+    """The report for people, without its rows."""
+    for name, value in report.items():
+        if isinstance(value, dict):
+            yield f"{name}"
+            yield from (f"  {count} {reason}" for reason, count in value.items())
+        elif name != "rows":
+            yield f"{name}: {value}"
 
 
 def _kind(reason: str) -> str:

@@ -43,11 +43,22 @@ class JsonLines:
         self._torn_at = whole if whole < len(data) else None
 
     def append(self, lines: Iterable[str]) -> None:
-        """Write lines in one go and wait until they are on the disk. OSError: they are not."""
+        """Write lines in one go and wait until they are on the disk.
+
+        Raises:
+            OSError: they are not, because the disk is full for example. What was written of them
+                is cut off before the next lines.
+        """
+        data = "".join(f"{line}\n" for line in lines).encode()
         if self._torn_at is not None:
             os.truncate(self.path, self._torn_at)
             self._torn_at = None
-        with self.path.open("ab") as file:
-            file.write("".join(f"{line}\n" for line in lines).encode())
-            file.flush()
-            os.fsync(file.fileno())
+        before = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("ab") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            self._torn_at = before if self.path.exists() else None
+            raise

@@ -10,9 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from promptprobe.agent.doors.session import Session
     from promptprobe.agent.optimize import aoptimize_prompt, optimize_prompt
+    from promptprobe.agent.probe_prompts import probe_prompts
     from promptprobe.agent.result import OptimizationResult
-    from promptprobe.agent.rewrite.endpoint import LLM
+    from promptprobe.agent.rewrite.proposers import Proposer
+    from promptprobe.agent.rewrite.review import Review
+    from promptprobe.tools.endpoint.endpoint import LLM
     from promptprobe.tools.records import (
         BUDGETS,
         Budget,
@@ -22,7 +26,9 @@ if TYPE_CHECKING:
         Score,
         Spend,
         Trial,
+        Verdict,
     )
+    from promptprobe.tools.scorers.scorer import Scorer
 
 __version__ = "0.1.0"
 
@@ -34,19 +40,30 @@ __all__ = [
     "Generation",
     "OptimizationResult",
     "Prediction",
+    "Proposer",
+    "Review",
     "Score",
+    "Scorer",
+    "Session",
     "Spend",
     "Trial",
+    "Verdict",
     "__version__",
     "aoptimize_prompt",
     "optimize_prompt",
+    "probe_prompts",
 ]
 
 _HOMES = {
     "aoptimize_prompt": "promptprobe.agent.optimize",
     "optimize_prompt": "promptprobe.agent.optimize",
     "OptimizationResult": "promptprobe.agent.result",
-    "LLM": "promptprobe.agent.rewrite.endpoint",
+    "probe_prompts": "promptprobe.agent.probe_prompts",
+    "Session": "promptprobe.agent.doors.session",
+    "LLM": "promptprobe.tools.endpoint.endpoint",
+    "Proposer": "promptprobe.agent.rewrite.proposers",
+    "Scorer": "promptprobe.tools.scorers.scorer",
+    "Review": "promptprobe.agent.rewrite.review",
 }
 
 

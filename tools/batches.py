@@ -2,12 +2,15 @@
 
 accelerate knows what each backend says when memory runs out. Its `find_executable_batch_size` is
 not used: it begins all the work anew with the smaller size, and here finished batches are kept.
+Between two batches others may have the device (device.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
+
+from promptprobe.tools.device import DEVICE
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
@@ -32,7 +35,8 @@ class Batches:
         while len(done) < len(items):
             batch = items[len(done) : len(done) + self.size]
             try:
-                done += run(batch)
+                with DEVICE:
+                    done += run(batch)
                 continue
             except (RuntimeError, MemoryError) as error:
                 if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):

@@ -1,7 +1,7 @@
 """What the agent may ask of its tools: candidates in, records out, files named by path.
 
 The agent knows only this file, so the loop needs no torch: not to import, not to be tested.
-Every method may block for long; the loop calls them in a thread, one at a time.
+Every method may block for long, so the loop calls it in a thread. Runs may share one `Tools`.
 """
 
 from __future__ import annotations
@@ -79,6 +79,9 @@ class Tools(Protocol):
 
     def judge(self, brief: str, images: Sequence[Path]) -> list[Score]:
         """The same by a second judge that never selects; a reason where there is none."""
+
+    def unread(self, prompts: Sequence[str]) -> list[tuple[str, ...]]:
+        """Per prompt, the words beyond the text encoder's token limit."""
 
     def check_brief(self, brief: str) -> list[str]:
         """Warnings about a brief, such as unknown words.

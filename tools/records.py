@@ -35,9 +35,9 @@ Unit = Annotated[float, Field(ge=0, le=1)]
 
 
 class Record(BaseModel):
-    """Frozen, strict about unknown fields, content-addressed."""
+    """Frozen, strict about unknown fields, content-addressed; its numbers are finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @property
     def key(self) -> str:
@@ -45,8 +45,8 @@ class Record(BaseModel):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
 
-class Generation(Record):
-    """How images are made; None means the model's own default."""
+class Picture(Record):
+    """What may be said of a picture beside its prompt; None means the model's own default."""
 
     steps: int = Field(25, ge=1, le=1000, description="denoising steps of a full render")
     guidance: float | None = Field(None, ge=0, le=100, description="classifier-free guidance scale")
@@ -55,6 +55,11 @@ class Generation(Record):
     negative_prompt: str | None = Field(
         None, max_length=MAX_TEXT, description="what the picture should not show"
     )
+
+
+class Generation(Picture):
+    """How images are made, and where; None means the model's own default."""
+
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         None, description="of the model's weights and activations"
     )

@@ -2,7 +2,7 @@
 
 Tensors end here: what goes in and out are records and paths. A candidate's numbers do not depend
 on the batch it sits in, and a survivor continues from its own latents, so that the steps of the
-probe are never paid twice.
+probe are never paid twice. Safe to use from several threads: each batch takes a turn (device.py).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from promptprobe.probe.families.family import Settings, State, StateError
 from promptprobe.probe.model.card import ProbeError
 from promptprobe.probe.trace import record_trace
 from promptprobe.tools.batches import Batches
+from promptprobe.tools.device import DEVICE
 from promptprobe.tools.models.model import Model
 from promptprobe.tools.pictures.heatmaps import save_heatmaps
 from promptprobe.tools.pictures.png import save_png
@@ -131,11 +132,18 @@ class Toolbox:
 
     def score(self, brief: str, images: Sequence[Path]) -> list[Score]:
         """Judge finished images against the brief; a failure is a reason, never a zero."""
-        return _judged(self._scorer, brief, images)
+        with DEVICE:
+            return _judged(self._scorer, brief, images)
 
     def judge(self, brief: str, images: Sequence[Path]) -> list[Score]:
         """The same by a second judge that never selects; a reason where there is none."""
-        return _judged(self._second_judge, brief, images)
+        with DEVICE:
+            return _judged(self._second_judge, brief, images)
+
+    def unread(self, prompts: Sequence[str]) -> list[tuple[str, ...]]:
+        """Per prompt, the words beyond the text encoder's token limit."""
+        cut = self._cut(prompts) if prompts else {}
+        return [cut[prompt] for prompt in prompts]
 
     def check_brief(self, brief: str) -> list[str]:
         """Warnings: about the model, its probe, words that it does not know and words cut off.
@@ -238,7 +246,9 @@ class Toolbox:
     def _cut(self, prompts: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Per prompt, the words beyond the text encoder's token limit."""
         unique = list(dict.fromkeys(prompts))
-        return dict(zip(unique, self._family.encode(unique, self._settings).cut, strict=True))
+        with DEVICE:
+            cut = self._family.encode(unique, self._settings).cut
+        return dict(zip(unique, cut, strict=True))
 
     def _nfe(self, first: int, until: int) -> int:
         return self._family.nfe(self._settings, first, until)

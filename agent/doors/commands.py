@@ -16,14 +16,17 @@ from typer import Argument, Option
 
 from promptprobe.agent.doors import options as o
 from promptprobe.agent.doors.schemas import MAX_SEEDS, OptimizeRequest, ProbeRequest, checked
-from promptprobe.agent.rewrite.endpoint import LLM
+from promptprobe.agent.doors.tool_calls.owner import Owner
 from promptprobe.agent.rewrite.proposers import Rewrite
+from promptprobe.tools.endpoint.endpoint import LLM
+from promptprobe.tools.records import BUDGETS
 
 if TYPE_CHECKING:
     from promptprobe.agent.events import Event
     from promptprobe.agent.result import OptimizationResult
 
 ENDPOINT = tuple(name for name in LLM.model_fields if name != "model")
+OWNED = ("model", "scorer", "probe", "llm", "allow_model")
 REWRITING = "LLM (where more is to be said than its name)"
 SHARED = ("model", "scorer", "probe", "seed", "llm", "keep", "budget")
 OPTIMIZE_EXAMPLES = o.examples(
@@ -70,6 +73,9 @@ def optimize(
         Path | None, Option(help="folder of an interrupted run, to go on with as it was asked")
     ] = None,
     json: o.Json = False,
+    interactive: Annotated[
+        bool, Option("--interactive", help="approve, edit or veto each new prompt before a round")
+    ] = False,
     prompt: Prompts = None,
     rewrite: Annotated[
         Rewrite,
@@ -180,16 +186,25 @@ class Call:
     def _run(
         self, request: OptimizeRequest, out: Path, resume: Path | None, title: str
     ) -> OptimizationResult:
+        from promptprobe.agent import run_folder
         from promptprobe.agent.doors import display
-        from promptprobe.agent.doors.session import run_request
+        from promptprobe.agent.doors.interactive import at_terminal
+        from promptprobe.agent.optimize import go_on, start, wait_for
 
-        with display.live(self.console, title) as show:
+        asks = self.params["interactive"] or (
+            resume is not None and run_folder.read(resume).interactive
+        )
+        with display.live(self.console, title, bar=not asks) as show:
 
             def watch(event: Event) -> None:
                 self.run_dir = getattr(event, "run_dir", self.run_dir)
                 show(event)
 
-            return run_request(request, out, watch, resume, llm_of(self.params))
+            approve = at_terminal(self.console) if asks else None
+            llm = llm_of(self.params)
+            if resume is not None:
+                return wait_for(go_on(resume, watch, llm=llm, approve=approve))
+            return wait_for(start(request, out, watch, llm=llm, approve=approve))
 
     def kept(self) -> str:
         """How to go on with what is on the disk."""
@@ -232,14 +247,14 @@ def probe(
         from rich.console import Console
 
         from promptprobe.agent.doors import display
-        from promptprobe.agent.probe_prompts import probe_prompts
+        from promptprobe.agent.probe_prompts import answer
 
         with Console(stderr=True).status("opening the model") as status:
 
             def report(done: float, total: float, message: str) -> None:
                 status.update(f"probed {done:.0f} of {total:.0f}")
 
-            reply = probe_prompts(request, report, heatmaps)
+            reply = answer(request, report, heatmaps)
         if json:
             o.print_json(reply.model_dump(mode="json"))
         else:
@@ -269,11 +284,19 @@ def probe_request(params: Mapping[str, Any]) -> ProbeRequest:
 
 
 @app.command(rich_help_panel="For agents")
-def mcp(out: Annotated[Path, Option(help="folder of runs")] = Path("runs")) -> int:
+@o.with_fields(Owner, *OWNED, panel=o.OWNER)
+def mcp(
+    context: typer.Context,
+    out: Annotated[Path, Option(help="folder of runs")] = Path("runs"),
+    budget_cap: Annotated[
+        Literal["light", "medium", "heavy"],
+        Option(rich_help_panel=o.OWNER, help="the most that a call may ask for"),
+    ] = "heavy",
+) -> int:
     """Serve agents over MCP (stdio): optimize_prompt and probe_prompts.
 
-    An LLM that is to propose rewrites is found through OPENAI_BASE_URL and OPENAI_API_KEY; the
-    agent may also bring its own prompts. Needs promptprobe\\[mcp].
+    You decide with what: agents name no model, scorer, probe or LLM but those that you give here.
+    Needs promptprobe\\[mcp].
     """
 
     def work() -> int:
@@ -281,7 +304,10 @@ def mcp(out: Annotated[Path, Option(help="folder of runs")] = Path("runs")) -> i
 
         from promptprobe.agent.doors.mcp_server import serve
 
-        asyncio.run(serve(out))
+        given = {name: context.params[name] for name in OWNED}
+        said = {name: value for name, value in given.items() if value is not None}
+        owner = checked(Owner, {**said, "budget_cap": BUDGETS[budget_cap]})
+        asyncio.run(serve(out, owner))
         return o.DONE
 
     return o.ended("mcp", work, lambda: "Runs are kept")
@@ -289,16 +315,17 @@ def mcp(out: Annotated[Path, Option(help="folder of runs")] = Path("runs")) -> i
 
 @app.command(rich_help_panel="For agents")
 def tools(
-    format: Annotated[Literal["openai"], Option(help="Chat Completions, strict mode")] = "openai",
+    format: Annotated[
+        Literal["openai", "anthropic", "json-schema"],
+        Option(help="Chat Completions (strict mode), Messages, or JSON Schema for all others"),
+    ] = "openai",
 ) -> int:
-    """Print the tool schemas as JSON, for an agent of your own that calls them itself.
-
-    Check its arguments with promptprobe.agent.doors.schemas.
-    """
-    from promptprobe.agent.doors.schemas import openai_tools
+    """Print the tools as JSON, for an agent of your own; promptprobe.call_tool runs its calls."""
 
     def work() -> int:
-        o.print_json(openai_tools(), indent=2)
+        from promptprobe.agent.doors.tool_calls.table import tool_schemas
+
+        o.print_json(tool_schemas(format), indent=2)
         return o.DONE
 
     return o.ended("tools", work, lambda: "Nothing was changed")

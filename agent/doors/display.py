@@ -26,7 +26,6 @@ from promptprobe.agent.events import (
 )
 from promptprobe.tools.records import Prediction, Score, Trial
 
-SHEET = "contact_sheet.png"
 TABLE_ROWS = 15
 LINE = 2000
 """Characters that are shown at once, of a path for example."""
@@ -102,8 +101,13 @@ QUIET = (CandidatesProbed, CandidatesSelected, CandidatesRendered, CandidatesSco
 
 
 @contextmanager
-def live(console: Console, title: str = "") -> Iterator[OnEvent]:
+def live(console: Console, title: str = "", bar: bool = True) -> Iterator[OnEvent]:
     """Show a run's events: a bar where the terminal can draw one, a line for each thing of note.
+
+    Args:
+        console: stderr, as a rule.
+        title: what the lines begin with.
+        bar: False where somebody is asked on the same terminal.
 
     Yields:
         The function to pass as `on_event`.
@@ -116,7 +120,7 @@ def live(console: Console, title: str = "") -> Iterator[OnEvent]:
         TextColumn("{task.fields[spent]}", markup=False),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not bar) as progress:
         task = progress.add_task(title or "opening the model", total=None, spent="")
         meter = Meter()
 
@@ -205,7 +209,7 @@ def verdict(result: OptimizationResult) -> str:
         f"stopped        {result.stop_reason}",
         f"best picture   {plain(str(best.image), LINE)}",
         f"all pictures   {plain(str(result.run_dir / 'images'), LINE)}",
-        f"contact sheet  {plain(str(result.run_dir / SHEET), LINE)}",
+        f"contact sheet  {plain(str(result.contact_sheet), LINE)}",
     ]
     if best.score is not None and best.score.explanation:
         lines.insert(4, f"what it shows  {plain(best.score.explanation, 500)}")

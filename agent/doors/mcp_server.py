@@ -24,25 +24,20 @@ from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
 
 from promptprobe import __version__
-from promptprobe.agent.doors.display import SHEET, Meter, describe
-from promptprobe.agent.doors.replies import OptimizeReply, ProbeReply
-from promptprobe.agent.doors.schemas import (
-    TOOLS,
-    OptimizeRequest,
-    ProbeRequest,
-    Request,
-    checked,
-)
-from promptprobe.agent.doors.session import run_request
+from promptprobe.agent.doors.display import Meter, describe
+from promptprobe.agent.doors.replies import OptimizeReply
+from promptprobe.agent.doors.schemas import OptimizeRequest, ProbeRequest
+from promptprobe.agent.doors.tool_calls.owner import Owner
+from promptprobe.agent.doors.tool_calls.table import TOOLS
 from promptprobe.agent.events import Event
-from promptprobe.agent.probe_prompts import Report, probe_prompts
-from promptprobe.agent.rewrite.json_schema import json_schema
+from promptprobe.agent.optimize import start, wait_for
+from promptprobe.agent.probe_prompts import Report, answer
+from promptprobe.tools.endpoint.json_schema import json_schema
 from promptprobe.tools.pictures.png import thumbnail
 from promptprobe.tools.records import Record
 
 HEARTBEAT = 5.0
 THUMBNAIL = 256
-REPLIES: dict[str, type[Record]] = {"optimize_prompt": OptimizeReply, "probe_prompts": ProbeReply}
 TYPES = {".png": "image/png", ".jsonl": "application/jsonl", ".json": "application/json"}
 INSTRUCTIONS = (
     "promptprobe finds the prompt and seed with which a text-to-image model draws a brief best. "
@@ -61,8 +56,8 @@ class CallCancelledError(Exception):
 class Doors:
     """The handlers of one connection, and the files that they have linked to."""
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
+    def __init__(self, out: Path, owner: Owner) -> None:
+        self.out, self.owner = out, owner
         self.linked: dict[str, Path] = {}
         self._busy = threading.Lock()
 
@@ -72,12 +67,12 @@ class Doors:
             tools=[
                 types.Tool(
                     name=name,
-                    description=description,
-                    input_schema=json_schema(request),
-                    output_schema=json_schema(REPLIES[name], mode="serialization"),
+                    description=spec.description,
+                    input_schema=json_schema(spec.arguments),
+                    output_schema=json_schema(spec.reply, mode="serialization"),
                     annotations=types.ToolAnnotations(destructive_hint=False),
                 )
-                for name, (description, request) in TOOLS.items()
+                for name, spec in TOOLS.items()
             ]
         )
 
@@ -87,19 +82,25 @@ class Doors:
         """Check the arguments and do the work in a thread; what goes wrong is the answer."""
         if params.name not in TOOLS:
             return _failure(f"unknown tool {params.name!r}; expected one of {', '.join(TOOLS)}")
+        given = params.arguments or {}
+        request: OptimizeRequest | ProbeRequest
         try:
-            request = checked(TOOLS[params.name][1], params.arguments or {})
+            if params.name == "probe_prompts":
+                request = self.owner.probe_request(given)
+            else:
+                request = self.owner.optimize_request(given)
         except ValueError as error:
             return _failure(str(error))
         return await self._with_progress(context, partial(self._answer, request))
 
-    def _answer(self, request: Request, report: Report) -> types.CallToolResult:
+    def _answer(
+        self, request: OptimizeRequest | ProbeRequest, report: Report
+    ) -> types.CallToolResult:
         try:
             with self._busy:
                 report(0, 1, "opening the model")
                 if isinstance(request, ProbeRequest):
-                    return _success(probe_prompts(request, report), [])
-                assert isinstance(request, OptimizeRequest)
+                    return _success(answer(request, report), [])
                 return self._optimize(request, report)
         except (ValueError, OSError, RuntimeError) as error:
             return _failure(str(error))
@@ -111,8 +112,7 @@ class Doors:
             meter.update(event)
             report(meter.done, meter.total, describe(event))
 
-        result = run_request(request, self.out, tell)
-        sheet = result.run_dir / SHEET
+        result = wait_for(start(request, self.out, tell))
         content: list[types.ContentBlock] = []
         if result.best.image is not None:
             small = base64.b64encode(thumbnail(result.best.image, THUMBNAIL)).decode()
@@ -120,11 +120,11 @@ class Doors:
         files = {
             "best picture": result.best.image,
             "initial picture": result.initial.image,
-            "contact sheet": sheet,
+            "contact sheet": result.contact_sheet,
             "all trials": result.run_dir / "trials.jsonl",
         }
         content += [self._link(name, path) for name, path in files.items() if path is not None]
-        return _success(OptimizeReply.of(result, sheet), content)
+        return _success(OptimizeReply.of(result), content)
 
     def _link(self, name: str, path: Path) -> types.ResourceLink:
         path = path.resolve()
@@ -203,9 +203,9 @@ def _failure(message: str) -> types.CallToolResult:
     return types.CallToolResult(content=[types.TextContent(text=message)], is_error=True)
 
 
-def build_server(out: Path) -> Server[Any]:
+def build_server(out: Path, owner: Owner) -> Server[Any]:
     """The server, with its runs under `out`."""
-    doors = Doors(out)
+    doors = Doors(out, owner)
     return Server(
         "promptprobe",
         version=__version__,
@@ -217,8 +217,8 @@ def build_server(out: Path) -> Server[Any]:
     )
 
 
-async def serve(out: Path) -> None:
+async def serve(out: Path, owner: Owner) -> None:
     """Serve one client over stdin and stdout until it goes."""
-    server = build_server(out)
+    server = build_server(out, owner)
     async with stdio_server() as (read, write):
         await server.run(read, write, server.create_initialization_options())

@@ -24,6 +24,7 @@ from promptprobe.tools.records import Generation, Record
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 CODES = "exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted"
+OWNER = "What agents get"
 SEARCH, PICTURES = "Search", "Pictures (default: what the model is made for)"
 
 Command = Callable[..., int]

@@ -57,7 +57,7 @@ class OptimizeReply(Record):
     contact_sheet: Path
 
     @classmethod
-    def of(cls, result: OptimizationResult, sheet: Path) -> OptimizeReply:
+    def of(cls, result: OptimizationResult) -> OptimizeReply:
         """The reply for a finished run."""
         return cls(
             brief=result.brief,
@@ -68,7 +68,7 @@ class OptimizeReply(Record):
             trials=tuple(map(TrialReply.of, result.top(MAX_TRIALS))),
             warnings=tuple(result.warnings),
             run_dir=result.run_dir,
-            contact_sheet=sheet,
+            contact_sheet=result.contact_sheet,
         )
 
 

@@ -1,52 +1,71 @@
-"""What may be asked of promptprobe: one set of models for Python, the CLI, MCP and OpenAI tools.
+"""What may be asked of promptprobe: one set of models for Python, the CLI, MCP and tool calls.
 
-Every door validates its input here, so a bound or an error message is written once. Where results
-go (`out`) is not part of a request: the owner of the machine decides that, not a remote agent.
+Every door validates its input here, so a bound or an error message is written once. `...Arguments`
+are what an agent may say; `...Request` adds what the owner of the machine decides: model, scorer,
+probe, LLM and device. Where results go is part of neither.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from promptprobe.agent.rewrite.json_schema import strict_schema
 from promptprobe.agent.rewrite.proposers import Rewrite
-from promptprobe.tools.records import Budget, Generation, Record, Seed, Text
+from promptprobe.tools.records import Budget, Generation, Picture, Record, Seed, Text
 
 MAX_PROMPTS = 64
 MAX_REWRITES = 256
 MAX_SEEDS = 64
 MAX_PROBES = 256
-
-OPTIMIZE = (
-    "Find the prompt and seed with which a text-to-image model draws a brief best. Candidates are "
-    "judged after a few denoising steps; only the most promising are rendered in full and scored. "
-    "Pass your own rewrites of the brief as `prompts`, read the explanations, and call again with "
-    "better ones; without `prompts` the server proposes rewrites itself."
-)
-PROBE = (
-    "Predict how well prompts x seeds would draw a brief, from the first denoising steps alone: no "
-    "picture is rendered. Cheap; use it to compare wordings before optimize_prompt."
-)
+TUPLES = ("too_short", "too_long", "tuple_type")
+"""Kinds of errors whose texts name our type."""
 
 
 class Request(Record):
-    """Null means "the default", where there is one: strict schemas have no optional field."""
+    """What callers of all kinds send: null for the default, and lists and objects as JSON text.
+
+    Strict schemas have no optional field, so null stands for it; and some clients send every
+    argument as a string.
+    """
 
     @model_validator(mode="before")
     @classmethod
-    def _null_is_the_default(cls, data: Any) -> Any:
+    def _as_meant(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
+        fields = cls.model_fields
+        data = {
+            name: _decoded(value) if name in fields and _holds(fields[name].annotation) else value
+            for name, value in data.items()
+            if value is not None
+        }
         generation = data.get("generation")
         if isinstance(generation, dict):
-            data = {**data, "generation": {k: v for k, v in generation.items() if v is not None}}
-        return {key: value for key, value in data.items() if value is not None}
+            data["generation"] = {k: v for k, v in generation.items() if v is not None}
+        return data
 
 
-class OptimizeRequest(Request):
+def _holds(kind: Any) -> bool:
+    """Whether values of this type may be lists or objects."""
+    if get_origin(kind) is tuple or (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return True
+    return get_origin(kind) is not Literal and any(map(_holds, get_args(kind)))
+
+
+def _decoded(value: object) -> object:
+    """What a JSON text holds; everything else, and what is no JSON, as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+class OptimizeArguments(Request):
     """A brief, and how to search for its best prompt and seed."""
 
     brief: Text = Field(description="what the picture should show; every score is against it")
@@ -64,10 +83,21 @@ class OptimizeRequest(Request):
     keep: tuple[Text, ...] = Field(
         (), max_length=32, description="text that must survive verbatim in every prompt"
     )
+    budget: Literal["light", "medium", "heavy"] | Budget = Field(
+        "light", description="how much may be tried"
+    )
+    seed: Seed = Field(0, description="first seed; the others follow from it")
+    generation: Picture = Field(Picture(), description="how pictures are made")
+
+
+class OptimizeRequest(OptimizeArguments):
+    """The same, and with what it is to be done."""
+
     model: Text = Field(
         "sprites",
         description='"sprites" or "sprites-flow" (built in), a diffusers folder, or a Hugging Face '
-        "hub id of a Stable Diffusion, FLUX.1, Qwen-Image, Z-Image or PixArt-Sigma pipeline",
+        "hub id of a Stable Diffusion, FLUX.1, FLUX.2 [klein], Qwen-Image, Z-Image, Sana or "
+        "PixArt-Sigma pipeline",
     )
     llm: Text | None = Field(
         None, description="name of an LLM behind OPENAI_BASE_URL, which proposes rewrites"
@@ -83,14 +113,10 @@ class OptimizeRequest(Request):
         description="folder or Hugging Face hub id of a probe that `promptprobe train` made for "
         "model and scorer; none: the one shipped with a built-in model, previews for others",
     )
-    budget: Literal["light", "medium", "heavy"] | Budget = Field(
-        "light", description="how much may be tried"
-    )
-    seed: Seed = Field(0, description="first seed; the others follow from it")
     generation: Generation = Field(Generation(), description="how pictures are made")
 
 
-class ProbeRequest(Request):
+class ProbeArguments(Request):
     """Prompts x seeds to look at after a few denoising steps."""
 
     brief: Text = Field(description="what the picture should show; predictions are against it")
@@ -103,13 +129,10 @@ class ProbeRequest(Request):
         max_length=MAX_SEEDS,
         description="seeds, the same for every prompt",
     )
-    model: Text = Field("sprites", description="as in optimize_prompt")
-    scorer: Text | None = Field(None, description="as in optimize_prompt")
-    probe: Text | None = Field(None, description="as in optimize_prompt")
-    generation: Generation = Field(Generation(), description="how pictures would be made")
+    generation: Picture = Field(Picture(), description="how pictures would be made")
 
     @model_validator(mode="after")
-    def _bounded(self) -> ProbeRequest:
+    def _bounded(self) -> Self:
         if len(self.prompts) * len(self.seeds) > MAX_PROBES:
             raise ValueError(
                 f"at most {MAX_PROBES} candidates a call, got {len(self.prompts)} prompts x "
@@ -118,10 +141,13 @@ class ProbeRequest(Request):
         return self
 
 
-TOOLS: dict[str, tuple[str, type[Request]]] = {
-    "optimize_prompt": (OPTIMIZE, OptimizeRequest),
-    "probe_prompts": (PROBE, ProbeRequest),
-}
+class ProbeRequest(ProbeArguments):
+    """The same, and with what it is to be done."""
+
+    model: Text = Field("sprites", description="as in optimize_prompt")
+    scorer: Text | None = Field(None, description="as in optimize_prompt")
+    probe: Text | None = Field(None, description="as in optimize_prompt")
+    generation: Generation = Field(Generation(), description="how pictures would be made")
 
 
 R = TypeVar("R", bound=Record)
@@ -152,6 +178,8 @@ def explain(error: ValidationError) -> str:
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = "unknown field"
+        if problem["type"] in TUPLES:  # what callers send are lists
+            message = message.replace("Tuple", "List").replace("tuple", "list")
         said = isinstance(came, dict) or problem["type"] == "value_error"
         shown = "" if said else f" (got {_short(came)})"
         found.append(f"{'.'.join(parts)}{': ' if parts else ''}{message}{shown}")
@@ -163,19 +191,3 @@ def _short(value: object, limit: int = 60) -> str:
         return f"{value[:limit]!r}... of {len(value):,} characters"
     text = repr(value[:limit]) if isinstance(value, list | tuple) else repr(value)
     return text if len(text) <= limit else text[:limit] + "..."
-
-
-def openai_tools() -> list[dict[str, Any]]:
-    """The tools as Chat Completions takes them: `client.chat.completions.create(tools=...)`."""
-    return [
-        {
-            "type": "function",
-            "function": {
-                "name": name,
-                "description": description,
-                "strict": True,
-                "parameters": strict_schema(request),
-            },
-        }
-        for name, (description, request) in TOOLS.items()
-    ]

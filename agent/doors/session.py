@@ -1,36 +1,220 @@
-"""One request from start to contact sheet: what every door does with an `OptimizeRequest`."""
+"""`Session`: a model, its scorer and its probe, opened once and used by many calls.
+
+Safe from threads and tasks. The device works on one batch at a time, in the order of asking
+(tools/device.py), and a candidate's numbers never depend on what runs beside it, so results equal
+those of calls one by one.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from functools import wraps
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
-from promptprobe.agent.doors.display import SHEET
-from promptprobe.agent.doors.schemas import OptimizeRequest
+from promptprobe.agent.doors.replies import ProbeReply
+from promptprobe.agent.doors.schemas import OptimizeRequest, ProbeRequest, checked
 from promptprobe.agent.events import OnEvent
-from promptprobe.agent.optimize import go_on, start, wait_for
+from promptprobe.agent.optimize import (
+    DEFAULT_GENERATION,
+    blocking,
+    check_same_brief,
+    go_on,
+    named,
+    start,
+)
+from promptprobe.agent.probe_prompts import Report, answer
 from promptprobe.agent.result import OptimizationResult
-from promptprobe.agent.rewrite.endpoint import LLM
-from promptprobe.tools.pictures.contact_sheet import save_contact_sheet
+from promptprobe.agent.rewrite.proposers import Rewrite
+from promptprobe.agent.rewrite.review import Approve
+from promptprobe.agent.run_folder import check_folder
+from promptprobe.tools.endpoint.endpoint import LLM
+from promptprobe.tools.protocol import Rendered, Tools
+from promptprobe.tools.records import Budget, Candidate, Generation, Score
+
+KEPT = 8
+"""Settings whose tools are kept. They share the model, so this is for time, not for memory."""
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def run_request(
-    request: OptimizeRequest,
-    out: Path,
-    on_event: OnEvent,
-    resume: Path | None = None,
-    llm: LLM | None = None,
-) -> OptimizationResult:
-    """Run a request, or go on with a run, and leave the contact sheet in the run's folder.
+def awaitable(work: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """The same, with the same parameters, in a thread, for code that awaits."""
+
+    @wraps(work)
+    async def waiting(*args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.to_thread(work, *args, **kwargs)
+
+    for name in ("__name__", "__qualname__"):
+        setattr(waiting, name, getattr(work, name).replace(work.__name__, f"a{work.__name__}"))
+    return waiting
+
+
+class Session:
+    """A model with its scorer and probe, which stay open as long as this object lives.
+
+    Args:
+        model: "sprites" or "sprites-flow", a diffusers folder, a hub id, or a loaded pipeline.
+        scorer: a name, or a callable (brief, image) -> number or `Score`; None takes the model's
+            own.
+        probe: folder or hub id of a trained probe; None takes a built-in model's own, and previews
+            for others.
+        generation: how images are made; a call may say otherwise. Device and dtype stay.
 
     Raises:
-        ValueError: something asked for cannot be used.
-        OSError: the folder cannot be written.
+        ValueError: model, scorer or probe cannot be opened, or the model cannot work with these
+            settings; the message says what to do.
     """
-    if resume is None:
-        result = wait_for(start(request, out, on_event, llm=llm))
-    else:
-        result = wait_for(go_on(resume, on_event, llm=llm))
-    save_contact_sheet(
-        result.run_dir / SHEET, result.brief, result.initial, result.best, result.trials
-    )
-    return result
+
+    def __init__(
+        self,
+        model: str | Path | Any = "sprites",
+        *,
+        scorer: str | Callable[..., Any] | None = None,
+        probe: str | Path | None = None,
+        generation: Generation = DEFAULT_GENERATION,
+    ) -> None:
+        self._named = named(model, scorer, probe)
+        self._given: dict[str, Any] = {"model": model, "scorer": scorer, "probe": probe}
+        self._known: dict[Generation, Tools] = {}
+        self.generation = generation
+        """How images are made where a call does not say otherwise."""
+        self._home = self._tools(generation)
+
+    @property
+    def model(self) -> str:
+        """How the model is called in reports."""
+        return self._home.model_name
+
+    # -- verbs -----------------------------------------------------------------------------
+
+    async def aoptimize(
+        self,
+        brief: str = "",
+        *,
+        generation: Generation | None = None,
+        llm: str | LLM | None = None,
+        prompts: Sequence[str] | None = None,
+        rewrite: Rewrite = "enrich",
+        keep: Sequence[str] = (),
+        budget: str | Budget = "light",
+        seed: int = 0,
+        out: str | Path = "runs",
+        on_event: OnEvent | None = None,
+        approve: Approve | None = None,
+        resume: str | Path | None = None,
+    ) -> OptimizationResult:
+        """Find the prompt and seed that draw a brief best; see `optimize_prompt`.
+
+        Raises:
+            ValueError: something given cannot be used; `resume` has another model, scorer or probe.
+            OSError: `out` cannot be written.
+        """
+        own_llm = llm if isinstance(llm, LLM) else None
+        if resume is not None:
+            check_same_brief(Path(resume), brief)
+            return await go_on(
+                Path(resume), on_event, open_tools=self._resumed, llm=own_llm, approve=approve
+            )
+        given = {
+            "brief": brief,
+            "generation": self.generation if generation is None else generation,
+            "llm": own_llm.model if own_llm else llm,
+            "prompts": prompts,
+            "rewrite": rewrite,
+            "keep": keep,
+            "budget": budget,
+            "seed": seed,
+        }
+        request = checked(OptimizeRequest, self._named | given)
+        return await start(
+            request, Path(out), on_event, open_tools=self._asked, llm=own_llm, approve=approve
+        )
+
+    optimize = blocking(aoptimize)
+
+    def probe(
+        self,
+        brief: str,
+        prompts: Sequence[str] | None = None,
+        *,
+        seeds: Sequence[int] = (0, 1, 2, 3),
+        generation: Generation | None = None,
+        heatmaps: str | Path | None = None,
+        report: Report | None = None,
+    ) -> ProbeReply:
+        """Judge prompts x seeds by their first denoising steps, the most promising first.
+
+        Args:
+            brief: what the picture should show; predictions are against it.
+            prompts: wordings to compare; None: the brief alone.
+            seeds: the same for every prompt.
+            generation: how pictures would be made; None: as the session does.
+            heatmaps: folder for a picture of each candidate's attention, and an index of them.
+            report: told how many of how many candidates are done, and in words.
+
+        Raises:
+            ValueError: something given cannot be used, or the model can draw nothing of the brief.
+            OSError: `heatmaps` cannot be written.
+        """
+        given = {
+            "brief": brief,
+            "prompts": [brief] if prompts is None else prompts,
+            "seeds": seeds,
+            "generation": self.generation if generation is None else generation,
+        }
+        request = checked(ProbeRequest, self._named | given)
+        folder = None if heatmaps is None else Path(heatmaps)
+        return answer(request, report or (lambda *_: None), folder, self._asked)
+
+    def render(
+        self,
+        candidates: Sequence[Candidate],
+        folder: str | Path,
+        *,
+        generation: Generation | None = None,
+    ) -> list[Rendered]:
+        """Draw each candidate in full, as a PNG in `folder`; the list is in their order.
+
+        Raises:
+            ValueError: settings that the model cannot work with.
+            OSError: `folder` cannot be written.
+        """
+        check_folder(Path(folder), "folder")
+        tools = self._tools(self.generation if generation is None else generation)
+        return tools.render(candidates, [None] * len(candidates), Path(folder))
+
+    def score(self, brief: str, images: Sequence[str | Path]) -> list[Score]:
+        """Judge picture files against a brief; what cannot be judged has no value, and a reason."""
+        return self._home.score(brief, [Path(image) for image in images])
+
+    aprobe = awaitable(probe)
+    arender = awaitable(render)
+    ascore = awaitable(score)
+
+    # -- how they work ---------------------------------------------------------------------
+
+    def _tools(self, generation: Generation) -> Tools:
+        from promptprobe.tools.models.model import open_toolbox
+
+        found = self._known.get(generation)
+        if found is None:
+            found = self._known[generation] = open_toolbox(generation=generation, **self._given)
+            for oldest in list(self._known)[:-KEPT]:
+                self._known.pop(oldest, None)
+        return found
+
+    def _asked(self, request: OptimizeRequest | ProbeRequest) -> Tools:
+        return self._tools(request.generation)
+
+    def _resumed(self, settings: OptimizeRequest | ProbeRequest) -> Tools:
+        """The tools for a run that goes on. ValueError: it has another model, scorer or probe."""
+        own = {**self._named, "model": self.model}
+        for name, mine in own.items():
+            if (theirs := getattr(settings, name)) != mine:
+                raise ValueError(
+                    f"this run has the {name} {theirs!r}, and this session {mine!r}: "
+                    "resume it with optimize_prompt, or in a session with that one"
+                )
+        return self._tools(settings.generation)

@@ -16,9 +16,11 @@ FAMILIES = {
     "StableDiffusionXLPipeline": ("unet.stable_diffusion_xl", "StableDiffusionXL"),
     "StableDiffusion3Pipeline": ("dit.stable_diffusion_3", "StableDiffusion3"),
     "FluxPipeline": ("dit.flux", "Flux"),
+    "Flux2KleinPipeline": ("dit.flux_2", "Flux2Klein"),
     "QwenImagePipeline": ("dit.qwen_image", "QwenImage"),
     "ZImagePipeline": ("dit.z_image", "ZImage"),
     "PixArtSigmaPipeline": ("dit.pixart_sigma", "PixArtSigma"),
+    "SanaPipeline": ("dit.sana", "Sana"),
 }
 """Module and class by the pipeline's class name, which `model_index.json` calls `_class_name`."""
 

@@ -25,10 +25,12 @@ def cross_attention(layer: Any, given: Given) -> Reference:
     text = given["encoder_hidden_states"]
     if layer.norm_cross:
         text = layer.norm_encoder_hidden_states(text)
-    query, key = (
-        made.unflatten(-1, (layer.heads, -1))
-        for made in (layer.to_q(given["hidden_states"]), layer.to_k(text))
-    )
+    query, key = layer.to_q(given["hidden_states"]), layer.to_k(text)
+    if layer.norm_q is not None:
+        query = layer.norm_q(query)
+    if layer.norm_k is not None:
+        key = layer.norm_k(key)
+    query, key = (made.unflatten(-1, (layer.heads, -1)) for made in (query, key))
     mask = given.get("attention_mask")
     return Reference(query, key, mask=mask if mask is None else mask[:, 0], scale=layer.scale)
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 from PIL import Image
 
@@ -55,6 +58,8 @@ class ScriptedTools:
     """A score above this is correct; never, by default."""
     scorer_fails: bool = False
     cut: tuple[str, ...] = ()
+    reads: int = 1000
+    """Words of a prompt that the text encoder reads."""
     die_after: int | None = None
     """Kill the own process (SIGKILL) once so many candidates were probed or rendered."""
     model_name: str = "scripted"
@@ -105,6 +110,9 @@ class ScriptedTools:
     def judge(self, brief: str, images: Sequence[Path]) -> list[Score]:
         return [Score(value=self._read(path).value, explanation="judged") for path in images]
 
+    def unread(self, prompts: Sequence[str]) -> list[tuple[str, ...]]:
+        return [tuple(prompt.split()[self.reads :]) for prompt in prompts]
+
     def check_brief(self, brief: str) -> list[str]:
         return []
 
@@ -139,6 +147,24 @@ def main(run_dir: str, log: str, die_after: str) -> None:
     """Go on with a run in this process, until it is killed."""
     tools = ScriptedTools(Path(log), die_after=int(die_after))
     asyncio.run(run_loop(Path(run_dir), tools, offline()))
+
+
+def run_until_checkpoint(run_dir: Path, log: Path, number: int) -> None:
+    """Go on with a run in this process, killed just before it writes its n-th checkpoint.
+
+    LangGraph writes down what a node said before it writes the checkpoint that takes it in.
+    """
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+    write, numbers = AsyncSqliteSaver.aput, itertools.count(1)
+
+    async def die(self: Any, *args: Any) -> Any:
+        if next(numbers) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await write(self, *args)
+
+    with patch.object(AsyncSqliteSaver, "aput", die):
+        asyncio.run(run_loop(run_dir, ScriptedTools(log), offline()))
 
 
 if __name__ == "__main__":

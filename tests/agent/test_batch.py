@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,6 +142,24 @@ def test_a_brief_that_fails_leaves_its_error_and_the_batch_goes_on(
     assert "its prompt is empty" in bad["error"]
     assert [first["brief"], last["brief"]] == ["a cat", "a red car"]
     assert Path(last["best"]["image"]).is_file()
+
+
+def test_a_batch_loads_its_model_once(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers import DiffusionPipeline
+
+    load, loaded = DiffusionPipeline.from_pretrained, list[str]()
+
+    def counted(source: str, **options: Any) -> Any:
+        loaded.append(source)
+        return load(source, **options)
+
+    model = Path(shutil.copytree(command[2], tmp_path / "model"))
+    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", counted)
+    file = written(tmp_path, "a cat\na red car\na dog\n")
+    assert main([*command, "--model", str(model), "--briefs", str(file)]) == 0
+    assert loaded == [str(model)]
 
 
 def test_a_killed_batch_goes_on_with_the_run_in_flight(

@@ -147,10 +147,10 @@ def test_words_beyond_the_token_limit_are_named(tmp_path: Path) -> None:
     assert any("never sees automobile" in message for message in result.warnings)
 
 
-def test_latents_are_gone_when_a_round_ends_and_images_stay(tmp_path: Path) -> None:
+def test_latents_are_gone_when_a_run_ends_and_images_stay(tmp_path: Path) -> None:
     result, _ = run(tmp_path)
     names = {path.name for path in result.run_dir.iterdir()}
-    assert names == {"run.json", "trials.jsonl", "images", "checkpoint.sqlite"}
+    assert names == {"run.json", "trials.jsonl", "images", "checkpoint.sqlite", "lock"}
     assert len(list((result.run_dir / "images").iterdir())) == 7
 
 

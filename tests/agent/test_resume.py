@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import sqlite3
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.sqlite import aio
 
+from promptprobe.agent import graph
 from promptprobe.agent.graph import PROBE_BATCH
 from promptprobe.agent.result import OptimizationResult, read_result
 from promptprobe.agent.runner import run_loop
@@ -23,6 +26,8 @@ from tests.agent.scripted import ScriptedTools, offline, start
 
 WORK = 33 + 7
 """What an uninterrupted light run does: probes and renders."""
+CHECKPOINTS = (2, 8, 11, 20)
+"""Of the twenty that it writes, two at the start and six a round; the eighth ends a round."""
 
 
 def finish(run_dir: Path, log: Path, events: list[Any] | None = None) -> OptimizationResult:
@@ -62,6 +67,40 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_result(
     assert sum(done.values()) - len(done) <= PROBE_BATCH  # the batch in flight
     assert len(done) == WORK
     assert max(done.values()) <= 2
+
+
+def test_a_run_killed_between_a_nodes_writes_and_its_checkpoint_pays_nothing_twice(
+    tmp_path: Path, uninterrupted: OptimizationResult
+) -> None:
+    forks = multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload([scripted.__name__, graph.__name__, aio.__name__])
+    for number in CHECKPOINTS:
+        (tmp_path / str(number)).mkdir()
+        run_dir, log = start(tmp_path / str(number)), tmp_path / str(number) / "log"
+        child = forks.Process(target=scripted.run_until_checkpoint, args=(run_dir, log, number))
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        assert content(finish(run_dir, log)) == content(uninterrupted), f"checkpoint {number}"
+        assert sorted(Counter(log.read_text().splitlines()).values()) == [1] * WORK
+
+
+def test_latents_outlive_a_lost_checkpoint_so_that_their_steps_are_not_paid_twice(
+    tmp_path: Path, uninterrupted: OptimizationResult
+) -> None:
+    run_dir, log = start(tmp_path), tmp_path / "log"
+
+    def stop_at_selection(event: Any) -> None:
+        if event.kind == "candidates selected" and event.round == 1:
+            raise RuntimeError("the power is gone")
+
+    with pytest.raises(RuntimeError, match="power") as stopped:
+        asyncio.run(run_loop(run_dir, ScriptedTools(log), offline(), stop_at_selection))
+    assert "The run is kept" in stopped.value.__notes__[-1]
+    (run_dir / "checkpoint.sqlite").unlink()
+    result = finish(run_dir, log)
+    assert content(result) == content(uninterrupted)
+    assert result.spent.nfe == uninterrupted.spent.nfe
 
 
 def test_a_finished_run_costs_nothing_to_resume(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from diffusers import (
 )
 
 from promptprobe.probe.families import family_of
+from promptprobe.probe.families.dit.packed import unpacked
 from promptprobe.probe.families.family import Family, Settings, State
 
 PROMPTS = ["a red cat", "a photo of a green dog left of a blue car"]
@@ -40,7 +41,7 @@ FLOW_SCHEDULERS = [DPMSolverMultistepScheduler, UniPCMultistepScheduler]
 
 
 def fit(pipeline: Any, settings: Settings) -> Settings:
-    """The same without a negative prompt, which FLUX.1 does not take."""
+    """The same without a negative prompt, which FLUX does not take."""
     return replace(settings, negative_prompt="") if "Flux" in type(pipeline).__name__ else settings
 
 
@@ -60,15 +61,25 @@ def official(pipeline: Any, settings: Settings, output_type: str) -> Any:
         options["negative_prompt"] = [settings.negative_prompt] * 2
     if "use_resolution_binning" in accepted:
         options["use_resolution_binning"] = False
+    last: list[torch.Tensor] = []
+
+    def keep(_: Any, step: int, timestep: Any, found: dict[str, Any]) -> dict[str, Any]:
+        last[:] = [found["latents"]]
+        return found
+
     made = pipeline(
-        list(PROMPTS),  # Z-Image writes its templates into the list that it is given
+        prompt=list(PROMPTS),  # Z-Image writes its templates into the list that it is given
         num_inference_steps=settings.steps,
         height=settings.height,
         width=settings.width,
         generator=[torch.Generator().manual_seed(seed) for seed in SEEDS],
         output_type=output_type,
+        callback_on_step_end=keep,
         **options,
     ).images
+    if output_type == "latent" and "Flux2" in type(pipeline).__name__:
+        # It hands them out as its VAE takes them; before that, they are tokens of 2 x 2.
+        return unpacked(last[0], made)
     if output_type == "latent" and hasattr(pipeline, "_unpack_latents"):
         size = settings.height, settings.width, pipeline.vae_scale_factor
         made = pipeline._unpack_latents(made, *size)

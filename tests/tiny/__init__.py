@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.tiny.flow import flux, qwen, sd3, z_image
+from tests.tiny.flow import flux, klein, qwen, sana, sd3, z_image
 from tests.tiny.noise import ddim, pixart, pndm, xl
 
 PIPELINES: dict[str, Callable[[], Any]] = {
-    made.__name__: made for made in (ddim, pndm, xl, sd3, flux, qwen, z_image, pixart)
+    made.__name__: made for made in (ddim, pndm, xl, sd3, flux, klein, qwen, z_image, pixart, sana)
 }

@@ -78,6 +78,23 @@ def t5_tokenizer() -> Any:
     )
 
 
+def gemma_tokenizer() -> Any:
+    """Letters, and the words that are one token with the space before them."""
+    from transformers import GemmaTokenizer
+
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    tokens = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *map(chr, range(33, 127))]
+    merges = []
+    for word in MERGED_WORDS:
+        whole = "▁"
+        for letter in word:
+            merges.append((whole, letter))
+            whole += letter
+            tokens.append(whole)
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+    return GemmaTokenizer(vocab=vocabulary, merges=list(dict.fromkeys(merges)))
+
+
 def clip_encoder(tokenizer: Any, **options: Any) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -102,6 +119,22 @@ def t5_encoder(tokenizer: Any, width: int) -> Any:
     return T5EncoderModel(
         T5Config(
             vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=32, num_layers=1, num_heads=2
+        )
+    )
+
+
+def gemma_encoder(tokenizer: Any) -> Any:
+    from transformers import Gemma2Config, Gemma2Model
+
+    return Gemma2Model(
+        Gemma2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=16,
         )
     )
 

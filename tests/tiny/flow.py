@@ -1,4 +1,4 @@
-"""Tiny pipelines of flow matching: Stable Diffusion 3, FLUX.1, Qwen-Image, Z-Image."""
+"""Tiny pipelines of flow matching: Stable Diffusion 3, FLUX.1 and .2, Qwen-Image, Z-Image, Sana."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 from tests.tiny.encoders import (
     clip_encoder,
     clip_tokenizer,
+    gemma_encoder,
+    gemma_tokenizer,
     qwen_config,
     qwen_tokenizer,
     t5_encoder,
@@ -78,6 +80,50 @@ def flux() -> Any:
     )
 
 
+def klein() -> Any:
+    """FLUX.2's base model, guided by a second call; its encoder is read after layers 9, 18, 27."""
+    import torch
+    from diffusers import (
+        AutoencoderKLFlux2,
+        FlowMatchEulerDiscreteScheduler,
+        Flux2KleinPipeline,
+        Flux2Transformer2DModel,
+    )
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    tokenizer = qwen_tokenizer()
+    layers = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 28}
+    transformer = Flux2Transformer2DModel(
+        in_channels=16,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=48,
+        timestep_guidance_channels=32,
+        axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=False,
+    )
+    vae = AutoencoderKLFlux2(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
+        up_block_types=("UpDecoderBlock2D", "UpDecoderBlock2D"),
+        norm_num_groups=4,
+        latent_channels=4,
+        sample_size=32,
+    )
+    with torch.no_grad():
+        vae.bn.running_mean.uniform_(-0.5, 0.5)
+        vae.bn.running_var.uniform_(0.5, 2.0)
+    return Flux2KleinPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0),
+        vae=vae,
+        text_encoder=Qwen3ForCausalLM(Qwen3Config(**qwen_config(tokenizer) | layers, head_dim=8)),
+        tokenizer=tokenizer,
+        transformer=sharp(transformer, ("context_embedder", "to_q", "add_k_proj", "x_embedder")),
+    )
+
+
 def qwen() -> Any:
     from diffusers import (
         AutoencoderKLQwenImage,
@@ -146,4 +192,47 @@ def z_image() -> Any:
         text_encoder=Qwen3Model(Qwen3Config(**qwen_config(tokenizer), head_dim=8)),
         tokenizer=tokenizer,
         transformer=sharp(transformer, ("cap_embedder", "to_q", "to_k")),
+    )
+
+
+def sana() -> Any:
+    """A solver of flow sigmas, as on the hub; norms of queries and keys, as in Sana 1.5."""
+    from diffusers import (
+        AutoencoderDC,
+        DPMSolverMultistepScheduler,
+        SanaPipeline,
+        SanaTransformer2DModel,
+    )
+
+    tokenizer = gemma_tokenizer()
+    transformer = SanaTransformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=8,
+        cross_attention_dim=16,
+        caption_channels=32,
+        sample_size=16,
+        qk_norm="rms_norm_across_heads",
+    )
+    vae = AutoencoderDC(
+        latent_channels=4,
+        attention_head_dim=8,
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        **{f"{part}_layers_per_block": (1, 1) for part in ("encoder", "decoder")},
+        **{f"{part}_qkv_multiscales": ((), ()) for part in ("encoder", "decoder")},
+        scaling_factor=0.4,
+    )
+    return SanaPipeline(
+        tokenizer=tokenizer,
+        text_encoder=gemma_encoder(tokenizer),
+        vae=vae,
+        transformer=sharp(transformer, ("attn2.to_q", "caption_projection")),
+        scheduler=DPMSolverMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+        ),
     )

@@ -12,10 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from promptprobe.probe.families import check_known, family_of
+from promptprobe.tools.device import DEVICE
 from promptprobe.tools.models.built_in import DEFAULT_MODEL, PLUGINS, BuiltIn, built_in
 from promptprobe.tools.models.quiet import quiet_loading
+from promptprobe.tools.models.shared import MOST_IDLE, Shared, fingerprint, weights_size
 from promptprobe.tools.records import IN_MEMORY, Generation
-from promptprobe.tools.scorers.scorer import DEFAULT_CLIP, open_scorer, open_second_judge
+from promptprobe.tools.scorers.scorer import (
+    DEFAULT_CLIP,
+    Scorer,
+    open_scorer,
+    open_second_judge,
+)
 
 if TYPE_CHECKING:
     from promptprobe.probe.families.family import Family
@@ -29,6 +36,11 @@ HELP = (
     "Face hub id of a Stable Diffusion (1.x to 3.5, XL), FLUX.1, Qwen-Image, Z-Image or "
     "PixArt-Sigma pipeline"
 )
+
+
+_MODELS: Shared[Any] = Shared(lambda family: weights_size(family.pipeline), MOST_IDLE)
+_SCORERS: Shared[Scorer] = Shared(lambda scorer: 1, 1)
+"""Of these, two are kept: a run's, and the one before."""
 
 
 @dataclass(frozen=True)
@@ -72,37 +84,54 @@ def open_toolbox(
     from promptprobe.tools.toolbox import Toolbox
 
     located = locate_probe(probe) if probe else None
-    opened = open_model(model, generation)
-    device = opened.generation.device or "cpu"
-    own = opened.built_in
-    shipped = own.probe if own else None
-    return Toolbox(
-        opened,
-        open_scorer(scorer or (own.scorer if own else DEFAULT_CLIP), device),
-        open_second_judge(own, device),
-        located or (shipped if shipped and shipped.is_dir() else None),
-    )
+    with DEVICE:
+        opened = open_model(model, generation)
+        device = opened.generation.device or "cpu"
+        own = opened.built_in
+        shipped = own.probe if own else None
+        return Toolbox(
+            opened,
+            _shared_scorer(scorer or (own.scorer if own else DEFAULT_CLIP), device),
+            open_second_judge(own, device),
+            located or (shipped if shipped and shipped.is_dir() else None),
+        )
 
 
 def open_model(spec: str | Path | Any = DEFAULT_MODEL, generation: Generation = DEFAULTS) -> Model:
-    """Load a model and fill in its defaults. Raises ValueError, see `open_toolbox`."""
+    """Load a model, or take one that is open, and fill in its defaults.
+
+    Raises ValueError, see `open_toolbox`.
+    """
     if isinstance(spec, (str, Path)):
         name, source = _located(str(spec))
         class_name = _class_name(source)
         check_known(class_name, source)
         device, dtype = _placement(generation, class_name)
-        pipeline = _load(source, device, dtype)
+        family = _MODELS.get(
+            (fingerprint(source), device, dtype),
+            lambda: _family(name, _load(source, device, dtype)),
+        )
     else:
-        name, pipeline = IN_MEMORY, spec
-        check_known(type(spec).__name__, "the model that was passed")
-        device, dtype = _placement_of(pipeline, generation)
+        name, class_name = IN_MEMORY, type(spec).__name__
+        check_known(class_name, "the model that was passed")
+        device, dtype = _placement_of(spec, generation)
+        with DEVICE:
+            family = _family(name, spec)
+    return Model(name, class_name, family, _filled(generation, name, family, device, dtype))
+
+
+def _family(name: str, pipeline: Any) -> Family:
     try:
-        family = family_of(pipeline)
+        return family_of(pipeline)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} cannot be probed: {error}") from error
-    return Model(
-        name, type(pipeline).__name__, family, _filled(generation, name, family, device, dtype)
-    )
+
+
+def _shared_scorer(scorer: str | Callable[..., Any], device: str) -> Scorer:
+    if not isinstance(scorer, str):
+        return open_scorer(scorer, device)
+    key = scorer, fingerprint(scorer.partition(":")[2]), device
+    return _SCORERS.get(key, lambda: open_scorer(scorer, device))
 
 
 # -- finding and loading -----------------------------------------------------------------------

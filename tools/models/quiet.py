@@ -1,10 +1,16 @@
-"""Loading without noise: a library's progress bars would break into the display of a run."""
+"""Loading without noise, one at a time.
+
+A library's progress bars would break into the display of a run; and while it loads, a library
+changes globals, such as torch's default dtype, that no other thread may meet.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+
+from promptprobe.tools.device import DEVICE
 
 CHATTER = (
     "transformers.utils.import_utils",  # Pillow is used for want of torchvision: as we wish
@@ -16,14 +22,14 @@ CHATTER = (
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Switch off the loading bars of diffusers and transformers, and restore them after.
+    """Take a turn, switch off the loading bars of diffusers and transformers, and restore them.
 
     Import what loads inside, too: some of the noise is made by imports.
     """
-    import diffusers.utils.logging
-    import transformers.utils.logging
+    with DEVICE, ExitStack() as restored:
+        import diffusers.utils.logging
+        import transformers.utils.logging
 
-    with ExitStack() as restored:
         for bars in (diffusers.utils.logging, transformers.utils.logging):
             if bars.is_progress_bar_enabled():
                 bars.disable_progress_bar()

@@ -19,21 +19,25 @@ from PIL import Image
 
 from promptprobe.agent.doors.mcp_server import THUMBNAIL, build_server
 from promptprobe.agent.doors.replies import MAX_TRIALS, OptimizeReply, ProbeReply
+from promptprobe.agent.doors.tool_calls.owner import Owner
 
 ROOT = Path(__file__).parents[3]
+NOBODY = Owner()
 PROMPTS = ["a blue car and a red cat", "a red cat and a blue car"]
 
 
+ARGUMENTS = {
+    "brief": "a red cat, a blue car",
+    "prompts": PROMPTS,
+    "generation": {"steps": 5},
+}
+"""A brief with the agent's own prompts."""
+
+
 @pytest.fixture(scope="module")
-def arguments(ddim_folder: Path, clip_folder: Path) -> dict[str, Any]:
-    """A brief on a tiny random model, with the agent's own prompts."""
-    return {
-        "brief": "a red cat, a blue car",
-        "prompts": PROMPTS,
-        "model": str(ddim_folder),
-        "scorer": f"clip:{clip_folder}",
-        "generation": {"steps": 5},
-    }
+def owner(ddim_folder: Path, clip_folder: Path) -> Owner:
+    """Whoever serves a tiny random model."""
+    return Owner(model=str(ddim_folder), scorer=f"clip:{clip_folder}")
 
 
 def answer_of(result: types.CallToolResult) -> str:
@@ -41,11 +45,13 @@ def answer_of(result: types.CallToolResult) -> str:
     return result.content[0].text
 
 
-def call(folder: Path, name: str, arguments: dict[str, Any]) -> types.CallToolResult:
+def call(
+    folder: Path, name: str, arguments: dict[str, Any], owner: Owner = NOBODY
+) -> types.CallToolResult:
     """One call of a tool by a client in this process."""
 
     async def talk() -> types.CallToolResult:
-        async with Client(build_server(folder)) as client:
+        async with Client(build_server(folder, owner)) as client:
             return await client.call_tool(name, arguments)
 
     return asyncio.run(talk())
@@ -125,10 +131,8 @@ def test_a_fresh_client_over_stdio_lists_the_tools_optimizes_and_reads_the_resul
     assert blobs[0] == reply.best.image.read_bytes()
 
 
-def test_probing_compares_prompts_and_seeds_without_rendering(
-    arguments: dict[str, Any], tmp_path: Path
-) -> None:
-    result = call(tmp_path, "probe_prompts", {**arguments, "seeds": [3, 4]})
+def test_probing_compares_prompts_and_seeds_without_rendering(owner: Owner, tmp_path: Path) -> None:
+    result = call(tmp_path, "probe_prompts", {**ARGUMENTS, "seeds": [3, 4]}, owner)
     reply = ProbeReply.model_validate(result.structured_content)
     found = {(row.prompt, row.seed) for row in reply.candidates}
     assert found == {(prompt, seed) for prompt in PROMPTS for seed in (3, 4)}
@@ -148,8 +152,9 @@ def test_probing_compares_prompts_and_seeds_without_rendering(
         ("optimize_prompt", {"brief": " "}, "brief: String should have at least 1 character"),
         ("optimize_prompt", {"brief": "a", "out": "/etc"}, "out: unknown field"),
         ("optimize_prompt", {"brief": "a", "budget": "huge"}, "budget: Input should be 'light'"),
-        ("optimize_prompt", {"brief": "a", "model": str(ROOT / "docs")}, "no model_index.json"),
-        ("probe_prompts", {"brief": "a", "prompts": []}, "prompts: Tuple should have at least 1"),
+        ("optimize_prompt", {"brief": "a", "model": "sprites"}, "model: unknown field"),
+        ("optimize_prompt", {"brief": "a", "generation": {"steps": 999}}, "at most 100 here"),
+        ("probe_prompts", {"brief": "a", "prompts": []}, "prompts: List should have at least 1"),
     ],
 )
 def test_a_bad_call_is_answered_with_a_clear_error(
@@ -161,12 +166,12 @@ def test_a_bad_call_is_answered_with_a_clear_error(
     assert list(tmp_path.glob("*/*")) == []
 
 
-def test_only_linked_files_can_be_read(tmp_path: Path) -> None:
+def test_only_linked_files_can_be_read(owner: Owner, tmp_path: Path) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_text("secret")
 
     async def talk() -> None:
-        async with Client(build_server(tmp_path)) as client:
+        async with Client(build_server(tmp_path, owner)) as client:
             assert (await client.list_resources()).resources == []
             with pytest.raises(MCPError, match="expected the link of a result"):
                 await client.read_resource(secret.as_uri())
@@ -175,7 +180,7 @@ def test_only_linked_files_can_be_read(tmp_path: Path) -> None:
 
 
 def test_a_cancelled_call_stops_its_run_and_the_next_call_works(
-    arguments: dict[str, Any], tmp_path: Path
+    owner: Owner, tmp_path: Path
 ) -> None:
     async def talk() -> types.CallToolResult:
         started = asyncio.Event()
@@ -184,17 +189,17 @@ def test_a_cancelled_call_stops_its_run_and_the_next_call_works(
             if message and message.startswith("probed"):
                 started.set()
 
-        async with Client(build_server(tmp_path)) as client:
+        async with Client(build_server(tmp_path, owner)) as client:
             first = asyncio.create_task(
                 client.call_tool(
-                    "optimize_prompt", {**arguments, "budget": "heavy"}, progress_callback=note
+                    "optimize_prompt", {**ARGUMENTS, "budget": "heavy"}, progress_callback=note
                 )
             )
             await started.wait()
             first.cancel()
             await asyncio.wait([first])
             assert first.cancelled()
-            return await client.call_tool("probe_prompts", {**arguments, "seeds": [1]})
+            return await client.call_tool("probe_prompts", {**ARGUMENTS, "seeds": [1]})
 
     assert not asyncio.run(talk()).is_error
     (run,) = tmp_path.iterdir()

@@ -16,7 +16,8 @@ from typer.main import get_command
 
 from promptprobe.__main__ import main
 from promptprobe.agent.doors.commands import app, optimize_request
-from promptprobe.agent.doors.display import SHEET, plain
+from promptprobe.agent.doors.display import plain
+from promptprobe.agent.run_folder import SHEET
 from promptprobe.tools.records import Generation
 
 ROOT = Path(__file__).parents[3]

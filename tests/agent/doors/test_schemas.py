@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from promptprobe.__main__ import main
 from promptprobe.agent.doors.schemas import (
     MAX_PROBES,
+    OptimizeArguments,
     OptimizeRequest,
+    ProbeArguments,
     ProbeRequest,
     explain,
-    openai_tools,
 )
-from promptprobe.agent.rewrite.json_schema import json_schema
-from promptprobe.tools.records import Budget, Generation
+from promptprobe.agent.doors.tool_calls.owner import MAX_AREA, MAX_STEPS, Owner, check_area
+from promptprobe.agent.doors.tool_calls.table import TOOLS, Format, tool_schemas
+from promptprobe.tools.records import BUDGETS, Budget, Generation, Picture
 
 
 def error_of(**fields: object) -> str:
@@ -41,7 +44,9 @@ def error_of(**fields: object) -> str:
         ({"brief": "a", "generation": {"steps": 0}}, "generation.steps: Input should be greater"),
         ({"brief": "a", "seed": -1}, "seed: Input should be greater than or equal to 0 (got -1)"),
         ({"brief": "a", "seed": 2**60}, "seed: Input should be less"),
-        ({"brief": "a", "prompts": []}, "prompts: Tuple should have at least 1 item"),
+        ({"brief": "a", "prompts": []}, "prompts: List should have at least 1 item"),
+        ({"brief": "a", "prompts": "b"}, "prompts: Input should be a valid list (got 'b')"),
+        ({"brief": "a", "prompts": "[" * 5000}, "prompts: Input should be a valid list"),
         ({"brief": "a", "prompts": ["b", " "]}, "prompts.1: String should have at least 1"),
     ],
 )
@@ -90,9 +95,18 @@ def nodes(schema: Any) -> list[dict[str, Any]]:
     return [schema, *(node for value in schema.values() for node in nodes(value))]
 
 
+def test_arguments_may_come_as_json_text_and_texts_stay_as_they_are() -> None:
+    budget = {"rounds": 1, "prompts": 2, "seeds": 3, "renders": 4}
+    fields = {"prompts": ["b", "c"], "budget": budget, "generation": {"steps": 5}, "seed": 7}
+    texts = {name: json.dumps(value) for name, value in fields.items()}
+    meant = OptimizeRequest.model_validate({"brief": '["a"]', **fields})
+    assert OptimizeRequest.model_validate({"brief": '["a"]', **texts}) == meant
+    assert meant.brief == '["a"]'
+
+
 def test_openai_schemas_keep_every_rule_of_strict_mode() -> None:
     refused = {"default", "$ref", "$defs", "allOf", "oneOf", "minLength", "maxLength", "title"}
-    for tool in openai_tools():
+    for tool in tool_schemas("openai"):
         function = tool["function"]
         assert function["strict"] is True
         for node in nodes(function["parameters"]):
@@ -103,9 +117,9 @@ def test_openai_schemas_keep_every_rule_of_strict_mode() -> None:
 
 
 def test_openai_schemas_have_the_fields_and_bounds_of_the_models() -> None:
-    parameters = {t["function"]["name"]: t["function"]["parameters"] for t in openai_tools()}
-    assert set(parameters["optimize_prompt"]["properties"]) == set(OptimizeRequest.model_fields)
-    assert set(parameters["probe_prompts"]["properties"]) == set(ProbeRequest.model_fields)
+    parameters = {t["function"]["name"]: t["function"]["parameters"] for t in tool_schemas()}
+    assert set(parameters["optimize_prompt"]["properties"]) == set(OptimizeArguments.model_fields)
+    assert set(parameters["probe_prompts"]["properties"]) == set(ProbeArguments.model_fields)
     optimize = parameters["optimize_prompt"]["properties"]
     assert optimize["brief"]["type"] == "string"
     assert "at most 4000 characters" in optimize["brief"]["description"]
@@ -114,13 +128,55 @@ def test_openai_schemas_have_the_fields_and_bounds_of_the_models() -> None:
     assert parameters["probe_prompts"]["properties"]["prompts"]["maxItems"] == 64
 
 
-def test_mcp_schemas_refuse_unknown_fields_and_need_only_what_has_no_default() -> None:
-    schema = json_schema(OptimizeRequest)
-    assert schema["additionalProperties"] is False
-    assert schema["required"] == ["brief"]
-    assert not any("$ref" in node for node in nodes(schema))
+def test_schemas_are_plain_json_schema_for_any_client() -> None:
+    (optimize, *_), tools = tool_schemas("anthropic"), tool_schemas("json-schema")
+    assert optimize["input_schema"] == tools[0]["inputSchema"]
+    assert optimize["input_schema"]["required"] == ["brief"]
+    for schema in (tool[side] for tool in tools for side in ("inputSchema", "outputSchema")):
+        Draft202012Validator.check_schema(schema)
+        assert schema["additionalProperties"] is False
+        assert not [node for node in nodes(schema) if "$ref" in node or node.get("format")]
 
 
-def test_the_tools_command_prints_the_schemas_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["tools", "--format", "openai"]) == 0
-    assert json.loads(capsys.readouterr().out) == openai_tools()
+@pytest.mark.parametrize("format", get_args(Format))
+def test_the_tools_command_prints_the_schemas_as_json(
+    format: Format, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tools", "--format", format]) == 0
+    assert json.loads(capsys.readouterr().out) == tool_schemas(format)
+
+
+def test_no_agent_says_what_the_owner_decides() -> None:
+    for spec in TOOLS.values():
+        schema = json.dumps(spec.arguments.model_json_schema())
+        for name in ("model", "scorer", "probe", "llm", "device", "dtype", "out"):
+            assert f'"{name}"' not in schema
+
+
+def test_the_owner_fills_in_what_agents_may_not_say() -> None:
+    owner = Owner(model="m", scorer="s", probe="p", llm="l", allow_model=("other",))
+    asked = {"brief": "a cat", "generation": {"steps": 9}}
+    request = owner.optimize_request(asked)
+    assert (request.model, request.scorer, request.probe, request.llm) == ("m", "s", "p", "l")
+    assert request.generation == Generation(steps=9)
+    assert owner.optimize_request({**asked, "model": "other"}).model == "other"
+    with pytest.raises(ValueError, match="model: expected one of m, other"):
+        owner.probe_request({"brief": "a", "prompts": ["b"], "model": "third"})
+    with pytest.raises(ValueError, match="model: unknown field"):
+        Owner().optimize_request({**asked, "model": "sprites"})
+
+
+def test_a_call_that_asks_for_more_than_the_owner_allows_is_refused_with_the_cap() -> None:
+    owner = Owner(budget_cap=Budget(rounds=1, prompts=9, seeds=9, renders=9, llm_calls=3))
+    unsaid = owner.optimize_request({"brief": "a cat"}).budget
+    assert isinstance(unsaid, Budget)
+    assert (unsaid.rounds, unsaid.llm_calls) == (1, 3)
+    assert unsaid.prompts == BUDGETS["light"].prompts
+    with pytest.raises(ValueError, match=r"allows rounds at most 1 \(got 2\)"):
+        owner.optimize_request({"brief": "a cat", "budget": "light"})
+    with pytest.raises(ValueError, match=f"at most {MAX_STEPS} here"):
+        owner.optimize_request({"brief": "a cat", "generation": {"steps": MAX_STEPS + 1}})
+    made_for = Picture(height=64, width=64)
+    check_area(Picture(height=128, width=128), made_for)
+    with pytest.raises(ValueError, match=f"made for 64 x 64, and at most {MAX_AREA} times"):
+        check_area(Picture(height=8192), made_for)

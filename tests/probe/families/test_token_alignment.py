@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from promptprobe.probe.families.dit.sana import INSTRUCTION
 from promptprobe.probe.families.family import Settings
 from promptprobe.probe.families.token_alignment import AlignedWords, align_words, behind
 from tests.probe.pipelines import family_of
@@ -20,10 +21,13 @@ def readers(pipeline: Any) -> list[tuple[Any, str, int, int]]:
     name = type(pipeline).__name__
     if name == "QwenImagePipeline":
         return [(pipeline.tokenizer, pipeline.prompt_template_encode.format(PROMPT), 34, 0)]
-    if name == "ZImagePipeline":
+    if name in ("ZImagePipeline", "Flux2KleinPipeline"):
         said = [{"role": "user", "content": PROMPT}]
         text = pipeline.tokenizer.apply_chat_template(
-            said, tokenize=False, add_generation_prompt=True, enable_thinking=True
+            said,
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=name == "ZImagePipeline",
         )
         return [(pipeline.tokenizer, text, 0, 0)]
     if name == "StableDiffusion3Pipeline":
@@ -33,6 +37,16 @@ def readers(pipeline: Any) -> list[tuple[Any, str, int, int]]:
         ]
     if name == "FluxPipeline":
         return [(pipeline.tokenizer_2, PROMPT, 0, 0)]
+    if name == "SanaPipeline":
+        before = "\n".join(INSTRUCTION)
+        return [
+            (
+                pipeline.tokenizer,
+                before + PROMPT.lower(),
+                len(pipeline.tokenizer.encode(before)) - 2,
+                0,
+            )
+        ]
     return [(pipeline.tokenizer, PROMPT.lower() if "PixArt" in name else PROMPT, 0, 0)]
 
 
@@ -103,6 +117,11 @@ def test_the_last_word_that_fits_is_kept(ddim_pipeline: Any) -> None:
         ("ice-cream_van", ["ice", "cream", "van"]),
         ("the dog’s 2nd bowl", ["dog’s", "2nd", "bowl"]),
         ("लाल बिल्ली", ["लाल", "बिल्ली"]),
+        ("cafe\u0301", ["cafe\u0301"]),
+        ("一只金毛狗", ["一", "只", "金", "毛", "狗"]),
+        ("雪の中のレトリバー", ["雪", "の", "中", "の", "レトリバー"]),
+        ("วิ่งใน", ["วิ่", "ง", "ใ", "น"]),
+        ("강아지 눈", ["강아지", "눈"]),
     ],
 )
 def test_unusual_text_has_its_words_found(text: str, words: list[str]) -> None:

@@ -44,6 +44,22 @@ def test_flux_without_guidance_as_an_input_is_schnell(fresh_pipeline: Any) -> No
     assert torch.equal(full(family_of(pipeline), SAYS_NOTHING).latents, expected)
 
 
+def test_flux_2_is_guided_by_a_second_call_unless_it_is_distilled(fresh_pipeline: Any) -> None:
+    pipeline = fresh_pipeline("klein")
+    family = family_of(pipeline)
+    with pytest.raises(ValueError, match=r"FLUX\.2 \[klein\] takes no negative prompt"):
+        family.encode(PROMPTS, SETTINGS)
+    alone = replace(SAYS_NOTHING, guidance=1.0)
+    assert family.nfe(SAYS_NOTHING, 0, 6) == 2 * family.nfe(alone, 0, 6)
+    guided, _ = record_trace(family, PROMPTS, SEEDS, SAYS_NOTHING, 1)
+    plain, _ = record_trace(family, PROMPTS, SEEDS, alone, 1)
+    assert torch.allclose(guided.maps, plain.maps, atol=1e-6)
+    assert guided.gap.abs().max() > 0 == plain.gap.abs().max()
+    pipeline.register_to_config(is_distilled=True)
+    expected = official(pipeline, SAYS_NOTHING, "latent")
+    assert torch.equal(full(family, SAYS_NOTHING).latents, expected)
+
+
 def test_stable_diffusion_3_does_without_t5(fresh_pipeline: Any) -> None:
     pipeline = fresh_pipeline("sd3")
     both = family_of(pipeline).encode(PROMPTS, SETTINGS).words[0][0].tokens

@@ -11,7 +11,10 @@ from pydantic import BaseModel
 def json_schema(
     record: type[BaseModel], mode: Literal["validation", "serialization"] = "validation"
 ) -> dict[str, Any]:
-    """The JSON schema of a record with its references written out, as MCP clients like it."""
+    """The JSON schema of a record as any client reads it.
+
+    References are written out, and there is no `format: path`, which is pydantic's own word.
+    """
     schema = record.model_json_schema(mode=mode)
     inlined: dict[str, Any] = _inline(schema, schema.get("$defs", {}))
     return inlined
@@ -22,7 +25,11 @@ def _inline(node: Any, definitions: dict[str, Any]) -> Any:
         return [_inline(item, definitions) for item in node]
     if not isinstance(node, dict):
         return node
-    siblings = {k: _inline(v, definitions) for k, v in node.items() if k not in ("$ref", "$defs")}
+    siblings = {
+        key: _inline(value, definitions)
+        for key, value in node.items()
+        if key not in ("$ref", "$defs") and (key, value) != ("format", "path")
+    }
     if "$ref" in node:
         return {**_inline(definitions[node["$ref"].rsplit("/", 1)[1]], definitions), **siblings}
     return siblings

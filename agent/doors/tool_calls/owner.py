@@ -1,0 +1,110 @@
+"""What the owner of the machine decides, so that no agent does: the model, who judges, and caps.
+
+An agent's arguments become a request here, or are refused in one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import Field
+
+from promptprobe.agent.doors.schemas import (
+    OptimizeArguments,
+    OptimizeRequest,
+    ProbeArguments,
+    ProbeRequest,
+    Request,
+    checked,
+)
+from promptprobe.tools.models.built_in import DEFAULT_MODEL
+from promptprobe.tools.records import BUDGETS, Budget, Picture, Record, Text
+
+MAX_STEPS = 100
+MAX_AREA = 4
+"""How many times the pixels that a model was made for a picture may have."""
+
+R = TypeVar("R", bound=Request)
+
+
+class Owner(Record):
+    """With what agents' calls are done, and how much one call may cost."""
+
+    model: Text = Field(DEFAULT_MODEL, description="model that draws")
+    scorer: Text | None = Field(None, description="who judges; none: the model's own")
+    probe: Text | None = Field(
+        None, description="trained probe; none: the model's own, or previews"
+    )
+    llm: Text | None = Field(None, description="LLM that proposes rewrites; none: agents do")
+    allow_model: tuple[Text, ...] = Field((), description="further models that agents may name")
+    budget_cap: Budget = Field(BUDGETS["heavy"], description="the most that a call may ask for")
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that a call may use, the default first."""
+        return tuple(dict.fromkeys([self.model, *self.allow_model]))
+
+    def optimize_request(self, given: Mapping[str, Any]) -> OptimizeRequest:
+        """The request of an agent's arguments for optimize_prompt.
+
+        Raises:
+            ValueError: an argument is unknown, out of bounds or above a cap.
+        """
+        model, asked = self._checked(OptimizeArguments, given)
+        budget = self._budget(asked, "budget" in given)
+        own = {"model": model, "scorer": self.scorer, "probe": self.probe, "llm": self.llm}
+        return _filled(OptimizeRequest, asked, budget=budget, **own)
+
+    def probe_request(self, given: Mapping[str, Any]) -> ProbeRequest:
+        """The request of an agent's arguments for probe_prompts. ValueError as above."""
+        model, asked = self._checked(ProbeArguments, given)
+        return _filled(ProbeRequest, asked, model=model, scorer=self.scorer, probe=self.probe)
+
+    def _checked(self, record: type[R], given: Mapping[str, Any]) -> tuple[str, R]:
+        """The model that is named, if one may be, and the other arguments."""
+        given = dict(given)
+        model = self.model
+        if self.allow_model and (named := given.pop("model", None)) is not None:
+            if named not in self.models:
+                names = ", ".join(self.models)
+                raise ValueError(f"model: expected one of {names} (got {named!r:.80})")
+            model = named
+        asked = checked(record, given)
+        check_steps(getattr(asked, "generation", None))
+        return model, asked
+
+    def _budget(self, asked: OptimizeArguments, given: bool) -> Budget:
+        """What may be spent. An agent that says nothing of it gets what is left of "light"."""
+        budget = BUDGETS[asked.budget] if isinstance(asked.budget, str) else asked.budget
+        caps = {name: cap for name, cap in self.budget_cap if cap is not None}
+        values = {name: getattr(budget, name) for name in caps}
+        over = {n: v for n, v in values.items() if v is not None and v > caps[n]}
+        if given and over:
+            said = ", ".join(f"{name} at most {caps[name]} (got {v})" for name, v in over.items())
+            raise ValueError(f"budget: the owner of this server allows {said}")
+        allowed = {n: caps[n] if v is None else min(v, caps[n]) for n, v in values.items()}
+        return budget.model_copy(update=allowed)
+
+
+def check_steps(picture: Picture | None) -> None:
+    """ValueError: more denoising steps than a call may ask for."""
+    if picture is not None and picture.steps > MAX_STEPS:
+        raise ValueError(f"generation.steps: at most {MAX_STEPS} here (got {picture.steps})")
+
+
+def check_area(picture: Picture, default: Picture) -> None:
+    """ValueError: a picture that is too large for a model, which by default draws `default`."""
+    usual = (default.height or 0) * (default.width or 0)
+    height, width = picture.height or default.height or 0, picture.width or default.width or 0
+    if usual and height * width > MAX_AREA * usual:
+        raise ValueError(
+            f"generation: {width} x {height} pixels are too many (this model was made for "
+            f"{default.width} x {default.height}, and at most {MAX_AREA} times as many pixels are "
+            "drawn here); ask for a smaller width or height"
+        )
+
+
+def _filled(request: type[R], asked: Request, **own: Any) -> R:
+    generation = {"generation": dict(getattr(asked, "generation", Picture()))}
+    return checked(request, {**dict(asked), **generation, **own})

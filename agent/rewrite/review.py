@@ -1,0 +1,99 @@
+"""What a person sees before a round spends anything, and what becomes of the answer.
+
+Each new prompt stands beside the brief with what changed, word by word. The person's word is final:
+an edited prompt is the caller's own and is refused for its meaning by nobody.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from difflib import SequenceMatcher
+from typing import Literal
+
+from promptprobe.agent.events import Refusal
+from promptprobe.agent.rewrite.guard import WORD, check_text
+from promptprobe.tools.records import Record
+
+WORDS = re.compile(rf"{WORD.pattern}|[^\w\s]")
+"""Words and punctuation."""
+
+VETOED = "a person vetoed it"
+
+
+class Change(Record):
+    """A stretch of words that brief and prompt share, or that only one of them has."""
+
+    kind: Literal["same", "added", "dropped"]
+    text: str
+
+
+class NewPrompt(Record):
+    """A prompt that was not tried yet, and how it differs from the brief."""
+
+    prompt: str
+    changes: tuple[Change, ...]
+
+
+class Review(Record):
+    """The new prompts of a round."""
+
+    round: int
+    brief: str
+    prompts: tuple[NewPrompt, ...]
+
+
+Approve = Callable[[Review], Awaitable[Sequence[str | None]]]
+"""Answers for each prompt of a review, in order: its text to approve it, another text in its place,
+or None to veto it."""
+
+
+def review(round: int, brief: str, prompts: Sequence[str]) -> Review:
+    """The new prompts of a round beside the brief."""
+    shown = (NewPrompt(prompt=prompt, changes=changes(brief, prompt)) for prompt in prompts)
+    return Review(round=round, brief=brief, prompts=tuple(shown))
+
+
+def changes(brief: str, prompt: str) -> tuple[Change, ...]:
+    """How the words of a brief become those of a prompt; case and spaces count for nothing."""
+    before, after = (tuple(WORDS.finditer(text)) for text in (brief, prompt))
+    old, new = ([match.group().casefold() for match in words] for words in (before, after))
+    found: list[Change] = []
+    for kind, low, high, first, last in SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
+        if kind in ("delete", "replace"):
+            found.append(Change(kind="dropped", text=_stretch(brief, before[low:high])))
+        if kind in ("insert", "replace"):
+            found.append(Change(kind="added", text=_stretch(prompt, after[first:last])))
+        if kind == "equal":
+            found.append(Change(kind="same", text=_stretch(prompt, after[first:last])))
+    return tuple(found)
+
+
+def answered(
+    prompts: Sequence[str], answers: Sequence[object]
+) -> tuple[dict[str, str], tuple[Refusal, ...]]:
+    """By each prompt that stays, its text from now on; and what will not be tried as it stood.
+
+    Raises:
+        ValueError: there is not one answer a prompt, or an answer is no prompt.
+    """
+    if isinstance(answers, str) or len(answers) != len(prompts):
+        raise ValueError(
+            f"approve must give one answer for each of {len(prompts)} prompts (its text, another "
+            f"text, or None to veto it), got {answers!r:.200}"
+        )
+    kept = {
+        prompt: check_text(answer, "an approved prompt")
+        for prompt, answer in zip(prompts, answers, strict=True)
+        if answer is not None
+    }
+    reasons = {
+        prompt: f"a person wrote {kept[prompt][:400]!r} instead" if prompt in kept else VETOED
+        for prompt in prompts
+        if kept.get(prompt) != prompt
+    }
+    return kept, tuple(Refusal(prompt=p[:400], reason=reason) for p, reason in reasons.items())
+
+
+def _stretch(text: str, words: Sequence[re.Match[str]]) -> str:
+    return text[words[0].start() : words[-1].end()]

@@ -1,0 +1,133 @@
+"""FLUX.2 [klein]: joint attention, then single-stream blocks that fuse what they project.
+
+The text's tokens come first in both; they are a chat template, read by a language model, and the
+words are the prompt's alone. The official pipeline draws noise and normalizes latents with 2 x 2 of
+them in a token; here they stand apart, as with FLUX.1, and are packed around each evaluation. The
+base model is guided by a second call of an empty prompt, the distilled one by nothing; neither
+takes a negative prompt.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from diffusers import Flux2KleinPipeline
+from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
+from torch import Tensor, nn
+
+from promptprobe.probe.families.attention import blocks, normed, rotated
+from promptprobe.probe.families.dit.packed import Packed
+from promptprobe.probe.families.family import Conditioning, Latents, Settings, State
+from promptprobe.probe.families.schedulers import even_sigmas
+from promptprobe.probe.families.self_check import Given, Reference
+from promptprobe.probe.families.token_alignment import AlignedWords, align_words, conditioned
+
+TOKENS: int = (
+    inspect.signature(Flux2KleinPipeline.__call__).parameters["max_sequence_length"].default
+)
+"""As many as the official pipeline reads, template included."""
+
+
+class Flux2Klein(Packed):
+    kind = Flux2KleinPipeline
+    known_as = "FLUX.2 [klein]"
+
+    def layers(self) -> Mapping[str, nn.Module]:
+        return blocks(self.denoiser, "transformer_blocks", "attn") | blocks(
+            self.denoiser, "single_transformer_blocks", "attn"
+        )
+
+    def reference(self, layer: Any, given: Given, text: int, image: int) -> Reference:
+        cos, sin = given["image_rotary_emb"]  # every value twice, once for each of a pair
+        turns = torch.complex(cos[:, ::2], sin[:, ::2])
+        rows, words = given["hidden_states"], given.get("encoder_hidden_states")
+        if words is None:  # a single-stream block
+            query, key, _ = layer.to_qkv_mlp_proj(rows)[..., : 3 * layer.inner_dim].chunk(3, -1)
+            query = normed(layer.norm_q, query[:, text:], layer.heads)
+            keys = normed(layer.norm_k, key, layer.heads)
+        else:
+            query = normed(layer.norm_q, layer.to_q(rows), layer.heads)
+            told = normed(layer.norm_added_k, layer.add_k_proj(words), layer.heads)
+            keys = torch.cat([told, normed(layer.norm_k, layer.to_k(rows), layer.heads)], 1)
+        keys = rotated(keys, turns)
+        return Reference(rotated(query, turns[text:]), keys[:, :text], keys[:, text:])
+
+    def guided(self, settings: Settings) -> bool:
+        return settings.guidance > 1 and not self.pipeline.config.is_distilled
+
+    def draw_noise(self, seeds: Sequence[int], settings: Settings) -> State:
+        state = super().draw_noise(seeds, settings)
+        batch, channels, height, width = state.latents.shape
+        drawn = state.latents.reshape(batch, 4 * channels, height // 2, width // 2)
+        return replace(state, latents=self.pipeline._unpatchify_latents(drawn))
+
+    def _encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
+        if settings.negative_prompt:
+            raise ValueError(f"{self.known_as} takes no negative prompt: leave it out")
+        rows, cond = self._cond(prompts, settings)
+        uncond = None
+        if self.guided(settings):
+            _, uncond = self._cond([""] * len(prompts), settings)
+        return conditioned(rows, [self._located(prompt) for prompt in prompts], cond, uncond)
+
+    def _cond(self, prompts: Sequence[str], settings: Settings) -> tuple[Tensor, dict[str, Any]]:
+        rows, text_ids = self.pipeline.encode_prompt(list(prompts), device=self.device)
+        _, height, width = self._latent_shape(settings)
+        image = torch.empty(len(rows), 0, height // 2, width // 2)
+        image_ids = self.pipeline._prepare_latent_ids(image).to(self.device)
+        return rows, {"encoder_hidden_states": rows, "txt_ids": text_ids, "img_ids": image_ids}
+
+    def _located(self, prompt: str) -> AlignedWords:
+        def templated(content: str) -> str:
+            text: str = self.pipeline.tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,
+            )
+            return text
+
+        start = len(templated("\x00").split("\x00")[0])
+        return align_words(
+            self.pipeline.tokenizer,
+            templated(prompt),
+            last=TOKENS,
+            prompt=slice(start, start + len(prompt)),
+        )
+
+    def _predict(
+        self,
+        latents: Latents,
+        timestep: Tensor,
+        conditioning: Conditioning,
+        settings: Settings,
+        capture: AbstractContextManager[Any],
+    ) -> tuple[Latents, Latents | None]:
+        with capture, self.denoiser.cache_context("cond"):
+            conditional = self._evaluate(latents, timestep, conditioning.cond)
+        if conditioning.uncond is None:
+            return conditional, None
+        with self.denoiser.cache_context("uncond"):
+            unconditional = self._evaluate(latents, timestep, conditioning.uncond)
+        gap = conditional - unconditional
+        return unconditional + settings.guidance * gap, gap
+
+    def _evaluate(self, latents: Latents, timestep: Tensor, cond: Mapping[str, Any]) -> Latents:
+        return super()._evaluate(latents.to(self.denoiser.dtype), timestep, cond)
+
+    def _schedule(self, settings: Settings) -> dict[str, Any]:
+        mu = compute_empirical_mu(self.tokens(settings), settings.steps)
+        return {"mu": mu, **even_sigmas(self.pipeline.scheduler, settings.steps)}
+
+    def _unscaled(self, latents: Latents) -> Tensor:
+        vae = self.pipeline.vae
+        mean = vae.bn.running_mean.view(1, -1, 1, 1).to(latents)
+        variance = vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps
+        rows = self.pipeline._patchify_latents(latents) * torch.sqrt(variance).to(latents) + mean
+        unscaled: Tensor = self.pipeline._unpatchify_latents(rows)
+        return unscaled

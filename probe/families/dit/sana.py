@@ -1,0 +1,95 @@
+"""Sana: linear attention over the image, and plain cross-attention to a language model (Gemma).
+
+The official pipeline puts an instruction before the prompt, has both read, and keeps the first
+token and the last 299 places: the prompt's words are found there. Text is lowered in case, latents
+are float32 whatever the transformer's dtype, and the size drawn is the size that was asked for, as
+with PixArt-Sigma.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers import SanaPipeline
+from torch import Tensor, nn
+
+from promptprobe.probe.capture.capture import Layout
+from promptprobe.probe.families.attention import cross_attention, cross_attentions
+from promptprobe.probe.families.family import Conditioning, Latents, Settings
+from promptprobe.probe.families.pipeline import PipelineFamily
+from promptprobe.probe.families.self_check import Given, Reference
+from promptprobe.probe.families.token_alignment import AlignedWords, align_words, conditioned
+
+_OFFICIAL = inspect.signature(SanaPipeline.__call__).parameters
+TOKENS: int = _OFFICIAL["max_sequence_length"].default
+"""Places that the denoiser sees."""
+INSTRUCTION: list[str] = _OFFICIAL["complex_human_instruction"].default
+"""What the language model reads before the prompt; not before the negative one."""
+
+
+class Sana(PipelineFamily):
+    kind = SanaPipeline
+    known_as = "Sana"
+    layout = Layout("apart", patch=1)
+    flow = True
+
+    def layers(self) -> Mapping[str, nn.Module]:
+        return cross_attentions(self.denoiser)
+
+    def reference(self, layer: Any, given: Given, text: int, image: int) -> Reference:
+        return cross_attention(layer, given)
+
+    def _encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
+        guided = self.guided(settings)
+        rows, mask, unconditional, unconditional_mask = self.pipeline.encode_prompt(
+            list(prompts),
+            guided,
+            negative_prompt=settings.negative_prompt,
+            device=self.device,
+            max_sequence_length=TOKENS,
+            complex_human_instruction=INSTRUCTION,
+        )
+        cond = rows
+        if guided:
+            cond, mask = torch.cat([unconditional, rows]), torch.cat([unconditional_mask, mask])
+        texts = self.pipeline._text_preprocessing(list(prompts))
+        return conditioned(
+            rows,
+            [self._located(text) for text in texts],
+            {
+                "encoder_hidden_states": cond.to(self.denoiser.dtype),
+                "encoder_attention_mask": mask,
+            },
+        )
+
+    def _located(self, prompt: str) -> AlignedWords:
+        tokenizer, before = self.pipeline.tokenizer, "\n".join(INSTRUCTION)
+        # The place after the first token is that of the instruction's last one.
+        dropped = len(tokenizer.encode(before)) - 2
+        return align_words(
+            tokenizer,
+            before + prompt,
+            last=TOKENS,
+            prompt=slice(len(before), None),
+            dropped=dropped,
+        )
+
+    def _evaluate(self, latents: Latents, timestep: Tensor, cond: Mapping[str, Any]) -> Latents:
+        prediction: Tensor = self.denoiser(
+            latents.to(self.denoiser.dtype),
+            timestep=timestep.expand(len(latents)) * self.denoiser.config.timestep_scale,
+            **cond,
+            return_dict=False,
+        )[0]
+        return prediction.float()[:, : self._channels]
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.float32
+
+    def _unscaled(self, latents: Latents) -> Tensor:
+        unscaled: Tensor = latents / self.pipeline.vae.config.scaling_factor
+        return unscaled

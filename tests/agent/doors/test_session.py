@@ -1,0 +1,162 @@
+"""A session: opened once, shared by threads and tasks, with the results of calls one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promptprobe import (
+    Budget,
+    Candidate,
+    Generation,
+    OptimizationResult,
+    Session,
+    aoptimize_prompt,
+    optimize_prompt,
+    probe_prompts,
+)
+from promptprobe.agent.events import Event, RunStarted
+from tests.images import brightness
+
+STEPS = Generation(steps=5)
+TINY = Budget(rounds=2, prompts=2, seeds=2, renders=1)
+BRIEFS = [f"a {colour} {thing}" for colour in ("red", "blue") for thing in ("cat", "car")] * 2
+PROMPTS = ["a photo", "a drawing"]
+
+
+@pytest.fixture(scope="module")
+def session(ddim_folder: Path) -> Session:
+    return Session(ddim_folder, scorer=brightness, generation=STEPS)
+
+
+def options(folder: Path, number: int) -> dict[str, Any]:
+    """Of the n-th of several runs."""
+    return {"prompts": PROMPTS, "budget": TINY, "seed": number, "out": folder / str(number)}
+
+
+def outcome(result: OptimizationResult) -> list[Any]:
+    """All that a run found, without its folder and its times."""
+    rows = []
+    for trial in result.trials:
+        picture = trial.image.read_bytes() if trial.image else None
+        rows.append((trial.candidate, trial.prediction, trial.score, picture))
+    return [*rows, result.spent.nfe, result.stop_reason, result.warnings]
+
+
+@pytest.fixture(scope="module")
+def alone(session: Session, tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:
+    """The runs, one by one."""
+    folder = tmp_path_factory.mktemp("alone")
+    return [
+        outcome(session.optimize(brief, **options(folder, number)))
+        for number, brief in enumerate(BRIEFS)
+    ]
+
+
+def test_eight_tasks_give_the_results_of_eight_runs_one_by_one(
+    session: Session, alone: list[list[Any]], tmp_path: Path
+) -> None:
+    async def together() -> list[OptimizationResult]:
+        runs = (session.aoptimize(brief, **options(tmp_path, n)) for n, brief in enumerate(BRIEFS))
+        return await asyncio.gather(*runs)
+
+    assert [outcome(result) for result in asyncio.run(together())] == alone
+
+
+def test_eight_threads_give_the_results_of_eight_runs_one_by_one(
+    ddim_folder: Path, alone: list[list[Any]], tmp_path: Path
+) -> None:
+    """Of `optimize_prompt`, which opens what it needs itself."""
+
+    def run(number: int) -> OptimizationResult:
+        return optimize_prompt(
+            BRIEFS[number],
+            model=ddim_folder,
+            scorer=brightness,
+            generation=STEPS,
+            **options(tmp_path, number),
+        )
+
+    with ThreadPoolExecutor(len(BRIEFS)) as pool:
+        assert [outcome(result) for result in pool.map(run, range(len(BRIEFS)))] == alone
+
+
+def test_a_second_run_starts_within_50_ms(session: Session, tmp_path: Path) -> None:
+    def started() -> float:
+        seen: list[float] = []
+
+        def watch(event: Event) -> None:
+            if isinstance(event, RunStarted):
+                seen.append(time.perf_counter())
+
+        began = time.perf_counter()
+        budget = Budget(rounds=1, prompts=1, seeds=1, renders=1)
+        session.optimize("a red cat", rewrite="off", budget=budget, out=tmp_path, on_event=watch)
+        return seen[0] - began
+
+    assert min(started() for _ in range(3)) < 0.05
+
+
+def test_the_verbs_probe_render_and_score(session: Session, tmp_path: Path) -> None:
+    reply = session.probe("a red cat", ["a red cat", "a cat"], seeds=(1, 2))
+    assert len(reply.candidates) == 4
+    assert probe_prompts(
+        "a red cat", ["a red cat", "a cat"], seeds=(1, 2), model=session.model, scorer=brightness,
+        generation=STEPS,
+    ).candidates == reply.candidates  # fmt: skip
+    best = reply.candidates[0]
+    (drawn,) = session.render([Candidate(prompt=best.prompt, seed=best.seed)], tmp_path)
+    assert drawn.image is not None
+    (score,) = session.score("a red cat", [drawn.image])
+    assert score.value is not None
+    assert asyncio.run(session.ascore("a red cat", [drawn.image])) == [score]
+
+
+def test_a_call_may_ask_for_other_settings_of_the_same_model(session: Session) -> None:
+    reply = session.probe("a red cat", seeds=(1,), generation=Generation(steps=10))
+    assert (reply.steps, reply.of) == (2, 10)
+
+
+def test_a_session_goes_on_with_its_own_runs_only(
+    session: Session, pndm_folder: Path, tmp_path: Path
+) -> None:
+    result = session.optimize(BRIEFS[0], **options(tmp_path, 0))
+    assert session.optimize(resume=result.run_dir) == result
+    other = Session(pndm_folder, scorer=brightness, generation=STEPS)
+    with pytest.raises(ValueError, match=r"this run has the model .*ddim.* and this session"):
+        other.optimize(resume=result.run_dir)
+
+
+def test_a_session_that_cannot_open_says_so_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no model_index\.json"):
+        Session(tmp_path)
+    with pytest.raises(ValueError, match="scorer must be a name"):
+        Session("sprites", scorer=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("function", [optimize_prompt, Session.optimize, Session.aprobe])
+def test_parameters_are_there_for_help_and_completion(function: Any) -> None:
+    kinds = {one.kind for one in inspect.signature(function).parameters.values()}
+    assert not kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}
+
+
+def test_a_misspelt_parameter_is_an_error_that_names_it() -> None:
+    with pytest.raises(TypeError, match="'prompt'"):
+        optimize_prompt("a cat", prompt=["a dog"])  # type: ignore[call-arg]
+    assert inspect.signature(optimize_prompt) == inspect.signature(aoptimize_prompt)
+
+
+def test_a_result_prints_as_five_lines_and_has_drawn_its_contact_sheet(
+    session: Session, tmp_path: Path
+) -> None:
+    result = session.optimize("a red\ncat \x9b31m", rewrite="off", budget=TINY, out=tmp_path)
+    lines = str(result).splitlines()
+    assert [line.split()[0] for line in lines] == ["brief", "prompt", "best", "cost", "picture"]
+    assert str(result).replace("\n", "").isprintable()
+    assert result.contact_sheet.is_file()
