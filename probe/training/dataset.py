@@ -141,8 +141,8 @@ class Dataset:
 
     def previews(self, indices: Sequence[int], window: int) -> Float[Tensor, "candidate target"]:
         """What each target's judge says of the previews, on its own scale; nan: it did not."""
-        rows = [self.examples.rows[i] for i in indices]
-        return padded([[row.preview(t.name, window) for t in self.targets] for row in rows])
+        names = [target.name for target in self.targets]
+        return padded([self.examples.rows[i].looks(names, window) for i in indices])
 
     @torch.inference_mode()
     def predict(

@@ -73,10 +73,12 @@ class Row(_Frozen):
         default_factory=dict, max_length=16, description="by the other targets, one a window"
     )
 
-    def preview(self, target: str, window: int) -> float | None:
-        """What a target's judge says of the preview at a place among the windows; None: nothing."""
-        found = self.preview_scores.get(target)
-        return self.previews[window].score if found is None else found[window]
+    def looks(self, targets: Sequence[str], window: int) -> list[float | None]:
+        """What the judges of a collection's targets say of the preview at a place among the
+        windows; None: nothing."""
+        others = [self.preview_scores.get(name) for name in targets[1:]]
+        first = self.previews[window].score if window < len(self.previews) else None
+        return [first, *(None if found is None else found[window] for found in others)]
 
 
 class Collection(_Frozen):

@@ -97,7 +97,7 @@ def test_a_row_judges_the_picture_of_its_own_prompt_and_seed(
             look = by_word(row.prompt, Image.fromarray(pixels))
             assert seen.score == pytest.approx(look.value, abs=2e-3)
             assert seen.words[-1] == pytest.approx(look.words[0].chance, abs=2e-3)
-            other = row.preview("darkness score", k - 1)
+            _, other = row.looks(("by_word score", "darkness score"), k - 1)
             assert other == pytest.approx(10 - (look.value or 0), abs=2e-3)
 
 
@@ -215,7 +215,7 @@ def test_judges_grade_and_images_are_kept_where_asked(
     assert collection.judges == ("sharpness score",)
     for row in read_shards(tmp_path).rows:
         assert set(row.scores) == {*collection.targets, *collection.judges}
-        assert row.preview("sharpness score", 0) == row.previews[0].score
+        assert "sharpness score" not in row.preview_scores
         with Image.open(image_path(tmp_path, row)) as image:
             assert brightness(row.prompt, image) == pytest.approx(
                 row.scores["by_word score"], abs=0.02
