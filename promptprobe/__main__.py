@@ -16,6 +16,7 @@ from promptprobe import __version__
 from promptprobe.agent.doors import commands, options, probes_commands, training_commands
 from promptprobe.agent.doors.cli import doctor
 from promptprobe.agent.doors.schemas import explain
+from promptprobe.agent.report import commands as report_commands
 from promptprobe.evals import cli
 
 EXTRAS = {"mcp": "mcp", "pyarrow": "train", "matplotlib": "plots"}
@@ -31,6 +32,8 @@ app = typer.Typer(
 app.add_typer(commands.app)
 app.add_typer(training_commands.app)
 app.add_typer(probes_commands.app, name="probes")
+app.add_typer(report_commands.app)
+app.add_typer(report_commands.runs_app, name="runs")
 app.add_typer(cli.app, name="eval")
 app.add_typer(doctor.app)
 

@@ -6,7 +6,7 @@ says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from promptprobe.probe.families.family import Family, Settings
-from promptprobe.probe.model.card import ProbeError, check, model_spec_of
+from promptprobe.probe.model.card import PREVIEW_RANK, RANK, check, model_spec_of
 from promptprobe.probe.model.checkpoint import Probe, load_probe
 from promptprobe.probe.model.network import PreviewScore
 from promptprobe.probe.trace import Trace, word_focus
@@ -43,34 +43,55 @@ class LoadedProbe:
     """A probe that was made for what is in use, and how to ask it."""
 
     probe: Probe
-    k: int
-    """The card's window that is asked."""
+    windows: Mapping[int, int]
+    """The card's window that is asked, by the number of steps made here."""
+    ranks: Mapping[int, float]
+    """By that number: how many of a prompt's pairs of seeds a look puts in the right order."""
+    preview_ranks: Mapping[int, float]
+    """The same of previews alone, on the same prompts."""
     target: int
     judged: bool
     """Whether the scorer in use is the one whose look at the preview it knows."""
+    left: tuple[int, ...] = ()
+    """Numbers of steps after which the preview is used, since the probe was not found better."""
+
+    @property
+    def note(self) -> str:
+        """Where the probe is not asked; empty: it is asked wherever it was trained."""
+        if not self.left:
+            return ""
+        left, used = (", ".join(map(str, steps)) for steps in (self.left, self.windows))
+        rest = f"; the probe is used after {used}" if used else ""
+        return (
+            f"the probe was not found better than the preview after {left} steps, so previews are "
+            f"used there{rest} (promptprobe probes show)"
+        )
 
 
 def load_matching_probe(
-    folder: Path, family: Family, settings: Settings, k: int, scorer: Scorer, device: str
+    folder: Path, family: Family, settings: Settings, scorer: Scorer, device: str
 ) -> LoadedProbe:
     """The probe of a folder, if it holds for this model, these settings and this scorer.
 
+    A step at which it was not found better than the preview is left to the preview.
+
     Raises:
-        ProbeError: it is missing, broken or made for others, and names the two values that differ;
-            or it does not beat the preview after k steps.
+        ProbeError: it is missing, broken or made for others; names the two values that differ.
     """
     probe = load_probe(folder)
     facts = model_spec_of(family, settings)
     check(probe.card, facts)
-    window = probe.card.window_for(k, facts)
     target = probe.target(name := f"{scorer.name} score")
-    if not probe.card.windows[probe.card.place(window)].beats_preview(name):
-        raise ProbeError(
-            f"after {k} steps this one was not found better than the preview at the {name}"
-            + (f" ({probe.card.verdict})" if target == 0 and probe.card.verdict else "")
-        )
     probe.network.to(device)
-    return LoadedProbe(probe, window, target, target == 0)
+    windows = probe.card.windows_here(facts)
+    steps = {k: probe.card.windows[probe.card.place(window)] for k, window in windows.items()}
+    used = {k: windows[k] for k, step in steps.items() if step.beats_preview(name)}
+    figures = {k: step.figures.get(name, {}) for k, step in steps.items()}
+    previews = {k: found[PREVIEW_RANK] for k, found in figures.items() if PREVIEW_RANK in found}
+    ranks = {k: found[RANK] for k, found in figures.items() if k in used and RANK in found}
+    ranks |= {k: rank for k, rank in previews.items() if k not in used}
+    left = tuple(k for k in steps if k not in used)
+    return LoadedProbe(probe, used, ranks, previews, target, target == 0, left)
 
 
 def predict(
@@ -80,8 +101,12 @@ def predict(
     brief: str,
     prompts: Sequence[str],
     trace: Trace,
+    step: int,
 ) -> list[Preview]:
-    """One view a candidate of the trace, each of its prompt, against the brief."""
+    """One view a candidate of the trace after so many steps, each of its prompt, against the brief.
+
+    Where the probe has nothing to say after that many, the preview speaks.
+    """
     finite = torch.isfinite(trace.x0).flatten(1).all(1)
     if not finite.all():  # the broken rows must not spoil the others
         rows = finite[:, None, None, None]
@@ -94,15 +119,18 @@ def predict(
     previews = [Image.fromarray(pixels) for pixels in family.decode(trace.x0)]
     scores = scorer(brief, previews)
     words = focused_words(trace)
-    if fitting is None:
+    if fitting is None or step not in fitting.windows:
         views: list[dict[str, Any]] = [{"basis": "preview", "score": s.value} for s in scores]
     else:
         look = _looked(scorer, brief, prompts, previews, scores, trace) if fitting.judged else None
-        views, words = _probed(fitting, trace, look, words)
+        views, words = _probed(fitting, fitting.windows[step], trace, look, words)
     return [
         Preview(None, preview, why)
         if (why := _preview_only(score, fine))
-        else Preview(Prediction(**view, explanation=score.explanation, words=said), preview)
+        else Preview(
+            Prediction(**view, preview=score.value, explanation=score.explanation, words=said),
+            preview,
+        )
         for view, preview, score, fine, said in zip(
             views, previews, scores, finite.tolist(), words, strict=True
         )
@@ -137,10 +165,14 @@ def look_of(scores: Sequence[Score], said: Sequence[Score], trace: Trace) -> Pre
 
 
 def _probed(
-    fitting: LoadedProbe, trace: Trace, look: PreviewScore | None, words: Sequence[tuple[Word, ...]]
+    fitting: LoadedProbe,
+    window: int,
+    trace: Trace,
+    look: PreviewScore | None,
+    words: Sequence[tuple[Word, ...]],
 ) -> tuple[list[dict[str, Any]], list[tuple[Word, ...]]]:
     """What the probe says in numbers, and of each word."""
-    found = fitting.probe.predict(trace, fitting.k, look, fitting.target)
+    found = fitting.probe.predict(trace, window, look, fitting.target)
     # Of words that no judge judges, such as "photo", training has told the network nothing.
     judged = torch.zeros_like(trace.mask) if look is None else ~look.words.isnan()
     views = [{"basis": "probe", "score": p.score, "low": p.low, "high": p.high} for p in found]

@@ -151,7 +151,7 @@ def test_probing_compares_prompts_and_seeds_without_rendering(owner: Owner, tmp_
         ("optimize_prompt", {}, "brief: Field required"),
         ("optimize_prompt", {"brief": " "}, "brief: String should have at least 1 character"),
         ("optimize_prompt", {"brief": "a", "out": "/etc"}, "out: unknown field"),
-        ("optimize_prompt", {"brief": "a", "budget": "huge"}, "budget: Input should be 'light'"),
+        ("optimize_prompt", {"brief": "a", "budget": "huge"}, "budget: expected light"),
         ("optimize_prompt", {"brief": "a", "model": "sprites"}, "model: unknown field"),
         ("optimize_prompt", {"brief": "a", "generation": {"steps": 999}}, "at most 100 here"),
         ("probe_prompts", {"brief": "a", "prompts": []}, "prompts: List should have at least 1"),
@@ -186,7 +186,7 @@ def test_a_cancelled_call_stops_its_run_and_the_next_call_works(
         started = asyncio.Event()
 
         async def note(progress: float, total: float | None, message: str | None) -> None:
-            if message and message.startswith("probed"):
+            if message and message.startswith("looked at"):
                 started.set()
 
         async with Client(build_server(tmp_path, owner)) as client:

@@ -90,7 +90,7 @@ def test_killed_and_resumed_it_gives_the_same_probe_as_unbroken(
     toolbox = open_toolbox("sprites", generation, "sprites", broken / "probe")
     [view] = toolbox.probe("a moon", [Candidate(prompt="a moon", seed=1)], tmp_path / "latents")
     [note] = toolbox.notes
-    assert "after 1 steps this one was not found better than the preview" in note
+    assert "the probe was not found better than the preview after 1, 2 steps" in note
     assert view.prediction is not None and view.prediction.basis == "preview"
 
     again = tmp_path / "again"
@@ -155,7 +155,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             generation=Generation(steps=steps),
             scorer="clip:sprites",
             rewrite="off",
-            budget=Budget(rounds=1, prompts=1, seeds=3, renders=2),
+            budget=Budget(renders=4, prompts=1, seeds=3),
             out=folder,
         )
     return folder
