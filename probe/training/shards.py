@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -26,7 +26,7 @@ from promptprobe.probe.model.network import PreviewScore
 from promptprobe.probe.trace import Trace
 
 COLLECTION = "collection.json"
-FORMAT = "promptprobe shards 2"
+FORMAT: Final = "promptprobe shards 2"
 TENSORS = {"maps": 1, "embeddings": 0, "x0": 1, "gap": 1}
 """By name, the axis that goes from word to word or from candidate to candidate."""
 OF_WORDS = ("maps", "embeddings")

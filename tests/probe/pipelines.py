@@ -59,6 +59,7 @@ def official(pipeline: Any, settings: Settings, output_type: str) -> Any:
     options: dict[str, Any] = {guidance: settings.guidance}
     if settings.negative_prompt or guidance == "true_cfg_scale":
         options["negative_prompt"] = [settings.negative_prompt] * 2
+    options |= settings.extra.given
     if "use_resolution_binning" in accepted:
         options["use_resolution_binning"] = False
     last: list[torch.Tensor] = []
