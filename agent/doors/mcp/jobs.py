@@ -129,6 +129,8 @@ class Jobs:
             BusyError: the queue is full.
             ValueError: there is no such job.
         """
+        while (before := self._working.get(name)) and before.task.cancelling():
+            await asyncio.wait([before.task])
         job = Job(request=request) if request and not self._path(name).exists() else self.read(name)
         ended = job.status == "done" or (request is None and job.status != "unfinished")
         if not ended and name not in self._working:

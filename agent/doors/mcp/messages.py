@@ -118,7 +118,9 @@ class Optimization(Record):
     """Where a job stands, and what it has found. The best picture is shown and linked."""
 
     job_id: str
-    status: Literal["working"] | Status = Field(description="unfinished: asked for again, it goes on")
+    status: Literal["working"] | Status = Field(
+        description="unfinished: asked for again, it goes on"
+    )
     message: str = Field(description="what to know or do next")
     brief: str
     best: TrialSummary | None = Field(description="so far; null: nothing is drawn yet")
@@ -165,7 +167,9 @@ class ProbeSummary(Record):
     @classmethod
     def of(cls, row: ProbeRow) -> ProbeSummary:
         """The summary of a row."""
-        texts = {name: cut(getattr(row, name), SHORT) for name in ("prompt", "explanation", "reason")}
+        texts = {
+            name: cut(getattr(row, name), SHORT) for name in ("prompt", "explanation", "reason")
+        }
         numbers = {name: getattr(row, name) for name in ("seed", "predicted", "low", "high")}
         return cls(**texts, **numbers, words=row.words[:8])
 
