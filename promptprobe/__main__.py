@@ -17,7 +17,13 @@ from promptprobe.agent.doors import commands, options, probes_commands, training
 from promptprobe.agent.doors.schemas import explain
 from promptprobe.evals import cli
 
-EXTRAS = {"mcp": "mcp", "pyarrow": "train", "matplotlib": "plots"}
+EXTRAS = {
+    "mcp": "mcp",
+    "platformdirs": "mcp",
+    "uvicorn": "mcp",
+    "pyarrow": "train",
+    "matplotlib": "plots",
+}
 """Packages that a plain install leaves out, and the extra that brings them."""
 
 app = typer.Typer(

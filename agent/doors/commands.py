@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted, with the run kept.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -287,13 +288,23 @@ def probe_request(params: Mapping[str, Any]) -> ProbeRequest:
 @o.with_fields(Owner, *OWNED, panel=o.OWNER)
 def mcp(
     context: typer.Context,
-    out: Annotated[Path, Option(help="folder of runs")] = Path("runs"),
+    out: Annotated[
+        Path | None, Option(help="folder of runs (promptprobe in your user data folder)")
+    ] = None,
+    http: Annotated[bool, Option("--http", help="serve over HTTP instead of stdio")] = False,
+    host: Annotated[
+        str, Option(help="address for --http; one open to others needs PROMPTPROBE_MCP_TOKEN")
+    ] = "127.0.0.1",
+    port: Annotated[int, Option(min=0, max=65535, help="port for --http; 0: a free one")] = 8765,
+    allow_host: Annotated[
+        list[str] | None, Option(help="a further name by which HTTP clients call this machine")
+    ] = None,
     budget_cap: Annotated[
         Literal["light", "medium", "heavy"],
         Option(rich_help_panel=o.OWNER, help="the most that a call may ask for"),
     ] = "heavy",
 ) -> int:
-    """Serve agents over MCP (stdio): optimize_prompt and probe_prompts.
+    """Serve agents over MCP: optimize, probe, render and score.
 
     You decide with what: agents name no model, scorer, probe or LLM but those that you give here.
     Needs promptprobe\\[mcp].
@@ -302,12 +313,23 @@ def mcp(
     def work() -> int:
         import asyncio
 
-        from promptprobe.agent.doors.mcp_server import serve
+        import platformdirs
+
+        from promptprobe.agent.doors.mcp.http import TOKEN, check_address, serve_http
+        from promptprobe.agent.doors.mcp.server import serve_stdio
+        from promptprobe.agent.run_folder import check_folder
 
         given = {name: context.params[name] for name in OWNED}
         said = {name: value for name, value in given.items() if value is not None}
         owner = checked(Owner, {**said, "budget_cap": BUDGETS[budget_cap]})
-        asyncio.run(serve(out, owner))
+        folder = out or platformdirs.user_data_path("promptprobe", appauthor=False) / "runs"
+        check_folder(folder, "--out")
+        if not http:
+            asyncio.run(serve_stdio(folder, owner))
+            return o.DONE
+        token = os.environ.get(TOKEN) or None
+        check_address(host, token)
+        asyncio.run(serve_http(folder, owner, host, port, tuple(allow_host or ()), token))
         return o.DONE
 
     return o.ended("mcp", work, lambda: "Runs are kept")

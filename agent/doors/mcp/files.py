@@ -1,7 +1,7 @@
 """The output folder as resources: which files agents may read, and how they are named.
 
-A resource is `promptprobe://KIND/PATH`, where PATH is relative to the output folder. Nothing outside
-it, no link and no other kind of file can be reached.
+A resource is `promptprobe://KIND/PATH`, where PATH is relative to the output folder. Nothing
+outside it, no symbolic link and no other kind of file can be reached.
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ class Jobs:
                 working.task.cancel()
 
     async def cancel(self, name: str) -> None:
-        """End a job between two steps; what it has drawn stays. ValueError: there is no such job."""
+        """End a job between two steps; what it has drawn stays. ValueError: no such job."""
         job = self.read(name)
         working = self._working.get(name)
         if working is not None:

@@ -1,4 +1,4 @@
-"""Who is served: so many calls at once, so many more wait in the order of asking, others hear "busy".
+"""Who is served: so many calls at once; some more wait in the order of asking; others hear "busy".
 
 The device itself serves batch by batch in the order of asking (tools/device.py); this bounds how
 much is under way, so that memory and waiting stay bounded however many call.
