@@ -15,10 +15,10 @@ from pydantic import BaseModel
 from promptprobe.agent.events import OnEvent, Warned
 from promptprobe.agent.ledger import Ledger, ReplyLine, WarningLine
 from promptprobe.agent.policy import seeds_of
-from promptprobe.agent.rewrite.endpoint import Reply
 from promptprobe.agent.rewrite.proposers import Proposer
 from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import RunSettings
+from promptprobe.tools.endpoint.endpoint import Reply
 from promptprobe.tools.protocol import Tools
 from promptprobe.tools.records import Candidate, Spend, Trial
 

@@ -26,6 +26,7 @@ from promptprobe.agent.ledger import (
     RenderedLine,
     ScoredLine,
 )
+from promptprobe.agent.rewrite.guard import check_read
 from promptprobe.agent.rewrite.proposers import Proposals, Request
 from promptprobe.agent.rewrite.review import answered, review
 from promptprobe.agent.run_folder import IMAGES, LATENTS
@@ -75,8 +76,9 @@ async def propose(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
             keep=settings.keep, rewrite=settings.rewrite, pipeline=settings.pipeline,
             rounds_left=settings.budget.rounds - state.round, refused=state.refused,
             tried=policy.ranked_prompts(earlier), trials=earlier,
+            unread=run.ledger.unread,
         )  # fmt: skip
-        proposals = await run.proposer.propose(request, run.recall)
+        proposals = await _readable(run, await run.proposer.propose(request, run.recall))
         accepted, newly = _admit(request, proposals)
         refused = (*refused, *newly)
         run.ledger.write(
@@ -223,6 +225,17 @@ def _approved(run: Context, state: RunState) -> tuple[tuple[str, ...], tuple[e.R
                                 prompts=tuple(dict.fromkeys(said)), refused=refused)  # fmt: skip
             run.ledger.write([line])
     return (line.prompts, line.refused) if line else (state.prompts, ())
+
+
+async def _readable(run: Context, proposals: Proposals) -> Proposals:
+    """Without the offers in which what was asked for stands beyond the text encoder's limit."""
+    offered = [prompt for prompt in proposals.offered if prompt in proposals.meets]
+    unread = await asyncio.to_thread(run.tools.unread, offered) if offered else []
+    checked = zip(offered, unread, strict=True)
+    reasons = {p: check_read(proposals.meets[p], p, words) for p, words in checked}
+    lost = [e.Refusal(prompt=p[:400], reason=reason) for p, reason in reasons.items() if reason]
+    kept = tuple(prompt for prompt in proposals.offered if not reasons.get(prompt))
+    return proposals.model_copy(update={"offered": kept, "refused": (*proposals.refused, *lost)})
 
 
 def _admit(request: Request, proposals: Proposals) -> tuple[tuple[str, ...], tuple[e.Refusal, ...]]:

@@ -179,9 +179,21 @@ class Ledger:
         )
 
     @property
+    def unread(self) -> dict[str, tuple[str, ...]]:
+        """Words beyond the text encoder's token limit, by probed prompt, where there are any."""
+        lines = (line for line in self._index.values() if isinstance(line, ProbedLine))
+        return {line.candidate.prompt: line.probed.cut for line in lines if line.probed.cut}
+
+    @property
     def proposed(self) -> tuple[ProposedLine, ...]:
         """The rewrites of every round that asked for some, each round once."""
         return tuple(line for line in self._index.values() if isinstance(line, ProposedLine))
+
+    @property
+    def declined(self) -> int:
+        """Prompts that a person vetoed, or wrote another for."""
+        lines = (line for line in self._index.values() if isinstance(line, ApprovedLine))
+        return sum(len(line.refused) for line in lines)
 
     @property
     def warnings(self) -> tuple[str, ...]:

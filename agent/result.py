@@ -148,8 +148,9 @@ def read_result(run_dir: Path, ledger: Ledger | None = None) -> OptimizationResu
 
 
 def _counted(ledger: Ledger) -> RewriteCounts:
-    accepted = sum(len(line.accepted) for line in ledger.proposed)
-    refused = sum(len(line.refused) for line in ledger.proposed)
+    declined = ledger.declined
+    accepted = sum(len(line.accepted) for line in ledger.proposed) - declined
+    refused = sum(len(line.refused) for line in ledger.proposed) + declined
     return RewriteCounts(offered=accepted + refused, accepted=accepted, refused=refused)
 
 

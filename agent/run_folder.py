@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
 from promptprobe.agent.doors.schemas import OptimizeRequest
-from promptprobe.agent.rewrite.endpoint import LLM
 from promptprobe.probe.files import replacing
+from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.records import IN_MEMORY, Budget
 
 FILE, CHECKPOINT, IMAGES, LATENTS = "run.json", "checkpoint.sqlite", "images", "latents"

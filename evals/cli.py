@@ -180,7 +180,7 @@ def of_rewriting(
     """Count what an LLM offers for many briefs, and what of it is refused and why."""
 
     def work() -> Report:
-        from promptprobe.agent.rewrite.endpoint import LLM
+        from promptprobe.tools.endpoint.endpoint import LLM
 
         asked = LLM(model=llm, max_tokens=max_tokens)
         return rewriting.evaluate(asked, briefs, rewrite, most, o.say)

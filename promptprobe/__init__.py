@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from promptprobe.agent.optimize import aoptimize_prompt, optimize_prompt
     from promptprobe.agent.probe_prompts import probe_prompts
     from promptprobe.agent.result import OptimizationResult
-    from promptprobe.agent.rewrite.endpoint import LLM
     from promptprobe.agent.rewrite.proposers import Proposer
     from promptprobe.agent.rewrite.review import Review
+    from promptprobe.tools.endpoint.endpoint import LLM
     from promptprobe.tools.records import (
         BUDGETS,
         Budget,
@@ -60,7 +60,7 @@ _HOMES = {
     "OptimizationResult": "promptprobe.agent.result",
     "probe_prompts": "promptprobe.agent.probe_prompts",
     "Session": "promptprobe.agent.doors.session",
-    "LLM": "promptprobe.agent.rewrite.endpoint",
+    "LLM": "promptprobe.tools.endpoint.endpoint",
     "Proposer": "promptprobe.agent.rewrite.proposers",
     "Scorer": "promptprobe.tools.scorers.scorer",
     "Review": "promptprobe.agent.rewrite.review",

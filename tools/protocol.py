@@ -80,6 +80,9 @@ class Tools(Protocol):
     def judge(self, brief: str, images: Sequence[Path]) -> list[Score]:
         """The same by a second judge that never selects; a reason where there is none."""
 
+    def unread(self, prompts: Sequence[str]) -> list[tuple[str, ...]]:
+        """Per prompt, the words beyond the text encoder's token limit."""
+
     def check_brief(self, brief: str) -> list[str]:
         """Warnings about a brief, such as unknown words.
 

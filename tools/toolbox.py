@@ -140,6 +140,11 @@ class Toolbox:
         with DEVICE:
             return _judged(self._second_judge, brief, images)
 
+    def unread(self, prompts: Sequence[str]) -> list[tuple[str, ...]]:
+        """Per prompt, the words beyond the text encoder's token limit."""
+        cut = self._cut(prompts) if prompts else {}
+        return [cut[prompt] for prompt in prompts]
+
     def check_brief(self, brief: str) -> list[str]:
         """Warnings: about the model, its probe, words that it does not know and words cut off.
 

@@ -18,8 +18,8 @@ from typer import Argument, Option
 from promptprobe.agent.doors import options as o
 from promptprobe.agent.doors.schemas import MAX_SEEDS, OptimizeRequest, ProbeRequest, checked
 from promptprobe.agent.doors.tool_calls.owner import Owner
-from promptprobe.agent.rewrite.endpoint import LLM
 from promptprobe.agent.rewrite.proposers import Rewrite
+from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.records import BUDGETS
 
 if TYPE_CHECKING:

@@ -26,10 +26,10 @@ from promptprobe.agent.optimize import (
 )
 from promptprobe.agent.probe_prompts import Report, answer
 from promptprobe.agent.result import OptimizationResult
-from promptprobe.agent.rewrite.endpoint import LLM
 from promptprobe.agent.rewrite.proposers import Rewrite
 from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import check_folder
+from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.protocol import Rendered, Tools
 from promptprobe.tools.records import Budget, Candidate, Generation, Score
 

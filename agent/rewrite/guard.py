@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
 from pydantic import Field
 
 from promptprobe.tools.records import MAX_TEXT, Record
+
+WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
+"""A word; of Chinese and Japanese, which have no spaces, a sign."""
 
 
 class Requirement(Record):
@@ -55,6 +60,13 @@ def no_reading(_brief: str, _rewrite: str) -> None:
     """Most models have no reading of their own."""
 
 
+def shows_nothing(
+    requirements: Sequence[Requirement], rewrite: str, claims: Sequence[Claim]
+) -> bool:
+    """Whether a rewrite shows of no requirement where it meets it: it is about something else."""
+    return all(check_claims([one], rewrite, claims) for one in requirements)
+
+
 def check_claims(requirements: Sequence[Requirement], rewrite: str, claims: Sequence[Claim]) -> str:
     """Why a rewrite does not show that it meets each requirement; empty where it does."""
     quoted = {_plain(c.requirement): _plain(c.phrase) for c in claims}
@@ -65,6 +77,24 @@ def check_claims(requirements: Sequence[Requirement], rewrite: str, claims: Sequ
         if phrase not in _plain(rewrite):
             return f"it quotes {phrase!r} for {requirement.text!r}, which it does not hold"
     return ""
+
+
+def check_read(phrases: Sequence[str], rewrite: str, unread: Sequence[str]) -> str:
+    """Why an image model would not read what a rewrite was asked for; empty where it does.
+
+    Args:
+        phrases: those of the rewrite that say what the brief asks for.
+        unread: words of the rewrite beyond the text encoder's token limit.
+    """
+    beyond = Counter(_words(" ".join(unread)))
+    read = Counter(_words(rewrite)) - beyond
+    asked = dict.fromkeys(word for phrase in phrases for word in _words(phrase))
+    lost = [word for word in asked if word in beyond and not read[word]]
+    return f"the encoder never reads: {', '.join(lost[:12])}" if lost else ""
+
+
+def _words(text: str) -> list[str]:
+    return [match.group().casefold() for match in WORD.finditer(text)]
 
 
 def _plain(text: str) -> str:

@@ -11,16 +11,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from promptprobe.agent.events import Refusal
-from promptprobe.agent.rewrite.endpoint import LLM, Reply
 from promptprobe.agent.rewrite.facts import check_facts
-from promptprobe.agent.rewrite.guard import Claim, Requirement, check_claims, check_text, no_reading
+from promptprobe.agent.rewrite.guard import (
+    Claim,
+    Requirement,
+    check_claims,
+    check_text,
+    no_reading,
+    shows_nothing,
+)
 from promptprobe.agent.rewrite.llm_prompts import (
     FREEDOM,
     JUDGE,
@@ -30,6 +36,7 @@ from promptprobe.agent.rewrite.llm_prompts import (
     TAKE_REQUIREMENTS,
 )
 from promptprobe.agent.rewrite.proposers import Proposals, Recall, Request
+from promptprobe.tools.endpoint.endpoint import LLM, Reply
 from promptprobe.tools.records import Trial
 
 MAX_REQUIREMENTS = 24
@@ -122,17 +129,23 @@ class LlmProposer:
             return Proposals(warnings=(*warnings, without))
         reasons: dict[str, str] = {}
         claimed: dict[str, str] = {}
+        meets: dict[str, tuple[str, ...]] = {}
         for rewrite in reply.rewrites[: 2 * request.want]:
             prompt = rewrite.prompt.strip()
-            found = self._certain(request, prompt)
+            claims, found = _claims(rewrite), self._certain(request, prompt)
+            unshown = check_claims(required, prompt, claims)
+            if found is None and shows_nothing(required, prompt, claims):
+                found = unshown
             if found is None:
-                claimed[prompt] = check_claims(required, prompt, _claims(rewrite))
+                claimed[prompt] = unshown
+                meets[prompt] = tuple(claim.phrase for claim in claims)
             else:
                 reasons[prompt] = found
         judged, warning = await self._judge(request, required, list(claimed), recall)
         reasons |= claimed | judged
         return Proposals(
             offered=tuple(prompt for prompt, reason in reasons.items() if not reason),
+            meets=meets,
             refused=tuple(
                 Refusal(prompt=prompt[:400], reason=reason)
                 for prompt, reason in reasons.items()
@@ -157,7 +170,7 @@ class LlmProposer:
         recall: Recall,
     ) -> tuple[dict[str, str], tuple[str, ...]]:
         """Why each prompt that was judged is refused, or nothing; and what failed, if anything."""
-        if not prompts or not required:
+        if not prompts:
             return {}, ()
         user = json.dumps(
             {
@@ -186,18 +199,23 @@ class LlmProposer:
     async def _requirements(
         self, brief: str, recall: Recall
     ) -> tuple[tuple[Requirement, ...], tuple[str, ...]]:
-        """Those that quote the brief; the question is the same every round, so it is asked once."""
+        """Those that quote the brief; where none does, the whole brief is the one requirement.
+
+        The question is the same every round, so it is asked once.
+        """
+        whole = (Requirement(kind="request", text=brief[:400]),)
         user = json.dumps({"request": brief}, ensure_ascii=False)
         reply = await self._ask(TAKE_REQUIREMENTS, user, Requirements, recall)
         if isinstance(reply, str):
-            return (), (
-                f"{self.source} listed no requirements, so only quotes, counts, negations and "
-                f"kept text are checked: {reply}",
+            return whole, (
+                f"{self.source} listed no requirements, so its rewrites are held to the brief as a "
+                f"whole: {reply}",
             )
         said = _same(brief)
         quoted = [r for r in reply.requirements if 0 < len(r.text) <= 400 and len(r.kind) <= 40]
         kept = [r for r in quoted if _same(r.text) in said]
-        return tuple(Requirement(kind=r.kind, text=r.text) for r in kept[:MAX_REQUIREMENTS]), ()
+        listed = tuple(Requirement(kind=r.kind, text=r.text) for r in kept[:MAX_REQUIREMENTS])
+        return listed or whole, ()
 
     async def _ask(
         self, system: str, user: str, shape: type[ReplyShape], recall: Recall
@@ -246,26 +264,31 @@ def _briefing(request: Request, required: Sequence[Requirement], guidance: str) 
             "keep": request.keep,
             "guidance": guidance,
             "image_model": READS.get(request.pipeline, SENTENCES),
+            "never_read": request.unread.get(request.brief, ()),
             "rounds_left": request.rounds_left,
             "how_many": request.want,
             "tried": request.tried,
             "refused": [r.model_dump() for r in request.refused[-SHOWN_REFUSALS:]],
-            "trials": diagnosis(request.trials),
+            "trials": diagnosis(request.trials, request.unread),
         },
         ensure_ascii=False,
     )
 
 
-def diagnosis(trials: tuple[Trial, ...]) -> list[dict[str, object]]:
+def diagnosis(
+    trials: tuple[Trial, ...], unread: Mapping[str, Sequence[str]]
+) -> list[dict[str, object]]:
     """A line a prompt, the most promising first: scores, and which words look doubtful."""
     by_prompt: dict[str, list[Trial]] = defaultdict(list)
     for trial in trials:
         by_prompt[trial.candidate.prompt].append(trial)
-    lines = [_line(prompt, of_prompt) for prompt, of_prompt in by_prompt.items()]
+    lines = [
+        _line(prompt, of_prompt, unread.get(prompt, ())) for prompt, of_prompt in by_prompt.items()
+    ]
     return sorted(lines, key=lambda line: -float(str(line["predicted_mean"])))[:SHOWN_TRIALS]
 
 
-def _line(prompt: str, trials: list[Trial]) -> dict[str, object]:
+def _line(prompt: str, trials: list[Trial], unread: Sequence[str]) -> dict[str, object]:
     predictions = [t.prediction for t in trials if t.prediction]
     present: dict[str, list[float]] = defaultdict(list)
     for prediction in predictions:
@@ -280,5 +303,6 @@ def _line(prompt: str, trials: list[Trial]) -> dict[str, object]:
         "predicted_mean": round(mean, 3),
         "scores": [round(s.value, 3) for s in scores if s.value is not None],
         "found": [s.explanation for s in scores if s.explanation][:3],
+        "never_read": list(unread),
         "present": {word: round(sum(values) / len(values), 2) for word, values in present.items()},
     }

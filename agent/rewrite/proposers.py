@@ -10,11 +10,13 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from pydantic import Field
+
 from promptprobe.agent.events import Refusal
-from promptprobe.agent.rewrite.endpoint import LLM, Endpoint, Reply
 from promptprobe.agent.rewrite.facts import check_facts
 from promptprobe.agent.rewrite.guard import no_reading
-from promptprobe.agent.rewrite.local_endpoint import PREFIX, LocalEndpoint
+from promptprobe.tools.endpoint.endpoint import LLM, Endpoint, Reply
+from promptprobe.tools.endpoint.local_endpoint import PREFIX, LocalEndpoint
 from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.records import Record, Trial
 
@@ -38,6 +40,8 @@ class Request(Record):
     rounds_left: int = 0
     tried: tuple[str, ...] = ()
     trials: tuple[Trial, ...] = ()
+    unread: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Words of tried prompts beyond the text encoder's token limit, by prompt."""
     refused: tuple[Refusal, ...] = ()
 
 
@@ -45,6 +49,8 @@ class Proposals(Record):
     """What is offered, best first, and what was thrown out on the way."""
 
     offered: tuple[str, ...] = ()
+    meets: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """By prompt, its phrases that say what the brief asks for, where the proposer knows."""
     refused: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
 

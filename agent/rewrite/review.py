@@ -12,11 +12,11 @@ from difflib import SequenceMatcher
 from typing import Literal
 
 from promptprobe.agent.events import Refusal
-from promptprobe.agent.rewrite.guard import check_text
+from promptprobe.agent.rewrite.guard import WORD, check_text
 from promptprobe.tools.records import Record
 
-WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+|[^\w\s]")
-"""Words and punctuation; Chinese and Japanese, which have no spaces, sign by sign."""
+WORDS = re.compile(rf"{WORD.pattern}|[^\w\s]")
+"""Words and punctuation."""
 
 VETOED = "a person vetoed it"
 

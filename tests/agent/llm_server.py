@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from promptprobe.agent.result import OptimizationResult
-from promptprobe.agent.rewrite.endpoint import LLM, Endpoint
 from promptprobe.agent.rewrite.llm import LlmProposer
 from promptprobe.agent.runner import run_loop
+from promptprobe.tools.endpoint.endpoint import LLM, Endpoint
 from tests.agent.scripted import ScriptedTools, start
 
 BRIEF = "a fox in the snow"

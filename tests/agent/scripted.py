@@ -58,6 +58,8 @@ class ScriptedTools:
     """A score above this is correct; never, by default."""
     scorer_fails: bool = False
     cut: tuple[str, ...] = ()
+    reads: int = 1000
+    """Words of a prompt that the text encoder reads."""
     die_after: int | None = None
     """Kill the own process (SIGKILL) once so many candidates were probed or rendered."""
     model_name: str = "scripted"
@@ -107,6 +109,9 @@ class ScriptedTools:
 
     def judge(self, brief: str, images: Sequence[Path]) -> list[Score]:
         return [Score(value=self._read(path).value, explanation="judged") for path in images]
+
+    def unread(self, prompts: Sequence[str]) -> list[tuple[str, ...]]:
+        return [tuple(prompt.split()[self.reads :]) for prompt in prompts]
 
     def check_brief(self, brief: str) -> list[str]:
         return []

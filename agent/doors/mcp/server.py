@@ -33,7 +33,7 @@ from promptprobe.agent.doors.mcp.queue import BusyError
 from promptprobe.agent.doors.schemas import Request
 from promptprobe.agent.doors.tool_calls.owner import Owner
 from promptprobe.agent.doors.tool_calls.table import TOOLS
-from promptprobe.agent.rewrite.json_schema import json_schema
+from promptprobe.tools.endpoint.json_schema import json_schema
 from promptprobe.tools.records import BUDGETS, Record
 
 GRACE = 3.0

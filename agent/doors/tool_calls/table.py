@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from promptprobe.agent.doors.replies import OptimizeReply, ProbeReply
 from promptprobe.agent.doors.schemas import OptimizeArguments, ProbeArguments, Request
-from promptprobe.agent.rewrite.json_schema import json_schema, strict_schema
+from promptprobe.tools.endpoint.json_schema import json_schema, strict_schema
 from promptprobe.tools.records import Record
 
 Format = Literal["openai", "anthropic", "json-schema"]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from promptprobe.agent.rewrite.endpoint import LLM, Endpoint
 from promptprobe.agent.rewrite.llm import LlmProposer
 from promptprobe.agent.runner import run_loop
+from promptprobe.tools.endpoint.endpoint import LLM, Endpoint
 from tests.agent.llm_server import (
     BRIEF,
     GOOD,
@@ -24,7 +24,7 @@ from tests.agent.llm_server import (
     rewrites,
     run,
 )
-from tests.agent.scripted import ScriptedTools
+from tests.agent.scripted import ScriptedTools, start
 
 DOG = "a fox chased by a dog in the snow"
 DESERT = "a fox in the desert"
@@ -123,3 +123,44 @@ def test_hostile_prompts_are_refused_and_harm_nothing(tmp_path: Path, server: Se
     result = run(tmp_path)
     assert accepted(result) == set()
     assert all(len(message) < 700 for message in result.warnings)
+
+
+def test_a_rewrite_whose_asked_for_words_are_never_read_is_refused_and_the_llm_told(
+    tmp_path: Path, server: Server
+) -> None:
+    long = "crisp winter light over distant blue hills, a fox in the snow"
+    server.script = lambda question: (
+        completion(rewrites(long, GOOD[1])) if is_about(question, "meets") else well(question)
+    )
+    asked = LLM(model="test-model")
+    run_dir = start(tmp_path, brief=BRIEF, llm=asked.model)
+    tools = ScriptedTools(tmp_path / "log", reads=8, cut=("snow",))
+    result = asyncio.run(run_loop(run_dir, tools, LlmProposer(Endpoint(asked))))
+    assert accepted(result) == {GOOD[1]}
+    assert any("the encoder never reads: fox, snow" in message for message in result.warnings)
+    told = [
+        json.loads(question["messages"][1]["content"])
+        for question in server.asked
+        if is_about(question, "meets")
+    ]
+    assert told[0]["never_read"] == ["snow"]
+    assert told[0]["trials"][0]["never_read"] == ["snow"]
+    assert "never reads" in told[1]["refused"][0]["reason"]
+
+
+def test_where_nothing_listed_quotes_the_brief_the_whole_brief_is_the_one_requirement(
+    tmp_path: Path, server: Server
+) -> None:
+    def drifting(question: dict[str, Any]) -> Answer:
+        if is_about_requirements(question):
+            return completion({"requirements": [{"kind": "object", "text": "a unicorn"}]})
+        if is_about(question, "judgements"):
+            return completion(judgements(question))
+        named = [{"requirement": BRIEF, "phrase": GOOD[0]}]
+        offers = [{"prompt": GOOD[0], "meets": named}, {"prompt": "a recipe", "meets": []}]
+        return completion({"rewrites": offers})
+
+    server.script = drifting
+    result = run(tmp_path)
+    assert accepted(result) == {GOOD[0]}
+    assert any(f"where it meets {BRIEF!r}" in message for message in result.warnings)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from promptprobe.__main__ import main
-from promptprobe.agent.rewrite.endpoint import LLM
 from promptprobe.agent.rewrite.llm import Requirements, Rewrites
-from promptprobe.agent.rewrite.local_endpoint import MOST_ITEMS, LocalEndpoint
 from promptprobe.agent.rewrite.proposers import choose_proposer
+from promptprobe.tools.endpoint.endpoint import LLM
+from promptprobe.tools.endpoint.local_endpoint import MOST_ITEMS, LocalEndpoint
 from tests.tiny.language import save_language_model
 
 

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from promptprobe.agent.rewrite.endpoint import LLM, Reply
 from promptprobe.agent.rewrite.llm import LlmProposer, Requirements, Rewrites
 from promptprobe.agent.rewrite.proposers import Proposals, Request
+from promptprobe.tools.endpoint.endpoint import LLM, Reply
 
 BY_LLM = {"dropped", "contradicted"}
 BY_CODE = {"quote", "count", "negation", "kept"}

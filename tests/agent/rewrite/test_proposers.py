@@ -8,7 +8,6 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from promptprobe.agent.rewrite.endpoint import Reply
 from promptprobe.agent.rewrite.proposers import (
     CallersPrompts,
     OfflineProposer,
@@ -19,6 +18,7 @@ from promptprobe.agent.rewrite.proposers import (
     SeedsOnly,
     choose_proposer,
 )
+from promptprobe.tools.endpoint.endpoint import Reply
 from promptprobe.tools.sprites import language
 from promptprobe.tools.sprites.lexicon import in_common_words, wordings
 from promptprobe.tools.sprites.plugin import check_rewrite as check

@@ -19,14 +19,14 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from promptprobe.agent.rewrite.http_client import (
+from promptprobe.tools.endpoint.http_client import (
     API,
     HttpClient,
     RefusedError,
     without_secret,
 )
-from promptprobe.agent.rewrite.json_schema import strict_schema
-from promptprobe.agent.rewrite.reply_json import (
+from promptprobe.tools.endpoint.json_schema import strict_schema
+from promptprobe.tools.endpoint.reply_json import (
     NoAnswerError,
     NoMessageError,
     read_answer,

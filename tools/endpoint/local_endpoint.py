@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from promptprobe.agent.rewrite.endpoint import LLM, Reply
-from promptprobe.agent.rewrite.json_schema import strict_schema
-from promptprobe.agent.rewrite.reply_json import NoAnswerError, read_answer
+from promptprobe.tools.endpoint.endpoint import LLM, Reply
+from promptprobe.tools.endpoint.json_schema import strict_schema
+from promptprobe.tools.endpoint.reply_json import NoAnswerError, read_answer
 
 if TYPE_CHECKING:
     from promptprobe.tools.local_llm import LocalLlm
