@@ -101,6 +101,7 @@ async def serve_http(
         app, host=host, port=port, log_level="error", timeout_graceful_shutdown=int(GRACE)
     )
     listening = config.bind_socket()
+    listening.listen(config.backlog)
     sys.stderr.write(f"promptprobe: http://{host}:{listening.getsockname()[1]}{PATH}\n")
     sys.stderr.flush()
     server = uvicorn.Server(config)

@@ -139,9 +139,11 @@ def test_over_http_strangers_are_refused_and_the_owner_is_served(address: str) -
 
     async def talk() -> tuple[list[str], Any]:
         headers = {"Authorization": f"Bearer {SECRET}"}
-        async with httpx2.AsyncClient(headers=headers, timeout=600) as web:
-            async with Client(streamable_http_client(address, http_client=web)) as client:
-                return await tools_and_result(client)
+        async with (
+            httpx2.AsyncClient(headers=headers, timeout=600) as web,
+            Client(streamable_http_client(address, http_client=web)) as client,
+        ):
+            return await tools_and_result(client)
 
     tools, result = asyncio.run(talk())
     assert tools == TOOLS
