@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from promptprobe.agent.doors.session import Session
+    from promptprobe.agent.doors.training import train_probe
     from promptprobe.agent.optimize import aoptimize_prompt, optimize_prompt
     from promptprobe.agent.probe_prompts import probe_prompts
     from promptprobe.agent.result import OptimizationResult
@@ -52,6 +53,7 @@ __all__ = [
     "aoptimize_prompt",
     "optimize_prompt",
     "probe_prompts",
+    "train_probe",
 ]
 
 _HOMES = {
@@ -60,6 +62,7 @@ _HOMES = {
     "OptimizationResult": "promptprobe.agent.result",
     "probe_prompts": "promptprobe.agent.probe_prompts",
     "Session": "promptprobe.agent.doors.session",
+    "train_probe": "promptprobe.agent.doors.training",
     "LLM": "promptprobe.tools.endpoint.endpoint",
     "Proposer": "promptprobe.agent.rewrite.proposers",
     "Scorer": "promptprobe.tools.scorers.scorer",

@@ -69,6 +69,17 @@ def test_the_python_of_the_readme_runs_as_written(
     assert "DiffusionPipeline" in printed or "StableDiffusionPipeline" in printed
 
 
+def test_the_python_page_runs_from_top_to_bottom(
+    reader: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, Any] = {}
+    for code in blocks(ROOT / "docs/python.md", "python"):
+        exec(code, names)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "brief    a fox in snow"
+    assert printed[-1].endswith("[1, 2]")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_to_files(page: Path) -> None:
     links = LINK.findall(page.read_text())

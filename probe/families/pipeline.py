@@ -68,6 +68,7 @@ class PipelineFamily(ABC):
             )
         check_scheduler(pipeline.scheduler, flow=self.flow)
         self.pipeline = pipeline
+        check_step_cache(self.part, self.denoiser)
         self._lock = _LOCKS.setdefault(pipeline, threading.RLock())
         self._check()
         self_check(self)
@@ -288,6 +289,27 @@ class PipelineFamily(ABC):
             image, output_type="np", do_denormalize=denormalize
         )
         return (pixels * 255).round().astype("uint8")
+
+
+def check_step_cache(part: str, denoiser: Any) -> None:
+    """ValueError, by name, for what skips blocks in some steps by what it kept of earlier ones.
+
+    A skipped block has no attention to capture, and what is kept is of another batch.
+    """
+    own = [
+        type(hook).__module__.rpartition(".")[2]
+        for module in denoiser.modules()
+        for hook in getattr(getattr(module, "_diffusers_hook", None), "hooks", {}).values()
+    ]
+    found = next((name for name in own if "cache" in name or "broadcast" in name), "")
+    undo = f"pipeline.{part}.disable_cache()"
+    if "DeepCache" in getattr(vars(denoiser).get("forward"), "__qualname__", ""):
+        found, undo = "DeepCache", "helper.disable()"
+    if found:
+        raise ValueError(
+            f"the {part} has the step cache {found} on, which skips blocks that the probe reads. "
+            f"Switch it off first: {undo}"
+        )
 
 
 def _check_steps(state: State, conditioning: Conditioning, settings: Settings, until: int) -> None:

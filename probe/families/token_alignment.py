@@ -7,12 +7,12 @@ gives the same words: CLIP's, T5's and those of language models, whose tokens be
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import regex
 from jaxtyping import Float
 from torch import Tensor
 
@@ -24,10 +24,16 @@ FUNCTION_WORDS = frozenset(
 )
 """Words that stand for nothing in a picture. Places (left, on, above, next) are content."""
 
-WORD = re.compile(r"(?:[^\W_]|[\u0300-\u036f\u0900-\u0dff])+(?:['’][^\W_]+)*")
-"""Letters and digits with their combining marks (accents, Indic vowels), and inner apostrophes."""
+_UNSPACED = r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_LETTER = rf"[[\p{{L}}\p{{N}}]--[\p{{Han}}\p{{Hiragana}}\p{{Katakana}}{_UNSPACED}]]\p{{M}}*"
+WORD = regex.compile(
+    rf"(?V1)(?:{_LETTER})+(?:['’](?:{_LETTER})+)*"
+    rf"|\p{{Han}}|\p{{Hiragana}}+|[\p{{Katakana}}ー]+|[{_UNSPACED}]\p{{M}}*"
+)
+"""Letters and digits with their combining marks, and inner apostrophes. Of scripts that set no
+spaces: a Chinese character, a run of kana, a Thai letter with its marks."""
 
-CUT_OFF = re.compile("truncated because|longer than the specified maximum sequence length")
+CUT_OFF = regex.compile("truncated because|longer than the specified maximum sequence length")
 """How diffusers and transformers warn of it, at every call and for every prompt of a batch."""
 
 

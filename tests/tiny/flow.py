@@ -7,6 +7,7 @@ from typing import Any
 from tests.tiny.encoders import (
     clip_encoder,
     clip_tokenizer,
+    gemma_encoder,
     gemma_tokenizer,
     qwen_config,
     qwen_tokenizer,
@@ -202,18 +203,8 @@ def sana() -> Any:
         SanaPipeline,
         SanaTransformer2DModel,
     )
-    from transformers import Gemma2Config, Gemma2Model
 
     tokenizer = gemma_tokenizer()
-    encoder = Gemma2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=16,
-    )
     transformer = SanaTransformer2DModel(
         in_channels=4,
         out_channels=4,
@@ -232,15 +223,13 @@ def sana() -> Any:
         attention_head_dim=8,
         encoder_block_out_channels=(8, 8),
         decoder_block_out_channels=(8, 8),
-        encoder_layers_per_block=(1, 1),
-        decoder_layers_per_block=(1, 1),
-        encoder_qkv_multiscales=((), ()),
-        decoder_qkv_multiscales=((), ()),
+        **{f"{part}_layers_per_block": (1, 1) for part in ("encoder", "decoder")},
+        **{f"{part}_qkv_multiscales": ((), ()) for part in ("encoder", "decoder")},
         scaling_factor=0.4,
     )
     return SanaPipeline(
         tokenizer=tokenizer,
-        text_encoder=Gemma2Model(encoder),
+        text_encoder=gemma_encoder(tokenizer),
         vae=vae,
         transformer=sharp(transformer, ("attn2.to_q", "caption_projection")),
         scheduler=DPMSolverMultistepScheduler(

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from promptprobe.tools.toolbox import Toolbox
 
 DEFAULTS = Generation()
+SINGLE_FILES = (".safetensors", ".ckpt", ".gguf", ".pt", ".bin")
+VARIANT = "fp16"
+"""The one that diffusers' models come in besides their full weights."""
 MADE_FOR_FLOAT16 = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 """The others overflow in it, and were made for bfloat16."""
 HELP = (
@@ -151,7 +154,31 @@ def _located(spec: str) -> tuple[str, str]:
         return spec, str(folder)
     if is_folder(spec):
         return str(Path(spec).resolve()), str(Path(spec).resolve())
+    if Path(spec).suffix in SINGLE_FILES or _is_path(spec):
+        raise ValueError(_no_folder(spec))
     return spec, spec
+
+
+def _is_path(spec: str) -> bool:
+    """Whether this can only be meant as a path, so that the hub is not asked for it."""
+    return spec.startswith(("/", "./", "../", "~")) or "\\" in spec
+
+
+def _no_folder(spec: str) -> str:
+    """Why a path is no model, and what to do."""
+    name = spec[:200]
+    try:
+        exists = Path(spec).is_file()
+    except (OSError, ValueError):
+        exists = False
+    if not exists:
+        return f"unknown model {name!r}: there is no such folder; {HELP}"
+    return (
+        f"{name} is a single file, which does not say which pipeline it belongs to: load it with "
+        f"pipeline = StableDiffusionXLPipeline.from_single_file({name!r}), or the class that it "
+        "was made for, and pass that as the model in Python, or pipeline.save_pretrained(FOLDER) "
+        "and give the folder"
+    )
 
 
 def is_folder(spec: str) -> bool:
@@ -204,7 +231,10 @@ def _load(source: str, device: str, dtype: str) -> Any:
             from diffusers import DiffusionPipeline
 
             pipeline = DiffusionPipeline.from_pretrained(
-                source, use_safetensors=True, dtype=getattr(torch, dtype)
+                source,
+                use_safetensors=True,
+                dtype=getattr(torch, dtype),
+                variant=VARIANT if _has_only_variant(source) else None,
             )
     except Exception as error:  # a broken folder fails in as many ways as it has files
         raise ValueError(
@@ -216,6 +246,14 @@ def _load(source: str, device: str, dtype: str) -> Any:
         # A quarter faster there, and the same but for rounding.
         pipeline.unet.to(memory_format=torch.channels_last)
     return pipeline.to(device)
+
+
+def _has_only_variant(source: str) -> bool:
+    """Whether all weights of a folder are of the fp16 variant, which diffusers must be told."""
+    if not is_folder(source):
+        return False
+    weights = [path.name for path in Path(source).glob("*/*.safetensors")]
+    return bool(weights) and all(f".{VARIANT}" in name for name in weights)
 
 
 # -- settings ----------------------------------------------------------------------------------

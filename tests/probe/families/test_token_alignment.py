@@ -117,6 +117,11 @@ def test_the_last_word_that_fits_is_kept(ddim_pipeline: Any) -> None:
         ("ice-cream_van", ["ice", "cream", "van"]),
         ("the dog’s 2nd bowl", ["dog’s", "2nd", "bowl"]),
         ("लाल बिल्ली", ["लाल", "बिल्ली"]),
+        ("cafe\u0301", ["cafe\u0301"]),
+        ("一只金毛狗", ["一", "只", "金", "毛", "狗"]),
+        ("雪の中のレトリバー", ["雪", "の", "中", "の", "レトリバー"]),
+        ("วิ่งใน", ["วิ่", "ง", "ใ", "น"]),
+        ("강아지 눈", ["강아지", "눈"]),
     ],
 )
 def test_unusual_text_has_its_words_found(text: str, words: list[str]) -> None:

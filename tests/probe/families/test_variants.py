@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import FluxTransformer2DModel, SD3Transformer2DModel
+from diffusers import (
+    FirstBlockCacheConfig,
+    FluxTransformer2DModel,
+    PyramidAttentionBroadcastConfig,
+    SD3Transformer2DModel,
+)
 
 from promptprobe.probe.families.family import Settings
 from promptprobe.probe.trace import record_trace
@@ -42,6 +47,44 @@ def test_flux_without_guidance_as_an_input_is_schnell(fresh_pipeline: Any) -> No
     )
     expected = official(pipeline, SAYS_NOTHING, "latent")
     assert torch.equal(full(family_of(pipeline), SAYS_NOTHING).latents, expected)
+
+
+@pytest.mark.parametrize(
+    "cache",
+    [
+        FirstBlockCacheConfig(),
+        PyramidAttentionBroadcastConfig(
+            spatial_attention_block_skip_range=2, current_timestep_callback=lambda: 500
+        ),
+    ],
+    ids=["first_block_cache", "pyramid_attention_broadcast"],
+)
+def test_a_step_cache_of_diffusers_is_refused_by_name(
+    fresh_pipeline: Any, cache: Any, request: pytest.FixtureRequest
+) -> None:
+    pipeline = fresh_pipeline("flux")
+    pipeline.transformer.enable_cache(cache)
+    name = request.node.callspec.id
+    with pytest.raises(ValueError, match=rf"step cache {name} on.*transformer\.disable_cache\(\)"):
+        family_of(pipeline)
+    pipeline.transformer.disable_cache()
+    family_of(pipeline)
+
+
+def test_deep_cache_is_refused_by_name(ddim_pipeline: Any) -> None:
+    """Its helper puts a function of its own over the UNet's forward."""
+
+    class DeepCacheSDHelper:
+        def wrap_unet_forward(self, forward: Any) -> Any:
+            def wrapped_forward(*args: Any, **kwargs: Any) -> Any:
+                return forward(*args, **kwargs)
+
+            return wrapped_forward
+
+    unet = ddim_pipeline.unet
+    unet.forward = DeepCacheSDHelper().wrap_unet_forward(unet.forward)
+    with pytest.raises(ValueError, match=r"step cache DeepCache on.*helper\.disable\(\)"):
+        family_of(ddim_pipeline)
 
 
 def test_flux_2_is_guided_by_a_second_call_unless_it_is_distilled(fresh_pipeline: Any) -> None:

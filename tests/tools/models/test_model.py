@@ -127,6 +127,25 @@ def test_a_truncated_weights_file_is_a_clear_error(copied: Path):
         open_model(copied)
 
 
+def test_a_folder_of_fp16_weights_alone_is_read(copied: Path):
+    for weights in copied.glob("*/*.safetensors"):
+        weights.rename(weights.with_suffix(".fp16.safetensors"))
+    assert open_model(copied).pipeline == "StableDiffusionPipeline"
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_single_file_is_refused_with_how_to_load_it(copied: Path):
+    weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
+    with pytest.raises(ValueError, match=r"is a single file.*from_single_file\(.*pass that"):
+        open_model(weights)
+
+
+@pytest.mark.parametrize("path", ["/no/such/folder", "./model", "~/model", "model.safetensors"])
+def test_a_path_that_leads_nowhere_is_never_asked_of_the_hub(path: str):
+    with pytest.raises(ValueError, match="there is no such folder; give sprites"):
+        open_model(path)
+
+
 def test_pickled_weights_are_not_read(copied: Path):
     weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
