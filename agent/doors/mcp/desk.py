@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +30,7 @@ from promptprobe.tools.records import Candidate, Generation, Picture, Record
 
 AT_ONCE, WAITING = 2, 14
 """Jobs, and other calls, that work at once, and that may wait."""
+READERS = ThreadPoolExecutor(4, "reader")
 PICTURES, PROBES = "pictures", "probes"
 NEXT = {
     "working": "it works on; call get_optimization with this job_id for the result",
@@ -162,10 +165,8 @@ class Desk:
         )
         if drawn.image is None:
             return m.Drawn(image=None, reason=drawn.reason, nfe=drawn.nfe), []
-        content = [
-            await _beside(small_picture, drawn.image),
-            self.files.link("picture", drawn.image),
-        ]
+        content: list[types.ContentBlock] = [await _beside(small_picture, drawn.image)]
+        content.append(self.files.link("picture", drawn.image))
         uri = self.files.uri(drawn.image)
         return m.Drawn(image=uri, reason=drawn.reason, nfe=drawn.nfe), content
 
@@ -242,7 +243,5 @@ def _usual(model: str) -> Generation:
 
 
 async def _beside(read: Callable[..., T], *args: Any) -> T:
-    """Read files in a thread of the pool that no work on the model waits in."""
-    from anyio.to_thread import run_sync
-
-    return await run_sync(read, *args)
+    """Read files in a thread of a pool that no work on the model waits in."""
+    return await asyncio.get_running_loop().run_in_executor(READERS, partial(read, *args))

@@ -45,7 +45,10 @@ INSTRUCTIONS = (
     "rendered trials, and call again. A call that takes long gives a job id; ask again with it. "
     "Pictures are linked resources; each result shows one small thumbnail."
 )
+READ_ONLY = ("list_runs", "score_image", "list_models")
 Handler = Callable[[Mapping[str, Any], Tell], Awaitable[Said]]
+Means = tuple[type[Request], type[Record], Handler]
+"""What a tool takes and gives, and what does it."""
 
 
 class DeskTool(Tool):
@@ -105,42 +108,35 @@ def _reader(desk: Desk, kind: str) -> Callable[[str], bytes]:
 
 def _tools(desk: Desk) -> list[Tool]:
     owner = desk.owner
-    model = f"Draws with {owner.model}: {draws(owner.model)}"
-    named = {"model": owner.models} if owner.allow_model else {}
+    model = f"Draws with {owner.model}: {draws(owner.model)}."
+    named = owner.models if owner.allow_model else ()
     rewriter = f" Without `prompts`, {owner.llm} proposes rewrites." if owner.llm else ""
+    optimize, probe = (TOOLS[name].description for name in ("optimize_prompt", "probe_prompts"))
+    means: dict[str, Means] = {
+        "optimize_prompt": (m.OptimizeCall, m.Optimization, desk.optimize_prompt),
+        "get_optimization": (m.GetOptimization, m.Optimization, desk.get_optimization),
+        "cancel_optimization": (m.CancelOptimization, m.Optimization, desk.cancel_optimization),
+        "list_runs": (m.ListRuns, m.Runs, desk.list_runs),
+        "probe_prompts": (m.ProbeCall, m.Probes, desk.probe_prompts),
+        "render_image": (m.RenderImage, m.Drawn, desk.render_image),
+        "score_image": (m.ScoreImage, m.Scored, desk.score_image),
+        "list_models": (m.ListModels, m.Models, desk.list_models),
+    }
+    said = {
+        "optimize_prompt": f"{optimize}{rewriter} {model} {_cost(desk)}",
+        "get_optimization": "Where an optimization stands and the best so far; waits for its end, "
+        "and goes on with one that was cut off.",
+        "cancel_optimization": "End an optimization between two steps; what it has drawn stays.",
+        "list_runs": "The newest optimizations of this server, with their job ids.",
+        "probe_prompts": f"{probe} {model}",
+        "render_image": f"Draw one prompt with one seed in full. {model}",
+        "score_image": "Score a picture of this server against a brief.",
+        "list_models": "The models of this server, what they draw, who judges, and the caps.",
+    }
     return [
-        _tool(
-            "optimize_prompt",
-            f"{TOOLS['optimize_prompt'].description}{rewriter} {model} {_cost(desk)}",
-            (m.OptimizeCall, m.Optimization, desk.optimize_prompt),
-            **named,
-        ),
-        _tool(
-            "get_optimization",
-            "Where an optimization stands and the best so far; waits for its end, and goes on with "
-            "one that was cut off.",
-            (m.GetOptimization, m.Optimization, desk.get_optimization),
-        ),
-        _tool(
-            "cancel_optimization",
-            "End an optimization between two steps; what it has drawn stays.",
-            (m.CancelOptimization, m.Optimization, desk.cancel_optimization),
-        ),
-        _tool("list_runs", "The newest optimizations of this server, with their job ids.",
-              (m.ListRuns, m.Runs, desk.list_runs), read_only=True),
-        _tool(
-            "probe_prompts",
-            f"{TOOLS['probe_prompts'].description} {model}",
-            (m.ProbeCall, m.Probes, desk.probe_prompts),
-            **named,
-        ),
-        _tool("render_image", f"Draw one prompt with one seed in full. {model}",
-              (m.RenderImage, m.Drawn, desk.render_image)),
-        _tool("score_image", "Score a picture of this server against a brief.",
-              (m.ScoreImage, m.Scored, desk.score_image), read_only=True),
-        _tool("list_models", "The models of this server, what they draw, who judges, and the caps.",
-              (m.ListModels, m.Models, desk.list_models), read_only=True),
-    ]  # fmt: skip
+        _tool(name, said[name], found, named if name in TOOLS else ())
+        for name, found in means.items()
+    ]
 
 
 def _cost(desk: Desk) -> str:
@@ -158,9 +154,8 @@ def _cost(desk: Desk) -> str:
 def _tool(
     name: str,
     description: str,
-    means: tuple[type[Request], type[Record], Handler],
-    read_only: bool = False,
-    model: tuple[str, ...] = (),
+    means: Means,
+    model: tuple[str, ...],
 ) -> Tool:
     arguments, reply, handler = means
     schema = json_schema(arguments)
@@ -180,7 +175,7 @@ def _tool(
             arg_model=ArgModelBase, output_schema=json_schema(reply, mode="serialization")
         ),
         is_async=True,
-        annotations=types.ToolAnnotations(read_only_hint=read_only, destructive_hint=False),
+        annotations=types.ToolAnnotations(read_only_hint=name in READ_ONLY, destructive_hint=False),
         handler=handler,
     )
 

@@ -101,7 +101,7 @@ def test_a_cut_call_loses_nothing_and_goes_on_after_a_restart(owner: Owner, tmp_
     async def cut(client: Client) -> None:
         started = asyncio.Event()
 
-        async def note(_: float, __: float | None, message: str | None) -> None:
+        async def note(progress: float, total: float | None, message: str | None) -> None:
             if message and message.startswith("probed"):
                 started.set()
 
