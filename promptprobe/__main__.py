@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from promptprobe import __version__
 from promptprobe.agent.doors import commands, options, probes_commands, training_commands
 from promptprobe.agent.doors.schemas import explain
+from promptprobe.agent.doors.tool_calls import commands as agents
 from promptprobe.evals import cli
 
 EXTRAS = {
@@ -34,6 +35,7 @@ app = typer.Typer(
     epilog=options.examples('optimize "a scarlet kitty next to a navy automobile"'),
 )
 app.add_typer(commands.app)
+app.add_typer(agents.app)
 app.add_typer(training_commands.app)
 app.add_typer(probes_commands.app, name="probes")
 app.add_typer(cli.app, name="eval")

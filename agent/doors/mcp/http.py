@@ -7,11 +7,11 @@ token that the owner set; it is compared in constant time and never printed.
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import ipaddress
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from mcp.server.auth.provider import AccessToken, TokenVerifier
@@ -20,7 +20,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import AnyHttpUrl
 
 from promptprobe.agent.doors.mcp.desk import Desk
-from promptprobe.agent.doors.mcp.server import GRACE, build_server, leave_after_grace
+from promptprobe.agent.doors.mcp.server import INTERRUPTED, build_server, leave_after_grace
 from promptprobe.agent.doors.tool_calls.owner import Owner
 
 TOKEN = "PROMPTPROBE_MCP_TOKEN"  # noqa: S105 - the variable's name
@@ -98,15 +98,18 @@ async def serve_http(
         ),
     )
     config = uvicorn.Config(
-        app, host=host, port=port, log_level="error", timeout_graceful_shutdown=int(GRACE)
+        app, host=host, port=port, log_level="error", timeout_graceful_shutdown=1
     )
     listening = config.bind_socket()
     listening.listen(config.backlog)
     sys.stderr.write(f"promptprobe: http://{host}:{listening.getsockname()[1]}{PATH}\n")
     sys.stderr.flush()
     server = uvicorn.Server(config)
-    try:
-        await server.serve(sockets=[listening])
-    finally:
-        leave_after_grace(0)
-        await asyncio.shield(desk.jobs.close())
+    stop = server.handle_exit
+
+    def stop_soon(number: int, frame: FrameType | None) -> None:
+        leave_after_grace(INTERRUPTED)
+        stop(number, frame)
+
+    server.handle_exit = stop_soon  # type: ignore[method-assign]
+    await server.serve(sockets=[listening])
