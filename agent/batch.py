@@ -18,6 +18,7 @@ from promptprobe.agent import run_folder
 from promptprobe.agent.doors.schemas import OptimizeRequest, checked
 from promptprobe.agent.result import OptimizationResult
 from promptprobe.probe.files import JsonLines, replacing
+from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.prompt_files import Row, read_prompt_file, unused_fields
 from promptprobe.tools.records import MAX_TEXT, Generation, Record
 
@@ -145,7 +146,7 @@ class Results:
             self.done[item.id] = item.brief
 
 
-def keep_settings(folder: Path, request: OptimizeRequest) -> None:
+def keep_settings(folder: Path, request: OptimizeRequest, llm: LLM | None = None) -> None:
     """Write what the batch was asked for, or check that it is asked for the same again.
 
     Raises:
@@ -153,23 +154,33 @@ def keep_settings(folder: Path, request: OptimizeRequest) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / SETTINGS
-    now = request.model_dump(mode="json", exclude={"brief"})
+    now = request.model_dump(mode="json", exclude={"brief"}) | _settings_of(llm)
     if not path.exists():
         with replacing(path) as partial:
             partial.write_text(json.dumps(now, indent=2), encoding="utf-8")
         return
     before = json.loads(path.read_bytes())
-    changed = [name for name in now if before.get(name) != now[name]]
+    changed = [name for name in {**now, **before} if before.get(name) != now.get(name)]
     if changed:
-        differences = "; ".join(f"{n} was {before.get(n)!r}, is {now[n]!r}" for n in changed)
+        differences = "; ".join(f"{n} was {before.get(n)!r}, is {now.get(n)!r}" for n in changed)
         raise ValueError(
             f"{folder} holds a batch with other settings: {differences}. "
             "Repeat those, or give another --out."
         )
 
 
+def _settings_of(llm: LLM | None) -> dict[str, Any]:
+    """What was said of an LLM besides its name, which the request has."""
+    fields = llm.model_dump(mode="json", exclude={"model"}) if llm else {}
+    return {f"llm.{name}": value for name, value in fields.items()}
+
+
 def run_batch(
-    items: list[Item], folder: Path, template: OptimizeRequest, optimize: Optimize
+    items: list[Item],
+    folder: Path,
+    template: OptimizeRequest,
+    optimize: Optimize,
+    llm: LLM | None = None,
 ) -> Iterator[tuple[Item, str]]:
     """Run what is not done yet, or failed before, and write its rows.
 
@@ -178,6 +189,7 @@ def run_batch(
         folder: where results.jsonl and the runs go.
         template: the request; each item's brief takes the place of its own.
         optimize: runs one request.
+        llm: what is to be known of the LLM; None: no more than the name in the request.
 
     Yields:
         Each item that was not done before, after its row is written, with its error or "".
@@ -187,7 +199,7 @@ def run_batch(
     """
     folder.mkdir(parents=True, exist_ok=True)
     with run_folder.locked(folder):
-        keep_settings(folder, template)
+        keep_settings(folder, template, llm)
         results = Results(folder)
         results.forget_failures()
         for number, item in enumerate(items, 1):

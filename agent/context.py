@@ -56,6 +56,7 @@ class Context:
         for name, used, cap in (
             ("LLM calls", spent.llm_calls, budget.llm_calls),
             ("tokens", spent.tokens, budget.tokens),
+            ("US dollars for the LLM", spent.usd, budget.usd),
         ):
             if cap is not None and used >= cap:
                 return f"the budget of {cap} {name} is spent: no further rewrites are asked for"
@@ -85,9 +86,12 @@ class Context:
             reply = await ask()
             line = ReplyLine(at=self.seconds, question=question, **asdict(reply))
             self.ledger.write([line])
+            budget = self.settings.budget
+            if line.text and not line.tokens and (budget.tokens, budget.usd) != (None, None):
+                self.warn("the LLM's endpoint counts no tokens, so their cap cannot hold")
         if line.text is not None and line.problem:
             self.warn(f"the LLM answered, but {line.problem}")
-        return Reply(line.text, line.problem, line.calls, line.tokens)
+        return Reply(line.text, line.problem, line.calls, line.tokens, line.usd)
 
     def candidates(self, prompts: Sequence[str], round: int) -> list[Candidate]:
         """A round's, prompt by prompt."""

@@ -35,6 +35,7 @@ class ReplyLine(Line):
     problem: str = Field("", description="why there is none, or what was left out of it")
     calls: int = Field(1, ge=0, description="requests that it took")
     tokens: int = Field(0, ge=0, description="asked and answered, as the endpoint counts them")
+    usd: float = Field(0.0, ge=0, description="their price, where prices were given")
 
 
 class ProposedLine(Line):
@@ -216,6 +217,7 @@ class Ledger:
             seconds=max((line.at for line in self.lines), default=0.0),
             llm_calls=sum(line.calls for line in replies),
             tokens=sum(line.tokens for line in replies),
+            usd=sum(line.usd for line in replies),
         )
 
     # -- lines ---------------------------------------------------------------------------------

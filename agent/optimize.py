@@ -175,6 +175,7 @@ async def start(
         OSError: `out` cannot be written.
     """
     _check_kept(request)
+    _check_prices(request, llm)
     if own := built_in(request.model):
         own.check_brief(request.brief)  # before the model is opened; later again, for its warnings
     proposer = _proposer(request, llm)
@@ -284,6 +285,15 @@ def _check_kept(request: OptimizeRequest) -> None:
         raise ValueError(
             f"keep must be text of the brief, which does not hold {missing[0]!r}: "
             "put it into the brief, exactly as it should stay"
+        )
+
+
+def _check_prices(request: OptimizeRequest, llm: LLM | None) -> None:
+    capped = isinstance(request.budget, Budget) and request.budget.usd is not None
+    if capped and request.llm and (llm is None or llm.price_in is None or llm.price_out is None):
+        raise ValueError(
+            "a budget with usd needs the LLM's prices: give LLM(..., price_in=, price_out=), "
+            "US dollars for a million tokens (0 for one that costs nothing)"
         )
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from promptprobe import __version__
 from promptprobe.agent.doors import commands, options, probes_commands, training_commands
+from promptprobe.agent.doors.cli import doctor
 from promptprobe.agent.doors.schemas import explain
 from promptprobe.agent.doors.tool_calls import commands as agents
 from promptprobe.evals import cli
@@ -39,6 +40,7 @@ app.add_typer(agents.app)
 app.add_typer(training_commands.app)
 app.add_typer(probes_commands.app, name="probes")
 app.add_typer(cli.app, name="eval")
+app.add_typer(doctor.app)
 
 
 def _show_version(wanted: bool) -> None:

@@ -153,3 +153,4 @@ class Spend(Record):
     seconds: float = 0.0
     llm_calls: int = 0
     tokens: int = Field(0, description="of the LLM, as far as its endpoint counts them")
+    usd: float = Field(0.0, description="for these tokens, where prices were given")

@@ -169,7 +169,7 @@ class Call:
 
         failed = 0
         template = optimize_request(params, "the brief of each line")
-        for item, error in batch.run_batch(items, out, template, run):
+        for item, error in batch.run_batch(items, out, template, run, llm_of(params)):
             failed += bool(error)
             o.say(f"[{item.id}] {item.brief:.60}: {f'failed: {error}' if error else 'done'}")
         counts = {"briefs": len(items), "skipped": skipped, "failed": failed}

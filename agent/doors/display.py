@@ -203,7 +203,8 @@ def verdict(result: OptimizationResult) -> str:
         f"score          {value(initial.score)} -> {value(best.score)}",
         f"second judge   {value(initial.judge)} -> {value(best.judge)}  (it selected nothing)",
         f"spent          {spent.nfe} denoiser evaluations, {spent.seconds:.1f} s, "
-        f"{spent.llm_calls} LLM calls, {spent.tokens} tokens",
+        f"{spent.llm_calls} LLM calls, {spent.tokens} tokens"
+        + (f", ${spent.usd:.4f}" if spent.usd else ""),
         f"rewrites       {counts.offered} offered, {counts.accepted} accepted, "
         f"{counts.refused} refused",
         f"stopped        {result.stop_reason}",

@@ -16,6 +16,7 @@ from promptprobe.agent.result import OptimizationResult
 from promptprobe.agent.rewrite.llm import LlmProposer
 from promptprobe.agent.runner import run_loop
 from promptprobe.tools.endpoint.endpoint import LLM, Endpoint
+from promptprobe.tools.records import Budget
 from tests.agent.scripted import ScriptedTools, start
 
 BRIEF = "a fox in the snow"
@@ -136,9 +137,11 @@ def judgements(question: dict[str, Any], **by_prompt: dict[str, list[str]]) -> d
     }
 
 
-def run(out: Path, rewrite: str = "enrich", **llm: Any) -> OptimizationResult:
+def run(
+    out: Path, rewrite: str = "enrich", budget: str | Budget = "light", **llm: Any
+) -> OptimizationResult:
     asked = LLM(model="test-model", **{"timeout": 20.0, **llm})
-    run_dir = start(out, brief=BRIEF, rewrite=rewrite, llm=asked.model, endpoint=asked)
+    run_dir = start(out, budget, brief=BRIEF, rewrite=rewrite, llm=asked.model, endpoint=asked)
     proposer = LlmProposer(Endpoint(asked))
     return asyncio.run(run_loop(run_dir, ScriptedTools(out / "log"), proposer))
 

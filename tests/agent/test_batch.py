@@ -16,6 +16,7 @@ import pytest
 from promptprobe.__main__ import main
 from promptprobe.agent.batch import RESULTS, Item, Results, keep_settings, read_briefs
 from promptprobe.agent.doors.schemas import OptimizeRequest
+from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.records import Generation
 
 ROOT = Path(__file__).parents[2]
@@ -111,6 +112,16 @@ def test_going_on_with_other_settings_is_refused_with_both_values(tmp_path: Path
     keep_settings(tmp_path, OptimizeRequest(brief="another", seed=1))
     with pytest.raises(ValueError, match="seed was 1, is 2"):
         keep_settings(tmp_path, OptimizeRequest(brief="any", seed=2))
+
+
+def test_a_batch_with_another_llm_setting_is_refused_with_what_differs(tmp_path: Path) -> None:
+    request = OptimizeRequest(brief="any", llm="name")
+    keep_settings(tmp_path, request, LLM(model="name", temperature=0.1))
+    keep_settings(tmp_path, request, LLM(model="name", temperature=0.1))
+    with pytest.raises(ValueError, match=r"llm\.temperature was 0\.1, is 0\.7\. Repeat"):
+        keep_settings(tmp_path, request, LLM(model="name", temperature=0.7))
+    with pytest.raises(ValueError, match=r"llm\.temperature was 0\.1, is None"):
+        keep_settings(tmp_path, request)
 
 
 # Whole batches, on a tiny random model

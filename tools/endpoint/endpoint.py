@@ -54,9 +54,19 @@ class LLM(Record):
     timeout: float = Field(
         120.0, gt=0, le=3600, description="seconds for one answer, all that it takes included"
     )
+    price_in: float | None = Field(
+        None, ge=0, description="US dollars for a million tokens that are asked"
+    )
+    price_out: float | None = Field(
+        None, ge=0, description="US dollars for a million tokens that are answered"
+    )
     guidance: str = Field(
         "", max_length=1000, description='how to write, such as "tags, not sentences"'
     )
+
+    def cost(self, asked: int, answered: int) -> float:
+        """US dollars for so many tokens; what has no price costs nothing."""
+        return (asked * (self.price_in or 0) + answered * (self.price_out or 0)) / 1e6
 
     @field_validator("api_key_env")
     @classmethod
@@ -125,6 +135,8 @@ class Reply:
     """Requests that it took."""
     tokens: int = 0
     """Asked and answered, as far as the endpoint says."""
+    usd: float = 0.0
+    """Their price, where prices were given."""
 
 
 @dataclass(frozen=True)
@@ -226,14 +238,19 @@ class Endpoint:
     async def _ask(
         self, client: HttpClient, system: str, user: str, schema: type[BaseModel]
     ) -> Reply:
-        complaint, tokens = "", 0
+        complaint, asked, answered = "", 0, 0
+
+        def reply(text: str | None, problem: str) -> Reply:
+            cost = self.llm.cost(asked, answered)
+            return Reply(text, problem, tokens=asked + answered, usd=cost)
+
         for _ in range(2):
             body = await self._post(client, system, user + complaint, schema)
             try:
                 message = read_message(body)
             except NoMessageError as error:
-                return Reply(None, f"{client.address} sent {error}{client.hint}", tokens=tokens)
-            tokens += message.tokens
+                return reply(None, f"{client.address} sent {error}{client.hint}")
+            asked, answered = asked + message.asked, answered + message.answered
             length = ", and the reply ended at its length limit" if message.cut_off else ""
             if not message.texts:
                 reason = message.refusal or "empty"
@@ -245,9 +262,9 @@ class Endpoint:
                     problem = f"its reply is not the JSON asked for ({error}){length}"
                 else:
                     note = f"left out of the reply: {left_out}" if left_out else ""
-                    return Reply(found.model_dump_json(), note + length, tokens=tokens)
+                    return reply(found.model_dump_json(), note + length)
             complaint = f"\n\nYour last reply could not be used: {problem}. Reply with JSON only."
-        return Reply(None, problem, tokens=tokens)
+        return reply(None, problem)
 
     async def _post(
         self, client: HttpClient, system: str, user: str, schema: type[BaseModel]

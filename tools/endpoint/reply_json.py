@@ -46,7 +46,10 @@ class Message:
 
     texts: tuple[str, ...]
     """The likeliest first: content, arguments of tool calls, reasoning."""
-    tokens: int = 0
+    asked: int = 0
+    """Tokens of the question, as far as the endpoint counts them."""
+    answered: int = 0
+    """Tokens of the answer; of an endpoint that only gives the sum, all."""
     cut_off: bool = False
     """Whether it ended at its length limit."""
     refusal: str = ""
@@ -73,11 +76,11 @@ def _message(body: str) -> Message:
         raise NoMessageError(f"no chat completion: {body[:80]!r}")
     said = {"content": "", "refusal": "", "reasoning": ""}
     calls: dict[object, str] = {}
-    tokens, cut_off, choices = 0, False, 0
+    tokens, cut_off, choices = (0, 0), False, 0
     for part in parts:
         if error := _error(part):
             raise NoMessageError(f"an error: {error}", error)
-        tokens = max(tokens, _tokens(part.get("usage")))
+        tokens = max(tokens, _tokens(part.get("usage")), key=sum)
         for choice in _choices(part):
             choices += 1
             cut_off |= "length" in (choice.get("finish_reason"), choice.get("done_reason"))
@@ -85,7 +88,7 @@ def _message(body: str) -> Message:
     if not choices:
         raise NoMessageError(f"no chat completion: {body[:80]!r}")
     texts = (said["content"], *calls.values(), said["reasoning"])
-    return Message(tuple(filter(None, texts)), tokens, cut_off, said["refusal"])
+    return Message(tuple(filter(None, texts)), *tokens, cut_off, said["refusal"])
 
 
 def _parts(body: str) -> Iterator[Any]:
@@ -113,13 +116,15 @@ def _error(part: dict[str, Any]) -> str:
     return f"{error!s:.200}" if error else ""
 
 
-def _tokens(usage: object) -> int:
+def _tokens(usage: object) -> tuple[int, int]:
     """Tokens asked and answered, as far as the endpoint counts them."""
     if not isinstance(usage, dict):
-        return 0
-    total, *both = (usage.get(f"{name}_tokens") for name in ("total", "prompt", "completion"))
-    counted = [total] if isinstance(total, int) else [n for n in both if isinstance(n, int)]
-    return max(0, min(sum(counted), 10**9))
+        return 0, 0
+    asked, answered, total = (
+        max(0, min(count, 10**9)) if isinstance(count := usage.get(f"{name}_tokens"), int) else 0
+        for name in ("prompt", "completion", "total")
+    )
+    return asked, max(answered, total - asked)
 
 
 def _choices(part: dict[str, Any]) -> list[dict[str, Any]]:

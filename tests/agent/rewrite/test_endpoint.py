@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 from promptprobe.__main__ import main
+from promptprobe.agent.optimize import optimize_prompt
+from promptprobe.tools.records import BUDGETS
 from tests.agent.llm_server import (
+    BRIEF,
     GOOD,
     Answer,
     Server,
@@ -219,8 +222,19 @@ def test_tokens_are_counted(tmp_path: Path, server: Server) -> None:
         return Answer(json.dumps({"choices": [choice], "usage": usage}).encode())
 
     server.script = script
-    result = run(tmp_path)
+    result = run(tmp_path, price_in=2.0, price_out=10.0)
     assert result.spent.tokens == 42 * len(server.asked)
+    assert result.spent.usd == pytest.approx(len(server.asked) * (30 * 2.0 + 12 * 10.0) / 1e6)
+    cap = BUDGETS["light"].model_copy(update={"usd": 1e-4})
+    (tmp_path / "capped").mkdir()
+    capped = run(tmp_path / "capped", price_in=2.0, price_out=10.0, budget=cap)
+    assert any("budget of 0.0001 US dollars" in message for message in capped.warnings)
+    assert not accepted(capped)
+
+
+def test_a_cap_on_money_needs_prices() -> None:
+    with pytest.raises(ValueError, match="price_in=, price_out="):
+        optimize_prompt(BRIEF, llm="name", budget=BUDGETS["light"].model_copy(update={"usd": 1}))
 
 
 # From the command line

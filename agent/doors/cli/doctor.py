@@ -1,0 +1,64 @@
+"""`promptprobe doctor`: what is found on this machine, and what keeps a run from working here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from promptprobe.agent.doors import options as o
+from promptprobe.agent.doors.display import plain
+
+app = typer.Typer(rich_markup_mode="rich")
+
+
+@app.command(epilog=o.examples("doctor --model FOLDER --scorer clip:FOLDER"))
+def doctor(
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="open this model too, and check it")
+    ] = None,
+    scorer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="with this scorer; needs --model")
+    ] = None,
+    probe: Annotated[
+        str | None, typer.Option(metavar="NAME", help="with this probe; needs --model")
+    ] = None,
+    llm: Annotated[
+        str | None, typer.Option(metavar="NAME", help="check key and address of this LLM too")
+    ] = None,
+    json: o.Json = False,
+) -> int:
+    """Say what is installed and found here, and what is wrong with it; exit code 1 where anything
+    is."""
+    return o.ended("doctor", lambda: _doctor(model, scorer, probe, llm, json), lambda: "")
+
+
+def _doctor(
+    model: str | None, scorer: str | None, probe: str | None, llm: str | None, json: bool
+) -> int:
+    from promptprobe.tools.doctor import Finding, look_at_machine, look_at_model
+    from promptprobe.tools.endpoint.endpoint import LLM, Endpoint
+
+    if model is None and (scorer or probe):
+        raise ValueError("--scorer and --probe are checked with a model: give --model too")
+    findings: list[Finding] = []
+
+    def take(finding: Finding) -> None:
+        findings.append(finding)
+        if not json:
+            said = f"wrong: {finding.problem}" if finding.problem else finding.found
+            o.print_line(f"{finding.name:<16} {plain(said)}")
+
+    for finding in look_at_machine():
+        take(finding)
+    if llm is not None:
+        try:
+            Endpoint(LLM(model=llm)).check()
+            take(Finding(name="llm", found="key and address can be used; nothing was asked"))
+        except ValueError as error:
+            take(Finding(name="llm", problem=str(error)))
+    for finding in look_at_model(model, scorer, probe) if model else ():
+        take(finding)
+    if json:
+        o.print_json({"findings": [finding.model_dump() for finding in findings]})
+    return o.FAILED if any(finding.problem for finding in findings) else o.DONE

@@ -1,0 +1,108 @@
+"""What is found on this machine, and what keeps a model, its scorer or its probe from working here.
+
+Nothing is drawn or changed. Of the hub it is asked whether it answers; a hub model that is named is
+downloaded, as a run would.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from pydantic import Field
+
+from promptprobe.tools.records import Record
+
+PACKAGES = ("promptprobe", "torch", "diffusers", "transformers", "langgraph", "openai", "pydantic")
+EXTRAS = {"mcp": "mcp", "train": "pyarrow", "plots": "matplotlib", "local-llm": "llguidance"}
+"""A module that each extra brings, by the extra's name."""
+HUB_SECONDS = 3.0
+CANNOT = (ValueError, OSError, RuntimeError, TypeError)
+"""How opening something fails."""
+
+
+class Finding(Record):
+    """One thing that was looked at."""
+
+    name: str
+    found: str = ""
+    problem: str = Field("", description="not empty: what is wrong, and what to do")
+
+
+def look_at_machine() -> Iterator[Finding]:
+    """Versions, device, memory, extras and hub: what needs no model."""
+    yield Finding(name="python", found=f"{platform.python_version()} on {platform.platform()}")
+    for name in PACKAGES:
+        try:
+            yield Finding(name=name, found=version(name))
+        except PackageNotFoundError:
+            yield Finding(name=name, problem=f"not installed: pip install {name}")
+    yield Finding(name="device", found=_device())
+    for extra, module in EXTRAS.items():
+        there = "installed" if find_spec(module) else f"no: pip install 'promptprobe[{extra}]'"
+        yield Finding(name=f"extra {extra}", found=there)
+    yield _hub()
+
+
+def look_at_model(spec: str, scorer: str | None, probe: str | None) -> Iterator[Finding]:
+    """Whether a model opens and its attention is understood, with its scorer and its probe.
+
+    Args:
+        spec: as `open_toolbox` takes it.
+        scorer: None: the model's own, or the default one.
+        probe: None: the one that is shipped with the model.
+    """
+    from promptprobe.tools.models.model import open_model, open_toolbox
+    from promptprobe.tools.scorers.scorer import DEFAULT_CLIP
+
+    try:
+        opened = open_model(spec)
+    except CANNOT as error:
+        yield Finding(name="model", problem=str(error))
+        return
+    used = opened.generation
+    yield Finding(
+        name="model",
+        found=f"{opened.pipeline} on {used.device} in {used.dtype}: {used.height} x {used.width} "
+        f"pixels, {used.steps} steps, guidance {used.guidance:g}",
+    )
+    layers = len(opened.family.layers())
+    yield Finding(name="self-check", found=f"{layers} attention layers equal a plain softmax")
+    try:
+        tools = open_toolbox(spec, used, scorer, probe)
+    except CANNOT as error:
+        yield Finding(name="scorer and probe", problem=str(error))
+        return
+    own = opened.built_in.scorer if opened.built_in else DEFAULT_CLIP
+    yield Finding(name="scorer", found=f"{scorer or own} opens")
+    yield Finding(name="probe", found="; ".join(tools.notes) or "fits the model and its settings")
+
+
+def _device() -> str:
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        free, total = (amount / 2**30 for amount in torch.cuda.mem_get_info())
+        return f"cuda, {torch.cuda.get_device_name()}: {free:.1f} of {total:.1f} GiB free"
+    kind = "mps" if torch.backends.mps.is_available() else "cpu"
+    memory = psutil.virtual_memory()
+    free, total = memory.available / 2**30, memory.total / 2**30
+    return f"{kind}, {torch.get_num_threads()} threads: {free:.1f} of {total:.1f} GiB free"
+
+
+def _hub() -> Finding:
+    """Whether the Hugging Face hub answers; not a problem, since models may lie in folders."""
+    import httpx
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return Finding(name="hub", found="not asked: HF_HUB_OFFLINE is set")
+    try:
+        httpx.head(constants.ENDPOINT, timeout=HUB_SECONDS)
+    except httpx.HTTPError as error:
+        reason = f"{constants.ENDPOINT} does not answer ({type(error).__name__}): "
+        return Finding(name="hub", found=f"{reason}give models and probes as folders")
+    return Finding(name="hub", found=f"{constants.ENDPOINT} answers")
