@@ -7,9 +7,12 @@ token that the owner set; it is compared in constant time and never printed.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -112,4 +115,8 @@ async def serve_http(
         stop(number, frame)
 
     server.handle_exit = stop_soon  # type: ignore[method-assign]
-    await server.serve(sockets=[listening])
+    with suppress(asyncio.CancelledError):  # uvicorn passes the signal on
+        await server.serve(sockets=[listening])
+    leave_after_grace(INTERRUPTED)
+    await desk.jobs.close()
+    os._exit(INTERRUPTED)  # taking torch down takes seconds, and threads would be waited for
