@@ -208,7 +208,7 @@ def run_batch(
             runs = folder / RUNS / f"{number:06d}"
             try:
                 row, error = optimize(number, item.request(template), runs).summary(), ""
-            except (ValueError, RuntimeError) as problem:
+            except (ValueError, RuntimeError, MemoryError) as problem:
                 row, error = {"error": str(problem)}, str(problem)
             results.write(item, row)
             yield item, error

@@ -5,22 +5,45 @@ It does not change while the graph runs, and it is never checkpointed.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from promptprobe.agent.events import OnEvent, Warned
-from promptprobe.agent.ledger import Ledger, ReplyLine, WarningLine
-from promptprobe.agent.policy import seeds_of
-from promptprobe.agent.rewrite.proposers import Proposer
+from promptprobe.agent.ledger import (
+    ApprovedLine,
+    Ledger,
+    ProbedLine,
+    ProposedLine,
+    RenderedLine,
+    ReplyLine,
+    ScoredLine,
+    WarningLine,
+    nfe_of,
+)
+from promptprobe.agent.rewrite.proposers import Proposer, SeedsOnly
 from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import RunSettings
+from promptprobe.agent.search import planning
+from promptprobe.agent.search.beliefs import Beliefs
+from promptprobe.agent.search.schedule import Costs, Schedule
+from promptprobe.agent.search.trust import Trust, trust_in
 from promptprobe.tools.endpoint.endpoint import Reply
 from promptprobe.tools.protocol import Tools
-from promptprobe.tools.records import Candidate, Spend, Trial
+from promptprobe.tools.records import Basis, Candidate, Spend, Trial
+
+T = TypeVar("T")
+
+
+async def timed(work: Callable[..., list[T]], *given: Any, **named: Any) -> tuple[list[T], float]:
+    """What a tool returns, called in a thread, and its seconds for each."""
+    began = time.monotonic()
+    found = await asyncio.to_thread(work, *given, **named)
+    return found, (time.monotonic() - began) / max(1, len(found))
 
 
 @dataclass
@@ -93,10 +116,121 @@ class Context:
             self.warn(f"the LLM answered, but {line.problem}")
         return Reply(line.text, line.problem, line.calls, line.tokens, line.usd)
 
-    def candidates(self, prompts: Sequence[str], round: int) -> list[Candidate]:
-        """A round's, prompt by prompt."""
-        seeds = seeds_of(self.settings.seed, round, self.settings.budget.seeds)
-        return [Candidate(prompt=prompt, seed=seed) for prompt in prompts for seed in seeds]
+    @property
+    def rewrites(self) -> bool:
+        """Whether somebody may still rewrite."""
+        return not isinstance(self.proposer, SeedsOnly) and not self.llm_budget_spent
+
+    def untried(self, before: int) -> list[str]:
+        """The caller's own prompts that no earlier round has tried or refused."""
+        tried = {trial.candidate.prompt[:400] for trial in self.ledger.trials(before=before)}
+        answers: list[ProposedLine | ApprovedLine] = [*self.ledger.proposed, *self.ledger.reviewed]
+        for line in answers:
+            tried |= {one.prompt for one in line.refused if line.round < before}
+        return [prompt for prompt in self.settings.prompts or () if prompt[:400] not in tried]
+
+    def batches(self, items: Sequence[Candidate]) -> Iterator[Sequence[Candidate]]:
+        """As many a call as fill the device: what a kill repeats at most."""
+        done = 0
+        while done < len(items):
+            batch = items[done : done + self.tools.batch_size]
+            yield batch
+            done += len(batch)
+
+    # -- the budget ----------------------------------------------------------------------------
+
+    def left(self, round: int) -> float:
+        """Renders' worth that are left once a round is over."""
+        spent = sum(nfe_of(line) for line in self.ledger.stages(before=round + 1))
+        return self.settings.budget.renders - spent / self.tools.nfe_per_render
+
+    def seconds_left(self, round: int) -> float | None:
+        """The same of seconds; None where they are not capped."""
+        if self.settings.budget.seconds is None:
+            return None
+        ends = (line.at for line in self.ledger.stages(before=round + 1))
+        return self.settings.budget.seconds - max(ends, default=0.0)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing more may be paid for: asked before each batch."""
+        budget = self.settings.budget
+        late = budget.seconds is not None and self.seconds >= budget.seconds
+        return late or self.ledger.spent.nfe >= budget.renders * self.tools.nfe_per_render
+
+    def pays_for_a_round(self, round: int) -> bool:
+        """Whether a picture could be made once a round is over, which was no empty one."""
+        seconds = self.seconds_left(round)
+        worked = any(line.round == round for line in self.ledger.stages())
+        return worked and self.left(round) >= 1 - 1e-9 and (seconds is None or seconds > 0)
+
+    def last_round(self, round: int) -> int:
+        """The number of the last round, if the others after this one are of its size."""
+        size = planning.ROUND_TO_CORRECT if self.to_correct else planning.ROUND
+        left = self.left(round - 1) - (0 if round else 1)
+        return max(0, round - 1) + (planning.rounds_in(left, size) if left >= 1 else 0)
+
+    def expected_seconds(self, schedule: Schedule, round: int) -> float | None:
+        """What a round will take, as earlier ones took it; None where there were none."""
+        lines = self.ledger.stages(before=round)
+        paid = sum(map(nfe_of, lines))
+        return schedule.nfe * sum(line.seconds for line in lines) / paid if paid else None
+
+    # -- what the next round is planned from -----------------------------------------------------
+
+    @property
+    def to_correct(self) -> bool:
+        """Whether the scorer says what is correct, so that a run may end with it."""
+        scored = (trial.score for trial in self.ledger.trials() if trial.score)
+        return next(
+            (score.correct is not None for score in scored if score.value is not None), False
+        )
+
+    def trust(self, before: int | None = None) -> Trust:
+        """Whether the probe is believed, by what the run, or its earlier rounds, have shown."""
+        return trust_in(self.ledger.trials(before=before), self.tools.preview_ranks)
+
+    def beliefs(self, before: int) -> Beliefs:
+        """What looks are worth, as earlier rounds have taught."""
+        broken = bool(self.trust(before).broken)
+        ranks = self.tools.preview_ranks if broken else self.tools.ranks
+        signal = planning.prior_signal(self.tools.settings_used.steps, ranks)
+        basis: Basis = "preview" if broken else "probe"
+        return planning.believe(signal, self.ledger.trials(before=before), basis)
+
+    def plan(self, beliefs: Beliefs, before: int) -> Schedule:
+        """The schedule of a round. ValueError: what is left pays for not one render."""
+        budget, left = self.settings.budget, self.left(before - 1)
+        fixed = budget.seeds is not None or budget.keep is not None
+        share = left if fixed else planning.round_share(left, self.to_correct)
+        seconds, costs = self.seconds_left(before - 1), self.costs(before)
+        return planning.plan_round(
+            beliefs,
+            self.tools.settings_used.steps,
+            share,
+            costs,
+            budget,
+            least=1 + len(self.untried(before)),
+            seconds=None if seconds is None else self._seconds_of(share / left, seconds, costs),
+        )
+
+    def _seconds_of(self, part: float, seconds: float, costs: Costs) -> float:
+        """A round's part of the seconds that are left, but enough for a picture."""
+        picture = costs.render_seconds(self.tools.settings_used.steps)
+        return max(part * seconds, min(picture, seconds), 1e-9)
+
+    def costs(self, before: int) -> Costs:
+        """NFE of a step, and seconds as earlier rounds have measured them."""
+        total = self.tools.settings_used.steps
+        lines = self.ledger.stages(before=before)
+        rendered = [line.seconds for line in lines if isinstance(line, RenderedLine)]
+        looks = [line.probed.seconds for line in lines if isinstance(line, ProbedLine)]
+        scored = [line.seconds for line in lines if isinstance(line, ScoredLine)]
+        step, look, score = (min(s, default=0.0) for s in (rendered, looks, scored))
+        capped = self.settings.budget.seconds is not None
+        return planning.costs_of(
+            self.tools.nfe_per_render / total, step / total, look, score, capped
+        )
 
     def trials(self, candidates: Sequence[Candidate]) -> tuple[Trial, ...]:
         return tuple(map(self.ledger.trial, candidates))

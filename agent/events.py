@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from promptprobe.agent.search.schedule import Schedule
+from promptprobe.agent.search.trust import Trust
 from promptprobe.tools.records import Budget, Candidate, Record, Spend, Trial
 
 StopReason = Literal["target reached", "budget spent", "no improvement", "cancelled"]
@@ -30,6 +32,7 @@ class RunStarted(Record):
     brief: str
     model: str
     budget: Budget
+    nfe: int = Field(description="denoiser evaluations that the budget allows")
     source: str = Field(description="where rewrites come from, said plainly")
     run_dir: Path
     resumed: bool = False
@@ -39,7 +42,9 @@ class RoundStarted(Record):
     kind: Literal["round started"] = "round started"
     spent: Spend
     round: int = Field(description="0: the brief itself with the first seed")
-    of: int = Field(description="rounds that the budget allows, round 0 apart")
+    of: int = Field(description="the last round, if all are about equally large")
+    schedule: Schedule = Field(description="what this round tries and when it looks")
+    seconds: float | None = Field(description="that it is expected to take; None: nothing is known")
 
 
 class PromptsProposed(Record):
@@ -52,7 +57,7 @@ class PromptsProposed(Record):
 
 
 class CandidatesProbed(Record):
-    """After each batch of the probe."""
+    """After each batch of looks."""
 
     kind: Literal["candidates probed"] = "candidates probed"
     spent: Spend
@@ -63,11 +68,13 @@ class CandidatesProbed(Record):
 
 
 class CandidatesSelected(Record):
+    """After each rung."""
+
     kind: Literal["candidates selected"] = "candidates selected"
     spent: Spend
     round: int
-    candidates: tuple[Candidate, ...]
-    explored: tuple[Candidate, ...] = Field((), description="those picked at random")
+    candidates: tuple[Candidate, ...] = Field(description="those that go on, the best first")
+    explored: tuple[Candidate, ...] = Field((), description="those of them against the advice")
 
 
 class CandidatesRendered(Record):
@@ -94,9 +101,7 @@ class RoundEnded(Record):
     round: int
     best: Trial
     decision: Decision
-    audit: float | None = Field(
-        None, description="mean distance of prediction from score over this round's renders"
-    )
+    trust: Trust = Field(description="predictions held against scores, all rounds together")
 
 
 class Warned(Record):

@@ -1,4 +1,4 @@
-"""The loop: propose -> probe -> select -> render -> score -> reflect, and again until it stops.
+"""The loop: propose -> (probe -> select, rung by rung) -> render -> score -> reflect, and again.
 
 State is what changes: small records and prompts. What was paid for is in the ledger, which every
 node asks first. Context is what does not change. LangGraph replays whole nodes after a kill, so a
@@ -8,8 +8,8 @@ node may run twice and must pay once. The edges are at the end.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
@@ -18,23 +18,17 @@ from pydantic import BaseModel, ConfigDict
 
 from promptprobe.agent import events as e
 from promptprobe.agent import policy
-from promptprobe.agent.context import Context
-from promptprobe.agent.ledger import (
-    ApprovedLine,
-    ProbedLine,
-    ProposedLine,
-    RenderedLine,
-    ScoredLine,
-)
-from promptprobe.agent.rewrite.guard import check_read
-from promptprobe.agent.rewrite.proposers import Proposals, Request
+from promptprobe.agent.context import Context, timed
+from promptprobe.agent.ledger import ApprovedLine, ProbedLine, RenderedLine, ScoredLine
 from promptprobe.agent.rewrite.review import answered, review
 from promptprobe.agent.run_folder import IMAGES, LATENTS
-from promptprobe.tools.records import Candidate, Score
+from promptprobe.agent.search import planning
+from promptprobe.agent.search.prompts import rewritten
+from promptprobe.agent.search.schedule import Rung, Schedule
+from promptprobe.tools.protocol import Rendered
+from promptprobe.tools.records import Candidate, Score, Trial
 
-PROBE_BATCH, RENDER_BATCH = 16, 4
-"""Candidates a call; what a kill repeats at most."""
-T = TypeVar("T")
+Next = Literal["propose", "probe", "select", "render", "reflect", "__end__"]
 
 
 class RunState(BaseModel):
@@ -46,103 +40,129 @@ class RunState(BaseModel):
     decision: e.Decision = "rewrite"
     prompts: tuple[str, ...] = ()
     refused: tuple[e.Refusal, ...] = ()
+    schedule: Schedule | None = None
+    rung: int = 0
+    alive: tuple[Candidate, ...] = ()
     chosen: tuple[Candidate, ...] = ()
     best: Candidate | None = None
-    stale: int = 0
+    next: Next = "propose"
     stop_reason: e.StopReason | None = None
     lines: int = 0
 
+    @property
+    def planned(self) -> Schedule:
+        """The schedule of this round, which `propose` has set."""
+        assert self.schedule is not None, "propose comes first"
+        return self.schedule
 
-SERIALIZED = (e.Refusal, Candidate)
+
+SERIALIZED = (e.Refusal, Candidate, Schedule, Rung)
 """All that a checkpoint may bring back to life."""
 
 
 async def propose(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """The prompts of a round: the brief, the best so far, then new rewrites or proven prompts."""
+    """What a round tries: in round 0 the brief alone, then rewrites, or fresh seeds of the best."""
     run, settings = runtime.context, runtime.context.settings
-    run.emit(e.RoundStarted, round=state.round, of=settings.budget.rounds)
-    if state.round == 0:
-        run.emit(e.PromptsProposed, round=0, prompts=(settings.brief,))
-        return {"prompts": (settings.brief,)}
-    earlier = run.ledger.trials(before=state.round)
-    carried = dict.fromkeys([settings.brief, *([state.best.prompt] if state.best else [])])
-    prompts = tuple(carried)[: settings.budget.prompts]
-    want = settings.budget.prompts - len(prompts)
+    schedule = state.schedule
+    if schedule is None:
+        planned = await asyncio.to_thread(lambda: run.plan(run.beliefs(0), 0))
+        schedule = planning.first_render(planned)
+    run.emit(e.RoundStarted, round=state.round, of=run.last_round(state.round),
+             schedule=schedule, seconds=run.expected_seconds(schedule, state.round))  # fmt: skip
+    prompts = state.prompts or (settings.brief,)
     accepted: tuple[str, ...] = ()
-    refused = state.refused
-    if want and state.decision == "rewrite":
-        request = Request(
-            brief=settings.brief, want=want, round=state.round, seed=settings.seed,
-            keep=settings.keep, rewrite=settings.rewrite, pipeline=settings.pipeline,
-            rounds_left=settings.budget.rounds - state.round, refused=state.refused,
-            tried=policy.ranked_prompts(earlier), trials=earlier,
-            unread=run.ledger.unread,
-        )  # fmt: skip
-        proposals = await _readable(run, await run.proposer.propose(request, run.recall))
-        accepted, newly = _admit(request, proposals)
-        refused = (*refused, *newly)
-        run.ledger.write(
-            [ProposedLine(at=run.seconds, round=state.round, accepted=accepted, refused=newly)]
+    refused: tuple[e.Refusal, ...] = ()
+    if state.round and state.decision == "rewrite":
+        best = state.best.prompt if state.best else None
+        prompts, accepted, refused = await rewritten(
+            run, state.round, best, schedule, state.refused
         )
-    prompts = tuple(dict.fromkeys([*prompts, *accepted, *policy.ranked_prompts(earlier)]))
-    prompts = prompts[: settings.budget.prompts]
     run.emit(e.PromptsProposed, round=state.round, prompts=prompts, accepted=accepted,
-             refused=refused[len(state.refused) :])  # fmt: skip
-    if want and state.decision == "rewrite":
-        _warn_of(run, proposals, refused[len(state.refused) :])
-    return {"prompts": prompts, "refused": refused}
+             refused=refused)  # fmt: skip
+    alive = policy.candidates_of(prompts, schedule.candidates, settings.seed, state.round)
+    return {
+        "prompts": prompts, "refused": (*state.refused, *refused), "schedule": schedule,
+        "alive": alive, "rung": 0,
+    }  # fmt: skip
 
 
 async def probe(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """The first steps of every candidate, and what they foretell."""
-    run = runtime.context
-    prompts, declined = _approved(run, state)
-    candidates = run.candidates(prompts, state.round)
-    latents, done = run.ledger.run_dir / LATENTS, 0
+    """A rung's look at every candidate that is left, each from where its last look left it."""
+    run, done = runtime.context, 0
+    latents = run.ledger.run_dir / LATENTS
     latents.mkdir(exist_ok=True)
-    _forget_latents(run, state.round)
-    for batch in _batches(candidates, PROBE_BATCH):
-        new = [candidate for candidate in batch if not run.ledger.probed(candidate)]
-        if new:
-            probed = await asyncio.to_thread(run.tools.probe, run.settings.brief, new, latents)
-            lines = [
-                ProbedLine(at=run.seconds, round=state.round, candidate=c, probed=p)
-                for c, p in zip(new, probed, strict=True)
-            ]
-            run.ledger.write(lines)
-            _warn_of_probed(run, lines)
-        done += len(batch)
-        run.emit(e.CandidatesProbed, round=state.round, trials=run.trials(batch), done=done,
-                 of=len(candidates))  # fmt: skip
+    _forget_latents(run, state)
+    prompts, declined = _approved(run, state) if state.rung == 0 else (state.prompts, ())
+    alive = state.alive
+    if prompts != state.prompts:
+        count = state.planned.candidates
+        alive = policy.candidates_of(prompts, count, run.settings.seed, state.round)
+    previews_only = bool(run.trust(state.round).broken)
+    for rung in state.planned.rungs[state.rung : state.rung + 1]:
+        for batch in run.batches(alive):
+            new = [one for one in batch if not run.ledger.probed(one, rung.step)]
+            if new and run.exhausted and state.round:
+                break
+            if new:
+                starts = [run.ledger.trial(one).latents for one in new]
+                probed, each = await timed(
+                    run.tools.probe, run.settings.brief, new, latents,
+                    step=rung.step, latents=starts, previews_only=previews_only,
+                )  # fmt: skip
+                lines = [
+                    ProbedLine(
+                        at=run.seconds, round=state.round, candidate=c, probed=p, seconds=each
+                    )
+                    for c, p in zip(new, probed, strict=True)
+                ]
+                run.ledger.write(lines)
+                _warn_of_probed(run, lines)
+            done += len(batch)
+            run.emit(e.CandidatesProbed, round=state.round, trials=run.trials(batch), done=done,
+                     of=len(alive))  # fmt: skip
     refused = (*state.refused, *declined)
-    return {"prompts": prompts, "refused": refused, "lines": len(run.ledger.lines)}
+    return {
+        "prompts": prompts, "alive": alive, "refused": refused, "lines": len(run.ledger.lines)
+    }  # fmt: skip
 
 
 async def select(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Who deserves a full render."""
-    run, settings = runtime.context, runtime.context.settings
-    trials = run.trials(run.candidates(state.prompts, state.round))
-    luck = policy.derive(settings.seed, "explore", state.round)
-    chosen, explored = policy.select(trials, settings.budget.renders, luck)
-    run.emit(e.CandidatesSelected, round=state.round, candidates=chosen, explored=explored)
-    return {"chosen": chosen}
+    """Who goes on. After the last rung: who is rendered now, the best predicted first."""
+    run, schedule = runtime.context, state.planned
+    alive, rung = state.alive, state.rung
+    if rung < len(schedule.rungs):
+        step = schedule.rungs[rung].step
+        seen = run.trials([one for one in alive if run.ledger.probed(one, step)])
+        luck = policy.derive(run.settings.seed, "against advice", state.round)
+        alive, explored = policy.go_on(seen, schedule, rung, luck) if seen else ((), ())
+        run.emit(e.CandidatesSelected, round=state.round, candidates=alive, explored=explored)
+        rung += 1
+    if alive and rung < len(schedule.rungs):
+        return {"alive": alive, "rung": rung, "next": "probe"}
+    waiting = _waiting(run, alive)
+    chosen = waiting[:1] if run.to_correct else waiting
+    following: Next = "render" if chosen else "reflect"
+    return {"alive": alive, "rung": rung, "chosen": chosen, "next": following}
 
 
 async def render(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
     """Survivors go on from their own latents; where those are gone, from the same noise."""
     run, images, done = runtime.context, runtime.context.ledger.run_dir / IMAGES, 0
     images.mkdir(exist_ok=True)
-    for batch in _batches(state.chosen, RENDER_BATCH):
+    for batch in run.batches(state.chosen):
         new = [candidate for candidate in batch if not run.ledger.rendered(candidate)]
+        if new and run.exhausted and state.round:
+            break
         if new:
             latents = [run.ledger.trial(candidate).latents for candidate in new]
-            rendered = await asyncio.to_thread(run.tools.render, new, latents, images)
+            rendered, each = await timed(run.tools.render, new, latents, images)
             run.ledger.write(
                 [
-                    RenderedLine(at=run.seconds, candidate=c, rendered=r)
+                    RenderedLine(at=run.seconds, round=state.round, candidate=c, rendered=r,
+                                 seconds=each)
                     for c, r in zip(new, rendered, strict=True)
                 ]
-            )
+            )  # fmt: skip
         done += len(batch)
         run.emit(e.CandidatesRendered, round=state.round, trials=run.trials(batch), done=done,
                  of=len(state.chosen))  # fmt: skip
@@ -152,57 +172,64 @@ async def render(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
 async def score(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
     """Judge against the brief. What cannot be judged is unscored, with a reason, and never zero."""
     run, brief = runtime.context, runtime.context.settings.brief
-    new = [candidate for candidate in state.chosen if not run.ledger.scored(candidate)]
-    lines: list[ScoredLine] = []
-    images = []
-    for candidate in new:
-        rendered = run.ledger.rendered(candidate)
-        assert rendered is not None, "render comes before score"
-        if rendered.image is not None and not rendered.reason:
-            images.append((candidate, rendered.image))
-        else:
-            unscored = Score(reason=rendered.reason or "there is no image")
-            lines.append(
-                ScoredLine(at=run.seconds, candidate=candidate, score=unscored, judge=unscored)
-            )
+    drawn = [(c, found) for c in state.chosen if (found := run.ledger.rendered(c))]
+    new = [(c, found) for c, found in drawn if not run.ledger.scored(c)]
+    lines = [
+        ScoredLine(at=run.seconds, round=state.round, candidate=c, score=unscored, judge=unscored)
+        for c, found in new
+        if (unscored := _unscored(found))
+    ]
+    images = [(c, found.image) for c, found in new if found.image and not found.reason]
     if images:
         paths = [path for _, path in images]
-        scores = await asyncio.to_thread(run.tools.score, brief, paths)
-        judges = await asyncio.to_thread(run.tools.judge, brief, paths)
+        scores, each = await timed(run.tools.score, brief, paths)
+        judges, also = await timed(run.tools.judge, brief, paths)
         lines += [
-            ScoredLine(at=run.seconds, candidate=candidate, score=s, judge=j)
-            for (candidate, _), s, j in zip(images, scores, judges, strict=True)
-        ]
+            ScoredLine(at=run.seconds, round=state.round, candidate=c, score=s, judge=j,
+                       seconds=each + also)
+            for (c, _), s, j in zip(images, scores, judges, strict=True)
+        ]  # fmt: skip
     run.ledger.write(lines)
     for reason in dict.fromkeys(line.score.reason for line in lines if line.score.value is None):
         run.warn(f"an image is unscored: {reason}")
-    run.emit(e.CandidatesScored, round=state.round, trials=run.trials(state.chosen))
-    return {"lines": len(run.ledger.lines)}
+    trials = run.trials([c for c, _ in drawn])
+    run.emit(e.CandidatesScored, round=state.round, trials=trials)
+    ends = len(drawn) < len(state.chosen) or any(map(policy.is_correct, trials))
+    following: Next = "reflect" if ends or not _waiting(run, state.alive) else "select"
+    return {"lines": len(run.ledger.lines), "next": following}
 
 
 async def reflect(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Keep the best, audit the predictions, decide: rewrite, reseed or stop."""
-    run, settings = runtime.context, runtime.context.settings
-    trials = run.ledger.trials(before=state.round + 1)
-    best = policy.best_of(trials)
-    stale = 0 if best and best.candidate != state.best else state.stale + 1
-    reason = policy.stop(best, state.round, settings.budget, stale)
-    this_round = run.trials(run.candidates(state.prompts, state.round))
-    decision: e.Decision = "stop" if reason else policy.rewrite_or_reseed(this_round)
+    """Keep the best, hold predictions against scores, and decide what the next round buys."""
+    run, following = runtime.context, state.round + 1
+    best = policy.best_of(run.ledger.trials(before=following))
+    reason: e.StopReason | None = None
+    decision: e.Decision = "stop"
+    changed: dict[str, Any] = {}
+    if best and policy.is_correct(best):
+        reason = "target reached"
+    elif not run.pays_for_a_round(state.round):
+        reason = "budget spent"
+    else:
+        reason, decision, changed = await asyncio.to_thread(_next_round, run, following, best)
+    trust = run.trust(following)
+    if trust.broken:
+        run.warn(f"the probe is not trusted here: {trust.broken}; previews decide instead")
     if best:
-        run.emit(e.RoundEnded, round=state.round, best=best, decision=decision,
-                 audit=policy.audit(run.trials(state.chosen)))  # fmt: skip
+        run.emit(e.RoundEnded, round=state.round, best=best, decision=decision, trust=trust)
     return {
+        **changed,
         "best": best.candidate if best else None,
-        "stale": stale,
         "decision": decision,
         "stop_reason": reason,
-        "round": state.round if reason else state.round + 1,
+        "round": state.round if reason else following,
+        "next": "__end__" if reason else "propose",
     }
 
 
-def after_reflection(state: RunState) -> Literal["propose", "__end__"]:
-    return "__end__" if state.stop_reason else "propose"
+def onward(state: RunState) -> Next:
+    """Where the last node has decided to go."""
+    return state.next
 
 
 # -- details -----------------------------------------------------------------------------------
@@ -227,45 +254,41 @@ def _approved(run: Context, state: RunState) -> tuple[tuple[str, ...], tuple[e.R
     return (line.prompts, line.refused) if line else (state.prompts, ())
 
 
-async def _readable(run: Context, proposals: Proposals) -> Proposals:
-    """Without the offers in which what was asked for stands beyond the text encoder's limit."""
-    offered = [prompt for prompt in proposals.offered if prompt in proposals.meets]
-    unread = await asyncio.to_thread(run.tools.unread, offered) if offered else []
-    checked = zip(offered, unread, strict=True)
-    reasons = {p: check_read(proposals.meets[p], p, words) for p, words in checked}
-    lost = [e.Refusal(prompt=p[:400], reason=reason) for p, reason in reasons.items() if reason]
-    kept = tuple(prompt for prompt in proposals.offered if not reasons.get(prompt))
-    return proposals.model_copy(update={"offered": kept, "refused": (*proposals.refused, *lost)})
+def _next_round(
+    run: Context, round: int, best: Trial | None
+) -> tuple[e.StopReason | None, e.Decision, dict[str, Any]]:
+    """Why to stop, or what the round buys and with which schedule."""
+    beliefs = run.beliefs(round)
+    try:
+        schedule = run.plan(beliefs, round)
+    except ValueError:  # the seconds that are left pay for no picture
+        return "budget spent", "stop", {}
+    known = planning.known_effects(beliefs, run.ledger.trials(before=round))
+    value = policy.value_of(best) if best else None
+    # A run that is replayed has asked already, and may have no call left.
+    rewrites = run.rewrites or any(line.round == round for line in run.ledger.proposed)
+    if known is None or value is None:
+        return None, "rewrite" if rewrites else "reseed", {"schedule": schedule}
+    offer = planning.decide(known, value, schedule, rewrites)
+    if run.untried(round) and offer.action != "stop":
+        return None, "rewrite", {"schedule": schedule}
+    if offer.action == "stop":
+        return "no improvement", "stop", {}
+    prompts = (offer.prompt,) if offer.action == "reseed" and offer.prompt else ()
+    return None, offer.action, {"schedule": schedule, "prompts": prompts}
 
 
-def _admit(request: Request, proposals: Proposals) -> tuple[tuple[str, ...], tuple[e.Refusal, ...]]:
-    """The first offers that are new, and what was refused."""
-    known = {_same(prompt) for prompt in (request.brief, *request.tried)}
-    before = {_same(one.prompt) for one in request.refused}
-    accepted: list[str] = []
-    refused = list(proposals.refused)
-    for offer in proposals.offered:
-        if len(accepted) == request.want:
-            break
-        if _same(offer) in known:
-            refused.append(e.Refusal(prompt=offer[:400], reason="it was tried already"))
-        elif _same(offer) in before:
-            refused.append(e.Refusal(prompt=offer[:400], reason="it was refused before"))
-        else:
-            known.add(_same(offer))
-            accepted.append(offer.strip())
-    return tuple(accepted), tuple(refused)
+def _waiting(run: Context, alive: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Who is left to be finished."""
+    ledger = run.ledger
+    return tuple(one for one in alive if not (ledger.scored(one) and ledger.rendered(one)))
 
 
-def _same(prompt: str) -> str:
-    return " ".join(prompt.casefold().split())
-
-
-def _warn_of(run: Context, proposals: Proposals, refused: Sequence[e.Refusal]) -> None:
-    for message in proposals.warnings:
-        run.warn(message)
-    for refusal in refused:
-        run.warn(f"refused {refusal.prompt[:80]!r}: {refusal.reason}")
+def _unscored(rendered: Rendered) -> Score | None:
+    """Why there is nothing to judge; None: there is."""
+    if rendered.image is not None and not rendered.reason:
+        return None
+    return Score(reason=rendered.reason or "there is no image")
 
 
 def _warn_of_probed(run: Context, lines: Sequence[ProbedLine]) -> None:
@@ -277,16 +300,16 @@ def _warn_of_probed(run: Context, lines: Sequence[ProbedLine]) -> None:
             run.warn(f"a candidate is not judged early: {line.probed.reason}")
 
 
-def _forget_latents(run: Context, before: int) -> None:
-    """Delete the latents of earlier rounds, now that the checkpoint says that they are over."""
-    for trial in run.ledger.trials(before=before):
-        if trial.latents is not None:
-            trial.latents.unlink(missing_ok=True)
-
-
-def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+def _forget_latents(run: Context, state: RunState) -> None:
+    """Delete latents of earlier rounds and of those dropped, which the checkpoint says are over."""
+    alive = set(state.alive)
+    for trial in run.ledger.trials(before=state.round + 1):
+        if trial.candidate not in alive:
+            for look in run.ledger.looks(trial.candidate):
+                look.latents.unlink(missing_ok=True)
+    for candidate in alive:  # the last look says all
+        for look in run.ledger.looks(candidate)[:-1]:
+            look.latents.unlink(missing_ok=True)
 
 
 # -- the graph ---------------------------------------------------------------------------------
@@ -305,8 +328,8 @@ def build() -> StateGraph[RunState, Context, RunState, RunState]:
     graph.add_edge(START, "propose")
     graph.add_edge("propose", "probe")
     graph.add_edge("probe", "select")
-    graph.add_edge("select", "render")
+    graph.add_conditional_edges("select", onward, ["probe", "render", "reflect"])
     graph.add_edge("render", "score")
-    graph.add_edge("score", "reflect")
-    graph.add_conditional_edges("reflect", after_reflection, {"propose": "propose", "__end__": END})
+    graph.add_conditional_edges("score", onward, ["select", "reflect"])
+    graph.add_conditional_edges("reflect", onward, ["propose", END])
     return graph

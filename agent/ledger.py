@@ -8,6 +8,7 @@ processes at once: `run_folder.locked` sees to that.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,9 +16,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from promptprobe.agent.events import Refusal, StopReason
+from promptprobe.agent.search.trust import Trust
 from promptprobe.probe.files import JsonLines
 from promptprobe.tools.protocol import Probed, Rendered
-from promptprobe.tools.records import Candidate, Record, Score, Spend, Trial
+from promptprobe.tools.records import Candidate, Look, Record, Score, Spend, Trial
 
 FILE = "trials.jsonl"
 
@@ -56,22 +58,26 @@ class ApprovedLine(Line):
     refused: tuple[Refusal, ...] = Field(description="vetoed, or edited into something else")
 
 
-class ProbedLine(Line):
-    kind: Literal["probed"] = "probed"
-    round: int
+class StageLine(Line):
+    """One stage of a candidate."""
+
+    round: int = 0
     candidate: Candidate
+    seconds: float = Field(0, ge=0, description="its share of the call's")
+
+
+class ProbedLine(StageLine):
+    kind: Literal["probed"] = "probed"
     probed: Probed
 
 
-class RenderedLine(Line):
+class RenderedLine(StageLine):
     kind: Literal["rendered"] = "rendered"
-    candidate: Candidate
     rendered: Rendered
 
 
-class ScoredLine(Line):
+class ScoredLine(StageLine):
     kind: Literal["scored"] = "scored"
-    candidate: Candidate
     score: Score
     judge: Score | None
 
@@ -84,6 +90,7 @@ class WarningLine(Line):
 class FinishedLine(Line):
     kind: Literal["finished"] = "finished"
     stop_reason: StopReason
+    trust: Trust = Field(description="predictions held against scores")
 
 
 AnyLine = Annotated[
@@ -116,6 +123,7 @@ class Ledger:
         self._file = JsonLines(run_dir / FILE)
         self.lines: list[AnyLine] = []
         self._index: dict[tuple[str, str], AnyLine] = {}
+        self._stages: dict[str, dict[tuple[str, str], StageLine]] = defaultdict(dict)
         for number, text in enumerate(self._file.found, 1):
             self._remember(self._read(number, text))
 
@@ -144,9 +152,15 @@ class Ledger:
         line: ApprovedLine | None = self._find("approved", str(round))
         return line
 
-    def probed(self, candidate: Candidate) -> Probed | None:
-        line = self._find("probed", candidate.key)
+    def probed(self, candidate: Candidate, step: int) -> Probed | None:
+        line = self._find("probed", f"{candidate.key}-{step}")
         return line.probed if line else None
+
+    def looks(self, candidate: Candidate) -> tuple[Probed, ...]:
+        """All looks at a candidate, in the order of their steps."""
+        found = (line.probed for line in self._stages.get(candidate.key, {}).values()
+                 if isinstance(line, ProbedLine))  # fmt: skip
+        return tuple(sorted(found, key=lambda probed: probed.step))
 
     def rendered(self, candidate: Candidate) -> Rendered | None:
         """What was rendered; None too where the image is no longer there."""
@@ -158,26 +172,37 @@ class Ledger:
         return self._find("scored", candidate.key)
 
     def trial(self, candidate: Candidate) -> Trial:
-        """All that is known of a probed candidate."""
-        probed: ProbedLine = self._index["probed", candidate.key]  # type: ignore[assignment]
+        """All that is known of a candidate."""
+        first = next(iter(self._stages.get(candidate.key, {}).values()), None)
         rendered, scored = self.rendered(candidate), self.scored(candidate)
-        latents = probed.probed.latents
+        looks = self.looks(candidate)
+        predictions = [look.prediction for look in looks if look.prediction]
+        latents = looks[-1].latents if looks else None
         return Trial(
             candidate=candidate,
-            round=probed.round,
-            prediction=probed.probed.prediction,
-            latents=latents if latents.exists() else None,
+            round=first.round if first else 0,
+            looks=tuple(
+                Look(step=look.step, prediction=look.prediction, reason=look.reason)
+                for look in looks
+            ),
+            prediction=predictions[-1] if predictions else None,
+            latents=latents if latents and latents.exists() else None,
             image=rendered.image if rendered else None,
             score=scored.score if scored else None,
             judge=scored.judge if scored else None,
         )
 
     def trials(self, before: int | None = None) -> tuple[Trial, ...]:
-        """Every probed candidate in order; with `before`, only of earlier rounds."""
-        lines = [line for line in self._index.values() if isinstance(line, ProbedLine)]
+        """Every candidate in order; with `before`, only of earlier rounds."""
+        firsts = [next(iter(stages.values())) for stages in self._stages.values()]
         return tuple(
-            self.trial(line.candidate) for line in lines if before is None or line.round < before
+            self.trial(line.candidate) for line in firsts if before is None or line.round < before
         )
+
+    def stages(self, before: int | None = None) -> tuple[StageLine, ...]:
+        """What was paid for candidates, each stage once; with `before`, in earlier rounds."""
+        lines = (line for stages in self._stages.values() for line in stages.values())
+        return tuple(line for line in lines if before is None or line.round < before)
 
     @property
     def unread(self) -> dict[str, tuple[str, ...]]:
@@ -191,26 +216,29 @@ class Ledger:
         return tuple(line for line in self._index.values() if isinstance(line, ProposedLine))
 
     @property
+    def reviewed(self) -> tuple[ApprovedLine, ...]:
+        """What a person said of each round's new prompts."""
+        return tuple(line for line in self._index.values() if isinstance(line, ApprovedLine))
+
+    @property
     def declined(self) -> int:
         """Prompts that a person vetoed, or wrote another for."""
-        lines = (line for line in self._index.values() if isinstance(line, ApprovedLine))
-        return sum(len(line.refused) for line in lines)
+        return sum(len(line.refused) for line in self.reviewed)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         return tuple(line.message for line in self.lines if isinstance(line, WarningLine))
 
     @property
-    def stop_reason(self) -> StopReason | None:
-        """Why the run ended; None: it has not."""
-        ends = [line.stop_reason for line in self.lines if isinstance(line, FinishedLine)]
+    def finished(self) -> FinishedLine | None:
+        """How the run ended; None: it has not."""
+        ends = [line for line in self.lines if isinstance(line, FinishedLine)]
         return ends[-1] if ends else None
 
     @property
     def spent(self) -> Spend:
         """The sum of all lines: a batch that a kill repeated counts as often as it was recorded."""
-        nfe = sum(line.probed.nfe for line in self.lines if isinstance(line, ProbedLine))
-        nfe += sum(line.rendered.nfe for line in self.lines if isinstance(line, RenderedLine))
+        nfe = sum(map(nfe_of, self.lines))
         replies = [line for line in self.lines if isinstance(line, ReplyLine)]
         return Spend(
             nfe=nfe,
@@ -227,7 +255,10 @@ class Ledger:
 
     def _remember(self, line: AnyLine) -> None:
         self.lines.append(line)
-        self._index[line.kind, _key(line)] = line
+        key = line.kind, _key(line)
+        self._index[key] = line
+        if isinstance(line, StageLine):
+            self._stages[line.candidate.key][key] = line
 
     def _read(self, number: int, text: bytes) -> AnyLine:
         try:
@@ -240,13 +271,26 @@ class Ledger:
             ) from error
 
 
+def nfe_of(line: Line) -> int:
+    """Denoiser evaluations that a line stands for."""
+    match line:
+        case ProbedLine():
+            return line.probed.nfe
+        case RenderedLine():
+            return line.rendered.nfe
+        case _:
+            return 0
+
+
 def _key(line: AnyLine) -> str:
     match line:
         case ReplyLine():
             return line.question
         case ProposedLine() | ApprovedLine():
             return str(line.round)
-        case ProbedLine() | RenderedLine() | ScoredLine():
+        case ProbedLine():
+            return f"{line.candidate.key}-{line.probed.step}"
+        case RenderedLine() | ScoredLine():
             return line.candidate.key
         case _:
             return line.key

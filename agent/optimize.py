@@ -25,7 +25,7 @@ from promptprobe.tools.endpoint.endpoint import LLM, check_endpoint
 from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.prompt_files import foreign_syntax
 from promptprobe.tools.protocol import Tools
-from promptprobe.tools.records import BUDGETS, Budget, Generation
+from promptprobe.tools.records import Budget, Generation, budget_of
 
 DEFAULT_GENERATION = Generation()
 OpenTools = Callable[[OptimizeRequest | ProbeRequest], Tools]
@@ -60,7 +60,7 @@ async def aoptimize_prompt(
     keep: Sequence[str] = (),
     scorer: str | Callable[..., Any] | None = None,
     probe: str | Path | None = None,
-    budget: str | Budget = "light",
+    budget: str | float | Budget = "light",
     seed: int = 0,
     out: str | Path = "runs",
     on_event: OnEvent | None = None,
@@ -82,7 +82,8 @@ async def aoptimize_prompt(
         scorer: "sprites", "clip:FOLDER_OR_ID" or a callable; None takes the model's own.
         probe: folder or hub id of a probe that `promptprobe train` made for model and scorer; None
             takes the one that is shipped for Sprites, and previews for other models.
-        budget: "light", "medium", "heavy", or a `Budget`.
+        budget: denoising in renders' worth: "light" is 4, "medium" 8, "heavy" 24, or any number; a
+            `Budget` also caps seconds and the LLM.
         seed: the first seed; all others derive from it.
         out: folder of runs; this one gets a folder of its own there.
         on_event: called with each event, in the thread of the loop.
@@ -185,7 +186,7 @@ async def start(
         "model": tools.model_name,
         "pipeline": tools.pipeline_name,
         "generation": tools.settings_used,
-        "budget": BUDGETS[request.budget] if isinstance(request.budget, str) else request.budget,
+        "budget": budget_of(request.budget),
         "endpoint": llm,
         "interactive": approve is not None,
         "versions": run_folder.versions(),
@@ -228,8 +229,16 @@ async def _finished(
     approve: Approve | None,
 ) -> OptimizationResult:
     result = await run_loop(run_dir, tools, proposer, on_event, warnings, approve)
-    await asyncio.to_thread(result.draw_contact_sheet)
+    await asyncio.to_thread(_draw, result)
     return result
+
+
+def _draw(result: OptimizationResult) -> None:
+    """Leave contact sheet and report in the run's folder."""
+    from promptprobe.agent.report.page import save_report
+
+    result.draw_contact_sheet()
+    save_report(result)
 
 
 def wait_for(work: Coroutine[Any, Any, T]) -> T:

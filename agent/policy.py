@@ -1,4 +1,4 @@
-"""The loop's decisions, as pure functions of trials: whom to render, which is best, what next.
+"""The loop's decisions, as pure functions of trials: who is tried, who goes on, which is best.
 
 Nothing here knows the graph, so a policy can be replayed and tested alone.
 """
@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
-from random import Random
-from statistics import fmean
+from statistics import fmean, pstdev
 
-from promptprobe.agent.events import Decision, StopReason
-from promptprobe.tools.records import MAX_SEED, Budget, Candidate, Trial
-
-PATIENCE = 2
-"""Rounds without a better score before a run gives up."""
+from promptprobe.agent.search.beliefs import against_advice
+from promptprobe.agent.search.schedule import Schedule
+from promptprobe.tools.records import MAX_SEED, Candidate, Trial
 
 
 def derive(seed: int, *path: int | str) -> int:
@@ -25,87 +22,75 @@ def derive(seed: int, *path: int | str) -> int:
     return int.from_bytes(digest[:8]) % (MAX_SEED + 1)
 
 
-def seeds_of(seed: int, round: int, count: int) -> tuple[int, ...]:
-    """Fresh seeds each round; round 0 has the run's own seed, as a user without us would."""
-    return (seed,) if round == 0 else tuple(derive(seed, round, index) for index in range(count))
+def candidates_of(
+    prompts: Sequence[str], count: int, seed: int, round: int
+) -> tuple[Candidate, ...]:
+    """So many candidates, spread evenly over the prompts, which share their seeds.
 
-
-def select(
-    trials: Sequence[Trial], renders: int, seed: int
-) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
-    """Whom to render: the best predicted, at most half of one prompt, and one picked at random.
-
-    Without the random one the probe would learn only from its favourites; it joins from three
-    renders on. Returns the chosen in order, and those of them that were picked at random.
+    Fresh seeds each round; round 0 has the run's own seed, as a user without us would.
     """
-    ranked = sorted(trials, key=_predicted, reverse=True)
-    cap = max(1, math.ceil(renders / 2))
-    if len({trial.candidate.prompt for trial in trials}) == 1:
-        cap = renders
-    explore = renders >= 3 and len(trials) > renders
-    chosen: list[Candidate] = []
-    per_prompt: Counter[str] = Counter()
-    for trial in ranked:
-        if len(chosen) < renders - explore and per_prompt[trial.candidate.prompt] < cap:
-            chosen.append(trial.candidate)
-            per_prompt[trial.candidate.prompt] += 1
-    rest = [trial.candidate for trial in ranked if trial.candidate not in chosen]
-    if not explore:
-        return (*chosen, *rest[: renders - len(chosen)]), ()
-    explored = Random(seed).choice(rest)
-    return (*chosen, explored), (explored,)
+    found = []
+    for number in range(count):
+        place = number // len(prompts)
+        fresh = seed if round == 0 else derive(seed, round, place)
+        found.append(Candidate(prompt=prompts[number % len(prompts)], seed=fresh))
+    return tuple(found)
+
+
+def go_on(
+    trials: Sequence[Trial], schedule: Schedule, rung: int, seed: int
+) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
+    """Who goes on after a rung, the best predicted first; and who of them against the advice.
+
+    Only at the last rung does a dropped one now and then take the place of the last kept. Who could
+    not be looked at comes last.
+    """
+    at = schedule.rungs[rung]
+    advantage = _advantages(trials, schedule, rung)
+    ranked = sorted(trials, key=lambda trial: -advantage[trial.candidate])
+    kept, dropped = (
+        [trial.candidate for trial in part] for part in (ranked[: at.keep], ranked[at.keep :])
+    )
+    if rung + 1 < len(schedule.rungs):
+        return tuple(kept), ()
+    chosen, explored = against_advice(kept, dropped, seed)
+    return chosen, (explored,) if explored else ()
+
+
+def _advantages(trials: Sequence[Trial], schedule: Schedule, rung: int) -> dict[Candidate, float]:
+    """The looks so far, standardized, with the schedule's weights."""
+    total = dict.fromkeys((trial.candidate for trial in trials), 0.0)
+    taken = schedule.rungs[: rung + 1]
+    for weight, step in zip(schedule.rungs[rung].weights, (r.step for r in taken), strict=True):
+        seen = {trial.candidate: predicted_at(trial, step) for trial in trials}
+        known = [value for value in seen.values() if value is not None]
+        spread = pstdev(known) if known else 0.0
+        for candidate, value in seen.items():
+            if weight:
+                total[candidate] += -math.inf if value is None else weight * value / (spread or 1)
+    return total
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:
-    """The best scored; the earlier one where scores are equal: a rewrite must earn its place.
+    """The best scored. Equal scores: the correct one, then the one without extras, then the one
+    with the higher prediction, then the earlier: a rewrite must earn its place.
 
     Where nothing has a score, the best predicted of what was rendered.
     """
     rendered = [trial for trial in trials if trial.image is not None]
-    scored = [trial for trial in rendered if _value(trial) is not None]
-    if scored:
-        return max(scored, key=lambda trial: (_value(trial) or 0.0, _correct(trial)))
-    return max(rendered, key=_predicted, default=None)
+    scored = [trial for trial in rendered if value_of(trial) is not None]
+    return max(scored or rendered, key=_merit, default=None)
 
 
-def audit(trials: Sequence[Trial]) -> float | None:
-    """Mean distance of prediction from score; None where nothing has both."""
-    gaps = [
-        abs(t.prediction.score - v) for t in trials if t.prediction and (v := _value(t)) is not None
-    ]
-    return fmean(gaps) if gaps else None
-
-
-def stop(best: Trial | None, round: int, budget: Budget, stale: int) -> StopReason | None:
-    """Why to stop after a round; None: go on."""
-    if best and _correct(best):
-        return "target reached"
-    if round >= budget.rounds:
-        return "budget spent"
-    return "no improvement" if stale >= PATIENCE else None
-
-
-def rewrite_or_reseed(trials: Sequence[Trial]) -> Decision:
-    """Whether prompts differ by more than their seeds explain (one-way analysis of variance).
-
-    If so, wording matters here and new wordings are worth a round; otherwise fresh seeds of the
-    prompts at hand are. A single prompt, or a single seed, leaves it open: rewrite.
-    """
-    foretold = [trial for trial in trials if trial.prediction]
-    groups = [[_predicted(trial) for trial in group] for group in by_prompt(foretold).values()]
-    count, total = len(groups), sum(map(len, groups))
-    if count < 2 or total <= count:
-        return "rewrite"
-    mean = fmean(value for group in groups for value in group)
-    between = sum(len(g) * (fmean(g) - mean) ** 2 for g in groups) / (count - 1)
-    within = sum((v - fmean(g)) ** 2 for g in groups for v in g) / (total - count)
-    return "rewrite" if between >= within else "reseed"
+def _merit(trial: Trial) -> tuple[float, bool, int, float]:
+    value, extras = value_of(trial), trial.score.extras if trial.score else 0
+    return value or 0.0, is_correct(trial), -extras, predicted(trial)
 
 
 def ranked_prompts(trials: Sequence[Trial]) -> tuple[str, ...]:
-    """Prompts tried so far, the best mean prediction first."""
+    """Prompts tried so far, the best mean prediction or score first."""
     groups = by_prompt(trials)
-    return tuple(sorted(groups, key=lambda prompt: -fmean(map(_predicted, groups[prompt]))))
+    return tuple(sorted(groups, key=lambda prompt: -fmean(map(_promise, groups[prompt]))))
 
 
 def by_prompt(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
@@ -116,13 +101,27 @@ def by_prompt(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
     return groups
 
 
-def _predicted(trial: Trial) -> float:
+def predicted_at(trial: Trial, step: int) -> float | None:
+    """The prediction of the look after a step."""
+    found = (look.prediction for look in trial.looks if look.step == step)
+    return next((one.score for one in found if one), None)
+
+
+def predicted(trial: Trial) -> float:
+    """The last prediction; minus infinity where there is none."""
     return trial.prediction.score if trial.prediction else -math.inf
 
 
-def _value(trial: Trial) -> float | None:
+def value_of(trial: Trial) -> float | None:
+    """The score, where there is one."""
     return trial.score.value if trial.score else None
 
 
-def _correct(trial: Trial) -> bool:
+def is_correct(trial: Trial) -> bool:
+    """Whether the scorer found nothing missing."""
     return bool(trial.score and trial.score.correct)
+
+
+def _promise(trial: Trial) -> float:
+    value = value_of(trial)
+    return predicted(trial) if value is None else value

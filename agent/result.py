@@ -13,6 +13,7 @@ from promptprobe.agent.events import StopReason
 from promptprobe.agent.ledger import Ledger
 from promptprobe.agent.policy import best_of
 from promptprobe.agent.run_folder import SHEET, RunSettings, read
+from promptprobe.agent.search.trust import Trust, trust_in
 from promptprobe.tools.records import Generation, Record, Score, Spend, Trial
 
 __all__ = ["OptimizationResult", "StopReason", "read_result"]
@@ -36,6 +37,7 @@ class OptimizationResult(Record):
     spent: Spend
     rewrites: RewriteCounts = RewriteCounts()
     stop_reason: StopReason
+    trust: Trust = Field(description="predictions held against scores")
     warnings: tuple[str, ...] = Field((), description="what was not as asked for")
     run_dir: Path
     model: str
@@ -43,7 +45,7 @@ class OptimizationResult(Record):
     generation: Generation = Field(description="the settings used, defaults filled in")
 
     def top(self, n: int) -> tuple[Trial, ...]:
-        """The n best of what was rendered: by score, the earlier first where scores are equal."""
+        """The n best of what was rendered: in the order of `best_of`."""
         left = [trial for trial in self.trials if trial.image is not None]
         found: list[Trial] = []
         while left and len(found) < n:
@@ -81,6 +83,7 @@ class OptimizationResult(Record):
             "spent": self.spent.model_dump(mode="json"),
             "rewrites": self.rewrites.model_dump(),
             "stop_reason": self.stop_reason,
+            "trust": self.trust.model_dump(mode="json"),
             "run_dir": str(self.run_dir),
             "warnings": list(self.warnings),
             "trials": [{"round": trial.round, **_row(trial)} for trial in self.trials],
@@ -126,7 +129,7 @@ def read_result(run_dir: Path, ledger: Ledger | None = None) -> OptimizationResu
     run_dir = run_dir.resolve()
     settings: RunSettings = read(run_dir)
     ledger = ledger or Ledger(run_dir)
-    trials = ledger.trials()
+    trials, ended = ledger.trials(), ledger.finished
     best = best_of(trials)
     if best is None:
         reasons = "; ".join(ledger.warnings) or "it ended before its first picture"
@@ -138,7 +141,8 @@ def read_result(run_dir: Path, ledger: Ledger | None = None) -> OptimizationResu
         trials=trials,
         spent=ledger.spent,
         rewrites=_counted(ledger),
-        stop_reason=ledger.stop_reason or "cancelled",
+        stop_reason=ended.stop_reason if ended else "cancelled",
+        trust=ended.trust if ended else trust_in(trials, {}),
         warnings=ledger.warnings,
         run_dir=run_dir,
         model=settings.model,

@@ -32,6 +32,8 @@ WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """What a disk answers that knows no locks."""
 CALLABLE = "callable "
 """How the name of a scorer begins that is a Python object."""
+MOST_BYTES = 2**28
+"""In a file of a run."""
 PACKAGES = ("promptprobe", "torch", "diffusers", "transformers", "langgraph", "openai")
 
 
@@ -163,6 +165,18 @@ def read(run_dir: Path) -> RunSettings:
         ) from error
     except ValidationError as error:
         raise ValueError(f"{path} is damaged or of another version: {error}") from error
+
+
+def own_file(path: Path, run_dir: Path) -> Path:
+    """The file that a path leads to. ValueError: none, one outside of the run, or too large."""
+    real = path.resolve()
+    if not real.is_relative_to(run_dir):
+        raise ValueError(f"{path} leads out of the run's folder")
+    if not real.is_file():
+        raise ValueError(f"{path} is missing, or no file")
+    if (size := real.stat().st_size) > MOST_BYTES:
+        raise ValueError(f"{path} has {size:,} bytes, expected at most {MOST_BYTES:,}")
+    return real
 
 
 def versions() -> dict[str, str]:

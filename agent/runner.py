@@ -25,7 +25,8 @@ from promptprobe.agent.run_folder import CHECKPOINT, LATENTS, locked, read
 from promptprobe.tools.protocol import Tools
 
 THREAD = "run"
-STEPS_A_ROUND = 6
+STEPS_A_RENDER = 40
+"""More nodes than a run can pass through for a render's worth: a fuse, not a limit."""
 REPLAYS = 3
 """How often a run may begin anew because of its checkpoint."""
 IN_MEMORY = ":memory:"
@@ -78,6 +79,7 @@ async def _run_locked(run: Context, warnings: Sequence[str]) -> OptimizationResu
         brief=settings.brief,
         model=settings.model,
         budget=settings.budget,
+        nfe=round(settings.budget.renders * run.tools.nfe_per_render),
         source=run.proposer.source,
         run_dir=run_dir,
         resumed=bool(ledger.lines),
@@ -85,9 +87,9 @@ async def _run_locked(run: Context, warnings: Sequence[str]) -> OptimizationResu
     try:
         for message in warnings:
             run.warn(message)
-        if ledger.stop_reason is None:
+        if ledger.finished is None:
             reason = await _walk(run)
-            ledger.write([FinishedLine(at=run.seconds, stop_reason=reason)])
+            ledger.write([FinishedLine(at=run.seconds, stop_reason=reason, trust=run.trust())])
     except asyncio.CancelledError:
         _finish(run, "cancelled")
         raise
@@ -155,7 +157,7 @@ async def _walk_from(place: str, run: Context) -> StopReason:
     admitted = JsonPlusSerializer(allowed_msgpack_modules=SERIALIZED)
     config: Any = {
         "configurable": {"thread_id": THREAD},
-        "recursion_limit": STEPS_A_ROUND * (run.settings.budget.rounds + 1) + 1,
+        "recursion_limit": round((1 + run.settings.budget.renders) * STEPS_A_RENDER),
     }
     async with _connected(place) as connection:
         saver = AsyncSqliteSaver(connection, serde=admitted)

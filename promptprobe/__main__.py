@@ -17,6 +17,7 @@ from promptprobe.agent.doors import commands, options, probes_commands, training
 from promptprobe.agent.doors.cli import doctor
 from promptprobe.agent.doors.schemas import explain
 from promptprobe.agent.doors.tool_calls import commands as agents
+from promptprobe.agent.report import commands as report_commands
 from promptprobe.evals import cli
 
 EXTRAS = {
@@ -39,6 +40,8 @@ app.add_typer(commands.app)
 app.add_typer(agents.app)
 app.add_typer(training_commands.app)
 app.add_typer(probes_commands.app, name="probes")
+app.add_typer(report_commands.app)
+app.add_typer(report_commands.runs_app, name="runs")
 app.add_typer(cli.app, name="eval")
 app.add_typer(doctor.app)
 

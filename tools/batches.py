@@ -2,6 +2,7 @@
 
 accelerate knows what each backend says when memory runs out. Its `find_executable_batch_size` is
 not used: it begins all the work anew with the smaller size, and here finished batches are kept.
+Batches grow for as long as they fit, since nobody knows beforehand what a device bears.
 Between two batches others may have the device (device.py).
 """
 
@@ -19,9 +20,10 @@ Done = TypeVar("Done")
 class Batches:
     """Splits work, and remembers the size that fitted."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, most: int | None = None) -> None:
         self.size = size
-        """Items in a batch at most; it only ever falls."""
+        """Items in a batch: twice as many after each full one that fitted, up to `most`."""
+        self._most = most or size
 
     def map(self, run: Callable[[Sequence[Item]], list[Done]], items: Sequence[Item]) -> list[Done]:
         """`run` over batches of items, results in order.
@@ -37,6 +39,8 @@ class Batches:
             try:
                 with DEVICE:
                     done += run(batch)
+                if len(batch) == self.size:
+                    self.size = min(2 * self.size, self._most)
                 continue
             except (RuntimeError, MemoryError) as error:
                 if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
@@ -47,6 +51,6 @@ class Batches:
                         'dtype "float16" on a GPU, or a device with more memory'
                     ) from error
             # Only now, past the handler, are the failed batch's tensors free.
-            self.size = len(batch) // 2
+            self.size = self._most = len(batch) // 2
             clear_device_cache()
         return done

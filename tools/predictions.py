@@ -6,7 +6,7 @@ says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from promptprobe.probe.training.shards import PreviewScores, padded
 from promptprobe.tools.records import Prediction, Score, Verdict, Word
 from promptprobe.tools.scorers.scorer import Scorer
 
+RANK, PREVIEW_RANK = "within_pairwise", "within_pairwise_preview"
+"""Figures of a card: how well the probe, and previews, rank the seeds of a prompt."""
 NOT_FINITE = (
     "the model produced numbers that are not finite, so there is no image; "
     'dtype "float32" often helps'
@@ -43,17 +45,23 @@ class LoadedProbe:
     """A probe that was made for what is in use, and how to ask it."""
 
     probe: Probe
-    k: int
-    """The card's window that is asked."""
+    windows: Mapping[int, int]
+    """The card's window that is asked, by the number of steps made here."""
+    ranks: Mapping[int, float]
+    """By that number: how many of a prompt's pairs of seeds a look puts in the right order."""
+    preview_ranks: Mapping[int, float]
+    """The same of previews alone, on the same prompts."""
     target: int
     judged: bool
     """Whether the scorer in use is the one whose look at the preview it knows."""
 
 
 def load_matching_probe(
-    folder: Path, family: Family, settings: Settings, k: int, scorer: Scorer, device: str
+    folder: Path, family: Family, settings: Settings, scorer: Scorer, device: str
 ) -> LoadedProbe:
     """The probe of a folder, if it holds for this model, these settings and this scorer.
+
+    A step at which it was not found better than the preview is left to the preview.
 
     Raises:
         ProbeError: it is missing, broken or made for others; names the two values that differ.
@@ -61,10 +69,18 @@ def load_matching_probe(
     probe = load_probe(folder)
     facts = model_spec_of(family, settings)
     check(probe.card, facts)
-    window = probe.card.window_for(k, facts)
     target = probe.target(f"{scorer.name} score")
     probe.network.to(device)
-    return LoadedProbe(probe, window, target, target == 0)
+    windows = probe.card.windows_here(facts)
+    figures = {
+        k: probe.card.windows[probe.card.place(window)].figures.get(f"{scorer.name} score", {})
+        for k, window in windows.items()
+    }
+    own = {k: found[RANK] for k, found in figures.items() if RANK in found}
+    previews = {k: found[PREVIEW_RANK] for k, found in figures.items() if PREVIEW_RANK in found}
+    used = {k: window for k, window in windows.items() if own.get(k, 1) > previews.get(k, 0)}
+    ranks = {k: own[k] if k in used else previews[k] for k in windows if k in own or k not in used}
+    return LoadedProbe(probe, used, ranks, previews, target, target == 0)
 
 
 def predict(
@@ -74,8 +90,12 @@ def predict(
     brief: str,
     prompts: Sequence[str],
     trace: Trace,
+    step: int,
 ) -> list[Preview]:
-    """One view a candidate of the trace, each of its prompt, against the brief."""
+    """One view a candidate of the trace after so many steps, each of its prompt, against the brief.
+
+    Where the probe has nothing to say after that many, the preview speaks.
+    """
     finite = torch.isfinite(trace.x0).flatten(1).all(1)
     if not finite.all():  # the broken rows must not spoil the others
         rows = finite[:, None, None, None]
@@ -88,15 +108,18 @@ def predict(
     previews = [Image.fromarray(pixels) for pixels in family.decode(trace.x0)]
     scores = scorer(brief, previews)
     words = focused_words(trace)
-    if fitting is None:
+    if fitting is None or step not in fitting.windows:
         views: list[dict[str, Any]] = [{"basis": "preview", "score": s.value} for s in scores]
     else:
         look = _looked(scorer, brief, prompts, previews, scores, trace) if fitting.judged else None
-        views, words = _probed(fitting, trace, look, words)
+        views, words = _probed(fitting, fitting.windows[step], trace, look, words)
     return [
         Preview(None, preview, why)
         if (why := _preview_only(score, fine))
-        else Preview(Prediction(**view, explanation=score.explanation, words=said), preview)
+        else Preview(
+            Prediction(**view, preview=score.value, explanation=score.explanation, words=said),
+            preview,
+        )
         for view, preview, score, fine, said in zip(
             views, previews, scores, finite.tolist(), words, strict=True
         )
@@ -131,10 +154,14 @@ def look_of(scores: Sequence[Score], said: Sequence[Score], trace: Trace) -> Pre
 
 
 def _probed(
-    fitting: LoadedProbe, trace: Trace, look: PreviewScore | None, words: Sequence[tuple[Word, ...]]
+    fitting: LoadedProbe,
+    window: int,
+    trace: Trace,
+    look: PreviewScore | None,
+    words: Sequence[tuple[Word, ...]],
 ) -> tuple[list[dict[str, Any]], list[tuple[Word, ...]]]:
     """What the probe says in numbers, and of each word."""
-    found = fitting.probe.predict(trace, fitting.k, look, fitting.target)
+    found = fitting.probe.predict(trace, window, look, fitting.target)
     # Of words that no judge judges, such as "photo", training has told the network nothing.
     judged = torch.zeros_like(trace.mask) if look is None else ~look.words.isnan()
     views = [{"basis": "probe", "score": p.score, "low": p.low, "high": p.high} for p in found]

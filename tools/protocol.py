@@ -6,7 +6,7 @@ Every method may block for long, so the loop calls it in a thread. Runs may shar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -18,10 +18,12 @@ from promptprobe.tools.records import Candidate, Generation, Prediction, Record,
 class Probed(Record):
     """What the first steps of a candidate foretell, and the state to continue from."""
 
+    step: int = Field(ge=1, description="denoising steps made so far")
     prediction: Prediction | None = Field(description="None: not judged early; `reason` says why")
     reason: str = Field("", description="why there is no prediction")
     latents: Path = Field(description="state after the probed steps")
-    nfe: int = Field(ge=0, description="denoiser evaluations this took")
+    nfe: int = Field(ge=0, description="denoiser evaluations this took, earlier looks' apart")
+    seconds: float = Field(0, ge=0, description="that the look itself took, steps apart")
     cut: tuple[str, ...] = Field((), description="words beyond the text encoder's token limit")
     heatmap: Path | None = Field(None, description="picture of each word's attention, if asked for")
 
@@ -51,7 +53,20 @@ class Tools(Protocol):
 
     @property
     def probe_steps(self) -> int:
-        """Denoising steps that a probe takes, of `settings_used.steps`."""
+        """After how many of `settings_used.steps` a look comes that nobody planned."""
+
+    @property
+    def ranks(self) -> Mapping[int, float]:
+        """How many of a prompt's pairs of seeds a look after so many steps puts in the right order,
+        where that was measured."""
+
+    @property
+    def preview_ranks(self) -> Mapping[int, float]:
+        """The same of looks at previews alone."""
+
+    @property
+    def batch_size(self) -> int:
+        """Candidates that a call should have, so that the device is full; may change."""
 
     @property
     def nfe_per_render(self) -> int:
@@ -63,10 +78,19 @@ class Tools(Protocol):
         candidates: Sequence[Candidate],
         folder: Path,
         heatmaps: Path | None = None,
+        *,
+        step: int | None = None,
+        latents: Sequence[Path | None] = (),
+        previews_only: bool = False,
     ) -> list[Probed]:
-        """Run the first steps of each candidate and predict its score; latents go to `folder`.
+        """Bring each candidate to a step and predict its score; its latents go to `folder`.
 
-        Where a folder for `heatmaps` is given, a picture of each word's attention goes there.
+        Args:
+            heatmaps: folder for a picture of each word's attention, where wanted.
+            step: denoising steps in all; None: `probe_steps`.
+            latents: of an earlier look at each candidate, to go on from (None: from noise); none
+                at all: everything starts from noise.
+            previews_only: no probe is asked.
         """
 
     def render(

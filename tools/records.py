@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 MAX_TEXT = 4000
 MAX_SEED = 2**53 - 1
+MAX_RENDERS = 10_000
 IN_MEMORY = "pipeline object"
 """The name of a model that was handed over in Python: no file says all of what it is."""
 
@@ -32,6 +33,7 @@ Text = Annotated[
 ]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Unit = Annotated[float, Field(ge=0, le=1)]
+Basis = Literal["probe", "preview"]
 
 
 class Record(BaseModel):
@@ -67,22 +69,38 @@ class Generation(Picture):
 
 
 class Budget(Record):
-    """How much may be tried. A round probes prompts x seeds and renders the best few."""
+    """How much a run may spend. Prompts, seeds and looks follow from it; experts may fix them."""
 
-    rounds: int = Field(ge=1, le=100)
-    prompts: int = Field(ge=1, le=64, description="prompts probed a round, the brief included")
-    seeds: int = Field(ge=1, le=256, description="seeds probed per prompt and round")
-    renders: int = Field(ge=1, le=256, description="candidates rendered in full a round")
+    renders: float = Field(
+        4, ge=1, le=MAX_RENDERS, description="denoising, in renders' worth: 1 is one full image"
+    )
+    seconds: float | None = Field(None, gt=0, description="of the run at most")
     llm_calls: int | None = Field(None, ge=0, description="requests to the LLM at most")
     tokens: int | None = Field(None, ge=0, description="of the LLM at most, asked and answered")
     usd: float | None = Field(None, ge=0, description="for the LLM at most, where prices are known")
+    prompts: int | None = Field(
+        None, ge=1, le=64, description="prompts of a round, the brief among them; none: as planned"
+    )
+    seeds: int | None = Field(
+        None, ge=1, le=256, description="seeds started of each prompt of a round; none: as planned"
+    )
+    keep: int | None = Field(
+        None, ge=1, le=256, description="candidates of a round rendered in full; none: as planned"
+    )
 
 
 BUDGETS: dict[str, Budget] = {
-    "light": Budget(rounds=2, prompts=4, seeds=4, renders=3),
-    "medium": Budget(rounds=3, prompts=6, seeds=6, renders=5),
-    "heavy": Budget(rounds=5, prompts=8, seeds=12, renders=10),
+    "light": Budget(renders=4),
+    "medium": Budget(renders=8),
+    "heavy": Budget(renders=24),
 }
+
+
+def budget_of(given: str | float | Budget) -> Budget:
+    """The budget that a name or a number of renders stands for."""
+    if isinstance(given, Budget):
+        return given
+    return BUDGETS[given] if isinstance(given, str) else Budget(renders=given)
 
 
 class Candidate(Record):
@@ -108,12 +126,21 @@ class Prediction(Record):
     score: float = Field(description="predicted score of the finished image")
     low: float | None = Field(None, description="lower end of the 90% interval")
     high: float | None = None
-    basis: Literal["probe", "preview"] = Field(
+    basis: Basis = Field(
         description="a trained probe, which sees attention and the x0 preview's score; "
         "or that score alone: uncalibrated"
     )
+    preview: float | None = Field(None, description="what the scorer says of the x0 preview")
     explanation: str = ""
     words: tuple[Word, ...] = ()
+
+
+class Look(Record):
+    """What was seen of a candidate after some of its steps."""
+
+    step: int = Field(ge=1, description="denoising steps made by then")
+    prediction: Prediction | None = Field(description="None: `reason` says why")
+    reason: str = ""
 
 
 class Verdict(Record):
@@ -130,17 +157,21 @@ class Score(Record):
     value: float | None = None
     correct: bool | None = Field(None, description="whether nothing is missing; None: cannot tell")
     explanation: str = ""
+    extras: int = Field(
+        0, ge=0, description="things in the picture that nobody asked for; they break ties only"
+    )
     reason: str = Field("", description="why there is no value")
     words: tuple[Verdict, ...] = Field((), max_length=200, description="in the brief's order")
 
 
 class Trial(Record):
-    """A candidate with its prediction and, where it was rendered, its image and score."""
+    """A candidate with its looks and, where it was rendered, its image and score."""
 
     candidate: Candidate
     round: int = Field(ge=0, description="0: the brief itself with the first seed")
-    prediction: Prediction | None = None
-    latents: Path | None = Field(None, description="state after the probed steps, to continue from")
+    looks: tuple[Look, ...] = Field((), description="in the order of their steps")
+    prediction: Prediction | None = Field(None, description="of the last look that has one")
+    latents: Path | None = Field(None, description="state after the last look, to continue from")
     image: Path | None = None
     score: Score | None = None
     judge: Score | None = Field(None, description="a second judge, which never selects")

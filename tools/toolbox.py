@@ -8,8 +8,11 @@ probe are never paid twice. Safe to use from several threads: each batch takes a
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -36,14 +39,26 @@ from promptprobe.tools.scorers.scorer import Scorer
 
 PIXELS_AT_ONCE = {"cpu": 2**19, "cuda": 2**22}
 """Pixels of the images in a first batch. A CPU gets few: there, too many kill the process."""
-MOST_AT_ONCE = 32
+MOST_AT_ONCE = {"cpu": 32, "cuda": 64}
 PROBED_SHARE = 5
-"""One step in so many is probed."""
+"""A look that nobody planned comes after one step in so many."""
 SHOWN_WORDS = 12
 BLACKED_OUT = "the model's safety checker blacked this image out"
 
 Job = tuple[Candidate, Path | None]
+Done = TypeVar("Done")
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a look is for."""
+
+    brief: str
+    probe: LoadedProbe | None
+    step: int
+    folder: Path
+    heatmaps: Path | None
 
 
 class Toolbox:
@@ -68,9 +83,10 @@ class Toolbox:
         self._settings = settings_of(model.generation)
         self._family.draw_noise([0], self._settings)  # impossible settings fail now, not later
         self._device = str(model.generation.device)
-        at_once = PIXELS_AT_ONCE["cuda" if self._device.startswith("cuda") else "cpu"]
-        image = self._settings.height * self._settings.width
-        self._batches = Batches(max(1, min(MOST_AT_ONCE, at_once // image)))
+        kind = "cuda" if self._device.startswith("cuda") else "cpu"
+        image, most = self._settings.height * self._settings.width, MOST_AT_ONCE[kind]
+        first = max(1, min(most, PIXELS_AT_ONCE[kind] // image))
+        self._batches = Batches(first, most if kind == "cuda" else first)
         self.notes: list[str] = []
         """What the user should know about this model and its probe, whatever the brief."""
         self._probe = self._open_probe(probe) if probe else None
@@ -89,7 +105,21 @@ class Toolbox:
 
     @property
     def probe_steps(self) -> int:
-        return max(1, round(self._settings.steps / PROBED_SHARE))
+        share = max(1, round(self._settings.steps / PROBED_SHARE))
+        known = self._probe.windows if self._probe else ()
+        return min(known, key=lambda step: abs(step - share), default=share)
+
+    @property
+    def ranks(self) -> Mapping[int, float]:
+        return self._probe.ranks if self._probe else {}
+
+    @property
+    def preview_ranks(self) -> Mapping[int, float]:
+        return self._probe.preview_ranks if self._probe else {}
+
+    @property
+    def batch_size(self) -> int:
+        return self._batches.size
 
     @property
     def nfe_per_render(self) -> int:
@@ -103,15 +133,20 @@ class Toolbox:
         candidates: Sequence[Candidate],
         folder: Path,
         heatmaps: Path | None = None,
+        *,
+        step: int | None = None,
+        latents: Sequence[Path | None] = (),
+        previews_only: bool = False,
     ) -> list[Probed]:
-        """Run the first steps of each candidate and predict its score; latents go to `folder`.
-
-        Where a folder for `heatmaps` is given, a picture of each word's attention goes there.
-        """
+        """Bring each candidate to a step and predict its score; its latents go to `folder`."""
         for used in filter(None, (folder, heatmaps)):
             used.mkdir(parents=True, exist_ok=True)
-        return self._batches.map(
-            lambda batch: self._probed(brief, batch, folder, heatmaps), candidates
+        probe = None if previews_only else self._probe
+        asked = Asked(brief, probe, step or self.probe_steps, folder, heatmaps)
+        starts = latents or [None] * len(candidates)
+        return self._continued(
+            list(zip(candidates, starts, strict=True)),
+            lambda batch, start: self._looked(asked, batch, start),
         )
 
     def render(
@@ -119,16 +154,10 @@ class Toolbox:
     ) -> list[Rendered]:
         """Finish each candidate from its latents (None: from noise) as a PNG in `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
-        jobs: list[Job] = list(zip(candidates, latents, strict=True))
-        rendered: dict[int, Rendered] = {}
-        # A batch stands at one step, so those that start and those that continue go apart.
-        for continues in (False, True):
-            places = [at for at, (_, path) in enumerate(jobs) if (path is not None) == continues]
-            done = self._batches.map(
-                lambda batch: self._rendered(batch, folder), [jobs[at] for at in places]
-            )
-            rendered |= zip(places, done, strict=True)
-        return [rendered[at] for at in range(len(jobs))]
+        return self._continued(
+            list(zip(candidates, latents, strict=True)),
+            lambda batch, start: self._rendered(batch, start, folder),
+        )
 
     def score(self, brief: str, images: Sequence[Path]) -> list[Score]:
         """Judge finished images against the brief; a failure is a reason, never a zero."""
@@ -166,7 +195,7 @@ class Toolbox:
     def _open_probe(self, folder: Path) -> LoadedProbe | None:
         try:
             return load_matching_probe(
-                folder, self._family, self._settings, self.probe_steps, self._scorer, self._device
+                folder, self._family, self._settings, self._scorer, self._device
             )
         except ProbeError as error:
             self.notes.append(
@@ -174,57 +203,31 @@ class Toolbox:
             )
             return None
 
-    def _probed(
-        self, brief: str, batch: Sequence[Candidate], folder: Path, heatmaps: Path | None
-    ) -> list[Probed]:
-        prompts = [candidate.prompt for candidate in batch]
-        seeds = [candidate.seed for candidate in batch]
-        trace, state = record_trace(self._family, prompts, seeds, self._settings, self.probe_steps)
-        paths = [folder / f"{candidate.key}.safetensors" for candidate in batch]
-        self._family.save_state(state, self._settings, paths)
-        foretold = predict(self._probe, self._family, self._scorer, brief, prompts, trace)
-        pictures: Sequence[Path | None] = [None] * len(batch)
-        if heatmaps is not None:
-            after = f"after {self.probe_steps} of {self._settings.steps} steps"
-            words = focused_words(trace)
-            pictures = save_heatmaps(heatmaps, batch, trace, foretold, words, after)
-        cut, nfe = self._cut(prompts), self._nfe(0, self.probe_steps)
-        return [
-            Probed(
-                prediction=view.prediction,
-                reason=view.reason,
-                latents=path,
-                nfe=nfe,
-                cut=cut[prompt],
-                heatmap=picture,
+    def _continued(
+        self, jobs: Sequence[Job], work: Callable[[Sequence[Candidate], State], list[Done]]
+    ) -> list[Done]:
+        """Work on candidates from where each stands, results in order."""
+        found: dict[int, Done] = {}
+        # A batch stands at one step, so those that start and those that continue go apart.
+        for continues in (False, True):
+            places = [at for at, (_, path) in enumerate(jobs) if (path is not None) == continues]
+            done = self._batches.map(
+                lambda batch: self._from_start(batch, work), [jobs[at] for at in places]
             )
-            for view, path, prompt, picture in zip(foretold, paths, prompts, pictures, strict=True)
-        ]
+            found |= zip(places, done, strict=True)
+        return [found[at] for at in range(len(jobs))]
 
-    def _rendered(self, batch: Sequence[Job], folder: Path) -> list[Rendered]:
+    def _from_start(
+        self, batch: Sequence[Job], work: Callable[[Sequence[Candidate], State], list[Done]]
+    ) -> list[Done]:
         try:
             start = self._start(batch)
         except StateError as error:
             if len(batch) > 1:
-                return [found for job in batch for found in self._rendered([job], folder)]
+                return [found for job in batch for found in self._from_start([job], work)]
             log.warning("%s; the image is rendered from the start instead", error)
-            return self._rendered([(batch[0][0], None)], folder)
-        conditioning = self._family.encode([job.prompt for job, _ in batch], self._settings)
-        end = self._family.denoise(start, conditioning, self._settings, self._settings.steps)
-        finite = torch.isfinite(end.latents).flatten(1).all(1)
-        latents = torch.where(finite[:, None, None, None], end.latents, 0)
-        images, flagged = self._family.decode_checked(latents)
-        nfe = self._nfe(start.step, self._settings.steps)
-        rendered = []
-        for (job, _), pixels, flag, fine in zip(
-            batch, images, flagged, finite.tolist(), strict=True
-        ):
-            if not fine:
-                rendered.append(Rendered(image=None, reason=NOT_FINITE, nfe=nfe))
-                continue
-            path = self._save(pixels, job, folder)
-            rendered.append(Rendered(image=path, reason=BLACKED_OUT if flag else "", nfe=nfe))
-        return rendered
+            return self._from_start([(batch[0][0], None)], work)
+        return work([candidate for candidate, _ in batch], start)
 
     def _start(self, batch: Sequence[Job]) -> State:
         """Where a batch begins: at noise, or at its saved latents. StateError if unfit."""
@@ -232,6 +235,53 @@ class Toolbox:
         if paths:
             return self._family.load_state(paths, self._settings)
         return self._family.draw_noise([job.seed for job, _ in batch], self._settings)
+
+    def _looked(self, ask: Asked, batch: Sequence[Candidate], start: State) -> list[Probed]:
+        prompts = [candidate.prompt for candidate in batch]
+        seeds = [candidate.seed for candidate in batch]
+        trace, state = record_trace(self._family, prompts, seeds, self._settings, ask.step, start)
+        paths = [ask.folder / f"{one.key}-{ask.step}.safetensors" for one in batch]
+        self._family.save_state(state, self._settings, paths)
+        began = time.monotonic()
+        foretold = predict(
+            ask.probe, self._family, self._scorer, ask.brief, prompts, trace, ask.step
+        )
+        each = (time.monotonic() - began) / len(batch)
+        pictures: Sequence[Path | None] = [None] * len(batch)
+        if ask.heatmaps is not None:
+            after = f"after {ask.step} of {self._settings.steps} steps"
+            words = focused_words(trace)
+            pictures = save_heatmaps(ask.heatmaps, batch, trace, foretold, words, after)
+        cut, nfe = self._cut(prompts), self._nfe(start.step, ask.step)
+        return [
+            Probed(
+                step=ask.step,
+                prediction=view.prediction,
+                reason=view.reason,
+                latents=path,
+                nfe=nfe,
+                seconds=each,
+                cut=cut[prompt],
+                heatmap=picture,
+            )
+            for view, path, prompt, picture in zip(foretold, paths, prompts, pictures, strict=True)
+        ]
+
+    def _rendered(self, batch: Sequence[Candidate], start: State, folder: Path) -> list[Rendered]:
+        conditioning = self._family.encode([job.prompt for job in batch], self._settings)
+        end = self._family.denoise(start, conditioning, self._settings, self._settings.steps)
+        finite = torch.isfinite(end.latents).flatten(1).all(1)
+        latents = torch.where(finite[:, None, None, None], end.latents, 0)
+        images, flagged = self._family.decode_checked(latents)
+        nfe = self._nfe(start.step, self._settings.steps)
+        rendered = []
+        for job, pixels, flag, fine in zip(batch, images, flagged, finite.tolist(), strict=True):
+            if not fine:
+                rendered.append(Rendered(image=None, reason=NOT_FINITE, nfe=nfe))
+                continue
+            path = self._save(pixels, job, folder)
+            rendered.append(Rendered(image=path, reason=BLACKED_OUT if flag else "", nfe=nfe))
+        return rendered
 
     def _save(self, pixels: np.ndarray, candidate: Candidate, folder: Path) -> Path:
         return save_png(

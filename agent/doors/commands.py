@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ENDPOINT = tuple(name for name in LLM.model_fields if name != "model")
 REWRITING = "LLM (where more is to be said than its name)"
-SHARED = ("model", "scorer", "probe", "seed", "llm", "keep", "budget")
+SHARED = ("model", "scorer", "probe", "seed", "llm")
 OPTIMIZE_EXAMPLES = o.examples(
     'optimize "a scarlet kitty next to a navy automobile"',
     'optimize "two red keys" --prompt "a pair of red keys"',
@@ -56,6 +56,7 @@ app = typer.Typer()
 @app.command(epilog=OPTIMIZE_EXAMPLES)
 @o.with_pictures
 @o.with_fields(LLM, *ENDPOINT, panel=REWRITING, prefix="llm_")
+@o.with_caps
 @o.with_fields(OptimizeRequest, *SHARED, panel=o.SEARCH)
 def optimize(
     context: typer.Context,
@@ -81,6 +82,10 @@ def optimize(
             help="off keeps the wording; faithful adds nothing; enrich may add detail",
         ),
     ] = "enrich",
+    budget: o.BudgetOption = None,
+    seeds: o.SeedsOption = None,
+    prompts: o.PromptsOption = None,
+    keep: o.KeepOption = None,
 ) -> int:
     """Find the prompt and seed with which a text-to-image model draws BRIEF best."""
     if (brief is not None) + (briefs is not None) + (resume is not None) != 1:
@@ -99,10 +104,12 @@ def optimize_request(params: Mapping[str, Any], brief: str) -> OptimizeRequest:
     Raises:
         ValueError: an option is out of bounds.
     """
+    kept, budget = o.kept_and_budget(params, brief)
     given = {
         **{name: params[name] for name in SHARED},
         "brief": brief,
-        "keep": params["keep"] or None,
+        "keep": kept or None,
+        "budget": budget,
         "prompts": params["prompt"] or None,
         "rewrite": params["rewrite"],
         "generation": o.generation_of(params),

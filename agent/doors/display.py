@@ -49,9 +49,13 @@ def describe(event: Event) -> str:
     match event:
         case RunStarted():
             verb = "resuming" if event.resumed else "starting"
-            return f"{verb} {event.run_dir} on {event.model}; rewrites: {event.source}"
+            return (
+                f"{verb} {event.run_dir} on {event.model}; {event.budget.renders:g} renders' worth "
+                f"of denoising, {event.nfe} evaluations; rewrites: {event.source}"
+            )
         case RoundStarted():
-            return f"round {event.round} of {event.of}"
+            expected = "" if event.seconds is None else f", about {event.seconds:.0f} s"
+            return f"round {event.round} of {event.of}: {event.schedule}{expected}"
         case PromptsProposed():
             if event.round == 0:
                 return "first the brief itself"
@@ -59,9 +63,9 @@ def describe(event: Event) -> str:
             refused = f"; {len(event.refused)} refused" if event.refused else ""
             return f"{len(event.prompts)} prompts, new: {new}{refused}"
         case CandidatesProbed():
-            return f"probed {event.done} of {event.of}"
+            return f"looked at {event.done} of {event.of}"
         case CandidatesSelected():
-            return f"selected {len(event.candidates)} to render"
+            return f"{len(event.candidates)} go on"
         case CandidatesRendered():
             return f"rendered {event.done} of {event.of}"
         case CandidatesScored():
@@ -76,28 +80,22 @@ def describe(event: Event) -> str:
 
 
 class Meter:
-    """How far a run is, in candidates probed and rendered; never runs backwards."""
+    """How far a run is: the share of its denoiser evaluations that are spent."""
 
     def __init__(self) -> None:
         self.done = 0
         self.total = 1
-        self._per_round = 1
 
     def update(self, event: Event) -> None:
         """Take in one event."""
         if isinstance(event, RunStarted):
-            budget = event.budget
-            self._per_round = budget.prompts * budget.seeds + budget.renders
-            self.total = 1 + budget.rounds * self._per_round
-        elif isinstance(event, CandidatesProbed | CandidatesRendered) and event.round:
-            self.done = min(self.done + len(event.trials), 1 + event.round * self._per_round)
-        elif isinstance(event, RoundEnded):
-            self.done = max(self.done, 1 + event.round * self._per_round)
-        elif isinstance(event, Finished):
+            self.total = event.nfe
+        self.done = min(event.spent.nfe, self.total)
+        if isinstance(event, Finished):
             self.done = self.total
 
 
-QUIET = (CandidatesProbed, CandidatesSelected, CandidatesRendered, CandidatesScored, RoundStarted)
+QUIET = (CandidatesProbed, CandidatesSelected, CandidatesRendered, CandidatesScored)
 
 
 @contextmanager
@@ -207,6 +205,7 @@ def verdict(result: OptimizationResult) -> str:
         + (f", ${spent.usd:.4f}" if spent.usd else ""),
         f"rewrites       {counts.offered} offered, {counts.accepted} accepted, "
         f"{counts.refused} refused",
+        f"predictions    {_held(result)}",
         f"stopped        {result.stop_reason}",
         f"best picture   {plain(str(best.image), LINE)}",
         f"all pictures   {plain(str(result.run_dir / 'images'), LINE)}",
@@ -215,6 +214,17 @@ def verdict(result: OptimizationResult) -> str:
     if best.score is not None and best.score.explanation:
         lines.insert(4, f"what it shows  {plain(best.score.explanation, 500)}")
     return "\n".join(lines)
+
+
+def _held(result: OptimizationResult) -> str:
+    """Predictions against scores, in words."""
+    trust = result.trust
+    if trust.error is None:
+        return "none to hold against a score"
+    inside = f"; {trust.inside} of {trust.held} scores inside their 90% intervals" * bool(
+        trust.held
+    )
+    return f"{trust.error:.2f} from the score on average{inside}"
 
 
 def show_probe(reply: ProbeReply) -> None:

@@ -19,11 +19,13 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from promptprobe.agent.doors.display import LINE, plain
-from promptprobe.agent.doors.schemas import OptimizeRequest
-from promptprobe.tools.records import Generation, Record
+from promptprobe.agent.doors.schemas import OptimizeRequest, checked
+from promptprobe.tools.records import BUDGETS, Budget, Generation, Record, budget_of
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 CODES = "exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted"
+CAPS = ("seconds", "llm_calls", "tokens", "usd")
+BUDGET = "Budget (what is not said is planned)"
 OWNER = "What agents get"
 SEARCH, PICTURES = "Search", "Pictures (default: what the model is made for)"
 
@@ -83,6 +85,54 @@ with_model = with_fields(OptimizeRequest, "model", "scorer", "probe", "seed", pa
 with_pictures = with_fields(Generation, *Generation.model_fields, panel=PICTURES)
 
 
+with_caps = with_fields(Budget, *CAPS, panel=BUDGET, prefix="max_")
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RENDERS|light|medium|heavy",
+        rich_help_panel=BUDGET,
+        autocompletion=lambda: list(BUDGETS),
+        help="denoising in renders' worth: light is 4, medium 8, heavy 24 (light)",
+    ),
+]
+SeedsOption = Annotated[
+    int | None, typer.Option(rich_help_panel=BUDGET, help="seeds of each prompt of a round")
+]
+PromptsOption = Annotated[
+    int | None, typer.Option(rich_help_panel=BUDGET, help="prompts of a round")
+]
+KeepOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TEXT|COUNT",
+        rich_help_panel=BUDGET,
+        help="text of the brief that every prompt must hold; a whole number that is no text of "
+        "the brief: how many candidates of a round are rendered in full",
+    ),
+]
+
+
+def kept_and_budget(params: Mapping[str, Any], brief: str) -> tuple[list[str], Any]:
+    """The text to keep, and what the options say of the budget, for a request to check.
+
+    Raises:
+        ValueError: the number of renders is none.
+    """
+    kept = params["keep"] or []
+    counts = [one for one in kept if one.isdecimal() and one not in brief]
+    fixed = {
+        **{name: params[f"max_{name}"] for name in CAPS},
+        **{name: params[name] for name in ("seeds", "prompts")},
+        "keep": counts[-1] if counts else None,
+    }
+    said = {name: value for name, value in fixed.items() if value is not None}
+    text, renders = [one for one in kept if one not in counts], params["budget"]
+    if not said:
+        return text, renders
+    asked = checked(OptimizeRequest, {"brief": "a", "budget": renders}).budget
+    return text, {"renders": budget_of(asked).renders, **said}
+
+
 def generation_of(params: Mapping[str, Any]) -> dict[str, Any]:
     """The options of pictures that were given, for a request to check."""
     return {n: params[n] for n in Generation.model_fields if params[n] is not None}
@@ -113,7 +163,7 @@ def ended(command: str, work: Callable[[], int], kept: Callable[[], str]) -> int
         return INTERRUPTED
     except ValueError as error:
         return fail(command, str(error), BAD_USAGE)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, MemoryError) as error:
         return fail(command, f"{error}. {kept()}", FAILED)
 
 

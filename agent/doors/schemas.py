@@ -8,13 +8,23 @@ probe, LLM and device. Where results go is part of neither.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from typing import Any, Literal, Self, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from promptprobe.agent.rewrite.proposers import Rewrite
-from promptprobe.tools.records import Budget, Generation, Picture, Record, Seed, Text
+from promptprobe.tools.records import (
+    BUDGETS,
+    MAX_RENDERS,
+    Budget,
+    Generation,
+    Picture,
+    Record,
+    Seed,
+    Text,
+)
 
 MAX_PROMPTS = 64
 MAX_REWRITES = 256
@@ -46,6 +56,27 @@ class Request(Record):
         if isinstance(generation, dict):
             data["generation"] = {k: v for k, v in generation.items() if v is not None}
         return data
+
+
+def _a_budget(given: Any) -> Any:
+    """A name, or a number of renders that may stand in a text; a table is checked as a `Budget`."""
+    if isinstance(given, Mapping | Budget) or given in BUDGETS:
+        return given
+    try:
+        renders = math.nan if isinstance(given, bool) else float(given)
+    except (TypeError, ValueError):
+        renders = math.nan
+    if not 1 <= renders <= MAX_RENDERS:
+        raise ValueError(
+            f"expected {', '.join(BUDGETS)}, or denoising in renders' worth as a number from 1 to "
+            f"{MAX_RENDERS:,}, got {_short(given)}"
+        )
+    return renders
+
+
+BudgetRequest = Annotated[
+    Literal["light", "medium", "heavy"] | float | Budget, BeforeValidator(_a_budget)
+]
 
 
 def _holds(kind: Any) -> bool:
@@ -83,8 +114,10 @@ class OptimizeArguments(Request):
     keep: tuple[Text, ...] = Field(
         (), max_length=32, description="text that must survive verbatim in every prompt"
     )
-    budget: Literal["light", "medium", "heavy"] | Budget = Field(
-        "light", description="how much may be tried"
+    budget: BudgetRequest = Field(
+        "light",
+        description="how much may be spent on denoising, in renders' worth (1 is one full image): "
+        "light is 4, medium 8, heavy 24, or any number",
     )
     seed: Seed = Field(0, description="first seed; the others follow from it")
     generation: Picture = Field(Picture(), description="how pictures are made")
@@ -170,11 +203,9 @@ def explain(error: ValidationError) -> str:
     found = []
     for problem in error.errors(include_url=False, include_context=False):
         came = problem["input"]
-        if "budget" in problem["loc"] and problem["type"] == (
-            "literal_error" if isinstance(came, dict) else "model_type"
-        ):  # the other half of the union, never the news
-            continue
-        parts = [str(p) for p in problem["loc"] if not str(p).startswith(("literal[", "Budget"))]
+        if "budget" in problem["loc"] and problem["type"] in ("literal_error", "float_type"):
+            continue  # the other parts of the union: a table was given
+        parts = [str(p) for p in problem["loc"] if not str(p).startswith("Budget")]
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = "unknown field"

@@ -98,7 +98,7 @@ class Session:
         prompts: Sequence[str] | None = None,
         rewrite: Rewrite = "enrich",
         keep: Sequence[str] = (),
-        budget: str | Budget = "light",
+        budget: str | float | Budget = "light",
         seed: int = 0,
         out: str | Path = "runs",
         on_event: OnEvent | None = None,

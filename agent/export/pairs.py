@@ -87,7 +87,7 @@ class FinishedRun:
 
     def nfe(self, ranked: Sequence[Trial]) -> int:
         """What a prompt's pair took, whenever it was paid: all its probes, and two renders."""
-        probes = (self.own.probed(trial.candidate) for trial in ranked)
+        probes = (look for trial in ranked for look in self.own.looks(trial.candidate))
         renders = (self.rendered(trial.candidate) for trial in (ranked[0], ranked[-1]))
         return sum(part.nfe for part in (*probes, *renders) if part)
 

@@ -13,9 +13,6 @@ from promptprobe.agent.ledger import Ledger, RenderedLine
 from promptprobe.tools.collect.prompts import Job, Wanted
 from promptprobe.tools.collect.reuse_runs import PastRun, Say
 
-MOST_BYTES = 2**28
-"""In a file of a run."""
-
 
 def read_runs(folders: Sequence[Path], say: Say) -> list[PastRun]:
     """Every run in these folders, at any depth.
@@ -36,7 +33,7 @@ def read_runs(folders: Sequence[Path], say: Say) -> list[PastRun]:
 
 def _read(run_dir: Path, say: Say) -> PastRun:
     for name in (run_folder.FILE, ledger.FILE):
-        _own(run_dir / name, run_dir)
+        run_folder.own_file(run_dir / name, run_dir)
     settings = run_folder.read(run_dir)
     scene = Wanted(prompt=settings.brief).content
     return PastRun(
@@ -54,20 +51,8 @@ def _finished(run_dir: Path, scene: str, say: Say) -> Iterator[Job]:
         if found.image is None or found.reason:
             continue
         try:
-            picture = _own(found.image, run_dir)
+            picture = run_folder.own_file(found.image, run_dir)
         except (OSError, ValueError, RuntimeError) as error:
             say(f"left out: seed {candidate.seed} of {candidate.prompt[:80]!r}: {error}")
             continue
         yield Job(Wanted(prompt=candidate.prompt, scene=scene), candidate.seed, picture)
-
-
-def _own(path: Path, run_dir: Path) -> Path:
-    """The file that a path leads to. ValueError: none, one outside of the run, or too large."""
-    real = path.resolve()
-    if not real.is_relative_to(run_dir):
-        raise ValueError(f"{path} leads out of the run's folder")
-    if not real.is_file():
-        raise ValueError(f"{path} is missing, or no file")
-    if (size := real.stat().st_size) > MOST_BYTES:
-        raise ValueError(f"{path} has {size:,} bytes, expected at most {MOST_BYTES:,}")
-    return real

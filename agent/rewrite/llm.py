@@ -8,6 +8,7 @@ what comes back is untrusted text that is validated and bounded.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections import defaultdict
@@ -18,6 +19,7 @@ from typing import Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from promptprobe.agent.events import Refusal
+from promptprobe.agent.policy import best_of
 from promptprobe.agent.rewrite.facts import check_facts
 from promptprobe.agent.rewrite.guard import (
     Claim,
@@ -30,6 +32,7 @@ from promptprobe.agent.rewrite.guard import (
 from promptprobe.agent.rewrite.llm_prompts import (
     FREEDOM,
     JUDGE,
+    PICTURE,
     READS,
     REWRITE,
     SENTENCES,
@@ -42,6 +45,8 @@ from promptprobe.tools.records import Trial
 MAX_REQUIREMENTS = 24
 SHOWN_TRIALS = 8
 SHOWN_REFUSALS = 8
+MOST_PIXELS = 1_000_000
+"""Of the contact sheet that a vision model sees."""
 
 
 class _Data(BaseModel):
@@ -94,7 +99,9 @@ class Answers(Protocol):
     def model(self) -> str:
         """The LLM's name."""
 
-    async def ask(self, system: str, user: str, schema: type[BaseModel]) -> Reply:
+    async def ask(
+        self, system: str, user: str, schema: type[BaseModel], picture: bytes | None = None
+    ) -> Reply:
         """A validated answer, or why there is none."""
 
     def release(self) -> None:
@@ -123,7 +130,10 @@ class LlmProposer:
         required, warnings = await self._requirements(request.brief, recall)
         system = REWRITE.format(freedom=FREEDOM[request.rewrite])
         user = _briefing(request, required, self.endpoint.llm.guidance)
-        reply = await self._ask(system, user, Rewrites, recall)
+        picture = await asyncio.to_thread(_sheet, request) if self.endpoint.llm.vision else None
+        reply = await self._ask(
+            system + (PICTURE if picture else ""), user, Rewrites, recall, picture
+        )
         if isinstance(reply, str):
             without = f"round {request.round} goes on without rewrites of {self.source}: {reply}"
             return Proposals(warnings=(*warnings, without))
@@ -218,14 +228,19 @@ class LlmProposer:
         return listed or whole, ()
 
     async def _ask(
-        self, system: str, user: str, shape: type[ReplyShape], recall: Recall
+        self,
+        system: str,
+        user: str,
+        shape: type[ReplyShape],
+        recall: Recall,
+        picture: bytes | None = None,
     ) -> ReplyShape | str:
         """A valid reply, or what is wrong with it."""
         asked = json.dumps([self.endpoint.model, system, user])
         question = hashlib.sha256(asked.encode()).hexdigest()[:16]
 
         async def ask() -> Reply:
-            return await self.endpoint.ask(system, user, shape)
+            return await self.endpoint.ask(system, user, shape, picture)
 
         reply = await recall(question, ask)
         if reply.text is None:
@@ -235,6 +250,16 @@ class LlmProposer:
         except ValidationError as error:
             first = error.errors()[0]
             return f"its reply is not the JSON asked for ({first['msg']}): {reply.text[:80]!r}"
+
+
+def _sheet(request: Request) -> bytes | None:
+    """A contact sheet of what was drawn in the rounds before, bounded in pixels."""
+    from promptprobe.tools.pictures.contact_sheet import small_contact_sheet
+
+    best = best_of(request.trials)
+    if best is None:
+        return None
+    return small_contact_sheet(request.brief, request.trials[0], best, request.trials, MOST_PIXELS)
 
 
 def _claims(rewrite: _Rewrite) -> list[Claim]:

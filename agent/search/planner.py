@@ -43,6 +43,8 @@ def plan(
     between: float = 0,
     within: float = 1,
     most: int = MOST_CANDIDATES,
+    keep: int | None = None,
+    least: int = 1,
 ) -> Schedule:
     """The schedule that is expected to find the best score within a budget.
 
@@ -54,16 +56,20 @@ def plan(
         prompts: at most so many; fewer only where having one more written takes seconds.
         between: variance of the prompts' mean scores; within: variance within a prompt.
         most: no more candidates than this.
+        keep: finish exactly so many, after one look; fewer where not so many can be paid.
+        least: start at least so many, even where fewer would gain more, if they can be paid.
 
     ValueError: not one render fits into the budget.
     """
-    return _plan(signal, renders, costs or Costs(), seconds, prompts, between, within, most)
+    return _plan(
+        signal, renders, costs or Costs(), seconds, prompts, between, within, most, keep, least
+    )
 
 
 @lru_cache(maxsize=64)
 def _plan(
     signal: Signal, renders: float, costs: Costs, seconds: float | None, prompts: int,
-    between: float, within: float, most: int,
+    between: float, within: float, most: int, keep: int | None, least: int,
 ) -> Schedule:  # fmt: skip
     caps = [renders * costs.render_seconds(signal.total), seconds or 0]
     cap = min((one for one in caps if one > 0), default=math.inf)
@@ -71,7 +77,7 @@ def _plan(
     found = []
     for count in counts if costs.prompt_seconds else [prompts]:
         steps = renders * signal.total
-        search = Search(signal, costs, steps, cap, count, between / within, most)
+        search = Search(signal, costs, steps, cap, count, between / within, most, keep, least)
         if search.most(()) >= 1:
             found.append(search.schedule(math.sqrt(within)))
     if not found:
@@ -92,6 +98,8 @@ class Search:
     prompts: int
     between: float
     limit: int
+    keep: int | None = None
+    least: int = 1
     tried: dict[Rungs, float] = field(default_factory=dict)
 
     @property
@@ -135,7 +143,7 @@ class Search:
             )
             self.tried[rungs] = (
                 expected_best(self.drawn(0), self.signal, keeps[0], rungs)
-                if sound and keeps[-1] >= 1
+                if sound and keeps[-1] >= 1 and (keeps[0] >= self.least or not rungs)
                 else -math.inf
             )
         return self.tried[rungs]
@@ -149,6 +157,10 @@ class Search:
 
     def seek(self) -> None:
         """Try one, two and three rungs: the best place for one more, then all moved about."""
+        if self.keep is not None:
+            for step in self.looks():
+                self.gain(((step, self.keep),))
+            return
         bases: set[Rungs] = {()}
         for count in range(1, MOST_RUNGS + 1):
             offers = [max(self.inserted(base), key=self.gain, default=()) for base in sorted(bases)]
@@ -210,6 +222,11 @@ class Search:
             both[i], both[j] = (rungs[i][0], rungs[i][1] + a), (rungs[j][0], rungs[j][1] + b)
             yield tuple(both)
 
+    @property
+    def asks_for_a_rung(self) -> bool:
+        """Whether naive best-of-n is not what is asked for."""
+        return self.keep is not None or self.most(()) < self.least
+
     def schedule(self, spread: float) -> Schedule:
         """The best rungs, or naive best-of-n where they gain nothing, judged on fresh draws."""
         self.seek()
@@ -228,8 +245,10 @@ class Search:
             rungs: gain - rival(self.price(self.most(rungs), rungs)[0]) - WORTH_A_RUNG * len(rungs)
             for rungs, gain in gains.items()
         }
+        wanted = [r for r in gains if r] if self.asks_for_a_rung else []
         rungs = max(
-            (r for r in gains if ahead[r] >= 0), key=lambda r: gains[r] - WORTH_A_RUNG * len(r)
+            wanted or [r for r in gains if ahead[r] >= 0],
+            key=lambda r: gains[r] - WORTH_A_RUNG * len(r),
         )
         gain = gains[rungs]
         candidates = self.most(rungs)

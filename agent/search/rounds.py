@@ -46,6 +46,7 @@ class Effects(Record):
     """Prompt and seed effects, told apart."""
 
     mean: float = Field(description="of all prompts")
+    unsure: NotNegative = Field(description="variance of that mean")
     between: NotNegative = Field(description="variance of prompts' means")
     within: NotNegative = Field(description="variance of the seeds of one prompt")
     prompts: tuple[PromptMean, ...] = Field(description="the best mean first")
@@ -89,7 +90,9 @@ def effects(observed: Sequence[Observed], between: float, within: float) -> Effe
                        candidates=len(groups[name]))
         )  # fmt: skip
     found.sort(key=lambda one: -one.mean)
-    return Effects(mean=grand, between=between, within=within, prompts=tuple(found))
+    return Effects(
+        mean=grand, unsure=1 / total, between=between, within=within, prompts=tuple(found)
+    )
 
 
 def next_round(
@@ -113,7 +116,7 @@ def next_round(
     by_seeds, prompt = max(offers, key=lambda offer: offer[0])
     by_prompts = 0.0
     if rewrite is not None:
-        unsure = rewrite.deviation**2 + known.between / max(1, len(known.prompts))
+        unsure = rewrite.deviation**2 + known.unsure
         by_prompts = expected_improvement(known.mean + rewrite.gain, unsure, best)
     action: Action = "rewrite" if by_prompts > by_seeds else "reseed"
     if max(by_prompts, by_seeds) < worth:

@@ -1,8 +1,9 @@
 """Candidates on disk between two steps: one safetensors file each, no pickle.
 
 A file holds the candidate's latents, its generator's state and its share of the scheduler's
-buffers; the header says which scheduler, settings and step they belong to. Any candidates stopped
-at the same step under the same settings continue as one batch. Files are not trusted.
+buffers; the header says which scheduler, settings, step and file name they belong to. Any
+candidates stopped at the same step under the same settings continue as one batch. Files are not
+trusted.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from promptprobe.probe.families.family import Settings, State, StateError
 from promptprobe.probe.families.schedulers import pack, public_config, unpack
-from promptprobe.probe.files import replacing
+from promptprobe.probe.files import replacing, save_tensors, size_of
 
 FORMAT = "promptprobe state 1"
 MOST_BUFFERS = 16
@@ -42,11 +42,12 @@ def save(state: State, settings: Settings, paths: Sequence[Path]) -> None:
             "config": public_config(state.scheduler),
             "settings": asdict(settings),
             "step": state.step,
+            "name": path.name,
             "buffers": buffers,
         }
         rows = {name: tensor.contiguous() for name, tensor in tensors.items()}
         with replacing(path) as partial:
-            save_file(rows, partial, metadata={"promptprobe": json.dumps(header)})
+            save_tensors(rows, partial, {"promptprobe": json.dumps(header)})
 
 
 def load(
@@ -80,7 +81,7 @@ def load(
 
 def _read(path: Path, shape: tuple[int, int, int]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
-        size = path.stat().st_size
+        size = size_of(path)
         bound = 2**20 + 8 * MOST_BUFFERS * math.prod(shape)
         if size > bound:
             raise StateError(f"{path} has {size} bytes: expected a saved state, at most {bound}")
@@ -106,6 +107,7 @@ def _check(path: Path, header: dict[str, Any], settings: Settings, scheduler: An
         "scheduler": type(scheduler).__name__,
         "config": public_config(scheduler),
         "settings": asdict(settings),
+        "name": path.name,
     }
     for name, value in expected.items():
         if header.get(name) != value:

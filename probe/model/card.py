@@ -182,6 +182,15 @@ class Card(_Frozen):
             key=lambda known: abs(_timestep(self.made_with, known) - here),
         )
 
+    def windows_here(self, facts: ModelSpec) -> dict[int, int]:
+        """The windows, by the number of steps after which this model stands where they stood."""
+        if facts.steps == self.made_with.steps:
+            return {window.k: window.k for window in self.windows}
+        marks = [_timestep(self.made_with, window.k) for window in self.windows]
+        steps = range(1, facts.steps + 1)
+        near = {min(steps, key=lambda k: abs(_timestep(facts, k) - mark)) for mark in marks}
+        return {k: self.window_for(k, facts) for k in sorted(near)}
+
 
 def _timestep(facts: ModelSpec, k: int) -> float:
     """Where the k-th step was captured; evaluations beyond the steps, as PNDM's, come first."""

@@ -16,13 +16,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from promptprobe.probe.files import replacing
+from promptprobe.probe.files import replacing, size_of
 from promptprobe.probe.model.card import Card, ProbeError
 from promptprobe.probe.model.network import Network, PreviewScore, no_preview_score
 from promptprobe.probe.trace import Trace
 
 CARD, WEIGHTS = "card.json", "probe.safetensors"
 MOST_BYTES = {CARD: 2**20, WEIGHTS: 2**25}
+LARGEST_WEIGHT = 1e4
+"""Trained weights and normalizations are below ten; what exceeds this was not trained."""
 BATCH = 64
 OF_BATCH = ("maps", "mask", "embeddings", "x0", "gap")
 """The tensors of a trace."""
@@ -146,12 +148,12 @@ def load_probe(folder: Path) -> Probe:
 
 def _read(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
+        size = size_of(path)
         if size > MOST_BYTES[path.name]:
             raise ProbeError(f"{path} has {size} bytes, at most {MOST_BYTES[path.name]} expected")
         return path.read_bytes()
     except OSError as error:
-        raise ProbeError(f"no probe can be read from {path}: {error.strerror}") from error
+        raise ProbeError(f"no probe can be read from {path}: {error.strerror or error}") from error
 
 
 def _check_tensors(path: Path, expected: dict[str, Tensor], got: dict[str, Tensor]) -> None:
@@ -167,6 +169,11 @@ def _check_tensors(path: Path, expected: dict[str, Tensor], got: dict[str, Tenso
             )
         if not tensor.isfinite().all():
             raise ProbeError(f"{path}: {name} holds numbers that are not finite")
+        if tensor.numel() and (largest := tensor.abs().max().item()) > LARGEST_WEIGHT:
+            raise ProbeError(
+                f"{path}: {name} holds {largest:.3g}, and no weight may exceed"
+                f" {LARGEST_WEIGHT:.0e}: get both files again, or train the probe anew"
+            )
 
 
 def _split(

@@ -18,10 +18,9 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from promptprobe.probe.files import replacing
+from promptprobe.probe.files import replacing, save_tensors
 from promptprobe.probe.model.card import ModelSpec
 from promptprobe.probe.model.network import PreviewScore
 from promptprobe.probe.trace import Trace
@@ -156,7 +155,7 @@ def write_shard(path: Path, traces: Mapping[int, Trace], rows: Sequence[Row]) ->
     table = path.with_suffix(".parquet")
     with replacing(path) as tensors, replacing(table) as rest:
         pq.write_table(pa.Table.from_pylist([row.model_dump() for row in rows]), rest)
-        save_file(halves, tensors, metadata={"layers": json.dumps(layers)})
+        save_tensors(halves, tensors, {"layers": json.dumps(layers)})
 
 
 def _halves(traces: Sequence[Trace]) -> dict[str, Tensor]:

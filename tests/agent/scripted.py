@@ -12,7 +12,7 @@ import itertools
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,9 @@ class ScriptedTools:
     settings_used: Generation = field(default_factory=lambda: Generation(guidance=3.0))
     probe_steps: int = 5
     nfe_per_render: int = 50
+    batch_size: int = 4
+    ranks: Mapping[int, float] = field(default_factory=lambda: {5: 0.85, 10: 0.97})
+    preview_ranks: Mapping[int, float] = field(default_factory=dict)
 
     def probe(
         self,
@@ -74,19 +77,36 @@ class ScriptedTools:
         candidates: Sequence[Candidate],
         folder: Path,
         heatmaps: Path | None = None,
+        *,
+        step: int | None = None,
+        latents: Sequence[Path | None] = (),
+        previews_only: bool = False,
     ) -> list[Probed]:
         assert heatmaps is None, "scripted tools have no attention to draw"
-        return [self._probe(candidate, folder) for candidate in candidates]
+        starts = latents or [None] * len(candidates)
+        to = step or self.probe_steps
+        return [self._probe(c, p, to, folder) for c, p in zip(candidates, starts, strict=True)]
 
-    def _probe(self, candidate: Candidate, folder: Path) -> Probed:
-        self._note("probe", candidate)
-        latents = folder / f"{candidate.key}.txt"
-        latents.write_text(candidate.key)
+    def _probe(self, candidate: Candidate, start: Path | None, step: int, folder: Path) -> Probed:
+        self._note(f"probe-{step}", candidate)
+        latents = folder / f"{candidate.key}-{step}.txt"
+        before = self._stood(candidate, start)
+        latents.write_text(f"{candidate.key} {step}")
         blur = 0.2 * luck("blur", candidate.key)
         focus = Word(word="cat", focus=luck("focus", candidate.key))
         score = self._score(candidate) + blur
         prediction = Prediction(score=score, basis="preview", words=(focus,))
-        return Probed(prediction=prediction, latents=latents, nfe=10, cut=self.cut)
+        return Probed(
+            step=step, prediction=prediction, latents=latents, nfe=2 * (step - before), cut=self.cut
+        )
+
+    def _stood(self, candidate: Candidate, latents: Path | None) -> int:
+        """After how many steps the latents are of this candidate; 0: there are none."""
+        if latents is None:
+            return 0
+        key, step = latents.read_text().split()
+        assert key == candidate.key
+        return int(step)
 
     def render(
         self, candidates: Sequence[Candidate], latents: Sequence[Path | None], folder: Path
@@ -95,12 +115,11 @@ class ScriptedTools:
 
     def _render(self, candidate: Candidate, latents: Path | None, folder: Path) -> Rendered:
         self._note("render", candidate)
-        if latents is not None:
-            assert latents.read_text() == candidate.key
+        before = self._stood(candidate, latents)
         path = folder / f"{candidate.key}.png"
         value = int(self._score(candidate) * 65535)
         Image.new("RGB", (2, 2), (value // 256, value % 256, 0)).save(path)
-        return Rendered(image=path, nfe=40 if latents else 50)
+        return Rendered(image=path, nfe=50 - 2 * before)
 
     def score(self, brief: str, images: Sequence[Path]) -> list[Score]:
         if self.scorer_fails:

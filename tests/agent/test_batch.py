@@ -14,7 +14,15 @@ from typing import Any
 import pytest
 
 from promptprobe.__main__ import main
-from promptprobe.agent.batch import RESULTS, Item, Results, keep_settings, read_briefs
+from promptprobe.agent import run_folder
+from promptprobe.agent.batch import (
+    RESULTS,
+    Item,
+    Results,
+    keep_settings,
+    read_briefs,
+    run_batch,
+)
 from promptprobe.agent.doors.schemas import OptimizeRequest
 from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.records import Generation
@@ -105,6 +113,18 @@ def test_rows_of_another_briefs_file_are_not_mistaken_for_done(tmp_path: Path) -
     results.write(Item(id="1", brief="a cat"), {})
     with pytest.raises(ValueError, match="belongs to another briefs file"):
         results.has(Item(id="1", brief="a car"))
+
+
+def test_a_folder_in_which_somebody_works_is_refused_with_the_holder(tmp_path: Path) -> None:
+    def never(*_: Any) -> Any:
+        raise AssertionError("nothing is run in a folder of others")
+
+    batch = run_batch([Item(id="1", brief="a cat")], tmp_path, OptimizeRequest(brief="any"), never)
+    with (
+        run_folder.locked(tmp_path),
+        pytest.raises(run_folder.FolderInUseError, match=f"in use by process {os.getpid()} on "),
+    ):
+        next(batch)
 
 
 def test_going_on_with_other_settings_is_refused_with_both_values(tmp_path: Path) -> None:

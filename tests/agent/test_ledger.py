@@ -15,6 +15,7 @@ from promptprobe.agent.ledger import (
     ScoredLine,
     WarningLine,
 )
+from promptprobe.agent.search.trust import Trust
 from promptprobe.tools.protocol import Probed, Rendered
 from promptprobe.tools.records import Candidate, Prediction, Score
 
@@ -23,7 +24,7 @@ CAT = Candidate(prompt="a cat\u2028 🐈 with a\nline break", seed=1)
 
 def lines(folder: Path) -> list[ReplyLine | ProbedLine | RenderedLine | ScoredLine]:
     prediction = Prediction(score=0.5, basis="preview")
-    probed = Probed(prediction=prediction, latents=folder / "latents" / "x", nfe=10)
+    probed = Probed(step=5, prediction=prediction, latents=folder / "latents" / "x", nfe=10)
     image = folder / "images" / "x.png"
     image.parent.mkdir(exist_ok=True)
     image.touch()
@@ -38,14 +39,22 @@ def lines(folder: Path) -> list[ReplyLine | ProbedLine | RenderedLine | ScoredLi
 def test_a_new_ledger_reads_what_an_old_one_wrote(tmp_path: Path) -> None:
     old = Ledger(tmp_path)
     old.write(lines(tmp_path))
-    old.write([WarningLine(message="beware"), FinishedLine(at=5, stop_reason="budget spent")])
+    old.write(
+        [
+            WarningLine(message="beware"),
+            FinishedLine(at=5, stop_reason="budget spent", trust=Trust()),
+        ]
+    )
     new = Ledger(tmp_path)
     assert new.lines == old.lines
     assert new.trial(CAT) == old.trial(CAT)
-    assert new.spent.model_dump() == {"nfe": 50, "seconds": 5.0, "llm_calls": 1, "tokens": 0}
+    assert new.spent.model_dump() == {
+        "nfe": 50, "seconds": 5.0, "llm_calls": 1, "tokens": 0, "usd": 0
+    }  # fmt: skip
     assert new.reply("q") == lines(tmp_path)[0]
     assert new.warnings == ("beware",)
-    assert new.stop_reason == "budget spent"
+    assert new.finished
+    assert new.finished.stop_reason == "budget spent"
 
 
 def test_paths_are_written_relative_to_the_run(tmp_path: Path) -> None:
@@ -79,3 +88,13 @@ def test_a_lost_image_counts_as_not_rendered(tmp_path: Path) -> None:
     assert ledger.rendered(CAT) is not None
     (tmp_path / "images" / "x.png").unlink()
     assert ledger.rendered(CAT) is None
+
+
+@pytest.mark.parametrize("number", ["1e999", "NaN", "-Infinity"])
+def test_a_score_that_is_not_finite_is_a_damaged_line(tmp_path: Path, number: str) -> None:
+    Ledger(tmp_path).write(lines(tmp_path))
+    path = tmp_path / "trials.jsonl"
+    path.write_text(path.read_text().replace('"value":0.7', f'"value":{number}'))
+    assert number in path.read_text()
+    with pytest.raises(ValueError, match=r"line \d .*is damaged"):
+        Ledger(tmp_path)

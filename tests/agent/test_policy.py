@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from promptprobe.agent.policy import (
-    best_of,
-    rewrite_or_reseed,
-    seeds_of,
-    select,
-    stop,
-)
-from promptprobe.tools.records import BUDGETS, Candidate, Prediction, Score, Trial
+from promptprobe.agent.policy import best_of, candidates_of, go_on
+from promptprobe.agent.search.schedule import Rung, Schedule
+from promptprobe.tools.records import Candidate, Look, Prediction, Score, Trial
 
 
 def trial(
@@ -34,35 +25,43 @@ def trial(
     )
 
 
-def test_the_best_predicted_are_chosen_at_most_half_of_one_prompt() -> None:
-    trials = [trial("a", s, 0.9) for s in range(4)] + [trial("b", s, 0.1) for s in range(4)]
-    chosen, explored = select(trials, renders=3, seed=1)
-    assert len(set(chosen)) == 3
-    assert len(explored) == 1
-    favourites = [candidate for candidate in chosen if candidate not in explored]
-    assert [candidate.prompt for candidate in favourites] == ["a", "a"]
+def looked_at(seed: int, **scores: float) -> Trial:
+    """A candidate with looks: `at5` is the prediction after five steps."""
+    looks = [
+        Look(step=int(name[2:]), prediction=Prediction(score=score, basis="preview"))
+        for name, score in scores.items()
+    ]
+    return Trial(candidate=Candidate(prompt="a", seed=seed), round=1, looks=tuple(looks))
 
 
-@given(
-    predicted=st.lists(st.none() | st.floats(0, 1), min_size=1, max_size=24),
-    prompts=st.integers(1, 5),
-    renders=st.integers(1, 12),
-    seed=st.integers(0, 99),
-)
-def test_selection_fills_the_budget_and_never_repeats(
-    predicted: list[float | None], prompts: int, renders: int, seed: int
-) -> None:
-    trials = [trial(f"p{n % prompts}", n, value) for n, value in enumerate(predicted)]
-    chosen, explored = select(trials, renders, seed)
-    assert len(chosen) == min(renders, len(trials))
-    assert max(Counter(chosen).values()) == 1
-    assert set(explored) <= set(chosen)
-    assert select(trials, renders, seed) == (chosen, explored)
+PLANNED = Schedule(
+    total=10, candidates=8, renders=3, nfe=30, seconds=0, gain=1, deviation=1, naive_gain=0.9,
+    rungs=(Rung(step=2, keep=4, weights=(1,)), Rung(step=5, keep=2, weights=(0, 1))),
+)  # fmt: skip
 
 
-def test_one_prompt_alone_gets_all_renders() -> None:
-    chosen, _ = select([trial("a", s, s / 9) for s in range(8)], renders=3, seed=0)
-    assert len(chosen) == 3
+def test_the_best_predicted_go_on_and_the_last_look_decides() -> None:
+    looks = [{2: s / 8, 5: -s / 8} for s in range(8)]
+    trials = [looked_at(s, **{f"at{k}": v for k, v in x.items()}) for s, x in enumerate(looks)]
+    first, explored = go_on(trials, PLANNED, 0, seed=1)
+    assert ([c.seed for c in first], explored) == ([7, 6, 5, 4], ())
+    left = [trial for trial in trials if trial.candidate in first]
+    second, _ = go_on(left, PLANNED, 1, seed=1)
+    assert second[0].seed == 4
+
+
+def test_now_and_then_a_dropped_one_is_finished_against_the_advice() -> None:
+    trials = [looked_at(s, at2=s / 8, at5=s / 8) for s in range(4)]
+    found = [go_on(trials, PLANNED, 1, seed) for seed in range(200)]
+    assert all(chosen[0].seed == 3 for chosen, _ in found)
+    assert 20 <= sum(bool(explored) for _, explored in found) <= 60  # 2 finishes a run, 10% each
+    assert go_on(trials, PLANNED, 1, seed=5) == go_on(trials, PLANNED, 1, seed=5)
+
+
+def test_what_could_not_be_looked_at_comes_last() -> None:
+    trials = [trial("a", 0, None), *(looked_at(s, at2=0.1 * s, at5=0.0) for s in range(1, 6))]
+    chosen, _ = go_on(trials, PLANNED, 0, seed=0)
+    assert [candidate.seed for candidate in chosen] == [5, 4, 3, 2]
 
 
 def test_a_rewrite_must_beat_the_earlier_trial_to_be_best() -> None:
@@ -82,23 +81,21 @@ def test_an_unscored_image_is_best_only_where_nothing_is_scored() -> None:
     assert best_of([trial("b", 1, 0.1)]) is None
 
 
-def test_stop_reasons() -> None:
-    light = BUDGETS["light"]
-    assert stop(trial("a", 0, score=0.9, correct=True), 0, light, 0) == "target reached"
-    assert stop(trial("a", 0, score=0.9), 2, light, 0) == "budget spent"
-    assert stop(trial("a", 0, score=0.9), 2, BUDGETS["heavy"], 2) == "no improvement"
-    assert stop(trial("a", 0, score=0.9), 1, light, 1) is None
+def test_equal_scores_go_to_the_picture_without_extras_then_the_prediction_then_the_earlier() -> (
+    None
+):
+    plain, likelier = trial("a", 0, 0.4, score=1.0), trial("a", 1, 0.8, score=1.0)
+    crowded = trial("a", 2, 0.9, score=1.0)
+    crowded = crowded.model_copy(update={"score": Score(value=1.0, correct=False, extras=1)})
+    assert best_of([plain, likelier, crowded]) == likelier
+    assert best_of([plain, crowded]) == plain
+    assert best_of([plain, trial("a", 3, 0.4, score=1.0)]) == plain
 
 
-def test_seeds_are_fresh_each_round_and_the_first_is_the_users() -> None:
-    assert seeds_of(7, 0, 4) == (7,)
-    assert len({*seeds_of(7, 0, 4), *seeds_of(7, 1, 4), *seeds_of(7, 2, 4)}) == 9
-    assert seeds_of(7, 1, 4) == seeds_of(7, 1, 4) != seeds_of(8, 1, 4)
-
-
-def test_wording_that_matters_asks_for_rewrites_and_seeds_that_matter_for_seeds() -> None:
-    by_wording = [trial(p, s, {"a": 0.1, "b": 0.9}[p] + s / 100) for p in "ab" for s in range(4)]
-    by_seed = [trial(p, s, s / 4) for p in "ab" for s in range(4)]
-    assert rewrite_or_reseed(by_wording) == "rewrite"
-    assert rewrite_or_reseed(by_seed) == "reseed"
-    assert rewrite_or_reseed([trial("a", 0, None)]) == "rewrite"
+def test_candidates_are_spread_over_prompts_that_share_their_fresh_seeds() -> None:
+    found = candidates_of(("a", "b"), 5, seed=7, round=1)
+    assert [candidate.prompt for candidate in found] == ["a", "b", "a", "b", "a"]
+    assert found[0].seed == found[1].seed != found[2].seed
+    assert candidates_of(("a",), 1, seed=7, round=0) == (Candidate(prompt="a", seed=7),)
+    again = candidates_of(("a",), 5, seed=7, round=2)
+    assert {c.seed for c in again}.isdisjoint(c.seed for c in found)

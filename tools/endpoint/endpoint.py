@@ -13,8 +13,9 @@ import json
 import os
 import re
 import time
+from base64 import b64encode
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -26,6 +27,7 @@ from promptprobe.tools.endpoint.http_client import (
     without_secret,
 )
 from promptprobe.tools.endpoint.json_schema import strict_schema
+from promptprobe.tools.endpoint.manner import Manner
 from promptprobe.tools.endpoint.reply_json import (
     NoAnswerError,
     NoMessageError,
@@ -54,6 +56,7 @@ class LLM(Record):
     timeout: float = Field(
         120.0, gt=0, le=3600, description="seconds for one answer, all that it takes included"
     )
+    vision: bool = Field(False, description="it sees a contact sheet of what was drawn so far")
     price_in: float | None = Field(
         None, ge=0, description="US dollars for a million tokens that are asked"
     )
@@ -140,45 +143,14 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Manner:
-    """How an endpoint takes a question."""
+class Question:
+    """What is asked at once."""
 
-    form: Literal["json_schema", "json_object", "text"] = "json_schema"
-    system: bool = True
-    temperature: bool = True
-    limit: Literal["max_tokens", "max_completion_tokens", ""] = "max_tokens"
-
-    def conceded(self, refusal: RefusedError, llm: LLM) -> Manner | None:
-        """The next manner to try after a refusal; None: the refusal is about something else."""
-        said = refusal.said.lower()
-        limited = llm.max_tokens is not None and self.limit != ""
-        if refusal.status not in (200, 400, 415, 422, 500, 501):
-            return None
-        if limited and re.search("max_tokens|max_completion_tokens", said):
-            return self._other_limit()
-        if llm.temperature is not None and self.temperature and "temperature" in said:
-            return replace(self, temperature=False)
-        if self.form != "text" and re.search(
-            "response_format|json|schema|grammar|structured", said
-        ):
-            return self._simpler_form()
-        if self.system and re.search("system|role", said):
-            return replace(self, system=False)
-        if refusal.status not in (400, 422, 501):
-            return None
-        if self.form != "text":
-            return self._simpler_form()
-        if self.system:
-            return replace(self, system=False)
-        if llm.temperature is not None and self.temperature:
-            return replace(self, temperature=False)
-        return self._other_limit() if limited else None
-
-    def _simpler_form(self) -> Manner:
-        return replace(self, form="json_object" if self.form == "json_schema" else "text")
-
-    def _other_limit(self) -> Manner:
-        return replace(self, limit="max_completion_tokens" if self.limit == "max_tokens" else "")
+    system: str
+    user: str
+    schema: type[BaseModel]
+    picture: bytes | None = None
+    """A JPEG that goes with it."""
 
 
 @dataclass
@@ -186,7 +158,7 @@ class Endpoint:
     """Asks an LLM for one run, and remembers how it likes to be asked."""
 
     llm: LLM
-    manner: Manner = Manner()
+    manner: Manner = field(default_factory=Manner)
     wasted: float = field(default=0.0, init=False)
     """Seconds since the last answer that brought none; at `timeout` it is asked no more."""
 
@@ -216,8 +188,14 @@ class Endpoint:
     def release(self) -> None:
         """Nothing is held here between questions."""
 
-    async def ask(self, system: str, user: str, schema: type[BaseModel]) -> Reply:
-        """Ask for JSON of a schema; what is not, is asked for once more with what is wrong."""
+    async def ask(
+        self, system: str, user: str, schema: type[BaseModel], picture: bytes | None = None
+    ) -> Reply:
+        """Ask for JSON of a schema; what is not, is asked for once more with what is wrong.
+
+        Args:
+            picture: a JPEG that goes with the question.
+        """
         patience = self.llm.timeout - self.wasted
         if patience <= 0.05 * self.llm.timeout:
             spent = f"{self.wasted:.0f} s went by without an answer"
@@ -226,7 +204,7 @@ class Endpoint:
         began = time.monotonic()
         try:
             async with asyncio.timeout(patience):
-                reply = await self._ask(client, system, user, schema)
+                reply = await self._ask(client, Question(system, user, schema, picture))
         except TimeoutError:
             reply = Reply(None, f"no reply of {client.address} within {patience:g} s")
         except RefusedError as error:
@@ -235,9 +213,7 @@ class Endpoint:
         self.wasted = self.wasted + lost if reply.text is None else 0.0
         return self._without_secrets(replace(reply, calls=client.sent))
 
-    async def _ask(
-        self, client: HttpClient, system: str, user: str, schema: type[BaseModel]
-    ) -> Reply:
+    async def _ask(self, client: HttpClient, question: Question) -> Reply:
         complaint, asked, answered = "", 0, 0
 
         def reply(text: str | None, problem: str) -> Reply:
@@ -245,7 +221,8 @@ class Endpoint:
             return Reply(text, problem, tokens=asked + answered, usd=cost)
 
         for _ in range(2):
-            body = await self._post(client, system, user + complaint, schema)
+            asked_now = replace(question, user=question.user + complaint)
+            body = await self._post(client, asked_now)
             try:
                 message = read_message(body)
             except NoMessageError as error:
@@ -257,25 +234,24 @@ class Endpoint:
                 problem = f"the LLM gave no text: {reason:.200}{length}"
             else:
                 try:
-                    found, left_out = read_answer(message.texts, schema)
+                    found, left_out = read_answer(message.texts, question.schema)
                 except NoAnswerError as error:
                     problem = f"its reply is not the JSON asked for ({error}){length}"
                 else:
                     note = f"left out of the reply: {left_out}" if left_out else ""
+                    if question.picture and not self.manner.picture:
+                        note += ", and it takes no picture" if note else "it takes no picture"
                     return reply(found.model_dump_json(), note + length)
             complaint = f"\n\nYour last reply could not be used: {problem}. Reply with JSON only."
         return reply(None, problem)
 
-    async def _post(
-        self, client: HttpClient, system: str, user: str, schema: type[BaseModel]
-    ) -> str:
+    async def _post(self, client: HttpClient, question: Question) -> str:
         """The body of a reply, asked for in the first manner that the endpoint takes."""
         manner: Manner | None = self.manner
         while manner is not None:
             try:
-                body = await client.post(
-                    self._arguments(manner, system, user, schema), self.llm.timeout
-                )
+                arguments = self._arguments(manner, question)
+                body = await client.post(arguments, self.llm.timeout)
                 if error := _error_under_200(body):
                     raise RefusedError(
                         f"{client.address} answered 200 with an error: {error}", 200, error
@@ -289,17 +265,20 @@ class Endpoint:
                 return body
         raise AssertionError("the last manner either answers or raises")
 
-    def _arguments(
-        self, manner: Manner, system: str, user: str, schema: type[BaseModel]
-    ) -> dict[str, Any]:
-        shape = strict_schema(schema)
-        system = f"{system}\nReply with JSON only, of this schema: {json.dumps(shape)}"
-        messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+    def _arguments(self, manner: Manner, question: Question) -> dict[str, Any]:
+        shape, user = strict_schema(question.schema), question.user
+        system = f"{question.system}\nReply with JSON only, of this schema: {json.dumps(shape)}"
+        messages: list[dict[str, Any]] = [
+            {"role": "system", "content": system},
+            {"role": "user", "content": user},
+        ]
         if not manner.system:
             messages = [{"role": "user", "content": f"{system}\n\n{user}"}]
+        if question.picture and manner.picture:
+            _show(messages[-1], question.picture)
         arguments: dict[str, Any] = {"model": self.llm.model, "messages": messages}
         if manner.form == "json_schema":
-            named = {"name": schema.__name__.strip("_"), "schema": shape, "strict": True}
+            named = {"name": question.schema.__name__.strip("_"), "schema": shape, "strict": True}
             arguments["response_format"] = {"type": "json_schema", "json_schema": named}
         elif manner.form == "json_object":
             arguments["response_format"] = {"type": "json_object"}
@@ -319,6 +298,13 @@ class Endpoint:
         """However it is escaped, a key that the endpoint says back is not written down."""
         text = reply.text and without_secret(reply.text, json.dumps(self._key())[1:-1])
         return replace(reply, text=text, problem=without_secret(reply.problem, self._key()))
+
+
+def _show(message: dict[str, Any], picture: bytes) -> None:
+    """Add a JPEG to a message."""
+    url = f"data:image/jpeg;base64,{b64encode(picture).decode()}"
+    text = {"type": "text", "text": message["content"]}
+    message["content"] = [text, {"type": "image_url", "image_url": {"url": url}}]
 
 
 def _error_under_200(body: str) -> str:

@@ -47,10 +47,15 @@ class LocalEndpoint:
         """Raise ValueError where there surely is no such model, or what runs it is missing."""
         if self.llm.base_url is not None:
             raise ValueError(f"llm={self.model!r} runs in this process and has no base_url")
+        if self.llm.vision:
+            raise ValueError(f"llm={self.model!r}: a model in this process sees no pictures")
         self._opened()
 
-    async def ask(self, system: str, user: str, schema: type[BaseModel]) -> Reply:
+    async def ask(
+        self, system: str, user: str, schema: type[BaseModel], picture: bytes | None = None
+    ) -> Reply:
         """Ask for JSON of a schema, which the decoder holds the model to."""
+        assert picture is None, "check() has refused a model that is to see"
         stop = threading.Event()
         began = time.monotonic()
 

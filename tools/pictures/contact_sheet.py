@@ -7,6 +7,7 @@ under each image, and a trial without a score says why.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -34,6 +35,23 @@ def save_contact_sheet(
         path: where to write; its folder must exist.
         trials: all trials of the run; those without an image are only counted.
     """
+    _drawn(brief, initial, best, trials).save(path)
+    return path
+
+
+def small_contact_sheet(
+    brief: str, initial: Trial, best: Trial, trials: Sequence[Trial], pixels: int
+) -> bytes:
+    """The same as a JPEG of at most so many pixels, for a model that looks at it."""
+    sheet = _drawn(brief, initial, best, trials)
+    shrink = min(1.0, (pixels / (sheet.width * sheet.height)) ** 0.5)
+    size = (max(1, int(sheet.width * shrink)), max(1, int(sheet.height * shrink)))
+    written = BytesIO()
+    sheet.resize(size, Image.Resampling.LANCZOS).save(written, "JPEG", quality=85)
+    return written.getvalue()
+
+
+def _drawn(brief: str, initial: Trial, best: Trial, trials: Sequence[Trial]) -> Image.Image:
     shown = [trial for trial in trials if trial.image is not None]
     left_out = max(0, len(shown) - MAX_TILES)
     if left_out:
@@ -59,8 +77,7 @@ def save_contact_sheet(
             write(draw, (MARGIN, y), f"and {left_out} more, with lower scores", 15, GREY, WIDTH)
             + GAP
         )
-    sheet.crop((0, 0, WIDTH, y + MARGIN - GAP)).save(path)
-    return path
+    return sheet.crop((0, 0, WIDTH, y + MARGIN - GAP))
 
 
 def _with_room(sheet: Image.Image, bottom: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:

@@ -42,7 +42,7 @@ class Scorer:
         if len(scores) != len(images):
             reason = f"{self.name} returned {len(scores)} scores for {len(images)} images"
             return [Score(reason=reason)] * len(images)
-        return [_finite(score, self.name) for score in scores]
+        return [_explained(score, self.name) for score in scores]
 
 
 def open_scorer(spec: str | Callable[..., Any], device: str = "cpu") -> Scorer:
@@ -83,13 +83,17 @@ def unscored(name: str, error: Exception) -> Score:
     return Score(reason=message[:REASON_LIMIT])
 
 
-def _finite(score: Score, name: str) -> Score:
+def _explained(score: Score, name: str) -> Score:
     if score.value is None and not score.reason:
         return score.model_copy(update={"reason": f"{name} gave neither a value nor a reason"})
-    if score.value is not None and not math.isfinite(score.value):
-        reason = f"{name} returned {score.value}; expected a finite number"
-        return Score(explanation=score.explanation, reason=reason)
     return score
+
+
+def scored(name: str, value: float, explanation: str = "") -> Score:
+    """The score of a judge that gave this value: none where it is no finite number."""
+    if not math.isfinite(value):
+        return Score(reason=f"{name} returned {value}; expected a finite number")
+    return Score(value=value, explanation=explanation)
 
 
 # -- the judges --------------------------------------------------------------------------------
@@ -102,7 +106,7 @@ def _each(function: Callable[..., Any]) -> ScoreImages:
     def one(brief: str, image: Image.Image) -> Score:
         try:
             value = function(brief, image)
-            return value if isinstance(value, Score) else Score(value=float(value))
+            return value if isinstance(value, Score) else scored(name, float(value))
         except Exception as error:  # noqa: BLE001 - the caller's code may raise anything
             return unscored(name, error)
 
@@ -141,7 +145,7 @@ def clip_similarity(source: str, device: str) -> ScoreImages:
         ).to(device)
         similarity = model(**inputs).logits_per_image[:, 0] / model.logit_scale.exp()
         return [
-            Score(value=value, explanation=f"CLIP cosine similarity {value:.3f}")
+            scored("CLIP", value, f"CLIP cosine similarity {value:.3f}")
             for value in similarity.float().tolist()
         ]
 

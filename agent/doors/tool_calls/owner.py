@@ -19,7 +19,7 @@ from promptprobe.agent.doors.schemas import (
     checked,
 )
 from promptprobe.tools.models.built_in import DEFAULT_MODEL
-from promptprobe.tools.records import BUDGETS, Budget, Picture, Record, Text
+from promptprobe.tools.records import BUDGETS, Budget, Picture, Record, Text, budget_of
 
 MAX_STEPS = 100
 MAX_AREA = 4
@@ -76,7 +76,7 @@ class Owner(Record):
 
     def _budget(self, asked: OptimizeArguments, given: bool) -> Budget:
         """What may be spent. An agent that says nothing of it gets what is left of "light"."""
-        budget = BUDGETS[asked.budget] if isinstance(asked.budget, str) else asked.budget
+        budget = budget_of(asked.budget)
         caps = {name: cap for name, cap in self.budget_cap if cap is not None}
         values = {name: getattr(budget, name) for name in caps}
         over = {n: v for n, v in values.items() if v is not None and v > caps[n]}

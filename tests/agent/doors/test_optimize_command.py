@@ -74,7 +74,7 @@ def test_every_option_reaches_the_request() -> None:
         (["\x1b[31mred"], "control characters"),
         (
             ["a", "--budget", "huge"],
-            "'huge' is not one of 'light', 'medium', 'heavy'. See `promptprobe optimize --help`",
+            "budget: expected light, medium, heavy, or denoising in renders' worth",
         ),
         (["a", "--colour", "red"], "No such option: --colour"),
         (["a", "--bugdet", "light"], "Possible options: --budget"),

@@ -20,7 +20,7 @@ from promptprobe.agent.doors.schemas import (
 )
 from promptprobe.agent.doors.tool_calls.owner import MAX_AREA, MAX_STEPS, Owner, check_area
 from promptprobe.agent.doors.tool_calls.table import TOOLS, Format, tool_schemas
-from promptprobe.tools.records import BUDGETS, Budget, Generation, Picture
+from promptprobe.tools.records import Budget, Generation, Picture
 
 
 def error_of(**fields: object) -> str:
@@ -39,8 +39,10 @@ def error_of(**fields: object) -> str:
         ({"brief": "half a pair \ud83d"}, "brief: Input should be a valid string"),
         ({}, "brief: Field required"),
         ({"brief": "a", "colour": 1}, "colour: unknown field (got 1)"),
-        ({"brief": "a", "budget": "huge"}, "budget: Input should be 'light', 'medium' or 'heavy'"),
-        ({"brief": "a", "budget": {"rounds": 0}}, "budget.rounds: Input should be greater"),
+        ({"brief": "a", "budget": "huge"}, "budget: expected light, medium, heavy, or denoising"),
+        ({"brief": "a", "budget": 0.5}, "a number from 1 to 10,000, got 0.5"),
+        ({"brief": "a", "budget": {"renders": 0}}, "budget.renders: Input should be greater"),
+        ({"brief": "a", "budget": {"rounds": 2}}, "budget.rounds: unknown field"),
         ({"brief": "a", "generation": {"steps": 0}}, "generation.steps: Input should be greater"),
         ({"brief": "a", "seed": -1}, "seed: Input should be greater than or equal to 0 (got -1)"),
         ({"brief": "a", "seed": 2**60}, "seed: Input should be less"),
@@ -71,12 +73,10 @@ def test_null_means_the_default_at_every_level() -> None:
     assert OptimizeRequest.model_validate(nulls) == plain
 
 
-def test_a_budget_may_be_a_name_or_numbers() -> None:
-    numbers = {"rounds": 1, "prompts": 2, "seeds": 3, "renders": 4}
-    assert OptimizeRequest.model_validate({"brief": "a", "budget": numbers}).budget == Budget(
-        **numbers
-    )
-    assert OptimizeRequest(brief="a", budget="heavy").budget == "heavy"
+def test_a_budget_may_be_a_name_a_number_or_a_table() -> None:
+    capped = {"renders": 6, "llm_calls": 3}
+    for given, read in (("heavy", "heavy"), ("6.5", 6.5), (6, 6.0), (capped, Budget(**capped))):
+        assert OptimizeRequest(brief="a", budget=given).budget == read
 
 
 def test_a_probe_of_too_many_candidates_is_refused_with_its_size() -> None:
@@ -96,7 +96,7 @@ def nodes(schema: Any) -> list[dict[str, Any]]:
 
 
 def test_arguments_may_come_as_json_text_and_texts_stay_as_they_are() -> None:
-    budget = {"rounds": 1, "prompts": 2, "seeds": 3, "renders": 4}
+    budget = {"renders": 4, "prompts": 2, "seeds": 3}
     fields = {"prompts": ["b", "c"], "budget": budget, "generation": {"steps": 5}, "seed": 7}
     texts = {name: json.dumps(value) for name, value in fields.items()}
     meant = OptimizeRequest.model_validate({"brief": '["a"]', **fields})
@@ -167,12 +167,11 @@ def test_the_owner_fills_in_what_agents_may_not_say() -> None:
 
 
 def test_a_call_that_asks_for_more_than_the_owner_allows_is_refused_with_the_cap() -> None:
-    owner = Owner(budget_cap=Budget(rounds=1, prompts=9, seeds=9, renders=9, llm_calls=3))
+    owner = Owner(budget_cap=Budget(renders=3, llm_calls=3))
     unsaid = owner.optimize_request({"brief": "a cat"}).budget
     assert isinstance(unsaid, Budget)
-    assert (unsaid.rounds, unsaid.llm_calls) == (1, 3)
-    assert unsaid.prompts == BUDGETS["light"].prompts
-    with pytest.raises(ValueError, match=r"allows rounds at most 1 \(got 2\)"):
+    assert (unsaid.renders, unsaid.llm_calls) == (3, 3)
+    with pytest.raises(ValueError, match=r"allows renders at most 3.0 \(got 4.0\)"):
         owner.optimize_request({"brief": "a cat", "budget": "light"})
     with pytest.raises(ValueError, match=f"at most {MAX_STEPS} here"):
         owner.optimize_request({"brief": "a cat", "generation": {"steps": MAX_STEPS + 1}})

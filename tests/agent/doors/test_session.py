@@ -25,7 +25,7 @@ from promptprobe.agent.events import Event, RunStarted
 from tests.images import brightness
 
 STEPS = Generation(steps=5)
-TINY = Budget(rounds=2, prompts=2, seeds=2, renders=1)
+TINY = Budget(renders=3, prompts=2)
 BRIEFS = [f"a {colour} {thing}" for colour in ("red", "blue") for thing in ("cat", "car")] * 2
 PROMPTS = ["a photo", "a drawing"]
 
@@ -96,7 +96,7 @@ def test_a_second_run_starts_within_50_ms(session: Session, tmp_path: Path) -> N
                 seen.append(time.perf_counter())
 
         began = time.perf_counter()
-        budget = Budget(rounds=1, prompts=1, seeds=1, renders=1)
+        budget = Budget(renders=1)
         session.optimize("a red cat", rewrite="off", budget=budget, out=tmp_path, on_event=watch)
         return seen[0] - began
 

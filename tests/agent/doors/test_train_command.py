@@ -150,7 +150,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             generation=Generation(steps=steps),
             scorer="clip:sprites",
             rewrite="off",
-            budget=Budget(rounds=1, prompts=1, seeds=3, renders=2),
+            budget=Budget(renders=4, prompts=1, seeds=3),
             out=folder,
         )
     return folder

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from promptprobe.tools.records import IN_MEMORY, Candidate, Prediction, Trial
 from tests.agent.scripted import ScriptedTools, start
 
 BRIEFS = ("a green key left of a red fish", "a red cat above a blue car")
-SMALL = Budget(rounds=1, prompts=4, seeds=4, renders=2)
+SMALL = Budget(renders=6, prompts=4, seeds=4, keep=2)
 STEPS = 8
 
 
@@ -120,9 +121,11 @@ def test_the_cost_is_said_first_and_counts_what_the_run_has_paid(
         f"images to render, at most {counts['rendered'] * each} denoiser evaluations"
     )
     assert counts["nfe_every_seed"] == seeds * each
-    probes, anew = seeds * 2 * 2, counts["nfe"]  # two steps are probed, each under guidance
-    continued = (2 * len(choices) - counts["rendered"]) * 2 * (STEPS - 2)
-    assert counts["nfe_in_all"] == probes + anew + continued
+    all_of = list(chain(*choices))
+    looked = [max(look.step for look in trial.looks) for trial in all_of]
+    drawn = [trial for group in choices for trial in (group[0], group[-1]) if trial.image]
+    continued = [STEPS - k for k, trial in zip(looked, all_of, strict=True) if trial in drawn]
+    assert counts["nfe_in_all"] == 2 * (sum(looked) + sum(continued)) + counts["nfe"]
 
 
 @pytest.mark.parametrize("name", ["train.txt", "train_metadata.jsonl"])
@@ -152,7 +155,7 @@ def probed(run_dir: Path, *predictions: float | None) -> Path:
     for seed, score in enumerate(predictions):
         view = None if score is None else Prediction(score=score, basis="preview")
         candidate = Candidate(prompt="a red cat", seed=seed)
-        found = Probed(prediction=view, latents=run_dir / candidate.key, nfe=10)
+        found = Probed(step=5, prediction=view, latents=run_dir / candidate.key, nfe=10)
         lines.append(ProbedLine(round=1, candidate=candidate, probed=found))
     Ledger(run_dir).write(lines)
     return run_dir
@@ -161,7 +164,7 @@ def probed(run_dir: Path, *predictions: float | None) -> Path:
 def test_a_candidate_goes_on_from_its_latents_while_they_are_there(tmp_path: Path) -> None:
     run_dir = probed(start(tmp_path), 0.2, 0.9, 0.5)
     low, high = (Candidate(prompt="a red cat", seed=seed) for seed in (0, 1))
-    (run_dir / high.key).write_text(high.key)
+    (run_dir / high.key).write_text(f"{high.key} 5")
     run, tools = FinishedRun(run_dir), ScriptedTools(tmp_path / "log")
     [found] = run.render(tools)
     assert [one.nfe for one in found] == [40, 50]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
+from base64 import b64decode
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from promptprobe.__main__ import main
 from promptprobe.agent.optimize import optimize_prompt
+from promptprobe.agent.rewrite.llm import MOST_PIXELS
 from promptprobe.tools.records import BUDGETS
 from tests.agent.llm_server import (
     BRIEF,
@@ -230,6 +234,52 @@ def test_tokens_are_counted(tmp_path: Path, server: Server) -> None:
     capped = run(tmp_path / "capped", price_in=2.0, price_out=10.0, budget=cap)
     assert any("budget of 0.0001 US dollars" in message for message in capped.warnings)
     assert not accepted(capped)
+
+
+def shown(question: dict[str, Any]) -> list[bytes]:
+    """The pictures of a question."""
+    said = question["messages"][-1]["content"]
+    urls = [
+        part["image_url"]["url"] for part in said if isinstance(part, dict) and "image_url" in part
+    ]
+    return [b64decode(url.removeprefix("data:image/jpeg;base64,")) for url in urls]
+
+
+def plainly(question: dict[str, Any]) -> dict[str, Any]:
+    """The question without its picture."""
+    last = question["messages"][-1]
+    if isinstance(last["content"], str):
+        return question
+    return {
+        **question,
+        "messages": [question["messages"][0], {**last, "content": last["content"][0]["text"]}],
+    }
+
+
+def test_an_llm_that_sees_is_shown_what_was_drawn_in_a_bounded_picture(
+    tmp_path: Path, server: Server
+) -> None:
+    server.script = lambda question: completion(right_answer(plainly(question)))
+    assert accepted(run(tmp_path, vision=True)) == set(GOOD)
+    asked = [question for question in server.asked if is_about(question, "meets")]
+    with Image.open(BytesIO(shown(asked[0])[0])) as sheet:
+        assert 0 < sheet.width * sheet.height <= MOST_PIXELS
+    assert "contact sheet" in asked[0]["messages"][0]["content"]
+    assert not any(shown(question) for question in server.asked if question not in asked)
+
+
+def test_an_endpoint_that_takes_no_picture_is_asked_without_with_a_notice(
+    tmp_path: Path, server: Server
+) -> None:
+    def script(question: dict[str, Any]) -> Answer:
+        if shown(question):
+            return error(400, "this model does not support image input")
+        return completion(right_answer(question))
+
+    server.script = script
+    result = run(tmp_path, vision=True)
+    assert accepted(result) == set(GOOD)
+    assert any("it takes no picture" in message for message in result.warnings)
 
 
 def test_a_cap_on_money_needs_prices() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import threading
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -146,14 +147,17 @@ def test_only_success_is_remembered(tmp_path: Path, server: Server) -> None:
     result = run(tmp_path)
     assert accepted(result) == set()
     ledger = result.run_dir / "trials.jsonl"
-    kept = [line for line in ledger.read_text().splitlines() if '"finished"' not in line]
+    lines = ledger.read_text().splitlines()  # as if killed once the first call had failed
+    kept = list(takewhile(lambda line: '"proposed"' not in line, lines))
     ledger.write_text("\n".join(kept) + "\n")
     (result.run_dir / "checkpoint.sqlite").unlink()
+    paid = Ledger(result.run_dir).spent.llm_calls
+    server.asked.clear()
     server.script = lambda question: completion(right_answer(question))
     proposer = LlmProposer(Endpoint(LLM(model="test-model")))
     again = asyncio.run(run_loop(result.run_dir, ScriptedTools(tmp_path / "log"), proposer))
     assert accepted(again) == set(GOOD)
-    assert Ledger(result.run_dir).spent.llm_calls == len(server.asked)
+    assert Ledger(result.run_dir).spent.llm_calls == paid + len(server.asked)
 
 
 @pytest.mark.parametrize("cap", ["llm_calls", "tokens"])

@@ -37,7 +37,9 @@ class RightLlm:
     llm: LLM = field(default_factory=lambda: LLM(model="scripted"))
     model: str = "scripted"
 
-    async def ask(self, _system: str, user: str, schema: type[BaseModel]) -> Reply:
+    async def ask(
+        self, _system: str, user: str, schema: type[BaseModel], _picture: bytes | None = None
+    ) -> Reply:
         return Reply(json.dumps(self._answer(user, schema)))
 
     def _answer(self, user: str, schema: type[BaseModel]) -> Any:

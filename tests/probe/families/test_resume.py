@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -224,3 +225,20 @@ def test_a_new_process_continues_to_the_same_image(
     )
     found = load_file(tmp_path / "done")
     assert {name for name in expected if not torch.equal(found[name], expected[name])} == set()
+
+
+def test_states_that_changed_places_are_told_apart(ddim_pipeline: Any, tmp_path: Path) -> None:
+    family = family_of(ddim_pipeline)
+    own, other = tmp_path / "own", tmp_path / "other"
+    family.save_state(family.draw_noise([1, 2], SETTINGS), SETTINGS, [own, other])
+    other.replace(own)
+    with pytest.raises(StateError, match="saved with name other, but this run has own"):
+        family.load_state([own], SETTINGS)
+
+
+def test_a_state_that_is_no_regular_file_is_not_waited_for(
+    ddim_pipeline: Any, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "state")
+    with pytest.raises(StateError, match="no regular file"):
+        family_of(ddim_pipeline).load_state([tmp_path / "state"], SETTINGS)

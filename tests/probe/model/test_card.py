@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save
 from promptprobe.probe.families.family import Settings
 from promptprobe.probe.families.unet.stable_diffusion import StableDiffusion
 from promptprobe.probe.model.card import ModelSpec, ProbeError, check, model_spec_of, ranges_of
-from promptprobe.probe.model.checkpoint import Probe, load_probe, save_probe
+from promptprobe.probe.model.checkpoint import WEIGHTS, Probe, load_probe, save_probe
 from promptprobe.probe.model.network import Network, NetworkConfig
 from promptprobe.probe.trace import record_trace
 from tests.probe.planted import FACTS, TARGETS, WINDOWS, a_card, at, planted
@@ -144,6 +145,22 @@ def test_weights_that_are_not_finite_are_refused(folder: Path) -> None:
     tensors["stem.bias"][0] = torch.nan
     rewrite(folder, save(tensors))
     with pytest.raises(ProbeError, match=r"stem.bias holds numbers that are not finite"):
+        load_probe(folder)
+
+
+def test_weights_beyond_all_training_are_refused(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
+    tensors[name] = tensors[name] * 0 + 1e30
+    rewrite(folder, save(tensors))
+    with pytest.raises(ProbeError, match=r"holds 1e\+30, and no weight may exceed 1e\+04"):
+        load_probe(folder)
+
+
+def test_weights_that_are_no_regular_file_are_refused_and_not_waited_for(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    os.mkfifo(folder / WEIGHTS)
+    with pytest.raises(ProbeError, match="no regular file"):
         load_probe(folder)
 
 

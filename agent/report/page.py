@@ -1,0 +1,206 @@
+"""The report of a run: one HTML file without scripts, which asks the network for nothing.
+
+Prompts, explanations, refusals and warnings are text of others. Jinja escapes all of it, control
+and direction characters are made visible, and the page's own policy forbids scripts, forms and
+every address, so that even a hole in the escaping could do nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from promptprobe.agent.ledger import Ledger
+from promptprobe.agent.report import plots, story
+from promptprobe.agent.result import OptimizationResult, read_result
+from promptprobe.agent.run_folder import own_file, read
+from promptprobe.probe.files import replacing
+from promptprobe.tools.pictures.embedded import Embedded, embed
+from promptprobe.tools.records import Trial
+
+REPORT = "report.html"
+HERO, CARD = 768, 288
+"""Pixels of a picture's longer side: the two that are compared, and all others."""
+MOST_CARDS, MOST_PROMPTS, MOST_REFUSALS = 240, 120, 60
+"""What one page shows at most; the rest is counted, and stands in the ledger."""
+UNSAFE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Card:
+    """A candidate as the page shows it."""
+
+    trial: Trial
+    picture: Embedded | None
+    fate: str
+    is_best: bool
+    is_initial: bool
+
+
+@dataclass(frozen=True)
+class Point:
+    """A candidate with a prediction and a score, in an SVG's pixels."""
+
+    x: float
+    y: float
+    low: float | None
+    high: float | None
+    label: str
+    is_best: bool
+
+
+def save_report(result: OptimizationResult) -> Path:
+    """Write the report into the folder of a run, whole or not at all, and return its path.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    return save_page(result.run_dir / REPORT, run_page(result))
+
+
+def save_page(path: Path, page: str) -> Path:
+    """Write a page. OSError: it cannot be written."""
+    with replacing(path) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return path
+
+
+def report_of(run_dir: Path) -> Path:
+    """Write the report of a run again from what its folder holds.
+
+    Raises:
+        ValueError: this is no run folder, it is damaged, or nothing has been rendered in it.
+        OSError: the folder cannot be written.
+    """
+    return save_report(read_result(run_dir))
+
+
+def run_page(result: OptimizationResult) -> str:
+    """The page of one run."""
+    settings, ledger = read(result.run_dir), Ledger(result.run_dir)
+    cards = cards_of(result)
+    return render(
+        "run.html.jinja",
+        result=result,
+        settings=settings,
+        best=picture_of(result.best, result.run_dir, HERO),
+        initial=picture_of(result.initial, result.run_dir, HERO),
+        rendered=sum(trial.image is not None for trial in result.trials),
+        requirements=story.requirements(result),
+        prompts=story.prompt_stories(result),
+        refusals=story.refusals(ledger),
+        cards=cards[:MOST_CARDS],
+        left_out=len(cards[MOST_CARDS:]),
+        most_prompts=MOST_PROMPTS,
+        most_refusals=MOST_REFUSALS,
+        scatter=scatter(result),
+        curve=curve(story.spend_curve(ledger), result.spent.nfe),
+        command=story.command(settings),
+        snippet=result.snippet(),
+    )
+
+
+def cards_of(result: OptimizationResult) -> list[Card]:
+    """All candidates: those with a picture by their score, then the dropped by their prediction."""
+    shown = list(result.top(len(result.trials)))
+    dropped = [trial for trial in result.trials if trial.image is None]
+    dropped.sort(key=lambda t: t.prediction.score if t.prediction else float("-inf"), reverse=True)
+    fates = story.fates(result.trials)
+    return [
+        Card(
+            trial=trial,
+            picture=picture_of(trial, result.run_dir, CARD) if place < MOST_CARDS else None,
+            fate=fates[trial.candidate],
+            is_best=trial.candidate == result.best.candidate,
+            is_initial=trial.candidate == result.initial.candidate,
+        )
+        for place, trial in enumerate([*shown, *dropped])
+    ]
+
+
+def scatter(result: OptimizationResult) -> dict[str, Any] | None:
+    """Predicted against actual scores; None where nothing has both."""
+    known = [
+        (trial, trial.prediction, actual)
+        for trial in result.trials
+        if trial.prediction is not None and (actual := story.value(trial)) is not None
+    ]
+    if not known:
+        return None
+    values = [
+        v for _, p, actual in known for v in (p.score, p.low, p.high, actual) if v is not None
+    ]
+    x, y = plots.across(values), plots.upward(values)
+    return {
+        "x": x,
+        "y": y,
+        "points": [
+            Point(
+                x(p.score),
+                y(actual),
+                None if p.low is None else x(p.low),
+                None if p.high is None else x(p.high),
+                f"predicted {p.score:.2f}, scored {actual:.2f}: {trial.candidate.prompt}",
+                trial.candidate == result.best.candidate,
+            )
+            for trial, p, actual in known
+        ],
+    }
+
+
+def curve(points: list[story.Spent], end: int) -> dict[str, Any] | None:
+    """The best score so far over denoiser evaluations; None where nothing has a score."""
+    if not points:
+        return None
+    x, y = plots.across([0, end]), plots.upward([point.best for point in points])
+    return {
+        "x": x,
+        "y": y,
+        "path": plots.steps([(p.nfe, p.best) for p in points], x, y, end),
+        "points": [(x(p.nfe), y(p.best), p) for p in points],
+    }
+
+
+def render(template: str, **content: Any) -> str:
+    """A page of a template, with the style and the policy that admits no other."""
+    pages = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_readable,
+    )
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return pages.get_template(template).render(
+        style=Markup(style),  # noqa: S704, a file of this package
+        style_hash=f"sha256-{digest}",
+        plot=plots,
+        **content,
+    )
+
+
+def _readable(found: object) -> object:
+    """Text without characters that a page cannot hold, or that turn the direction of others."""
+    return UNSAFE.sub("\N{REPLACEMENT CHARACTER}", found) if type(found) is str else found
+
+
+def picture_of(trial: Trial, run_dir: Path, side: int) -> Embedded | None:
+    """The picture of a trial; None where there is none, or where it lies outside of the run."""
+    if trial.image is None:
+        return None
+    try:
+        return embed(own_file(trial.image, run_dir), side)
+    except ValueError:
+        return None

@@ -1,0 +1,172 @@
+"""What happened in a run, as its report tells it: prompts, fates, and the best score over spend.
+
+Reads the ledger's records only, so that a run of any model and scorer has a report, a run that was
+cut off too.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from promptprobe.agent.events import Refusal
+from promptprobe.agent.ledger import Ledger, ProbedLine, RenderedLine, ScoredLine
+from promptprobe.agent.report.differences import Change, changes
+from promptprobe.agent.result import OptimizationResult
+from promptprobe.agent.run_folder import RunSettings
+from promptprobe.tools.records import BUDGETS, Candidate, Generation, Trial, Verdict
+
+
+@dataclass(frozen=True)
+class PromptStory:
+    """A prompt, and what came of it."""
+
+    text: str
+    round: int
+    """In which it was tried first."""
+    changes: tuple[Change, ...]
+    """From the brief."""
+    candidates: int
+    rendered: int
+    predicted: float | None
+    """Mean over its candidates."""
+    best: float | None
+    """The best score of its pictures."""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """What a judge says of one word of the brief, in two pictures."""
+
+    word: str
+    initial: Verdict | None
+    best: Verdict | None
+
+
+@dataclass(frozen=True)
+class Spent:
+    """A point of the curve of the best score over spend."""
+
+    nfe: int
+    seconds: float
+    best: float
+
+
+def prompt_stories(result: OptimizationResult) -> list[PromptStory]:
+    """Every prompt that reached the probe, in the order of its first appearance."""
+    groups: dict[str, list[Trial]] = defaultdict(list)
+    for trial in result.trials:
+        groups[trial.candidate.prompt].append(trial)
+    return [
+        PromptStory(
+            text=text,
+            round=trials[0].round,
+            changes=changes(result.brief, text),
+            candidates=len(trials),
+            rendered=sum(trial.image is not None for trial in trials),
+            predicted=_mean([t.prediction.score for t in trials if t.prediction]),
+            best=max((v for t in trials if (v := value(t)) is not None), default=None),
+        )
+        for text, trials in groups.items()
+    ]
+
+
+def refusals(ledger: Ledger) -> list[tuple[int, Refusal]]:
+    """Rewrites that never reached the probe, with the round in which they were offered."""
+    return [(line.round, refusal) for line in ledger.proposed for refusal in line.refused]
+
+
+def requirements(result: OptimizationResult) -> list[Requirement]:
+    """What the scorer says of the brief's words, in the initial and in the best picture."""
+    before = result.initial.score.words if result.initial.score else ()
+    after = result.best.score.words if result.best.score else ()
+    if before and after and [v.word for v in before] != [v.word for v in after]:
+        before = ()
+    longest = max(before, after, key=len)
+    return [
+        Requirement(verdict.word, _at(before, place), _at(after, place))
+        for place, verdict in enumerate(longest)
+    ]
+
+
+def spend_curve(ledger: Ledger) -> list[Spent]:
+    """The best score so far after each scored picture, over what had been spent by then."""
+    points: list[Spent] = []
+    nfe, best = 0, None
+    for line in ledger.lines:
+        if isinstance(line, ProbedLine):
+            nfe += line.probed.nfe
+        elif isinstance(line, RenderedLine):
+            nfe += line.rendered.nfe
+        elif isinstance(line, ScoredLine) and line.score.value is not None:
+            best = line.score.value if best is None else max(best, line.score.value)
+            points.append(Spent(nfe, line.at, best))
+    return points
+
+
+def fates(trials: Sequence[Trial]) -> dict[Candidate, str]:
+    """Where each candidate ended, and why, in a sentence."""
+    bars: dict[int, float] = {}
+    for trial in trials:
+        if trial.image is not None and trial.prediction is not None:
+            bars[trial.round] = min(bars.get(trial.round, math.inf), trial.prediction.score)
+    return {trial.candidate: _fate(trial, bars.get(trial.round)) for trial in trials}
+
+
+def _fate(trial: Trial, bar: float | None) -> str:
+    if trial.score is not None:
+        if trial.score.value is None:
+            return f"Rendered, and left unscored: {trial.score.reason or 'no reason is given'}."
+        return "Rendered and scored."
+    if trial.image is not None:
+        return "Rendered; the run ended before it was scored."
+    if trial.prediction is None:
+        return f"Dropped in round {trial.round}: nothing predicted its score."
+    said = f"Dropped in round {trial.round}: predicted {trial.prediction.score:.2f}"
+    if bar is None:
+        return f"Predicted {trial.prediction.score:.2f}; the run ended before it was rendered."
+    if trial.prediction.score < bar:
+        return f"{said}, and the lowest that went on had {bar:.2f}."
+    return f"{said}; its prompt had its share of the renders."
+
+
+def command(settings: RunSettings) -> str | None:
+    """The command that repeats the run; None where a model or scorer was a Python object."""
+    if settings.objects:
+        return None
+    words = ["promptprobe", "optimize", settings.brief, "--model", settings.model]
+    for name in ("scorer", "probe", "llm"):
+        if (given := getattr(settings, name)) is not None:
+            words += [f"--{name}", given]
+    for prompt in settings.prompts or ():
+        words += ["--prompt", prompt]
+    for kept in settings.keep:
+        words += ["--keep", kept]
+    words += ["--rewrite", settings.rewrite, "--seed", str(settings.seed)]
+    named = [name for name, budget in BUDGETS.items() if budget == settings.budget]
+    words += ["--budget", named[0]] if named else []
+    words += _pictures(settings.generation)
+    return shlex.join(words)
+
+
+def _pictures(generation: Generation) -> Iterator[str]:
+    for name in type(generation).model_fields:
+        if given := getattr(generation, name):
+            yield from (f"--{name.replace('_', '-')}", str(given))
+
+
+def value(trial: Trial) -> float | None:
+    """The score of a trial; None where there is none."""
+    return trial.score.value if trial.score else None
+
+
+def _at(verdicts: Sequence[Verdict], place: int) -> Verdict | None:
+    return verdicts[place] if place < len(verdicts) else None
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None

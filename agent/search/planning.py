@@ -1,0 +1,209 @@
+"""From what a run has seen to what its next round tries.
+
+The seam between the planner, which knows numbers, and a run, which knows trials. Pure: the same
+trials and costs give the same round, so that a resumed run goes on as it would have. What is
+learned is rounded before a round is planned, so that a plan is found again in the planner's memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean, variance
+
+from promptprobe.agent.policy import predicted_at, value_of
+from promptprobe.agent.search.beliefs import Belief, Beliefs, Looked, learn, prior_beliefs
+from promptprobe.agent.search.priors import preview_prior
+from promptprobe.agent.search.rounds import Effects, NextRound, Observed, effects, next_round
+from promptprobe.agent.search.schedule import Costs, Schedule, Signal, from_pairwise
+from promptprobe.tools.records import Basis, Budget, Trial
+
+PROMPTS = 4
+"""Of a round that rewrites, the brief and the best so far among them, if there are candidates."""
+BETWEEN = 0.25
+"""Variance between prompts before any was seen, in units of the variance within one."""
+WORTH = 0.01
+"""Expected improvement, in spreads within a prompt, below which a round is not worth its cost."""
+ROUND, ROUND_TO_CORRECT = 3.0, 2.0
+"""Renders' worth of a round, at least; smaller where the scorer says what is correct, since a run
+then ends with the first correct picture."""
+
+
+def prior_signal(total: int, ranks: Mapping[int, float]) -> Signal:
+    """What looks are worth before the run has seen any.
+
+    Args:
+        total: steps of a render.
+        ranks: measured, by step; later previews join where the stated prior ranks them higher, and
+            where nothing was measured there is nothing but that prior.
+    """
+    prior = preview_prior(total) if total > 1 else Signal(total=2, steps=(), correlations=())
+    if not ranks:
+        return prior
+    known = {k: from_pairwise(max(0.5, rank)) for k, rank in ranks.items() if 0 < k < total}
+    last, best = max(known, default=0), max(known.values(), default=0.0)
+    for step, correlation in zip(prior.steps, prior.correlations, strict=True):
+        if step > last and correlation > best:
+            known[step] = correlation
+    steps = tuple(sorted(known))
+    return Signal(total=total, steps=steps, correlations=tuple(known[k] for k in steps))
+
+
+def believe(signal: Signal, trials: Sequence[Trial], basis: Basis) -> Beliefs:
+    """The prior, corrected by the run's own candidates; only looks of the present basis count."""
+    looked = [
+        Looked(
+            prompt=trial.candidate.prompt,
+            predictions={
+                look.step: look.prediction.score
+                for look in trial.looks
+                if look.prediction and (basis == "probe" or look.prediction.basis == basis)
+            },
+            score=value_of(trial),
+        )
+        for trial in trials
+    ]
+    spreads = {
+        step: math.sqrt(found)
+        for step in signal.steps
+        if (found := _pooled([(c.prompt, c.predictions.get(step)) for c in looked]))
+    }
+    return learn(prior_beliefs(signal, scale_of(trials), spreads), looked)
+
+
+def scale_of(trials: Sequence[Trial]) -> float:
+    """Variance within a prompt as predictions have it, before scores say more; 1 if nothing says.
+
+    Scores of one scorer lie in [0, 1], of another around 21.
+    """
+    predictions = [
+        (t.candidate.prompt, t.prediction.score if t.prediction else None) for t in trials
+    ]
+    scores = [(trial.candidate.prompt, value_of(trial)) for trial in trials]
+    return _pooled(predictions) or _pooled(scores) or 1.0
+
+
+def known_effects(beliefs: Beliefs, trials: Sequence[Trial]) -> Effects | None:
+    """Prompt and seed effects from scores and, of those dropped, from predictions; None: nothing
+    is known."""
+    observed = list(_observed(beliefs, trials))
+    scale = scale_of(trials)
+    return effects(observed, BETWEEN * scale, scale) if observed else None
+
+
+def round_share(left: float, to_correct: bool) -> float:
+    """Renders' worth of the next round, of what is left: rounds of about equal size."""
+    size = ROUND_TO_CORRECT if to_correct else ROUND
+    return left / rounds_in(left, size)
+
+
+def rounds_in(left: float, size: float = ROUND) -> int:
+    """How many rounds so many renders' worth are spent in."""
+    return max(1, int(left / size + 1e-9))
+
+
+def plan_round(
+    beliefs: Beliefs,
+    total: int,
+    renders: float,
+    costs: Costs,
+    budget: Budget,
+    seconds: float | None,
+    least: int = 1,
+) -> Schedule:
+    """The schedule of a round, its looks as good as believed; `least` candidates, if they fit.
+
+    ValueError: not one render fits.
+    """
+    from promptprobe.agent.search.planner import MOST_CANDIDATES, plan
+
+    learned = beliefs.signal(total)
+    signal = learned.model_copy(
+        update={"correlations": tuple(round(one, 2) for one in learned.correlations)}
+    )
+    most = MOST_CANDIDATES
+    if budget.seeds is not None:
+        most = budget.seeds * (budget.prompts or 1)
+    return plan(signal, renders, costs, seconds=seconds, most=most, keep=budget.keep, least=least)
+
+
+def first_render(schedule: Schedule) -> Schedule:
+    """One candidate, looked at wherever the first round will look, and finished in any case."""
+    rungs = tuple(rung.model_copy(update={"keep": 1}) for rung in schedule.rungs)
+    return schedule.model_copy(update={"candidates": 1, "prompts": 1, "rungs": rungs, "renders": 1})
+
+
+def decide(known: Effects, best: float, schedule: Schedule, rewriting: bool) -> NextRound:
+    """What the next round should do, by what it is expected to gain on the best score so far.
+
+    Args:
+        schedule: of the next round, for the seeds of one prompt, its gain in spreads.
+        rewriting: whether somebody can rewrite.
+    """
+    spread = math.sqrt(known.within)
+    apart = math.sqrt(known.within + known.between)
+    offers = [
+        schedule.model_copy(
+            update={"gain": schedule.gain * by, "deviation": schedule.deviation * by}
+        )
+        for by in (spread, apart)
+    ]
+    return next_round(known, best, offers[0], offers[1] if rewriting else None, WORTH * spread)
+
+
+def costs_of(nfe_per_step: float, step: float, look: float, score: float, capped: bool) -> Costs:
+    """What the planner counts.
+
+    Args:
+        step, look, score: seconds as the run has measured them. They count where seconds are
+            capped, and only there: times vary from run to run, with what else the machine does,
+            and the same seed should make the same run.
+    """
+    if not capped or step <= 0:
+        return Costs(nfe_per_step=nfe_per_step)
+    return Costs(
+        nfe_per_step=nfe_per_step, step_seconds=step, look_seconds=look, finish_seconds=score
+    )
+
+
+def _observed(beliefs: Beliefs, trials: Sequence[Trial]) -> list[Observed]:
+    latest = {belief.step: belief for belief in beliefs.looks}
+    offsets = {step: _offset(belief, trials) for step, belief in latest.items()}
+    found = []
+    for trial in trials:
+        prompt, value = trial.candidate.prompt, value_of(trial)
+        if value is not None:
+            found.append(Observed(prompt=prompt, value=value))
+            continue
+        steps = [look.step for look in trial.looks if look.prediction and look.step in latest]
+        if trial.score is None and steps:
+            belief, seen = latest[steps[-1]], predicted_at(trial, steps[-1])
+            assert seen is not None, "the step is of a look with a prediction"
+            expected = belief.slope * seen + offsets[steps[-1]]
+            found.append(Observed(prompt=prompt, value=expected, noise=belief.noise))
+    return found
+
+
+def _offset(belief: Belief, trials: Sequence[Trial]) -> float:
+    """What a prediction times the slope lacks, on the run's finished candidates."""
+    gaps, seen = [], []
+    for trial in trials:
+        prediction, value = predicted_at(trial, belief.step), value_of(trial)
+        if prediction is not None:
+            seen.append(prediction)
+            if value is not None:
+                gaps.append(value - belief.slope * prediction)
+    if gaps:
+        return fmean(gaps)
+    return (1 - belief.slope) * fmean(seen) if seen else 0.0
+
+
+def _pooled(values: Sequence[tuple[str, float | None]]) -> float:
+    """Variance within a prompt, over prompts with two values or more; 0 where there is none."""
+    groups: dict[str, list[float]] = {}
+    for prompt, value in values:
+        if value is not None:
+            groups.setdefault(prompt, []).append(value)
+    several = [group for group in groups.values() if len(group) > 1]
+    free = sum(len(group) - 1 for group in several)
+    return sum(variance(g) * (len(g) - 1) for g in several) / free if free else 0.0

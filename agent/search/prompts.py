@@ -1,0 +1,98 @@
+"""Which prompts a round tries that rewrites: the brief, the best so far, and new ones.
+
+How many follows from the schedule: a prompt without a candidate would be written in vain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from promptprobe.agent import policy
+from promptprobe.agent.events import Refusal
+from promptprobe.agent.ledger import ProposedLine
+from promptprobe.agent.rewrite.guard import check_read
+from promptprobe.agent.rewrite.proposers import Proposals, Request
+from promptprobe.agent.search import planning
+from promptprobe.agent.search.schedule import Schedule
+
+if TYPE_CHECKING:
+    from promptprobe.agent.context import Context
+
+
+async def rewritten(
+    run: Context, round: int, best: str | None, schedule: Schedule, before: Sequence[Refusal]
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Refusal, ...]]:
+    """The brief, the best prompt so far, then new ones; where not enough is offered, prompts of
+    earlier rounds fill the places, the best first.
+
+    Args:
+        best: the prompt of the best picture so far.
+        before: what earlier rounds refused.
+
+    Returns:
+        All prompts of the round, those that are new, and what was refused now.
+    """
+    settings, earlier = run.settings, run.ledger.trials(before=round)
+    usual = max(planning.PROMPTS, 1 + len(run.untried(round)))
+    most = min(settings.budget.prompts or usual, schedule.candidates)
+    carried = dict.fromkeys([settings.brief, *([best] if best else [])])
+    kept = tuple(carried)[: max(1, most - 1)]
+    ranked = policy.ranked_prompts(earlier)
+    request = Request(
+        brief=settings.brief, want=most - len(kept), round=round, seed=settings.seed,
+        keep=settings.keep, rewrite=settings.rewrite, pipeline=settings.pipeline,
+        rounds_left=run.last_round(round) - round, refused=tuple(before),
+        tried=ranked, trials=earlier, unread=run.ledger.unread,
+    )  # fmt: skip
+    if not request.want:
+        return kept, (), ()
+    proposals = await _readable(run, await run.proposer.propose(request, run.recall))
+    accepted, refused = _admit(request, proposals)
+    run.ledger.write(
+        [ProposedLine(at=run.seconds, round=round, accepted=accepted, refused=refused)]
+    )
+    _warn_of(run, proposals, refused)
+    return tuple(dict.fromkeys([*kept, *accepted, *ranked]))[:most], accepted, refused
+
+
+async def _readable(run: Context, proposals: Proposals) -> Proposals:
+    """Without the offers in which what was asked for stands beyond the text encoder's limit."""
+    offered = [prompt for prompt in proposals.offered if prompt in proposals.meets]
+    unread = await asyncio.to_thread(run.tools.unread, offered) if offered else []
+    checked = zip(offered, unread, strict=True)
+    reasons = {p: check_read(proposals.meets[p], p, words) for p, words in checked}
+    lost = [Refusal(prompt=p[:400], reason=reason) for p, reason in reasons.items() if reason]
+    kept = tuple(prompt for prompt in proposals.offered if not reasons.get(prompt))
+    return proposals.model_copy(update={"offered": kept, "refused": (*proposals.refused, *lost)})
+
+
+def _admit(request: Request, proposals: Proposals) -> tuple[tuple[str, ...], tuple[Refusal, ...]]:
+    """The first offers that are new, and what was refused."""
+    known = {_same(prompt) for prompt in (request.brief, *request.tried)}
+    before = {_same(one.prompt) for one in request.refused}
+    accepted: list[str] = []
+    refused = list(proposals.refused)
+    for offer in proposals.offered:
+        if len(accepted) == request.want:
+            break
+        if _same(offer) in known:
+            refused.append(Refusal(prompt=offer[:400], reason="it was tried already"))
+        elif _same(offer) in before:
+            refused.append(Refusal(prompt=offer[:400], reason="it was refused before"))
+        else:
+            known.add(_same(offer))
+            accepted.append(offer.strip())
+    return tuple(accepted), tuple(refused)
+
+
+def _same(prompt: str) -> str:
+    return " ".join(prompt.casefold().split())
+
+
+def _warn_of(run: Context, proposals: Proposals, refused: Sequence[Refusal]) -> None:
+    for message in proposals.warnings:
+        run.warn(message)
+    for refusal in refused:
+        run.warn(f"refused {refusal.prompt[:80]!r}: {refusal.reason}")

@@ -1,0 +1,107 @@
+"""From a run's trials to its next round: what is learned, and what the next round buys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from promptprobe.agent.search import planning
+from promptprobe.agent.search.priors import preview_prior
+from promptprobe.agent.search.schedule import Signal, from_pairwise
+from promptprobe.agent.search.trust import trust_in
+from promptprobe.tools.records import Budget, Candidate, Look, Prediction, Score, Trial
+
+SIGNAL = Signal(total=20, steps=(5, 10), correlations=(0.6, 0.8))
+
+
+def finished(
+    seed: int, score: float | None, prompt: str = "a", low: float | None = None, **at: float
+) -> Trial:
+    """A trial with looks: `at5` is what is predicted after five steps."""
+    high = None if low is None else low + 0.2
+    basis = "preview" if low is None else "probe"
+    looks = [
+        Look(step=int(name[2:]), prediction=Prediction(
+            score=value, low=low, high=high, basis=basis, preview=at["at5"] + seed % 2 / 9))
+        for name, value in at.items()
+    ]  # fmt: skip
+    return Trial(
+        candidate=Candidate(prompt=prompt, seed=seed),
+        round=1,
+        looks=tuple(looks),
+        prediction=looks[-1].prediction if looks else None,
+        image=None if score is None else Path("image.png"),
+        score=None if score is None else Score(value=score),
+    )
+
+
+def test_measured_ranks_are_the_signal_and_previews_join_only_where_they_rank_higher() -> None:
+    measured = planning.prior_signal(20, {5: 0.6, 8: 0.65, 20: 0.9})
+    assert measured.correlations[:2] == pytest.approx([from_pairwise(0.6), from_pairwise(0.65)])
+    assert all(step > 8 for step in measured.steps[2:])
+    assert all(one > from_pairwise(0.65) for one in measured.correlations[2:])
+    assert planning.prior_signal(20, {}) == preview_prior(20)
+
+
+def test_looks_that_say_nothing_are_found_out_and_looks_that_say_all_are_too() -> None:
+    dice = Random(0)
+    scores = [dice.random() for _ in range(60)]
+    blind = [finished(n, s, at5=dice.random(), at10=dice.random()) for n, s in enumerate(scores)]
+    sighted = [finished(n, s, at5=s + dice.random() / 9, at10=s) for n, s in enumerate(scores)]
+    worse, better = (planning.believe(SIGNAL, t, "preview").signal(20) for t in (blind, sighted))
+    assert worse.correlations[0] < 0.4
+    assert better.correlations[0] > 0.8
+    assert planning.believe(SIGNAL, [], "preview").signal(20).correlations == pytest.approx(
+        SIGNAL.correlations
+    )
+
+
+def test_a_good_prompt_is_reseeded_and_where_prompts_differ_new_ones_are_worth_more() -> None:
+    beliefs = planning.believe(SIGNAL, [], "preview")
+    schedule = planning.plan_round(beliefs, 20, 3, planning.costs_of(2, 0, 0, 0, False),
+                                   Budget(), None)  # fmt: skip
+    alike = [finished(n, 0.5 + n / 10, p, at5=0.5) for n in range(4) for p in "abc"]
+    good = alike + [finished(n, 0.95 + n / 100, "d", at5=0.5) for n in range(4)]
+    for trials, action in ((good, "reseed"), (alike[:3], "rewrite")):
+        known = planning.known_effects(planning.believe(SIGNAL, trials, "preview"), trials)
+        assert known
+        assert planning.decide(known, 0.9, schedule, rewriting=True).action == action
+        assert planning.decide(known, 0.9, schedule, rewriting=False).action != "rewrite"
+
+
+def test_times_are_planned_with_only_where_seconds_are_capped() -> None:
+    free = planning.costs_of(2, step=0.1, look=1, score=3, capped=False)
+    assert free.render_seconds(25) == 0
+    capped = planning.costs_of(2, step=0.1, look=1, score=3, capped=True)
+    assert capped.render_seconds(25) == pytest.approx(5.5)
+    beliefs = planning.believe(SIGNAL, [], "preview")
+    dear = planning.plan_round(beliefs, 20, 8, capped, Budget(), 30.0)
+    cheap = planning.plan_round(beliefs, 20, 8, free, Budget(), None)
+    assert dear.seconds <= 30
+    assert dear.candidates < cheap.candidates
+
+
+def test_scores_outside_of_their_intervals_break_trust_and_a_few_of_many_do_not() -> None:
+    outside = [finished(n, 0.6, low=0.7, at5=0.8) for n in range(3)]
+    assert "3 of 3 scores lie outside" in trust_in(outside, {}).broken
+    inside = [finished(n, 0.75, low=0.7, at5=0.8) for n in range(9)]
+    assert trust_in([*inside, *outside], {}).broken == ""
+    assert trust_in([*inside, *outside], {}).inside == 9
+    assert trust_in([], {}).broken == ""
+
+
+def test_a_probe_that_contradicts_good_previews_is_not_trusted() -> None:
+    def trials(sign: int) -> list[Trial]:
+        found = []
+        for seed in range(10):
+            shown = Prediction(score=sign * seed, basis="probe", preview=seed)
+            look = Look(step=5, prediction=shown)
+            candidate = Candidate(prompt="a", seed=seed)
+            found.append(Trial(candidate=candidate, round=1, looks=(look,), prediction=shown))
+        return found
+
+    assert trust_in(trials(1), {5: 0.85}).agreement == 1
+    assert "0% of pairs" in trust_in(trials(-1), {5: 0.85}).broken
+    assert trust_in(trials(-1), {5: 0.6}).broken == ""  # previews say too little there

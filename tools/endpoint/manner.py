@@ -1,0 +1,64 @@
+"""How an endpoint takes a question, and what to try next where it refuses.
+
+Servers differ in what they take: JSON by schema, a system message, a temperature, a picture, and
+the name of the limit. Each refusal concedes one of them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from promptprobe.tools.endpoint.http_client import RefusedError
+
+if TYPE_CHECKING:
+    from promptprobe.tools.endpoint.endpoint import LLM
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How an endpoint takes a question."""
+
+    form: Literal["json_schema", "json_object", "text"] = "json_schema"
+    system: bool = True
+    temperature: bool = True
+    limit: Literal["max_tokens", "max_completion_tokens", ""] = "max_tokens"
+    picture: bool = True
+    """Whether a question may bring one."""
+
+    def conceded(self, refusal: RefusedError, llm: LLM) -> Manner | None:
+        """The next manner to try after a refusal; None: the refusal is about something else."""
+        said = refusal.said.lower()
+        limited = llm.max_tokens is not None and self.limit != ""
+        if refusal.status not in (200, 400, 415, 422, 500, 501):
+            return None
+        if limited and re.search("max_tokens|max_completion_tokens", said):
+            return self._other_limit()
+        if llm.vision and self.picture and re.search("image|vision|multi-?modal", said):
+            return replace(self, picture=False)
+        if llm.temperature is not None and self.temperature and "temperature" in said:
+            return replace(self, temperature=False)
+        if self.form != "text" and re.search(
+            "response_format|json|schema|grammar|structured", said
+        ):
+            return self._simpler_form()
+        if self.system and re.search("system|role", said):
+            return replace(self, system=False)
+        if refusal.status not in (400, 422, 501):
+            return None
+        if self.form != "text":
+            return self._simpler_form()
+        if self.system:
+            return replace(self, system=False)
+        if llm.temperature is not None and self.temperature:
+            return replace(self, temperature=False)
+        if limited:
+            return self._other_limit()
+        return replace(self, picture=False) if llm.vision and self.picture else None
+
+    def _simpler_form(self) -> Manner:
+        return replace(self, form="json_object" if self.form == "json_schema" else "text")
+
+    def _other_limit(self) -> Manner:
+        return replace(self, limit="max_completion_tokens" if self.limit == "max_tokens" else "")

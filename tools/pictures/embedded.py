@@ -1,0 +1,51 @@
+"""Pictures inside a page: small files as `data:` addresses, so that the page needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+TINY = 160
+"""Pixels up to which a picture stays as it is, without loss: enlarged, its pixels are seen."""
+QUALITY = 84
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A picture as a page holds it."""
+
+    address: str
+    width: int
+    height: int
+    tiny: bool
+    """Whether it should be enlarged unblurred."""
+
+
+def embed(path: Path, side: int) -> Embedded | None:
+    """The picture, no larger than `side` pixels; None where the file is no picture, or is gone."""
+    try:
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    return embed_image(image, side)
+
+
+def embed_image(image: Image.Image, side: int) -> Embedded:
+    """The same of a picture in memory."""
+    tiny = max(image.size) <= TINY
+    if max(image.size) > side:
+        image = image.copy()
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    if tiny:
+        image.save(buffer, format="PNG", optimize=True)
+    else:
+        image.save(buffer, format="WEBP", quality=QUALITY)
+    kind = "png" if tiny else "webp"
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return Embedded(f"data:image/{kind};base64,{data}", image.width, image.height, tiny)
