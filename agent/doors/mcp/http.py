@@ -114,7 +114,7 @@ async def serve_http(
         leave_after_grace(INTERRUPTED)
         stop(number, frame)
 
-    server.handle_exit = stop_soon  # type: ignore[method-assign]
+    server.handle_exit = stop_soon  # type: ignore[method-assign,assignment]
     with suppress(asyncio.CancelledError):  # uvicorn passes the signal on
         await server.serve(sockets=[listening])
     leave_after_grace(INTERRUPTED)

@@ -143,12 +143,9 @@ def _cost(desk: Desk) -> str:
     """What a call costs here, as far as it is known."""
     spent = [job.seconds for _, job in desk.jobs.recent(5) if job.seconds is not None]
     took = f" The last one took {spent[0]:.0f} seconds here." if spent else ""
-    light = BUDGETS["light"]
-    candidates, renders = light.rounds * light.prompts * light.seeds, light.rounds * light.renders
-    return (
-        f"Budget light looks at up to {candidates + 1} candidates early and draws up to "
-        f"{renders + 1} pictures in full.{took}"
-    )
+    worth = ", ".join(f"{name} {budget.renders:g}" for name, budget in BUDGETS.items())
+    most = f"{desk.owner.budget_cap.renders:g}"
+    return f"A budget is denoising in full renders' worth ({worth}; here at most {most}).{took}"
 
 
 def _tool(

@@ -24,7 +24,7 @@ ASKED: dict[str, Any] = {
     "brief": "a red cat, a blue car",
     "prompts": ["a blue car and a red cat"],
     "generation": {"steps": 5},
-    "budget": {"rounds": 1, "prompts": 2, "seeds": 2, "renders": 1},
+    "budget": {"renders": 3, "prompts": 2, "seeds": 2},
 }
 TOOLS = [
     "optimize_prompt",
