@@ -85,7 +85,7 @@ def test_an_optimization_tells_its_progress_and_answers_in_few_tokens(
 
     result, blobs = with_client(Desk(tmp_path, owner), talk)
     assert all(earlier < later for (earlier, *_), (later, *_) in pairwise(told))
-    assert any("probed" in (message or "") for *_, message in told)
+    assert any("looked at" in (message or "") for *_, message in told)
     reply = Optimization.model_validate(result.structured_content)
     assert reply.status == "done"
     assert reply.best is not None
@@ -102,7 +102,7 @@ def test_a_cut_call_loses_nothing_and_goes_on_after_a_restart(owner: Owner, tmp_
         started = asyncio.Event()
 
         async def note(progress: float, total: float | None, message: str | None) -> None:
-            if message and message.startswith("probed"):
+            if message and message.startswith("looked at"):
                 started.set()
 
         arguments = {**ASKED, "wait_seconds": 600}
