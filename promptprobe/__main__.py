@@ -21,10 +21,17 @@ from promptprobe.agent.doors import (
 )
 from promptprobe.agent.doors.cli import doctor, judges
 from promptprobe.agent.doors.schemas import explain
+from promptprobe.agent.doors.tool_calls import commands as agents
 from promptprobe.agent.report import commands as report_commands
 from promptprobe.evals import cli
 
-EXTRAS = {"mcp": "mcp", "pyarrow": "train", "matplotlib": "plots"}
+EXTRAS = {
+    "mcp": "mcp",
+    "platformdirs": "mcp",
+    "uvicorn": "mcp",
+    "pyarrow": "train",
+    "matplotlib": "plots",
+}
 """Packages that a plain install leaves out, and the extra that brings them."""
 
 app = typer.Typer(
@@ -35,6 +42,7 @@ app = typer.Typer(
     epilog=options.examples('optimize "a scarlet kitty next to a navy automobile"'),
 )
 app.add_typer(commands.app)
+app.add_typer(agents.app)
 app.add_typer(training_commands.app)
 app.add_typer(judges.app)
 app.add_typer(probes_commands.app, name="probes")

@@ -1,4 +1,4 @@
-"""`promptprobe optimize | probe | mcp | tools`: the commands that draw, and the doors for agents.
+"""`promptprobe optimize | probe`: the commands that draw.
 
 A command says its options here; what it does is imported when it is called, so that help is quick.
 Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted, with the run kept.
@@ -9,24 +9,21 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
 
 from promptprobe.agent.doors import options as o
 from promptprobe.agent.doors.schemas import MAX_SEEDS, OptimizeRequest, ProbeRequest, checked
-from promptprobe.agent.doors.tool_calls.owner import Owner
 from promptprobe.agent.rewrite.proposers import Rewrite
 from promptprobe.tools.endpoint.endpoint import LLM
-from promptprobe.tools.records import BUDGETS
 
 if TYPE_CHECKING:
     from promptprobe.agent.events import Event
     from promptprobe.agent.result import OptimizationResult
 
 ENDPOINT = tuple(name for name in LLM.model_fields if name != "model")
-OWNED = ("model", "scorer", "probe", "llm", "allow_model")
 REWRITING = "LLM (where more is to be said than its name)"
 SHARED = ("model", "scorer", "probe", "seed", "llm")
 OPTIMIZE_EXAMPLES = o.examples(
@@ -285,54 +282,3 @@ def probe_request(params: Mapping[str, Any]) -> ProbeRequest:
         "generation": o.generation_of(params),
     }
     return checked(ProbeRequest, given)
-
-
-# -- for agents --------------------------------------------------------------------------------
-
-
-@app.command(rich_help_panel="For agents")
-@o.with_fields(Owner, *OWNED, panel=o.OWNER)
-def mcp(
-    context: typer.Context,
-    out: Annotated[Path, Option(help="folder of runs")] = Path("runs"),
-    budget_cap: Annotated[
-        Literal["light", "medium", "heavy"],
-        Option(rich_help_panel=o.OWNER, help="the most that a call may ask for"),
-    ] = "heavy",
-) -> int:
-    """Serve agents over MCP (stdio): optimize_prompt and probe_prompts.
-
-    You decide with what: agents name no model, scorer, probe or LLM but those that you give here.
-    Needs promptprobe\\[mcp].
-    """
-
-    def work() -> int:
-        import asyncio
-
-        from promptprobe.agent.doors.mcp_server import serve
-
-        given = {name: context.params[name] for name in OWNED}
-        said = {name: value for name, value in given.items() if value is not None}
-        owner = checked(Owner, {**said, "budget_cap": BUDGETS[budget_cap]})
-        asyncio.run(serve(out, owner))
-        return o.DONE
-
-    return o.ended("mcp", work, lambda: "Runs are kept")
-
-
-@app.command(rich_help_panel="For agents")
-def tools(
-    format: Annotated[
-        Literal["openai", "anthropic", "json-schema"],
-        Option(help="Chat Completions (strict mode), Messages, or JSON Schema for all others"),
-    ] = "openai",
-) -> int:
-    """Print the tools as JSON, for an agent of your own; promptprobe.call_tool runs its calls."""
-
-    def work() -> int:
-        from promptprobe.agent.doors.tool_calls.table import tool_schemas
-
-        o.print_json(tool_schemas(format), indent=2)
-        return o.DONE
-
-    return o.ended("tools", work, lambda: "Nothing was changed")

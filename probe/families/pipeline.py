@@ -25,6 +25,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from promptprobe.probe.cancellation import check_cancelled
 from promptprobe.probe.capture.capture import Capture, Groups, Layout
 from promptprobe.probe.families import resume
 from promptprobe.probe.families.family import (
@@ -209,6 +210,7 @@ class PipelineFamily(ABC):
         counts = evaluations(scheduler, settings.steps)
         latents = state.latents
         for step in range(state.step, until):
+            check_cancelled()
             for index in range(sum(counts[:step]), sum(counts[: step + 1])):
                 timestep = scheduler.timesteps[index]
                 scaled = latents

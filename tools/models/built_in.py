@@ -34,6 +34,8 @@ class BuiltIn:
     """A folder that `DiffusionPipeline.from_pretrained` reads."""
     probe: Path
     """Its probe's weights and card."""
+    draws: str
+    """What it can draw, in a sentence for people and agents."""
     size: int
     """Height and width in pixels that it was trained for."""
     guidance: float

@@ -60,6 +60,8 @@ def weights_size(pipeline: Any) -> int:
 def fingerprint(source: str) -> tuple[Hashable, ...]:
     """What tells one state of a folder or file from another; of a hub id, nothing but its name."""
     path = Path(source)
+    if not source:  # Path("") would be the folder that we stand in
+        return (source,)
     files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []
     found = ((str(file), file.stat()) for file in files)
     return source, *((name, stat.st_mtime_ns, stat.st_size) for name, stat in found)

@@ -150,6 +150,8 @@ _SPRITES = BuiltIn(
     name="sprites",
     pipeline=WEIGHTS / "pipeline",
     probe=WEIGHTS / "probe",
+    draws="up to a few of twelve things (cat, car, house, tree, ...), with colours, counts and "
+    "places, as pictures of 64 x 64 pixels; a brief with none of its words is refused",
     size=PIXELS,
     guidance=2.0,
     scorer="sprites",

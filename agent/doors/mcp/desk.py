@@ -1,0 +1,247 @@
+"""What each tool of the server does: arguments checked, work queued, a small answer.
+
+Nothing here knows of transports. Work on the model runs in a thread and ends between two steps when
+its call is cancelled; files are read beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mcp import types
+
+from promptprobe.agent.doors.mcp import messages as m
+from promptprobe.agent.doors.mcp.files import Files, small_picture
+from promptprobe.agent.doors.mcp.jobs import HEARTBEAT, Job, Jobs, Tell
+from promptprobe.agent.doors.mcp.queue import Queue
+from promptprobe.agent.doors.schemas import checked
+from promptprobe.agent.doors.tool_calls.owner import Owner, check_area, check_steps
+from promptprobe.agent.probe_prompts import answer
+from promptprobe.agent.result import OptimizationResult, read_result
+from promptprobe.probe.cancellation import cancellable
+from promptprobe.tools.models.built_in import built_in
+from promptprobe.tools.protocol import Tools
+from promptprobe.tools.records import Candidate, Generation, Picture, Record
+
+AT_ONCE, WAITING = 2, 14
+"""Jobs, and other calls, that work at once, and that may wait."""
+READERS = ThreadPoolExecutor(4, "reader")
+PICTURES, PROBES = "pictures", "probes"
+NEXT = {
+    "working": "it works on; call get_optimization with this job_id for the result",
+    "unfinished": "it was cut off; call get_optimization with this job_id, and it goes on",
+    "cancelled": "it was cancelled; optimize_prompt with the same arguments goes on with it",
+    "done": "read the explanations, and call optimize_prompt again with better prompts",
+}
+Said = tuple[Record, list[types.ContentBlock]]
+T = TypeVar("T")
+
+
+class Desk:
+    """The tools of one server, over one output folder.
+
+    Args:
+        out: where runs and pictures go.
+        owner: what the owner decides.
+    """
+
+    def __init__(self, out: Path, owner: Owner) -> None:
+        self.owner, self.files = owner, Files(out)
+        self.jobs = Jobs(self.files.out, Queue(AT_ONCE, WAITING))
+        self._queue = Queue(AT_ONCE, WAITING)
+        self._made_for: dict[str, Generation] = {}
+
+    # -- optimizations ---------------------------------------------------------------------
+
+    async def optimize_prompt(self, given: Mapping[str, Any], tell: Tell) -> Said:
+        """Begin or go on with the job of these arguments."""
+        fields = dict(given)
+        wait = {n: fields.pop(n) for n in ("wait_seconds",) if n in fields}
+        waits = checked(m.GetOptimization, {"job_id": "new", **wait}).wait_seconds
+        request = self.owner.optimize_request(fields)
+        await self._check_area(request.model, request.generation)
+        await self.jobs.follow(request.key, request, waits, tell)
+        return await self._state(request.key)
+
+    async def get_optimization(self, given: Mapping[str, Any], tell: Tell) -> Said:
+        """Wait for a job, going on with it where it was cut off."""
+        asked = checked(m.GetOptimization, given)
+        await self.jobs.follow(asked.job_id, None, asked.wait_seconds, tell)
+        return await self._state(asked.job_id)
+
+    async def cancel_optimization(self, given: Mapping[str, Any], _: Tell) -> Said:
+        """End a job between two steps."""
+        asked = checked(m.CancelOptimization, given)
+        await self.jobs.cancel(asked.job_id)
+        return await self._state(asked.job_id)
+
+    async def list_runs(self, given: Mapping[str, Any], _: Tell) -> Said:
+        """The newest jobs."""
+        asked = checked(m.ListRuns, given)
+        rows = []
+        for name, job in self.jobs.recent(asked.limit):
+            found = await _beside(self._found, job)
+            score = found.best.score if found else None
+            rows.append(
+                m.RunSummary(
+                    job_id=name,
+                    brief=m.cut(job.request.brief, m.SHORT),
+                    status="working" if self.jobs.is_working(name) else job.status,
+                    best_score=score.value if score else None,
+                    error=m.cut(job.error, m.SHORT),
+                )
+            )
+        return m.fitted(m.Runs(runs=tuple(rows))), []
+
+    async def _state(self, name: str) -> Said:
+        job, working = self.jobs.read(name), self.jobs.is_working(name)
+        if job.status == "failed" and not working:
+            raise ValueError(job.error)
+        found = await _beside(self._found, job)
+        status = "working" if working else job.status
+        reply = m.Optimization.of(name, job, working, NEXT[status], found)
+        return reply, await _beside(self._pictures, found) if found else []
+
+    def _found(self, job: Job) -> OptimizationResult | None:
+        """What a job has drawn so far; None: nothing yet."""
+        folder = self.jobs.run_of(job)
+        if folder is None:
+            return None
+        try:
+            return read_result(folder)
+        except ValueError:
+            return None
+
+    def _pictures(self, found: OptimizationResult) -> list[types.ContentBlock]:
+        content: list[types.ContentBlock] = []
+        if found.best.image is not None and found.best.image.is_file():
+            content.append(small_picture(found.best.image))
+        files = {
+            "best picture": found.best.image,
+            "initial picture": found.initial.image,
+            "contact sheet": found.contact_sheet,
+            "report": found.run_dir / "report.html",
+            "all trials": found.run_dir / "trials.jsonl",
+        }
+        there = {name: path for name, path in files.items() if path is not None and path.is_file()}
+        return [*content, *(self.files.link(name, path) for name, path in there.items())]
+
+    # -- the other calls -------------------------------------------------------------------
+
+    async def probe_prompts(self, given: Mapping[str, Any], tell: Tell) -> Said:
+        """Predictions, and on request heat maps."""
+        fields = dict(given)
+        wish = {n: fields.pop(n) for n in ("heatmaps",) if n in fields}
+        wanted = checked(m.ProbeCall, {"brief": "-", "prompts": ["-"], **wish}).heatmaps
+        request = self.owner.probe_request(fields)
+        await self._check_area(request.model, request.generation)
+        folder = self.files.out / PROBES / request.key if wanted else None
+        done = [0.0, 1.0, "opening the model"]
+
+        def report(count: float, total: float, message: str) -> None:
+            done[:] = count, total, message
+
+        reply = await self._work(lambda: answer(request, report, folder), tell, done)
+        links: list[types.ContentBlock] = []
+        if reply.heatmaps is not None:
+            links.append(self.files.link("heat maps", reply.heatmaps))
+        return m.Probes.from_reply(reply), links
+
+    async def render_image(self, given: Mapping[str, Any], tell: Tell) -> Said:
+        """One picture in full."""
+        asked = checked(m.RenderImage, given)
+        check_steps(asked.generation)
+        generation = Generation(**dict(asked.generation))
+        await self._check_area(self.owner.model, generation)
+        candidate = Candidate(prompt=asked.prompt, seed=asked.seed)
+        folder = self.files.out / PICTURES / generation.key
+        (drawn,) = await self._work(
+            lambda: self._tools(generation).render([candidate], [None], folder), tell
+        )
+        if drawn.image is None:
+            return m.Drawn(image=None, reason=drawn.reason, nfe=drawn.nfe), []
+        content: list[types.ContentBlock] = [await _beside(small_picture, drawn.image)]
+        content.append(self.files.link("picture", drawn.image))
+        uri = self.files.uri(drawn.image)
+        return m.Drawn(image=uri, reason=drawn.reason, nfe=drawn.nfe), content
+
+    async def score_image(self, given: Mapping[str, Any], tell: Tell) -> Said:
+        """What the scorer says of a picture of this server."""
+        asked = checked(m.ScoreImage, given)
+        image = self.files.located(asked.image)
+        (score,) = await self._work(
+            lambda: self._tools(Generation()).score(asked.brief, [image]), tell
+        )
+        return m.fitted(m.Scored(score=score)), []
+
+    async def list_models(self, given: Mapping[str, Any], _: Tell) -> Said:
+        """The models that calls may use, and who judges and rewrites."""
+        checked(m.ListModels, given)
+        owner = self.owner
+        models = tuple(
+            m.ModelSummary(name=name, draws=draws(name), default=name == owner.model)
+            for name in owner.models
+        )
+        scorer = owner.scorer or "the model's own"
+        budget = owner.budget_cap.model_dump(exclude_none=True)
+        return m.Models(models=models, scorer=scorer, llm=owner.llm, largest_budget=budget), []
+
+    # -- how they work ---------------------------------------------------------------------
+
+    async def _work(self, work: Callable[[], T], tell: Tell, told: list[Any] | None = None) -> T:
+        """Do blocking work in its turn, and tell of it every few seconds. BusyError: no place."""
+        told = told or [0.0, 1.0, "at work"]
+
+        async def turn() -> T:
+            async with self._queue.place():
+                with cancellable():
+                    return await asyncio.to_thread(work)
+
+        self._queue.check()
+        task = asyncio.create_task(turn())
+        try:
+            while not (await asyncio.wait([task], timeout=HEARTBEAT))[0]:
+                await tell(*told)
+            return task.result()
+        finally:
+            task.cancel()
+
+    def _tools(self, generation: Generation) -> Tools:
+        from promptprobe.tools.models.model import open_toolbox
+
+        owner = self.owner
+        return open_toolbox(owner.model, generation, owner.scorer, owner.probe)
+
+    async def _check_area(self, model: str, picture: Picture) -> None:
+        if picture.height is None and picture.width is None:
+            return
+        if model not in self._made_for:
+            own = built_in(model)
+            self._made_for[model] = (
+                Generation(height=own.size, width=own.size)
+                if own
+                else await asyncio.to_thread(_usual, model)
+            )
+        check_area(picture, self._made_for[model])
+
+
+def draws(model: str) -> str:
+    """What a model can draw, in words for an agent."""
+    own = built_in(model)
+    return own.draws if own else "what its model card says; briefs in its language"
+
+
+def _usual(model: str) -> Generation:
+    from promptprobe.tools.models.model import open_model
+
+    return open_model(model).generation
+
+
+async def _beside(read: Callable[..., T], *args: Any) -> T:
+    """Read files in a thread of a pool that no work on the model waits in."""
+    return await asyncio.get_running_loop().run_in_executor(READERS, partial(read, *args))

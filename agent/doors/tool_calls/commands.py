@@ -1,0 +1,90 @@
+"""`promptprobe mcp | tools`: the doors for agents.
+
+What a command does is imported when it is called, so that help is quick.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from typer import Option
+
+from promptprobe.agent.doors import options as o
+from promptprobe.agent.doors.schemas import checked
+from promptprobe.agent.doors.tool_calls.owner import Owner
+from promptprobe.tools.records import BUDGETS
+
+OWNED = ("model", "scorer", "probe", "llm", "allow_model")
+app = typer.Typer()
+
+
+@app.command(rich_help_panel="For agents")
+@o.with_fields(Owner, *OWNED, panel=o.OWNER)
+def mcp(
+    context: typer.Context,
+    out: Annotated[
+        Path | None, Option(help="folder of runs (promptprobe in your user data folder)")
+    ] = None,
+    http: Annotated[bool, Option("--http", help="serve over HTTP instead of stdio")] = False,
+    host: Annotated[
+        str, Option(help="address for --http; one open to others needs PROMPTPROBE_MCP_TOKEN")
+    ] = "127.0.0.1",
+    port: Annotated[int, Option(min=0, max=65535, help="port for --http; 0: a free one")] = 8765,
+    allow_host: Annotated[
+        list[str] | None, Option(help="a further name by which HTTP clients call this machine")
+    ] = None,
+    budget_cap: Annotated[
+        Literal["light", "medium", "heavy"],
+        Option(rich_help_panel=o.OWNER, help="the most that a call may ask for"),
+    ] = "heavy",
+) -> int:
+    """Serve agents over MCP: optimize, probe, render and score.
+
+    You decide with what: agents name no model, scorer, probe or LLM but those that you give here.
+    Needs promptprobe\\[mcp].
+    """
+
+    def work() -> int:
+        import asyncio
+
+        import platformdirs
+
+        from promptprobe.agent.doors.mcp.http import TOKEN, check_address, serve_http
+        from promptprobe.agent.doors.mcp.server import serve_stdio
+        from promptprobe.agent.run_folder import check_folder
+
+        given = {name: context.params[name] for name in OWNED}
+        said = {name: value for name, value in given.items() if value is not None}
+        owner = checked(Owner, {**said, "budget_cap": BUDGETS[budget_cap]})
+        folder = out or platformdirs.user_data_path("promptprobe", appauthor=False) / "runs"
+        check_folder(folder, "--out")
+        if not http:
+            asyncio.run(serve_stdio(folder, owner))
+            return o.DONE
+        token = os.environ.get(TOKEN) or None
+        check_address(host, token)
+        asyncio.run(serve_http(folder, owner, host, port, tuple(allow_host or ()), token))
+        return o.DONE
+
+    return o.ended("mcp", work, lambda: "Runs are kept")
+
+
+@app.command(rich_help_panel="For agents")
+def tools(
+    format: Annotated[
+        Literal["openai", "anthropic", "json-schema"],
+        Option(help="Chat Completions (strict mode), Messages, or JSON Schema for all others"),
+    ] = "openai",
+) -> int:
+    """Print the tools as JSON, for an agent of your own; promptprobe.call_tool runs its calls."""
+
+    def work() -> int:
+        from promptprobe.agent.doors.tool_calls.table import tool_schemas
+
+        o.print_json(tool_schemas(format), indent=2)
+        return o.DONE
+
+    return o.ended("tools", work, lambda: "Nothing was changed")
