@@ -178,9 +178,14 @@ class Toolbox:
         """Warnings: about the model, its probe, words that it does not know and words cut off.
 
         Raises:
-            ValueError: a built-in model can draw nothing of it; the message says what it knows.
+            ValueError: a built-in model can draw nothing of it, and the message says what it
+                knows; or the scorer gives no score for an image of noise.
         """
+        with DEVICE:
+            self._scorer.check(brief)
         warnings = list(self.notes)
+        if unread := list(self._scorer.unread(brief)):
+            warnings.append(f"the judge {self._scorer.name} does not read: {_listed(unread)}")
         if own := self._model.built_in:
             warnings += own.check_brief(brief)
         cut = self._cut([brief])[brief]
