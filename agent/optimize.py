@@ -98,10 +98,11 @@ async def aoptimize_prompt(
         ValueError: something given cannot be used; the message says what to do.
         OSError: `out` cannot be written.
     """
-    open_tools = partial(opened, model=object_of(model), scorer=object_of(scorer))
     own_llm = llm if isinstance(llm, LLM) else None
+    open_tools = partial(opened, model=object_of(model), scorer=object_of(scorer))
     if resume is not None:
         check_same_brief(Path(resume), brief)
+        open_tools = partial(opened, model=object_of(model), scorer=scorer)
         return await go_on(
             Path(resume), on_event, open_tools=open_tools, llm=own_llm, approve=approve
         )
@@ -131,14 +132,23 @@ optimize_prompt = blocking(aoptimize_prompt)
 
 
 def opened(request: OptimizeRequest | ProbeRequest, model: Any = None, scorer: Any = None) -> Tools:
-    """The tools that a request names, or of a model and scorer that are Python objects.
+    """The tools that a request names, or of a model and scorer that are given.
 
     Raises:
-        ValueError: something cannot be opened, or a run that goes on had an object that is not
-            given again.
+        ValueError: something cannot be opened, or a run that goes on had an object, or a scorer
+            that is code or a service, which is not given again.
     """
     from promptprobe.tools.models.model import open_toolbox
+    from promptprobe.tools.scorers.function import names_code
 
+    if isinstance(request, RunSettings) and request.scorer:
+        if scorer is None and names_code(request.scorer):
+            raise ValueError(
+                f"this run's folder names {request.scorer!r} as its scorer, and no folder decides "
+                "whose code runs here or where pictures go: give the scorer again"
+            )
+        if isinstance(scorer, str) and scorer != request.scorer:
+            raise ValueError(f"this run's scorer is {request.scorer!r}, got {scorer!r}")
     for name, given in (("model", model), ("scorer", scorer)):
         if given is None and isinstance(request, RunSettings) and name in request.objects:
             raise ValueError(

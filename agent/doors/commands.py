@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -193,7 +194,7 @@ class Call:
         from promptprobe.agent import run_folder
         from promptprobe.agent.doors import display
         from promptprobe.agent.doors.interactive import at_terminal
-        from promptprobe.agent.optimize import go_on, start, wait_for
+        from promptprobe.agent.optimize import go_on, opened, start, wait_for
 
         asks = self.params["interactive"] or (
             resume is not None and run_folder.read(resume).interactive
@@ -207,7 +208,9 @@ class Call:
             approve = at_terminal(self.console) if asks else None
             llm = llm_of(self.params)
             if resume is not None:
-                return wait_for(go_on(resume, watch, llm=llm, approve=approve))
+                again = partial(opened, scorer=self.params["scorer"])
+                going = go_on(resume, watch, open_tools=again, llm=llm, approve=approve)
+                return wait_for(going)
             return wait_for(start(request, out, watch, llm=llm, approve=approve))
 
     def kept(self) -> str:

@@ -20,6 +20,7 @@ from promptprobe.agent.export.pairs import FinishedRun, predicted
 from promptprobe.agent.run_folder import RunSettings, check_folder, runs_in
 from promptprobe.probe.files import replacing
 from promptprobe.tools.records import Generation, Trial
+from promptprobe.tools.scorers.function import names_code
 
 FOLDER = "the folder of the file"
 ROWS = 64
@@ -136,6 +137,11 @@ def _plan(source: Path) -> dict[Maker, Work]:
 
 
 def _check_named(settings: RunSettings, folder: Path) -> None:
+    if settings.scorer and names_code(settings.scorer):
+        raise ValueError(
+            f"{folder} was judged by {settings.scorer!r}, and no folder decides whose code runs "
+            "here or where pictures go: leave this run out"
+        )
     if settings.objects:
         raise ValueError(
             f"{folder} was started with a model or scorer that is a Python object, so nothing can "

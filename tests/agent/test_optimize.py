@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from promptprobe import Budget, Generation, OptimizationResult, aoptimize_prompt, optimize_prompt
+from promptprobe.__main__ import main
 
 TINY = Budget(renders=3, prompts=2, seeds=1)
 FEW_STEPS = Generation(steps=5)
@@ -122,6 +123,24 @@ def test_a_run_resumes_from_its_folder_alone(hostile_run: OptimizationResult) ->
     with pytest.raises(ValueError, match="another brief"):
         optimize_prompt("another brief", resume=hostile_run.run_dir, scorer=darkness)
     assert optimize_prompt(resume=hostile_run.run_dir, scorer=darkness) == hostile_run
+
+
+def test_no_folder_decides_whose_code_is_run(ddim_folder: Path, tmp_path: Path) -> None:
+    """A run's folder may come from anybody: a scorer that is code or a service is given again."""
+    judge = tmp_path / "judge.py"
+    judge.write_text("def score(brief, image):\n    return image.getpixel((0, 0))[0] / 255\n")
+    scorer = f"python:{judge}:score"
+    run = optimize_prompt(
+        "a red cat", model=ddim_folder, generation=FEW_STEPS, scorer=scorer, rewrite="off",
+        budget=1, out=tmp_path / "runs",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="no folder decides whose code runs here"):
+        optimize_prompt(resume=run.run_dir)
+    with pytest.raises(ValueError, match="this run's scorer is"):
+        optimize_prompt(resume=run.run_dir, scorer="clip:another")
+    assert optimize_prompt(resume=run.run_dir, scorer=scorer) == run
+    assert main(["optimize", "--resume", str(run.run_dir)]) == 2
+    assert main(["optimize", "--resume", str(run.run_dir), "--scorer", scorer]) == 0
 
 
 def test_it_runs_inside_a_running_loop_as_in_a_notebook(ddim_folder: Path, tmp_path: Path) -> None:

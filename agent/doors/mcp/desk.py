@@ -52,7 +52,7 @@ class Desk:
 
     def __init__(self, out: Path, owner: Owner) -> None:
         self.owner, self.files = owner, Files(out)
-        self.jobs = Jobs(self.files.out, Queue(AT_ONCE, WAITING))
+        self.jobs = Jobs(self.files.out, Queue(AT_ONCE, WAITING), owner.scorer)
         self._queue = Queue(AT_ONCE, WAITING)
         self._made_for: dict[str, Generation] = {}
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +23,7 @@ from promptprobe.agent.doors.display import Meter, describe
 from promptprobe.agent.doors.mcp.queue import Queue
 from promptprobe.agent.doors.schemas import OptimizeRequest
 from promptprobe.agent.events import Event, RunStarted
-from promptprobe.agent.optimize import go_on, start
+from promptprobe.agent.optimize import go_on, opened, start
 from promptprobe.probe.cancellation import cancellable
 from promptprobe.probe.files import replacing
 from promptprobe.tools.records import Record
@@ -69,8 +70,9 @@ class Working:
 class Jobs:
     """The jobs of an output folder; one process at a time."""
 
-    def __init__(self, out: Path, queue: Queue) -> None:
+    def __init__(self, out: Path, queue: Queue, scorer: str | None) -> None:
         self.out, self._queue = out, queue
+        self._resumed = partial(opened, scorer=scorer)
         self._working: dict[str, Working] = {}
 
     # -- on the disk -----------------------------------------------------------------------
@@ -200,7 +202,9 @@ class Jobs:
                 with cancellable():
                     run = self.run_of(job)
                     result = await (
-                        go_on(run, on_event) if run else start(job.request, self.out, on_event)
+                        go_on(run, on_event, open_tools=self._resumed)
+                        if run
+                        else start(job.request, self.out, on_event)
                     )
             ended = {"status": "done", "seconds": result.spent.seconds}
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
