@@ -48,10 +48,10 @@ def hostile_run(ddim_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         ({"seed": -1}, "seed"),
         ({"seed": "one"}, "seed"),
         ({"seed": 2**60}, "seed"),
-        ({"prompts": "a cat"}, "prompts: Input should be a valid tuple"),
-        ({"prompts": []}, "prompts: Tuple should have at least 1 item"),
+        ({"prompts": "a cat"}, "prompts: Input should be a valid list"),
+        ({"prompts": []}, "prompts: List should have at least 1 item"),
         ({"prompts": ["a cat", ""]}, "prompts.1: String should have at least 1"),
-        ({"keep": "a cat"}, "keep: Input should be a valid tuple"),
+        ({"keep": "a cat"}, "keep: Input should be a valid list"),
         ({"keep": ["lora"]}, "'lora'"),
         ({"rewrite": "never"}, "rewrite"),
         ({"llm": "x", "rewrite": "off"}, "contradict"),
@@ -113,7 +113,7 @@ def test_the_summary_is_the_promised_json_object(hostile_run: OptimizationResult
     for row in (summary["best"], summary["initial"]):
         assert row.keys() == {"prompt", "seed", "score", "judge_score", "predicted", "image"}
         assert Path(row["image"]).is_file()
-    assert summary["spent"].keys() == {"nfe", "seconds", "llm_calls", "tokens"}
+    assert summary["spent"].keys() == {"nfe", "seconds", "llm_calls", "tokens", "usd"}
     assert "manual_seed" in hostile_run.snippet()
 
 
