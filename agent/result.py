@@ -37,7 +37,7 @@ class OptimizationResult(Record):
     spent: Spend
     rewrites: RewriteCounts = RewriteCounts()
     stop_reason: StopReason
-    trust: Trust = Field(description="predictions held against scores")
+    trust: Trust = Field(Trust(), description="predictions held against scores")
     warnings: tuple[str, ...] = Field((), description="what was not as asked for")
     run_dir: Path
     model: str

@@ -59,6 +59,23 @@ class Picture(Record):
     )
 
 
+class CallArguments(Record):
+    """Further arguments of the pipeline's call, by diffusers' own names. None: its default."""
+
+    guidance_rescale: float | None = Field(
+        None, ge=0, le=1, description="Stable Diffusion 1.x to 2.x and XL"
+    )
+    clip_skip: int | None = Field(
+        None, ge=1, le=11, description="layers of CLIP left out; Stable Diffusion XL and 3"
+    )
+    eta: float | None = Field(
+        None, ge=0, le=1, description="of DDIM; Stable Diffusion 1.x to 2.x and XL, PixArt-Sigma"
+    )
+    max_sequence_length: int | None = Field(
+        None, ge=1, le=1024, description="tokens of T5 or Qwen; SD3, FLUX.1, PixArt, Qwen-Image"
+    )
+
+
 class Generation(Picture):
     """How images are made, and where; None means the model's own default."""
 
@@ -66,6 +83,7 @@ class Generation(Picture):
         None, description="of the model's weights and activations"
     )
     device: str | None = Field(None, description='"cpu", "cuda", "cuda:1", "mps"')
+    extra: CallArguments | None = Field(None, description="further arguments of the pipeline")
 
 
 class Budget(Record):

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from promptprobe.probe.families.family import Settings, State, StateError
+from promptprobe.probe.families.family import CallArguments, Settings, State, StateError
 from promptprobe.probe.model.card import ProbeError
 from promptprobe.probe.trace import record_trace
 from promptprobe.tools.batches import Batches
@@ -314,6 +314,7 @@ def settings_of(generation: Generation) -> Settings:
         height=generation.height,
         width=generation.width,
         negative_prompt=generation.negative_prompt or "",
+        extra=CallArguments(**(generation.extra.model_dump() if generation.extra else {})),
     )
 
 

@@ -82,7 +82,8 @@ def _type_of(annotation: Any) -> Any:
 
 
 with_model = with_fields(OptimizeRequest, "model", "scorer", "probe", "seed", panel=SEARCH)
-with_pictures = with_fields(Generation, *Generation.model_fields, panel=PICTURES)
+PICTURE_OPTIONS = tuple(name for name in Generation.model_fields if name != "extra")
+with_pictures = with_fields(Generation, *PICTURE_OPTIONS, panel=PICTURES)
 
 
 with_caps = with_fields(Budget, *CAPS, panel=BUDGET, prefix="max_")
@@ -135,7 +136,7 @@ def kept_and_budget(params: Mapping[str, Any], brief: str) -> tuple[list[str], A
 
 def generation_of(params: Mapping[str, Any]) -> dict[str, Any]:
     """The options of pictures that were given, for a request to check."""
-    return {n: params[n] for n in Generation.model_fields if params[n] is not None}
+    return {n: params[n] for n in PICTURE_OPTIONS if params[n] is not None}
 
 
 # -- how a command ends ------------------------------------------------------------------------

@@ -77,7 +77,7 @@ class Session:
     ) -> None:
         self._named = named(model, scorer, probe)
         self._given: dict[str, Any] = {"model": model, "scorer": scorer, "probe": probe}
-        self._known: dict[Generation, Tools] = {}
+        self._known: dict[str, Tools] = {}
         self.generation = generation
         """How images are made where a call does not say otherwise."""
         self._home = self._tools(generation)
@@ -198,9 +198,9 @@ class Session:
     def _tools(self, generation: Generation) -> Tools:
         from promptprobe.tools.models.model import open_toolbox
 
-        found = self._known.get(generation)
+        found = self._known.get(generation.key)
         if found is None:
-            found = self._known[generation] = open_toolbox(generation=generation, **self._given)
+            found = self._known[generation.key] = open_toolbox(generation=generation, **self._given)
             for oldest in list(self._known)[:-KEPT]:
                 self._known.pop(oldest, None)
         return found

@@ -37,6 +37,21 @@ class StateError(ValueError):
 
 
 @dataclass(frozen=True)
+class CallArguments:
+    """Further arguments of the official pipeline's call, under its names; None is its default."""
+
+    guidance_rescale: float | None = None
+    clip_skip: int | None = None
+    eta: float | None = None
+    max_sequence_length: int | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Those that are not the default."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
 class Settings:
     """How images are made, defaults filled in."""
 
@@ -50,6 +65,7 @@ class Settings:
     width: int
     """Pixels."""
     negative_prompt: str = ""
+    extra: CallArguments = CallArguments()
 
     def __post_init__(self) -> None:
         if self.steps < 1:

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from diffusers.utils.torch_utils import randn_tensor
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -60,6 +61,8 @@ class PipelineFamily(ABC):
     """What the pipeline calls its denoiser."""
     guidance_name: ClassVar[str] = "guidance_scale"
     """What the official `__call__` calls `Settings.guidance`."""
+    takes: ClassVar[tuple[str, ...]] = ()
+    """Which of `CallArguments` it takes."""
 
     def __init__(self, pipeline: Any) -> None:
         if not isinstance(pipeline, self.kind):
@@ -172,6 +175,11 @@ class PipelineFamily(ABC):
             return self._encode(prompts, settings)
 
     def draw_noise(self, seeds: Sequence[int], settings: Settings) -> State:
+        if unknown := [name for name in settings.extra.given if name not in self.takes]:
+            raise ValueError(
+                f"{self.known_as} takes no {' and no '.join(unknown)} here; of further arguments "
+                f"it takes {', '.join(self.takes) or 'none'}"
+            )
         scheduler = self._fresh(settings)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         shape = (len(seeds), *self._latent_shape(settings))
@@ -198,7 +206,7 @@ class PipelineFamily(ABC):
         capture = capture or nullcontext()
         scheduler = copy.deepcopy(state.scheduler)
         generators = [generator.clone_state() for generator in state.generators]
-        extra = _step_arguments(scheduler, generators)
+        extra = _step_arguments(scheduler, generators, settings.extra.eta or 0.0)
         counts = evaluations(scheduler, settings.steps)
         latents = state.latents
         for step in range(state.step, until):
@@ -267,7 +275,10 @@ class PipelineFamily(ABC):
             return prediction, None
         unconditional, conditional = prediction.chunk(2)
         gap = conditional - unconditional
-        return unconditional + settings.guidance * gap, gap
+        guided_by = unconditional + settings.guidance * gap
+        if rescale := settings.extra.guidance_rescale:
+            guided_by = rescale_noise_cfg(guided_by, conditional, guidance_rescale=rescale)
+        return guided_by, gap
 
     def _fresh(self, settings: Settings) -> Any:
         return fresh(
@@ -323,8 +334,10 @@ def _check_steps(state: State, conditioning: Conditioning, settings: Settings, u
         )
 
 
-def _step_arguments(scheduler: Any, generators: list[torch.Generator]) -> dict[str, Any]:
+def _step_arguments(
+    scheduler: Any, generators: list[torch.Generator], eta: float
+) -> dict[str, Any]:
     """As in the official pipeline: eta and generators where `step` takes them."""
     accepted = inspect.signature(scheduler.step).parameters
-    extra = {"eta": 0.0, "generator": generators}
+    extra = {"eta": eta, "generator": generators}
     return {name: value for name, value in extra.items() if name in accepted}

@@ -13,8 +13,10 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    LCMScheduler,
     LMSDiscreteScheduler,
     PNDMScheduler,
+    TCDScheduler,
     UniPCMultistepScheduler,
 )
 
@@ -35,6 +37,8 @@ SCHEDULERS = [
     LMSDiscreteScheduler,
     DPMSolverMultistepScheduler,
     UniPCMultistepScheduler,
+    LCMScheduler,
+    TCDScheduler,
 ]
 FLOW_SCHEDULERS = [DPMSolverMultistepScheduler, UniPCMultistepScheduler]
 """Which make flow sigmas too."""
@@ -59,6 +63,7 @@ def official(pipeline: Any, settings: Settings, output_type: str) -> Any:
     options: dict[str, Any] = {guidance: settings.guidance}
     if settings.negative_prompt or guidance == "true_cfg_scale":
         options["negative_prompt"] = [settings.negative_prompt] * 2
+    options |= settings.extra.given
     if "use_resolution_binning" in accepted:
         options["use_resolution_binning"] = False
     last: list[torch.Tensor] = []

@@ -309,4 +309,5 @@ def _filled(
         negative_prompt=generation.negative_prompt or "",
         dtype=dtype if dtype in known else None,
         device=device,
+        extra=generation.extra,
     )

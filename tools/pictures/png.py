@@ -30,6 +30,8 @@ SAMPLERS = {
     "UniPCMultistepScheduler": "UniPC",
 }
 """The viewers' names of diffusers' schedulers; another one goes by its class name."""
+EXACT = "promptprobe"
+"""The text chunk that says it exactly, as JSON; the viewers' form has no way to."""
 NEGATIVE = "Negative prompt:"
 SETTING = re.compile(r'\s*([\w ]+):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 
@@ -49,6 +51,7 @@ def save_png(
     """
     info = PngInfo()
     info.add_text("parameters", parameters(candidate, generation, sampler, model))
+    info.add_itxt(EXACT, exact(candidate, generation, model))
     with replacing(path) as partial:
         image.save(partial, format="PNG", pnginfo=info)
     return path
@@ -73,6 +76,31 @@ def parameters(candidate: Candidate, generation: Generation, sampler: str, model
         lines.append(f"{NEGATIVE} {_one_line(generation.negative_prompt)}")
     lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items() if value))
     return "\n".join(lines)
+
+
+def exact(candidate: Candidate, generation: Generation, model: str) -> str:
+    """All of it as one JSON object, the prompt letter by letter: nothing in it can be misread."""
+    asked = candidate.model_dump() | {"generation": generation.model_dump(exclude_none=True)}
+    return json.dumps(asked | {"model": Path(model).name})
+
+
+def read_exact(path: Path) -> tuple[Candidate, Generation]:
+    """What `save_png` was given, from the picture alone.
+
+    Raises:
+        ValueError: the picture carries no such chunk, or a damaged one.
+    """
+    with Image.open(path) as image:
+        text = image.info.get(EXACT)
+    if not isinstance(text, str):
+        raise ValueError(f"{path} has no text chunk {EXACT!r}; expected a PNG by promptprobe")
+    try:
+        found = json.loads(text)
+        asked = {"prompt": found["prompt"], "seed": found["seed"]}
+        generation = Generation.model_validate(found["generation"])
+        return Candidate.model_validate(asked), generation
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"the text chunk {EXACT!r} of {path} is damaged: {error}") from error
 
 
 def read_parameters(path: Path) -> dict[str, str]:
@@ -139,15 +167,18 @@ def snippet(candidate: Candidate, generation: Generation, model: str, pipeline: 
     guidance, further = "guidance_scale", []
     if pipeline == "QwenImagePipeline":
         negative, guidance = negative or "", "true_cfg_scale"
-    if pipeline == "PixArtSigmaPipeline":
+    if pipeline in ("PixArtSigmaPipeline", "SanaPipeline"):
         negative, further = negative or "", ["    use_resolution_binning=False,"]
-    if pipeline != "FluxPipeline":
+    if pipeline not in ("FluxPipeline", "Flux2KleinPipeline"):
         further.append(f"    negative_prompt={negative!r},")
+    for name, value in (generation.extra.model_dump() if generation.extra else {}).items():
+        if value is not None:
+            further.append(f"    {name}={value},")
     lines = [
         "import torch",
         *_loading(generation, model),
         "picture = pipeline(",
-        f"    {candidate.prompt!r},",
+        f"    prompt={candidate.prompt!r},",
         f"    num_inference_steps={generation.steps},",
         f"    {guidance}={generation.guidance},",
         *further,

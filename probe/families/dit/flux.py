@@ -27,6 +27,7 @@ TOKENS = 512
 class Flux(Packed):
     kind = FluxPipeline
     known_as = "FLUX.1"
+    takes = ("max_sequence_length",)
 
     def layers(self) -> Mapping[str, nn.Module]:
         return blocks(self.denoiser, "transformer_blocks", "attn") | blocks(
@@ -56,8 +57,9 @@ class Flux(Packed):
             raise ValueError(
                 "FLUX.1 takes no negative prompt: its guidance is distilled; leave it out"
             )
+        tokens = settings.extra.max_sequence_length or TOKENS
         rows, pooled, ids = self.pipeline.encode_prompt(
-            list(prompts), device=self.device, max_sequence_length=TOKENS
+            list(prompts), device=self.device, max_sequence_length=tokens
         )
         tokenizer = self.pipeline.tokenizer_2
         texts = self.pipeline.maybe_convert_prompt(list(prompts), tokenizer)
@@ -70,7 +72,7 @@ class Flux(Packed):
             guidance = torch.full([len(rows)], settings.guidance, device=self.device)
         return conditioned(
             rows,
-            [align_words(tokenizer, text, last=TOKENS - 1) for text in texts],
+            [align_words(tokenizer, text, last=tokens - 1) for text in texts],
             {
                 "encoder_hidden_states": rows,
                 "pooled_projections": pooled,

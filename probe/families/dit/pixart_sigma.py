@@ -33,6 +33,7 @@ class PixArtSigma(PipelineFamily):
     known_as = "PixArt-Sigma"
     layout = Layout("apart", patch=2)
     flow = False
+    takes = ("eta", "max_sequence_length")
 
     def layers(self) -> Mapping[str, nn.Module]:
         return cross_attentions(self.denoiser)
@@ -41,17 +42,17 @@ class PixArtSigma(PipelineFamily):
         return cross_attention(layer, given)
 
     def _encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
-        guided = self.guided(settings)
+        guided, tokens = self.guided(settings), settings.extra.max_sequence_length or TOKENS
         rows, mask, unconditional, unconditional_mask = self.pipeline.encode_prompt(
             list(prompts),
             guided,
             negative_prompt=settings.negative_prompt,
             device=self.device,
             clean_caption=CLEANED,
-            max_sequence_length=TOKENS,
+            max_sequence_length=tokens,
         )
         texts = self.pipeline._text_preprocessing(list(prompts), clean_caption=CLEANED)
-        located = [align_words(self.pipeline.tokenizer, text, last=TOKENS - 1) for text in texts]
+        located = [align_words(self.pipeline.tokenizer, text, last=tokens - 1) for text in texts]
         cond = rows
         if guided:
             cond, mask = torch.cat([unconditional, rows]), torch.cat([unconditional_mask, mask])

@@ -25,8 +25,13 @@ TOKENS = 512
 """As many as the official pipeline keeps, the template's last ones included."""
 
 
+def _tokens(settings: Settings) -> int:
+    return settings.extra.max_sequence_length or TOKENS
+
+
 class QwenImage(Packed):
     kind = QwenImagePipeline
+    takes = ("max_sequence_length",)
     known_as = "Qwen-Image"
     guidance_name = "true_cfg_scale"
 
@@ -51,12 +56,12 @@ class QwenImage(Packed):
         uncond = None
         if self.guided(settings):
             _, uncond = self._cond([settings.negative_prompt] * len(prompts), settings)
-        located = [self._located(prompt) for prompt in prompts]
+        located = [self._located(prompt, settings) for prompt in prompts]
         return conditioned(rows, located, cond, uncond)
 
     def _cond(self, prompts: Sequence[str], settings: Settings) -> tuple[Tensor, dict[str, Any]]:
         rows, mask = self.pipeline.encode_prompt(
-            list(prompts), device=self.device, max_sequence_length=TOKENS
+            list(prompts), device=self.device, max_sequence_length=_tokens(settings)
         )
         _, high, wide = self._latent_shape(settings)
         return rows, {
@@ -65,12 +70,12 @@ class QwenImage(Packed):
             "img_shapes": [[(1, high // 2, wide // 2)]] * len(rows),
         }
 
-    def _located(self, prompt: str) -> AlignedWords:
+    def _located(self, prompt: str, settings: Settings) -> AlignedWords:
         before, after = self.pipeline.prompt_template_encode.split("{}")
         return align_words(
             self.pipeline.tokenizer,
             before + prompt + after,
-            last=TOKENS,
+            last=_tokens(settings),
             prompt=slice(len(before), len(before) + len(prompt)),
             dropped=self.pipeline.prompt_template_encode_start_idx,
         )

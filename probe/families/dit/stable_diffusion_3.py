@@ -36,6 +36,7 @@ class StableDiffusion3(PipelineFamily):
     known_as = "Stable Diffusion 3 or 3.5"
     layout = Layout("last", patch=2)
     flow = True
+    takes = ("clip_skip", "max_sequence_length")
 
     def layers(self) -> Mapping[str, nn.Module]:
         return blocks(self.denoiser, "transformer_blocks", "attn")
@@ -55,7 +56,8 @@ class StableDiffusion3(PipelineFamily):
             device=self.device,
             do_classifier_free_guidance=guided,
             negative_prompt=[settings.negative_prompt] * len(prompts) if guided else None,
-            max_sequence_length=TOKENS,
+            clip_skip=settings.extra.clip_skip,
+            max_sequence_length=settings.extra.max_sequence_length or TOKENS,
         )  # fmt: skip
         cond = rows
         if guided:
@@ -63,16 +65,17 @@ class StableDiffusion3(PipelineFamily):
             pooled = torch.cat([unconditional_pooled, pooled])
         return conditioned(
             rows,
-            [self._located(prompt) for prompt in prompts],
+            [self._located(prompt, settings) for prompt in prompts],
             {"encoder_hidden_states": cond, "pooled_projections": pooled},
         )
 
-    def _located(self, prompt: str) -> AlignedWords:
+    def _located(self, prompt: str, settings: Settings) -> AlignedWords:
         most = self.pipeline.tokenizer_max_length
         clip = align_words(self.pipeline.tokenizer, prompt, last=most - 1)
         if self.pipeline.text_encoder_3 is None:
             return behind(clip, AlignedWords((), clip.cut), most)
-        t5 = align_words(self.pipeline.tokenizer_3, prompt, last=TOKENS - 1)
+        tokens = settings.extra.max_sequence_length or TOKENS
+        t5 = align_words(self.pipeline.tokenizer_3, prompt, last=tokens - 1)
         return behind(clip, t5, most)
 
     def _evaluate(self, latents: Latents, timestep: Tensor, cond: Mapping[str, Any]) -> Latents:

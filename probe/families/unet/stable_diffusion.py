@@ -7,7 +7,7 @@ applied, and a safety checker, where there is one, blacks images out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import StableDiffusionPipeline
@@ -28,6 +28,8 @@ class StableDiffusion(PipelineFamily):
     layout = Layout("apart")
     flow = False
     part = "unet"
+    # Its clip_skip asks CLIP for a part that transformers 5 has no longer.
+    takes: ClassVar[tuple[str, ...]] = ("guidance_rescale", "eta")
     addition: str | None = None
     """The UNet's `addition_embed_type`: what it takes in addition to text and time."""
 

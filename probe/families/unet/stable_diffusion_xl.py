@@ -25,6 +25,7 @@ class StableDiffusionXL(StableDiffusion):
     kind = StableDiffusionXLPipeline
     known_as = "SDXL base"
     addition = "text_time"
+    takes = ("guidance_rescale", "clip_skip", "eta")
 
     def _encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
         guided = self.guided(settings)
@@ -34,6 +35,7 @@ class StableDiffusionXL(StableDiffusion):
             device=self.device,
             do_classifier_free_guidance=guided,
             negative_prompt=negative if guided else None,
+            clip_skip=settings.extra.clip_skip,
         )
         cond = rows
         if guided:

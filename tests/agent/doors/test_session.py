@@ -21,7 +21,9 @@ from promptprobe import (
     optimize_prompt,
     probe_prompts,
 )
+from promptprobe.agent import run_folder
 from promptprobe.agent.events import Event, RunStarted
+from promptprobe.tools.pictures.png import read_exact
 from tests.images import brightness
 
 STEPS = Generation(steps=5)
@@ -121,6 +123,21 @@ def test_the_verbs_probe_render_and_score(session: Session, tmp_path: Path) -> N
 def test_a_call_may_ask_for_other_settings_of_the_same_model(session: Session) -> None:
     reply = session.probe("a red cat", seeds=(1,), generation=Generation(steps=10))
     assert (reply.steps, reply.of) == (2, 10)
+
+
+def test_further_arguments_are_written_to_the_run_and_into_its_pictures(
+    session: Session, tmp_path: Path
+) -> None:
+    asked = Generation.model_validate({"steps": 5, "extra": {"guidance_rescale": 0.7}})
+    one = Budget(renders=1)
+    result = session.optimize(
+        "a red cat", generation=asked, rewrite="off", budget=one, out=tmp_path
+    )
+    assert run_folder.read(result.run_dir).generation.extra == asked.extra
+    assert result.best.image is not None
+    assert read_exact(result.best.image) == (result.best.candidate, result.generation)
+    with pytest.raises(ValueError, match="takes no clip_skip here"):
+        session.probe("a cat", generation=Generation.model_validate({"extra": {"clip_skip": 1}}))
 
 
 def test_a_session_goes_on_with_its_own_runs_only(

@@ -10,13 +10,24 @@ import torch
 from diffusers import (
     FirstBlockCacheConfig,
     FluxTransformer2DModel,
+    LCMScheduler,
     PyramidAttentionBroadcastConfig,
     SD3Transformer2DModel,
+    TCDScheduler,
 )
 
-from promptprobe.probe.families.family import Settings
+from promptprobe.probe.families.family import CallArguments, Settings
 from promptprobe.probe.trace import record_trace
-from tests.probe.pipelines import PROMPTS, SEEDS, SETTINGS, family_of, full, official
+from tests.probe.pipelines import (
+    PROMPTS,
+    SEEDS,
+    SETTINGS,
+    family_of,
+    fit,
+    full,
+    official,
+    with_scheduler,
+)
 from tests.tiny.encoders import TOKEN_LIMIT
 
 SAYS_NOTHING = replace(SETTINGS, negative_prompt="")
@@ -148,3 +159,45 @@ def test_z_image_counts_no_padding_as_image(fresh_pipeline: Any) -> None:
     trace, _ = record_trace(family, PROMPTS, SEEDS, Settings(4, 2.0, 24, 40), 2)
     assert bool((trace.maps[trace.mask] > 0).all())
     assert bool((trace.maps.sum(1) < 1).all())
+
+
+EXTRA = [
+    ("ddim", {"guidance_rescale": 0.7, "eta": 0.5}),
+    ("xl", {"guidance_rescale": 0.7, "clip_skip": 1}),
+    ("sd3", {"clip_skip": 1, "max_sequence_length": 24}),
+    ("flux", {"max_sequence_length": 24}),
+    ("qwen", {"max_sequence_length": 5}),
+    ("pixart", {"max_sequence_length": 5}),
+]
+
+
+@pytest.mark.parametrize(("name", "extra"), EXTRA)
+def test_further_arguments_mean_what_they_mean_to_the_official_call(
+    fresh_pipeline: Any, name: str, extra: dict[str, Any]
+) -> None:
+    pipeline = fresh_pipeline(name)
+    plain = fit(pipeline, SETTINGS)
+    asked = replace(plain, extra=CallArguments(**extra))
+    family = family_of(pipeline)
+    found = full(family, asked).latents
+    assert torch.equal(found, official(pipeline, asked, "latent"))
+    assert not torch.equal(found, full(family, plain).latents)
+
+
+def test_further_arguments_that_a_model_does_not_take_are_refused_by_name(
+    fresh_pipeline: Any,
+) -> None:
+    family = family_of(fresh_pipeline("flux"))
+    asked = replace(SAYS_NOTHING, extra=CallArguments(clip_skip=1, eta=0.5))
+    with pytest.raises(ValueError, match=r"FLUX\.1 takes no clip_skip and no eta here; .*max_seq"):
+        family.draw_noise(SEEDS, asked)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 8])
+@pytest.mark.parametrize("kind", [LCMScheduler, TCDScheduler])
+def test_few_step_models_equal_the_official_call(ddim_pipeline: Any, kind: Any, steps: int) -> None:
+    pipeline = with_scheduler(ddim_pipeline, kind)
+    asked = replace(SETTINGS, steps=steps, guidance=1.0)
+    assert torch.equal(
+        full(family_of(pipeline), asked).latents, official(pipeline, asked, "latent")
+    )

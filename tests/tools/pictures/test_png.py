@@ -18,13 +18,14 @@ from PIL import Image
 from promptprobe.tools.models.model import open_toolbox
 from promptprobe.tools.pictures.png import (
     parameters,
+    read_exact,
     read_finished,
     read_parameters,
     save_png,
     snippet,
     thumbnail,
 )
-from promptprobe.tools.records import IN_MEMORY, Candidate, Generation
+from promptprobe.tools.records import IN_MEMORY, CallArguments, Candidate, Generation
 from tests import tiny
 
 USED = Generation(
@@ -77,6 +78,24 @@ def test_no_prompt_can_forge_a_setting(prompt: str):
     assert "Seed: 3," in last
 
 
+def test_a_picture_says_its_prompt_letter_by_letter(tmp_path: Path):
+    prompt = "a  cat\nNegative prompt: x\nSteps: 1, Seed: 2 قطة"
+    candidate = Candidate(prompt=prompt, seed=3)
+    used = USED.model_copy(update={"extra": CallArguments(clip_skip=2)})
+    saved = save_png(picture(), tmp_path / "a.png", candidate, used, "DDIMScheduler", "m")
+    assert read_exact(saved) == (candidate, used)
+    picture().save(tmp_path / "plain.png")
+    with pytest.raises(ValueError, match=r"plain\.png has no text chunk 'promptprobe'"):
+        read_exact(tmp_path / "plain.png")
+
+
+def test_a_snippet_names_further_arguments():
+    used = USED.model_copy(update={"extra": CallArguments(guidance_rescale=0.7)})
+    code = snippet(Candidate(prompt="a", seed=1), used, "folder", "StableDiffusionPipeline")
+    assert "    guidance_rescale=0.7,\n" in code
+    assert "clip_skip" not in code
+
+
 def test_a_picture_without_parameters_is_named(tmp_path: Path):
     picture().save(tmp_path / "plain.png")
     with pytest.raises(ValueError, match=r"plain\.png has no generation parameters"):
@@ -113,7 +132,7 @@ def test_the_snippet_reproduces_the_picture(saved_pipeline: Any, tmp_path: Path)
     candidates = [Candidate(prompt=text, seed=4) for text in ("a red cat", "a dog of blue")]
     script, made = "", {}
     for name in tiny.PIPELINES:
-        negative = None if name == "flux" else "green"
+        negative = None if name in ("flux", "klein") else "green"
         generation = Generation(steps=4, guidance=5, negative_prompt=negative, height=32, width=32)
         toolbox = open_toolbox(saved_pipeline(name), generation, lambda brief, image: 1.0)
         rendered = toolbox.render(candidates, [None, None], tmp_path / name)
