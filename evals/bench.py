@@ -92,10 +92,20 @@ def open_bench(model: str = "sprites", guidance: float | None = None) -> Bench:
 
 
 def judge_of(target: str) -> Judge:
-    """The scorer that a probe's target is named after. ValueError: there is none of that name."""
+    """The scorer that a probe's target is named after.
+
+    ValueError: there is none of that name, or it is one that a stranger's card may not name.
+    """
     from PIL import Image
 
+    from promptprobe.tools.scorers.function import names_code
     from promptprobe.tools.scorers.scorer import open_scorer
 
-    scorer = open_scorer(target.removesuffix(" score"))
+    name = target.removesuffix(" score")
+    if names_code(name):
+        raise ValueError(
+            f"the probe's card names the judge {name!r:.200}, and no card decides which code "
+            "runs or where pictures go"
+        )
+    scorer = open_scorer(name)
     return lambda brief, images: scorer(brief, [Image.fromarray(image) for image in images])

@@ -13,8 +13,13 @@ import typer
 from pydantic import ValidationError
 
 from promptprobe import __version__
-from promptprobe.agent.doors import commands, options, probes_commands, training_commands
-from promptprobe.agent.doors.cli import doctor
+from promptprobe.agent.doors import (
+    commands,
+    options,
+    probes_commands,
+    training_commands,
+)
+from promptprobe.agent.doors.cli import doctor, judges
 from promptprobe.agent.doors.schemas import explain
 from promptprobe.agent.report import commands as report_commands
 from promptprobe.evals import cli
@@ -31,6 +36,7 @@ app = typer.Typer(
 )
 app.add_typer(commands.app)
 app.add_typer(training_commands.app)
+app.add_typer(judges.app)
 app.add_typer(probes_commands.app, name="probes")
 app.add_typer(report_commands.app)
 app.add_typer(report_commands.runs_app, name="runs")

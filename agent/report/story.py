@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -18,7 +18,7 @@ from promptprobe.agent.ledger import Ledger, ProbedLine, RenderedLine, ScoredLin
 from promptprobe.agent.report.differences import Change, changes
 from promptprobe.agent.result import OptimizationResult
 from promptprobe.agent.run_folder import RunSettings
-from promptprobe.tools.records import BUDGETS, Candidate, Generation, Trial, Verdict
+from promptprobe.tools.records import Budget, Candidate, Generation, Trial, Verdict
 
 
 @dataclass(frozen=True)
@@ -110,28 +110,35 @@ def spend_curve(ledger: Ledger) -> list[Spent]:
 
 def fates(trials: Sequence[Trial]) -> dict[Candidate, str]:
     """Where each candidate ended, and why, in a sentence."""
-    bars: dict[int, float] = {}
+    bars: dict[tuple[int, int], float] = {}
     for trial in trials:
-        if trial.image is not None and trial.prediction is not None:
-            bars[trial.round] = min(bars.get(trial.round, math.inf), trial.prediction.score)
-    return {trial.candidate: _fate(trial, bars.get(trial.round)) for trial in trials}
+        went_on = trial.looks if trial.image is not None else trial.looks[:-1]
+        for look in went_on:
+            if look.prediction is not None:
+                place = trial.round, look.step
+                bars[place] = min(bars.get(place, math.inf), look.prediction.score)
+    return {trial.candidate: _fate(trial, bars) for trial in trials}
 
 
-def _fate(trial: Trial, bar: float | None) -> str:
+def _fate(trial: Trial, bars: Mapping[tuple[int, int], float]) -> str:
     if trial.score is not None:
         if trial.score.value is None:
             return f"Rendered, and left unscored: {trial.score.reason or 'no reason is given'}."
         return "Rendered and scored."
     if trial.image is not None:
         return "Rendered; the run ended before it was scored."
-    if trial.prediction is None:
-        return f"Dropped in round {trial.round}: nothing predicted its score."
-    said = f"Dropped in round {trial.round}: predicted {trial.prediction.score:.2f}"
+    if not trial.looks:
+        return "Proposed; the run ended before a look at it."
+    last = trial.looks[-1]
+    dropped = f"Dropped in round {trial.round} after {last.step} of its steps"
+    if last.prediction is None:
+        return f"{dropped}: nothing predicted its score. {last.reason}".strip()
+    found, bar = last.prediction.score, bars.get((trial.round, last.step))
     if bar is None:
-        return f"Predicted {trial.prediction.score:.2f}; the run ended before it was rendered."
-    if trial.prediction.score < bar:
-        return f"{said}, and the lowest that went on had {bar:.2f}."
-    return f"{said}; its prompt had its share of the renders."
+        return f"Left after {last.step} steps: the run ended before the next one."
+    if found < bar:
+        return f"{dropped}: predicted {found:.2f}, and the lowest that went on had {bar:.2f}."
+    return f"{dropped}: predicted {found:.2f}; its place went to another prompt or to exploration."
 
 
 def command(settings: RunSettings) -> str | None:
@@ -147,10 +154,19 @@ def command(settings: RunSettings) -> str | None:
     for kept in settings.keep:
         words += ["--keep", kept]
     words += ["--rewrite", settings.rewrite, "--seed", str(settings.seed)]
-    named = [name for name, budget in BUDGETS.items() if budget == settings.budget]
-    words += ["--budget", named[0]] if named else []
+    words += _budget(settings.budget)
     words += _pictures(settings.generation)
     return shlex.join(words)
+
+
+def _budget(budget: Budget) -> Iterator[str]:
+    yield from ("--budget", f"{budget.renders:g}")
+    for name in ("prompts", "seeds", "keep"):
+        if (given := getattr(budget, name)) is not None:
+            yield from (f"--{name}", str(given))
+    for name in ("seconds", "llm_calls", "tokens", "usd"):
+        if (given := getattr(budget, name)) is not None:
+            yield from (f"--max-{name.replace('_', '-')}", f"{given:g}")
 
 
 def _pictures(generation: Generation) -> Iterator[str]:

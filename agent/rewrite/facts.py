@@ -38,6 +38,8 @@ NEGATIONS = re.compile(
     r"|ない|なし|ません|ぬき|抜き",
     re.IGNORECASE,
 )
+NEGATING = {"no": {"en", "es"}, "sin": {"es"}}
+"""Negations that are other words elsewhere, and the languages in which they negate."""
 ABSENCE = re.compile(
     r"\w-free\b|\bfree (?:of|from)\b|\bdevoid\b|\black(?:s|ing)?\b|\bempty\b|\bdeserted\b"
     r"|\bbare\b|\babsen[ct]\w*|\bclean-shaven\b|\bunoccupied\b|\w{3,}(?:frei|leer)(?:e[nmrs]?)?\b"
@@ -70,7 +72,7 @@ def check_facts(brief: str, rewrite: str, keep: Sequence[str] = ()) -> str:
     for number in sorted(counts(brief) - numbers):
         return f"it drops the count {number}"
     bare = _bare(rewrite)
-    if NEGATIONS.search(_bare(brief)) and not (NEGATIONS.search(bare) or ABSENCE.search(bare)):
+    if _negates(brief) and not (NEGATIONS.search(bare) or ABSENCE.search(bare)):
         return "it drops a negation"
     return ""
 
@@ -92,8 +94,18 @@ def counts(text: str) -> set[int]:
     words = re.findall(r"[^\W\d_]+", bare.lower())
     languages = _languages(words)
     for language in languages:
-        found |= _spoken(words, NUMBERS[language], sure=len(languages) == 1)
+        found |= _spoken(words, NUMBERS.get(language, {}), sure=len(languages) == 1)
     return {number for number in found if number > 1}
+
+
+def _negates(text: str) -> bool:
+    """Whether a text surely negates: "no" is "in the" in Portuguese, "sin" an English noun."""
+    bare = _bare(text)
+    languages = _languages(re.findall(r"[^\W\d_]+", bare.lower()))
+    for word, spoken in NEGATING.items():
+        if not spoken & set(languages):
+            bare = re.sub(rf"\b{word}\b", " ", bare, flags=re.IGNORECASE)
+    return NEGATIONS.search(bare) is not None
 
 
 def _spoken(words: Sequence[str], values: dict[str, int], sure: bool) -> set[int]:
@@ -156,6 +168,7 @@ FUNCTION_WORDS: dict[str, frozenset[str]] = {
     "de": frozenset("ein eine einen einem einer der die das den dem und mit auf im am von".split()),
     "fr": frozenset("un une le la les des du et avec sur dans au aux de sous".split()),
     "es": frozenset("un una unos unas el la los las y con sobre en del al de bajo".split()),
+    "pt": frozenset("um uma uns umas o os a as do da dos das no na nos nas em com e ao".split()),
 }
 """Enough of each language to tell which one a text is in: "once" is eleven in Spanish only."""
 HOMOGRAPHS = frozenset(("elf", "once", "dos", "neuf", "cent", "mil"))

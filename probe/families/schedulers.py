@@ -25,6 +25,8 @@ CARRIED: dict[str, tuple[str, ...]] = {
     "EulerDiscreteScheduler": ("_step_index", "is_scale_input_called"),
     "EulerAncestralDiscreteScheduler": ("_step_index", "is_scale_input_called"),
     "LMSDiscreteScheduler": ("_step_index", "is_scale_input_called", "derivatives"),
+    "LCMScheduler": ("_step_index",),
+    "TCDScheduler": ("_step_index",),
     "DPMSolverMultistepScheduler": ("_step_index", "model_outputs", "lower_order_nums"),
     "FlowMatchEulerDiscreteScheduler": ("_step_index",),
     "UniPCMultistepScheduler": (

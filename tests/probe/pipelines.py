@@ -13,8 +13,10 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    LCMScheduler,
     LMSDiscreteScheduler,
     PNDMScheduler,
+    TCDScheduler,
     UniPCMultistepScheduler,
 )
 
@@ -35,6 +37,8 @@ SCHEDULERS = [
     LMSDiscreteScheduler,
     DPMSolverMultistepScheduler,
     UniPCMultistepScheduler,
+    LCMScheduler,
+    TCDScheduler,
 ]
 FLOW_SCHEDULERS = [DPMSolverMultistepScheduler, UniPCMultistepScheduler]
 """Which make flow sigmas too."""

@@ -31,8 +31,10 @@ from promptprobe.tools.endpoint.manner import Manner
 from promptprobe.tools.endpoint.reply_json import (
     NoAnswerError,
     NoMessageError,
+    TokenChances,
     read_answer,
     read_message,
+    read_probabilities,
 )
 from promptprobe.tools.records import Record, Text
 
@@ -143,6 +145,14 @@ class Reply:
 
 
 @dataclass(frozen=True)
+class SureReply(Reply):
+    """The answer, and how sure the LLM is of its tokens."""
+
+    probabilities: tuple[TokenChances, ...] = ()
+    """Where the endpoint gives them."""
+
+
+@dataclass(frozen=True)
 class Question:
     """What is asked at once."""
 
@@ -151,6 +161,8 @@ class Question:
     schema: type[BaseModel]
     picture: bytes | None = None
     """A JPEG that goes with it."""
+    probabilities: bool = False
+    """Whether those of the answer's tokens are wanted: the answer is a `SureReply`."""
 
 
 @dataclass
@@ -189,12 +201,18 @@ class Endpoint:
         """Nothing is held here between questions."""
 
     async def ask(
-        self, system: str, user: str, schema: type[BaseModel], picture: bytes | None = None
+        self,
+        system: str,
+        user: str,
+        schema: type[BaseModel],
+        picture: bytes | None = None,
+        probabilities: bool = False,
     ) -> Reply:
         """Ask for JSON of a schema; what is not, is asked for once more with what is wrong.
 
         Args:
             picture: a JPEG that goes with the question.
+            probabilities: ask for those of the answer's tokens too; the reply is a `SureReply`.
         """
         patience = self.llm.timeout - self.wasted
         if patience <= 0.05 * self.llm.timeout:
@@ -204,7 +222,9 @@ class Endpoint:
         began = time.monotonic()
         try:
             async with asyncio.timeout(patience):
-                reply = await self._ask(client, Question(system, user, schema, picture))
+                reply = await self._ask(
+                    client, Question(system, user, schema, picture, probabilities)
+                )
         except TimeoutError:
             reply = Reply(None, f"no reply of {client.address} within {patience:g} s")
         except RefusedError as error:
@@ -241,7 +261,10 @@ class Endpoint:
                     note = f"left out of the reply: {left_out}" if left_out else ""
                     if question.picture and not self.manner.picture:
                         note += ", and it takes no picture" if note else "it takes no picture"
-                    return reply(found.model_dump_json(), note + length)
+                    found_reply = reply(found.model_dump_json(), note + length)
+                    if not question.probabilities:
+                        return found_reply
+                    return SureReply(**vars(found_reply), probabilities=read_probabilities(body))
             complaint = f"\n\nYour last reply could not be used: {problem}. Reply with JSON only."
         return reply(None, problem)
 
@@ -277,6 +300,8 @@ class Endpoint:
         if question.picture and manner.picture:
             _show(messages[-1], question.picture)
         arguments: dict[str, Any] = {"model": self.llm.model, "messages": messages}
+        if question.probabilities and manner.logprobs:
+            arguments |= {"logprobs": True, "top_logprobs": 10}
         if manner.form == "json_schema":
             named = {"name": question.schema.__name__.strip("_"), "schema": shape, "strict": True}
             arguments["response_format"] = {"type": "json_schema", "json_schema": named}

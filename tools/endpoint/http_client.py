@@ -60,7 +60,7 @@ class HttpClient:
         """
         import openai
 
-        http = _http()
+        http = http_library()
         try:
             client = openai.AsyncOpenAI(
                 base_url=self.base_url,
@@ -89,11 +89,10 @@ class HttpClient:
 
     async def _read(self, response: Any) -> None:
         """Read the body, bounded, and put it back as UTF-8, without the key if it holds that."""
-        text = _decoded(await _bounded(response), response.headers.get("content-type", ""))
-        body = without_secret(text, self.key).encode()
+        body = without_secret(await read_body(response), self.key).encode()
         response.headers["content-type"] = "text/plain; charset=utf-8"
         response.headers["content-length"] = str(len(body))
-        response.stream = _http().ByteStream(body)
+        response.stream = http_library().ByteStream(body)
 
     def _refused(self, status: int, response: Any) -> RefusedError:
         """A status that is no success, in words."""
@@ -141,12 +140,21 @@ def without_secret(text: str, key: str) -> str:
     return text.replace(key, "***") if len(key) >= LEAST_SECRET else text
 
 
-def _http() -> Any:
+def http_library() -> Any:
     """The HTTP library under the SDK: httpx, or its successor in newer versions."""
     import openai
 
     base = next(c for c in openai.DefaultAsyncHttpxClient.__mro__ if c.__name__ == "AsyncClient")
     return importlib.import_module(base.__module__.partition(".")[0])
+
+
+async def read_body(response: Any) -> str:
+    """The body of an open response as text, of at most MAX_REPLY bytes.
+
+    Raises:
+        UnreadableError: it is longer, or packed in a way that cannot be bounded.
+    """
+    return _decoded(await _bounded(response), response.headers.get("content-type", ""))
 
 
 async def _bounded(response: Any) -> bytes:

@@ -23,6 +23,8 @@ class Manner:
     form: Literal["json_schema", "json_object", "text"] = "json_schema"
     system: bool = True
     temperature: bool = True
+    logprobs: bool = True
+    """Whether the tokens' probabilities may be asked for."""
     limit: Literal["max_tokens", "max_completion_tokens", ""] = "max_tokens"
     picture: bool = True
     """Whether a question may bring one."""
@@ -33,12 +35,8 @@ class Manner:
         limited = llm.max_tokens is not None and self.limit != ""
         if refusal.status not in (200, 400, 415, 422, 500, 501):
             return None
-        if limited and re.search("max_tokens|max_completion_tokens", said):
-            return self._other_limit()
-        if llm.vision and self.picture and re.search("image|vision|multi-?modal", said):
-            return replace(self, picture=False)
-        if llm.temperature is not None and self.temperature and "temperature" in said:
-            return replace(self, temperature=False)
+        if named := self._without_named(said, llm):
+            return named
         if self.form != "text" and re.search(
             "response_format|json|schema|grammar|structured", said
         ):
@@ -56,6 +54,22 @@ class Manner:
         if limited:
             return self._other_limit()
         return replace(self, picture=False) if llm.vision and self.picture else None
+
+    def _without_named(self, said: str, llm: LLM) -> Manner | None:
+        """Without the extra that the refusal names; None: it names none."""
+        if self.logprobs and "logprob" in said:
+            return replace(self, logprobs=False)
+        if (
+            llm.max_tokens is not None
+            and self.limit != ""
+            and re.search("max_tokens|max_completion_tokens", said)
+        ):
+            return self._other_limit()
+        if llm.vision and self.picture and re.search("image|vision|multi-?modal", said):
+            return replace(self, picture=False)
+        if llm.temperature is not None and self.temperature and "temperature" in said:
+            return replace(self, temperature=False)
+        return None
 
     def _simpler_form(self) -> Manner:
         return replace(self, form="json_object" if self.form == "json_schema" else "text")

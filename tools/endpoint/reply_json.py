@@ -40,6 +40,10 @@ class NoAnswerError(ValueError):
     """The message holds no JSON of the schema; the text is fit to be told to the LLM."""
 
 
+TokenChances = tuple[str, dict[str, float]]
+"""A token's text, and the log probabilities of the likeliest tokens in its place, by their text."""
+
+
 @dataclass(frozen=True)
 class Message:
     """What an LLM said, in the parts of a completion where an answer may stand."""
@@ -89,6 +93,29 @@ def _message(body: str) -> Message:
         raise NoMessageError(f"no chat completion: {body[:80]!r}")
     texts = (said["content"], *calls.values(), said["reasoning"])
     return Message(tuple(filter(None, texts)), *tokens, cut_off, said["refusal"])
+
+
+def read_probabilities(body: str) -> tuple[TokenChances, ...]:
+    """The tokens of a completion with the log probabilities of the likeliest in each place.
+
+    Nothing where the endpoint gives none, or gives something else.
+    """
+    found: list[TokenChances] = []
+    for part in _parts(body.strip()):
+        for choice in _choices(part) if isinstance(part, dict) else ():
+            held = choice.get("logprobs")
+            tokens = held.get("content") if isinstance(held, dict) else None
+            for token in tokens if isinstance(tokens, list) else ():
+                if not isinstance(token, dict) or not isinstance(token.get("token"), str):
+                    return ()
+                likely = token.get("top_logprobs")
+                chances = {
+                    str(one["token"]): float(one["logprob"])
+                    for one in [token, *(likely if isinstance(likely, list) else ())]
+                    if isinstance(one, dict) and isinstance(one.get("logprob"), int | float)
+                }
+                found.append((token["token"], chances))
+    return tuple(found)
 
 
 def _parts(body: str) -> Iterator[Any]:

@@ -7,14 +7,14 @@ table. A plug-in's module is imported when one of its models is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from promptprobe.tools.scorers.scorer import ScoreImages
+    from promptprobe.tools.scorers.table import Judge
 
 DEFAULT_MODEL = "sprites"
 """What is drawn with where nobody names a model."""
@@ -39,13 +39,11 @@ class BuiltIn:
     guidance: float
     """Chosen on validation prompts, as its pipeline's class counts it."""
     scorer: str
-    """Which of `scorers` is meant where nobody names one."""
-    scorers: Mapping[str, Callable[[str], ScoreImages]]
-    """Judges by name, each opened for a device."""
+    """Which of `judges` selects where nobody names one."""
     judge: str
-    """The name of a second judge, which only grades."""
-    open_judge: Callable[[str], ScoreImages]
-    """The same, opened for a device."""
+    """Which of them only grades, where nobody names one."""
+    judges: Sequence[Judge]
+    """Those that know its world, by their whole names."""
     check_brief: Callable[[str], list[str]]
     """Warnings about a brief. ValueError: the model can draw nothing of it, and what it knows."""
     check_rewrite: Callable[[str, str], str | None]

@@ -1,4 +1,4 @@
-"""Judges of finished images: a built-in model's own, a CLIP, or the caller's own function.
+"""A judge of finished images, opened by name or made of the caller's own function.
 
 A judge that fails leaves an image unscored, with the reason; it never yields a zero, which would
 read as "this picture is bad".
@@ -6,22 +6,24 @@ read as "this picture is bad".
 
 from __future__ import annotations
 
-import math
+import pkgutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-from PIL import Image
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 from promptprobe.tools.models.built_in import BuiltIn, built_ins
-from promptprobe.tools.models.quiet import quiet_loading
 from promptprobe.tools.records import Score
+from promptprobe.tools.scorers.function import EXPECTED, open_function
+from promptprobe.tools.scorers.table import TABLE, Judge, Opened
 
-Pictures = Sequence[Image.Image]
-ScoreImages = Callable[[str, Pictures], list[Score]]
+if TYPE_CHECKING:
+    from promptprobe.tools.scorers.table import Pictures, ScoreImages
+
 NO_SECOND_JUDGE = "no second judge for this model"
 DEFAULT_CLIP = "clip:openai/clip-vit-base-patch32"
 REASON_LIMIT = 300
+NOISE_SIDE = 224
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,17 @@ class Scorer:
 
     name: str
     score_images: ScoreImages
+    unread: Callable[[str], Sequence[str]] = field(default=lambda brief: ())
+    """The words of a brief that it does not read."""
+    may_decline: bool = False
+    """Whether an image without a value is an answer."""
 
     def __call__(self, brief: str, images: Pictures) -> list[Score]:
         """One score an image, in order."""
         if not images:
             return []
         try:
-            scores = self.score_images(brief, images)
+            scores = list(self.score_images(brief, images))
         except Exception as error:  # noqa: BLE001 - whatever a judge does, the images stay
             return [unscored(self.name, error)] * len(images)
         if len(scores) != len(images):
@@ -44,36 +50,54 @@ class Scorer:
             return [Score(reason=reason)] * len(images)
         return [_explained(score, self.name) for score in scores]
 
+    def check(self, brief: str) -> None:
+        """Judge one image of noise, before anything is spent.
+
+        Raises:
+            ValueError: it cannot judge this brief, or cannot be called at all.
+        """
+        from PIL import Image
+
+        pixels = Random(0).randbytes(3 * NOISE_SIDE**2)
+        [score] = self(brief, [Image.frombytes("RGB", (NOISE_SIDE, NOISE_SIDE), pixels)])
+        failed = " failed: " in score.reason or score.reason.startswith(self.name)
+        if score.value is None and (failed or not self.may_decline):
+            hint = f". Expected {EXPECTED}" if "TypeError" in score.reason else ""
+            raise ValueError(
+                f"the judge {self.name} gave no score for an image of noise, with which it is "
+                f"tried before anything is drawn: {score.reason}{hint}"
+            )
+
 
 def open_scorer(spec: str | Callable[..., Any], device: str = "cpu") -> Scorer:
-    """The scorer that `spec` names.
+    """The judge that `spec` names.
 
     Raises:
-        ValueError: unknown name, or a CLIP model that does not load; says what was tried.
+        ValueError: unknown name, or one that does not load; says what was tried.
     """
     if callable(spec):
-        return Scorer(getattr(spec, "__name__", type(spec).__name__), _each(spec))
-    own = {name: scorer for model in built_ins() for name, scorer in model.scorers.items()}
-    if spec in own:
-        return Scorer(spec, own[spec](device))
-    if isinstance(spec, str) and spec.startswith("clip:") and spec.removeprefix("clip:").strip():
-        return Scorer(spec, clip_similarity(spec.removeprefix("clip:").strip(), device))
-    raise ValueError(f"unknown scorer {spec!r}; known: {known_scorers()}")
+        return _named(getattr(spec, "__name__", type(spec).__name__), open_function(spec))
+    judge, argument = _found(spec)
+    opened: Opened = pkgutil.resolve_name(judge.opens)(argument, device)
+    return _named(spec, opened)
+
+
+def judges() -> list[Judge]:
+    """Every judge that can be named: for any model, then those of the built-in models."""
+    own = {judge.name: judge for model in built_ins() for judge in model.judges}
+    return [*TABLE, *own.values()]
 
 
 def known_scorers() -> str:
     """What `open_scorer` takes, in words."""
-    own = dict.fromkeys(name for model in built_ins() for name in model.scorers)
-    return (
-        f"{', '.join(own)}, clip:FOLDER_OR_HUB_ID, "
-        "or in Python a callable (brief, image) -> float or Score"
-    )
+    names = dict.fromkeys(judge.name for judge in judges())
+    return f"{', '.join(names)}, or in Python a callable (brief, image) -> float or Score"
 
 
 def open_second_judge(own: BuiltIn | None, device: str = "cpu") -> Scorer:
-    """The judge that never selects: it grades what others chose; only built-in models have one."""
+    """The judge where nobody names one: it grades what others chose; only built-in models have."""
     if own:
-        return Scorer(own.judge, own.open_judge(device))
+        return open_scorer(own.judge, device)
     return Scorer("none", lambda _, images: [Score(reason=NO_SECOND_JUDGE)] * len(images))
 
 
@@ -83,70 +107,25 @@ def unscored(name: str, error: Exception) -> Score:
     return Score(reason=message[:REASON_LIMIT])
 
 
+def _found(spec: str) -> tuple[Judge, str]:
+    """The line of the table that a name means, and what follows its colon."""
+    for judge in judges():
+        if judge.name == spec and not judge.argument.isupper():
+            return judge, ""
+    prefix, _, argument = spec.partition(":")
+    if spec.startswith(("http://", "https://")):
+        prefix, argument = "http", spec
+    for judge in TABLE:
+        if judge.prefix == prefix and argument.strip():
+            return judge, argument.strip()
+    raise ValueError(f"unknown scorer {spec!r:.200}; known: {known_scorers()}")
+
+
+def _named(name: str, opened: Opened) -> Scorer:
+    return Scorer(name, opened.score_images, opened.unread, opened.may_decline)
+
+
 def _explained(score: Score, name: str) -> Score:
     if score.value is None and not score.reason:
         return score.model_copy(update={"reason": f"{name} gave neither a value nor a reason"})
-    return score
-
-
-def scored(name: str, value: float, explanation: str = "") -> Score:
-    """The score of a judge that gave this value: none where it is no finite number."""
-    if not math.isfinite(value):
-        return Score(reason=f"{name} returned {value}; expected a finite number")
-    return Score(value=value, explanation=explanation)
-
-
-# -- the judges --------------------------------------------------------------------------------
-
-
-def _each(function: Callable[..., Any]) -> ScoreImages:
-    """The caller's own function, one image at a time, so that one failure costs one score."""
-    name = getattr(function, "__name__", type(function).__name__)
-
-    def one(brief: str, image: Image.Image) -> Score:
-        try:
-            value = function(brief, image)
-            return value if isinstance(value, Score) else scored(name, float(value))
-        except Exception as error:  # noqa: BLE001 - the caller's code may raise anything
-            return unscored(name, error)
-
-    return lambda brief, images: [one(brief, image) for image in images]
-
-
-def clip_similarity(source: str, device: str) -> ScoreImages:
-    """Cosine similarity of brief and image, as in CLIPScore (Hessel et al. 2021) but unscaled."""
-    import torch
-
-    try:
-        with quiet_loading():
-            from transformers import CLIPModel, CLIPProcessor
-
-            model: Any = CLIPModel.from_pretrained(
-                source, use_safetensors=True, dtype=torch.float32
-            )
-            processor: Any = CLIPProcessor.from_pretrained(source)
-    except (OSError, ValueError, ImportError) as error:
-        raise ValueError(
-            f"the scorer clip:{source} did not load: {str(error)[:400]}. Tried a folder and the "
-            "Hugging Face hub, CLIPModel format, safetensors only. Give a folder that holds it, "
-            f"go online, or pass another scorer: {known_scorers()}"
-        ) from error
-    model = model.to(device).eval()
-
-    @torch.inference_mode()
-    def score(brief: str, images: Pictures) -> list[Score]:
-        inputs = processor(
-            text=[brief],
-            images=[image.convert("RGB") for image in images],
-            return_tensors="pt",
-            truncation=True,
-            padding=True,
-            max_length=model.config.text_config.max_position_embeddings,
-        ).to(device)
-        similarity = model(**inputs).logits_per_image[:, 0] / model.logit_scale.exp()
-        return [
-            scored("CLIP", value, f"CLIP cosine similarity {value:.3f}")
-            for value in similarity.float().tolist()
-        ]
-
     return score

@@ -5,7 +5,7 @@ Every judge of this world ends here; they differ in how they find things.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -60,7 +60,8 @@ def compare(scene: Scene, found: Sequence[Placed]) -> Score:
 
     A thing requires its noun (all of its count, and for one noun alone no more than it), each of
     them in its colour; a relation is one more requirement. Other objects in the picture do not
-    matter, as in GenEval. `correct` means that every requirement holds.
+    change the score, as in GenEval; they are counted and named. `correct` means that every
+    requirement holds.
     """
     met: list[float] = []
     words: list[str] = []
@@ -72,8 +73,28 @@ def compare(scene: Scene, found: Sequence[Placed]) -> Score:
         holds = _relation(scene, found)
         met.append(float(holds))
         words += [] if holds else [f"not so: {scene.key}"]
-    value = sum(met) / len(met)
-    return Score(value=value, correct=value == 1.0, explanation="; ".join(words) or "all there")
+    value, extras = sum(met) / len(met), list(_extras(scene, found))
+    said = words or ["all there"]
+    if extras:
+        said.append(f"also: {', '.join(extras)}")
+    return Score(value=value, correct=value == 1.0, explanation="; ".join(said), extras=len(extras))
+
+
+def _extras(scene: Scene, found: Sequence[Placed]) -> Iterator[str]:
+    """What is in the picture and nobody asked for, in words."""
+    asked = {thing.noun: thing for thing in scene.things}
+    for item in found:
+        if item.noun not in asked:
+            yield f"a {item.colour} {item.noun}"
+    for noun, thing in asked.items():
+        same = [item for item in found if item.noun == noun]
+        # Of several that were asked for, one too many is no extra but a wrong number.
+        if thing.count == 1 and len(same) > 1:
+            meant = [thing.colour in (None, item.colour) for item in same]
+            same.pop(meant.index(True) if any(meant) else 0)
+            for item in same:
+                second = "second " if thing.colour in (None, item.colour) else ""
+                yield f"a {second}{item.colour} {noun}"
 
 
 def _thing(thing: Thing, found: Sequence[Placed]) -> tuple[float, float, list[str]]:

@@ -8,48 +8,44 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from promptprobe.tools.models.built_in import BuiltIn
+from promptprobe.tools.scorers.table import Judge, Opened
 from promptprobe.tools.sprites import CLIP, WEIGHTS
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from promptprobe.tools.records import Score
-    from promptprobe.tools.scorers.scorer import ScoreImages
 
 PIXELS = 64
 SHOWN_WORDS = 12
 
 
-def open_scorer(_device: str) -> ScoreImages:
+def open_scorer(_argument: str, _device: str) -> Opened:
     """What the detector finds, against the scene that the brief asks for."""
     from promptprobe.tools.sprites.judges.scorer import score_images
 
-    return lambda brief, images: score_images(brief, _canvas(images))
+    return Opened(lambda brief, images: score_images(brief, _canvas(images)))
 
 
-def open_critic(_device: str) -> ScoreImages:
+def open_critic(_argument: str, _device: str) -> Opened:
     """How well formed a picture is, whatever it shows."""
     from promptprobe.tools.sprites.judges.critic import score_images
 
-    def score(_brief: str, images: Sequence[Image.Image]) -> list[Score]:
-        return score_images(_canvas(images))
-
-    return score
+    return Opened(lambda _brief, images: score_images(_canvas(images)))
 
 
-def open_clip(device: str) -> ScoreImages:
+def open_clip(_argument: str, device: str) -> Opened:
     """Similarity by a small CLIP of this world."""
-    from promptprobe.tools.scorers.scorer import clip_similarity
+    from promptprobe.tools.scorers import clip
 
-    return clip_similarity(str(CLIP), device)
+    return clip.open_clip(str(CLIP), device)
 
 
-def open_judge(_device: str) -> ScoreImages:
+def open_segments(_argument: str, _device: str) -> Opened:
     """The second judge, which finds objects without the detector."""
     from promptprobe.tools.sprites.judges.segments import judge_images
 
-    return lambda brief, images: judge_images(brief, _canvas(images))
+    return Opened(lambda brief, images: judge_images(brief, _canvas(images)))
 
 
 def check_brief(brief: str) -> list[str]:
@@ -115,6 +111,41 @@ def _canvas(images: Sequence[Image.Image]) -> np.ndarray:
     return np.stack([np.asarray(image) for image in fitted])
 
 
+JUDGES = (
+    Judge(
+        name="sprites",
+        sees="objects, colours, counts and places of a Sprites picture, found by a detector, "
+        "against the brief's scene",
+        range="0 to 1",
+        words=True,
+        licence="Apache-2.0 (ships with promptprobe)",
+        citation="CenterNet, Zhou et al. 2019, arXiv 1904.07850",
+        opens=f"{__name__}:open_scorer",
+    ),
+    Judge(
+        name="segments:sprites",
+        sees="the same, found by colour segmentation and mask matching; shares nothing with the "
+        "detector",
+        range="0 to 1",
+        words=True,
+        licence="Apache-2.0 (ships with promptprobe)",
+        opens=f"{__name__}:open_segments",
+    ),
+    Judge(
+        name="critic:sprites",
+        sees="how well formed a Sprites picture is, whatever it shows",
+        range="0 to 1",
+        licence="Apache-2.0 (ships with promptprobe)",
+        opens=f"{__name__}:open_critic",
+    ),
+    Judge(
+        name="clip:sprites",
+        sees="cosine similarity by a small CLIP of the Sprites world",
+        range="-1 to 1",
+        licence="Apache-2.0 (ships with promptprobe)",
+        opens=f"{__name__}:open_clip",
+    ),
+)
 _SPRITES = BuiltIn(
     name="sprites",
     pipeline=WEIGHTS / "pipeline",
@@ -122,9 +153,8 @@ _SPRITES = BuiltIn(
     size=PIXELS,
     guidance=2.0,
     scorer="sprites",
-    scorers={"sprites": open_scorer, "critic:sprites": open_critic, "clip:sprites": open_clip},
-    judge="sprites segments",
-    open_judge=open_judge,
+    judge="segments:sprites",
+    judges=JUDGES,
     check_brief=check_brief,
     check_rewrite=check_rewrite,
     rewrites=rewrites,

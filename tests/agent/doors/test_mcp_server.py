@@ -113,7 +113,7 @@ def test_a_fresh_client_over_stdio_lists_the_tools_optimizes_and_reads_the_resul
     assert len(steps) > 5
     assert all(earlier < later for earlier, later in pairwise(steps))
     assert all(total is not None and done <= total for done, total, _ in told)
-    assert any("probed" in (message or "") for _, _, message in told)
+    assert any("looked at" in (message or "") for _, _, message in told)
 
     assert not result.is_error
     reply = OptimizeReply.model_validate(result.structured_content)

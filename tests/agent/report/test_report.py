@@ -85,7 +85,10 @@ def test_every_candidate_is_there_with_its_fate_and_every_prompt_with_its_change
         t.image is not None for t in result.trials
     )
     dropped = len(result.trials) - sum(t.image is not None for t in result.trials)
-    assert len(re.findall(r"Dropped in round \d: predicted", page.text)) == dropped
+    assert (
+        len(re.findall(r"Dropped in round \d after \d+ of its steps: predicted", page.text))
+        == dropped
+    )
     assert page.tags["del"] > 1 and page.tags["ins"] > 1
     assert "refused" in page.text and "Warnings" in page.text
 
@@ -108,7 +111,7 @@ def test_the_command_repeats_the_run_and_quotes_what_a_shell_would_read(tmp_path
     assert told is not None
     assert f"'{BRIEF.replace(chr(39), chr(39) + chr(34) + chr(39) + chr(34) + chr(39))}'" in told
     assert told.count("--prompt") == len(HOSTILE)
-    assert "--seed 7" in told and "--budget light" in told and "--guidance 3.0" in told
+    assert "--seed 7" in told and "--budget 4" in told and "--guidance 3.0" in told
 
 
 def test_no_command_repeats_a_run_of_python_objects(tmp_path: Path) -> None:

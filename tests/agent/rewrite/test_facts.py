@@ -40,6 +40,9 @@ KEPT = [
     ("a man without a hat", "a man with short hair, no hat, film still"),
     ("没有人的街道", "空无一人、没有行人的雨夜街道"),
     ("写着「营业中」的招牌", "霓虹招牌，上面写着“营业中”"),
+    ("um gato preto no telhado", "um gato preto em cima do telhado ao entardecer"),
+    ("an allegory of sin", "a baroque allegory of temptation, a serpent and an apple"),
+    ("The Fall, about the first sin in a garden", "a couple under a tree in a garden, a snake"),
 ]
 CHANGED = [
     ("a sign that says 'Cat eats dog'", "a sign that says 'Dog eats cat'", "the text"),

@@ -133,7 +133,7 @@ def test_a_rewrite_whose_asked_for_words_are_never_read_is_refused_and_the_llm_t
         completion(rewrites(long, GOOD[1])) if is_about(question, "meets") else well(question)
     )
     asked = LLM(model="test-model")
-    run_dir = start(tmp_path, brief=BRIEF, llm=asked.model)
+    run_dir = start(tmp_path, "heavy", brief=BRIEF, llm=asked.model)
     tools = ScriptedTools(tmp_path / "log", reads=8, cut=("snow",))
     result = asyncio.run(run_loop(run_dir, tools, LlmProposer(Endpoint(asked))))
     assert accepted(result) == {GOOD[1]}

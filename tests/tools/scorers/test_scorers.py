@@ -63,7 +63,9 @@ def test_a_score_without_value_and_reason_gets_a_reason():
 
 @pytest.mark.parametrize("spec", ["beauty", "clip:", "", "sprite"])
 def test_an_unknown_scorer_lists_the_known_ones(spec: str):
-    with pytest.raises(ValueError, match=r"unknown scorer .*known: sprites, critic:sprites"):
+    with pytest.raises(
+        ValueError, match=r"unknown scorer .*known: clip:ID, pickscore, .*, segments:sprites"
+    ):
         open_scorer(spec)
 
 

@@ -36,6 +36,23 @@ def test_the_score_is_the_share_of_requirements_that_hold(
     assert words in score.explanation
 
 
+@pytest.mark.parametrize(
+    ("found", "extras", "words"),
+    [
+        ([CAT, CAR], 0, "all there"),
+        ([CAT, CAR, CAT], 1, "all there; also: a second red cat"),
+        ([CAT, CAR, Placed("car", "green", 9, 9, 9)], 1, "all there; also: a green car"),
+        ([CAT, CAR, Placed("key", "black", 9, 9, 9)], 1, "all there; also: a black key"),
+    ],
+)
+def test_what_nobody_asked_for_is_named_and_leaves_the_score(
+    found: list[Placed], extras: int, words: str
+) -> None:
+    score = compare(LEFT, found)
+    assert (score.value, score.correct, score.extras) == (1.0, True, extras)
+    assert score.explanation == words
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_second_judge_finds_what_was_drawn(kind: Kind) -> None:
     for index, scene in enumerate(scenes(kind)[::79]):

@@ -1,0 +1,173 @@
+"""A judge that is the caller's own Python: what it returns is checked, and it may not hang a run.
+
+A function whose second parameter is called `images` gets all of them at once; any other gets one
+image a call, so that one failure costs one score.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import math
+import threading
+from collections.abc import Callable
+from contextvars import copy_context
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from promptprobe.tools.records import Score
+from promptprobe.tools.scorers.table import Opened
+
+if TYPE_CHECKING:
+    from promptprobe.tools.scorers.table import Pictures
+
+PATIENCE = 300.0
+"""Seconds for one call. One that takes longer is asked no more: it cannot be stopped."""
+EXPECTED = "a function of (brief, image) -> number or Score, or (brief, images) -> a list of those"
+
+
+def open_python(argument: str, _device: str) -> Opened:
+    """The function that FILE.py:FUNCTION or MODULE:FUNCTION names.
+
+    Raises:
+        ValueError: there is no such module or function, or it fails while being imported.
+    """
+    source, _, name = argument.rpartition(":")
+    if not source or not name:
+        raise ValueError(
+            f"expected python:FILE.py:FUNCTION or python:MODULE:FUNCTION, got python:{argument}"
+        )
+    found = _imported(source)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise ValueError(f"{source} has no {name}; a judge is {EXPECTED}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise ValueError(f"{name} of {source} is {type(found).__name__}; expected {EXPECTED}")
+    return open_function(found)
+
+
+def open_function(function: Callable[..., Any], patience: float = PATIENCE) -> Opened:
+    """The caller's function as a judge.
+
+    Args:
+        function: see `EXPECTED`.
+        patience: seconds for one call.
+    """
+    call = Patient(function, patience)
+
+    def batch(brief: str, images: Pictures) -> list[Score]:
+        given = call(brief, list(images))
+        if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
+            raise TypeError(f"expected a list of {len(images)} numbers, got {_said(given)}")
+        return [_score(value) for value in given]
+
+    def one_by_one(brief: str, images: Pictures) -> list[Score]:
+        return [_one(call, brief, image) for image in images]
+
+    return Opened(batch if _takes_many(function) else one_by_one, may_decline=True)
+
+
+class Patient:
+    """Calls a function in a thread of its own and waits only so long."""
+
+    def __init__(self, function: Callable[..., Any], patience: float) -> None:
+        self.function, self.patience = function, patience
+        self.name = getattr(function, "__name__", type(function).__name__)
+        self._stuck = False
+
+    def __call__(self, *given: Any) -> Any:
+        """What the function returns.
+
+        Raises:
+            TimeoutError: it has not returned in time, now or before.
+            Exception: whatever it raises.
+        """
+        late = f"no answer within {self.patience:g} s, and it is asked no more"
+        if self._stuck:
+            raise TimeoutError(late)
+        ended: list[tuple[Any, BaseException | None]] = []
+
+        def work() -> None:
+            try:
+                ended.append((self.function(*given), None))
+            except BaseException as error:  # noqa: BLE001 - raised again by who waits
+                ended.append((None, error))
+
+        thread = threading.Thread(
+            target=copy_context().run, args=(work,), name="scorer", daemon=True
+        )
+        thread.start()
+        thread.join(self.patience)
+        if not ended:
+            self._stuck = True
+            raise TimeoutError(late)
+        value, error = ended[0]
+        if isinstance(error, Exception):
+            raise error
+        if error is not None:  # sys.exit in a scorer ends no run
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
+        return value
+
+
+def _one(call: Patient, brief: str, image: Any) -> Score:
+    try:
+        return _score(call(brief, image))
+    except Exception as error:  # noqa: BLE001 - the caller's code may raise anything
+        return Score(reason=f"{call.name} failed: {type(error).__name__}: {error}"[:300])
+
+
+def _score(value: Any) -> Score:
+    if isinstance(value, Score):
+        return value
+    size = getattr(value, "size", 1)
+    numbers = size() if callable(size) else size
+    if isinstance(value, str | bytes | None) or numbers not in (1, (), (1,)):
+        raise TypeError(f"expected a number or a Score, got {_said(value)}")
+    try:
+        number = float(value.item() if hasattr(value, "item") else value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"expected a number or a Score, got {_said(value)}") from error
+    if not math.isfinite(number):
+        raise ValueError(f"expected a finite number, got {number}")
+    return Score(value=number)
+
+
+def _said(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return f"{type(value).__name__} {f'of shape {tuple(shape)}' if shape else f'{value!r:.60}'}"
+
+
+def _takes_many(function: Callable[..., Any]) -> bool:
+    try:
+        parameters = list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return False
+    return parameters[1:2] == ["images"]
+
+
+def _imported(source: str) -> ModuleType:
+    try:
+        if source.endswith(".py"):
+            path = Path(source).resolve()
+            if not path.is_file():
+                raise ValueError(f"there is no file {source} in {Path.cwd()}")
+            spec = importlib.util.spec_from_file_location(f"scorer_{path.stem}", path)
+            assert spec is not None and spec.loader is not None, "a .py file has a loader"
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return module
+        return importlib.import_module(source)
+    except ValueError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ValueError(
+            f"{source} cannot be imported: {type(error).__name__}: {error!s:.200}"
+        ) from error
+
+
+def names_code(spec: str) -> bool:
+    """Whether opening this judge runs the caller's code, or sends pictures to an address."""
+    return spec.startswith(("python:", "http:", "https:"))
