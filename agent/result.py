@@ -12,7 +12,7 @@ from pydantic import Field
 from promptprobe.agent.events import StopReason
 from promptprobe.agent.ledger import Ledger
 from promptprobe.agent.policy import best_of
-from promptprobe.agent.run_folder import SHEET, RunSettings, read
+from promptprobe.agent.run_folder import REPORT, SHEET, RunSettings, read
 from promptprobe.agent.search.trust import Trust, trust_in
 from promptprobe.tools.records import Generation, Record, Score, Spend, Trial
 
@@ -59,6 +59,11 @@ class OptimizationResult(Record):
     def contact_sheet(self) -> Path:
         """A picture of the whole run, drawn when it ended: initial, best, and all trials."""
         return self.run_dir / SHEET
+
+    @property
+    def report(self) -> Path:
+        """The page that tells all of the run, written when it ended."""
+        return self.run_dir / REPORT
 
     def draw_contact_sheet(self) -> Path:
         """Draw `contact_sheet` (anew). OSError: it cannot be written."""

@@ -26,7 +26,7 @@ from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.records import IN_MEMORY, Budget
 
 FILE, CHECKPOINT, IMAGES, LATENTS = "run.json", "checkpoint.sqlite", "images", "latents"
-SHEET = "contact_sheet.png"
+SHEET, REPORT = "contact_sheet.png", "report.html"
 LOCK, HOLDER = "lock", "lock.json"
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """What a disk answers that knows no locks."""

@@ -1,4 +1,5 @@
-"""`promptprobe eval model | fidelity | gain | overhead | replay | rewriting`: measured now.
+"""`promptprobe eval model | fidelity | gain | overhead | replay | rewriting |
+survival`: measured now.
 
 The report goes to stdout, progress to stderr. Exit codes: 0 done, 1 failed, 2 bad usage,
 130 interrupted.
@@ -20,6 +21,7 @@ from promptprobe.evals.fidelity import summary
 from promptprobe.evals.overhead import thresholds
 from promptprobe.evals.overhead.synthetic_models import SHAPES
 from promptprobe.evals.selection import replay_command as replays
+from promptprobe.evals.survival import survival
 from promptprobe.tools.models.built_in import PLUGINS
 
 if TYPE_CHECKING:
@@ -186,6 +188,29 @@ def of_rewriting(
         return rewriting.evaluate(asked, briefs, rewrite, most, o.say)
 
     return reported("rewriting", work, rewriting.lines, json)
+
+
+@app.command("survival", epilog=f"The runs are small and on the CPU.\n\n{o.CODES}")
+def of_survival(
+    kills: Annotated[
+        int, Option(min=0, max=MOST, help="runs killed at calls by which they write")
+    ] = 40,
+    random: Annotated[int, Option(min=0, max=MOST, help="runs killed at random times")] = 20,
+    model: BuiltIn = "sprites",
+    seed: Annotated[int, Option(help="of the random times")] = 0,
+    json: o.Json = False,
+) -> int:
+    """Kill runs, go on with them, and count those that end otherwise than an unbroken one."""
+
+    def work() -> Report:
+        from tqdm import tqdm
+
+        from promptprobe.evals.survival.survival import evaluate
+
+        with tqdm(total=kills + random, unit="run") as progress:
+            return evaluate(model, kills, random, seed, advance=progress.update)
+
+    return reported("survival", work, survival.lines, json)
 
 
 def reported(

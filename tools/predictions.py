@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from promptprobe.probe.families.family import Family, Settings
-from promptprobe.probe.model.card import ProbeError, check, model_spec_of
+from promptprobe.probe.model.card import PREVIEW_RANK, RANK, ProbeError, check, model_spec_of
 from promptprobe.probe.model.checkpoint import Probe, load_probe
 from promptprobe.probe.model.network import PreviewScore
 from promptprobe.probe.trace import Trace, word_focus
@@ -23,8 +23,6 @@ from promptprobe.probe.training.shards import PreviewScores, padded
 from promptprobe.tools.records import Prediction, Score, Verdict, Word
 from promptprobe.tools.scorers.scorer import Scorer
 
-RANK, PREVIEW_RANK = "within_pairwise", "within_pairwise_preview"
-"""Figures of a card: how well the probe, and previews, rank the seeds of a prompt."""
 NOT_FINITE = (
     "the model produced numbers that are not finite, so there is no image; "
     'dtype "float32" often helps'
@@ -54,6 +52,20 @@ class LoadedProbe:
     target: int
     judged: bool
     """Whether the scorer in use is the one whose look at the preview it knows."""
+    left: tuple[int, ...] = ()
+    """Numbers of steps after which the preview is used, since the probe was not found better."""
+
+    @property
+    def note(self) -> str:
+        """Where the probe is not asked; empty: it is asked wherever it was trained."""
+        if not self.left:
+            return ""
+        left, used = (", ".join(map(str, steps)) for steps in (self.left, self.windows))
+        rest = f"; the probe is used after {used}" if used else ""
+        return (
+            f"the probe was not found better than the preview after {left} steps, so previews are "
+            f"used there{rest} (promptprobe probes show)"
+        )
 
 
 def load_matching_probe(
@@ -72,18 +84,17 @@ def load_matching_probe(
     probe = load_probe(folder)
     facts = model_spec_of(family, settings)
     check(probe.card, facts)
-    target = probe.target(f"{scorer.name} score")
+    target = probe.target(name := f"{scorer.name} score")
     probe.network.to(device)
     windows = probe.card.windows_here(facts)
-    figures = {
-        k: probe.card.windows[probe.card.place(window)].figures.get(f"{scorer.name} score", {})
-        for k, window in windows.items()
-    }
-    own = {k: found[RANK] for k, found in figures.items() if RANK in found}
+    steps = {k: probe.card.windows[probe.card.place(window)] for k, window in windows.items()}
+    used = {k: windows[k] for k, step in steps.items() if step.beats_preview(name)}
+    figures = {k: step.figures.get(name, {}) for k, step in steps.items()}
     previews = {k: found[PREVIEW_RANK] for k, found in figures.items() if PREVIEW_RANK in found}
-    used = {k: window for k, window in windows.items() if own.get(k, 1) > previews.get(k, 0)}
-    ranks = {k: own[k] if k in used else previews[k] for k in windows if k in own or k not in used}
-    return LoadedProbe(probe, used, ranks, previews, target, target == 0)
+    ranks = {k: found[RANK] for k, found in figures.items() if k in used and RANK in found}
+    ranks |= {k: rank for k, rank in previews.items() if k not in used}
+    left = tuple(k for k in steps if k not in used)
+    return LoadedProbe(probe, used, ranks, previews, target, target == 0, left)
 
 
 def predict(

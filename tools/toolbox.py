@@ -194,7 +194,7 @@ class Toolbox:
 
     def _open_probe(self, folder: Path) -> LoadedProbe | None:
         try:
-            return load_matching_probe(
+            found = load_matching_probe(
                 folder, self._family, self._settings, self._scorer, self._device
             )
         except ProbeError as error:
@@ -202,6 +202,8 @@ class Toolbox:
                 f"no probe fits: {error}. Candidates are judged by previews instead, uncalibrated"
             )
             return None
+        self.notes += filter(None, [found.note])
+        return found
 
     def _continued(
         self, jobs: Sequence[Job], work: Callable[[Sequence[Candidate], State], list[Done]]

@@ -44,6 +44,11 @@ def plain(text: str, limit: int = 200) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
+def counted(number: int, thing: str) -> str:
+    """Such as "1 candidate" or "2 candidates"."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def describe(event: Event) -> str:
     """One line for a person or an agent."""
     match event:
@@ -61,11 +66,11 @@ def describe(event: Event) -> str:
                 return "first the brief itself"
             new = ", ".join(f'"{plain(prompt, 80)}"' for prompt in event.accepted) or "none"
             refused = f"; {len(event.refused)} refused" if event.refused else ""
-            return f"{len(event.prompts)} prompts, new: {new}{refused}"
+            return f"{counted(len(event.prompts), 'prompt')}, new: {new}{refused}"
         case CandidatesProbed():
             return f"looked at {event.done} of {event.of}"
         case CandidatesSelected():
-            return f"{len(event.candidates)} go on"
+            return f"{len(event.candidates)} go{'es' if len(event.candidates) == 1 else ''} on"
         case CandidatesRendered():
             return f"rendered {event.done} of {event.of}"
         case CandidatesScored():
@@ -97,10 +102,15 @@ class Meter:
 
 QUIET = (CandidatesProbed, CandidatesSelected, CandidatesRendered, CandidatesScored)
 
+SILENCE = 10
+"""Seconds without a line where no bar can be drawn."""
+
 
 @contextmanager
 def live(console: Console, title: str = "", bar: bool = True) -> Iterator[OnEvent]:
     """Show a run's events: a bar where the terminal can draw one, a line for each thing of note.
+
+    Elsewhere, such as in a pipe, there is a line at least every ten seconds of work besides.
 
     Args:
         console: stderr, as a rule.
@@ -110,22 +120,34 @@ def live(console: Console, title: str = "", bar: bool = True) -> Iterator[OnEven
     Yields:
         The function to pass as `on_event`.
     """
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         TextColumn("{task.fields[spent]}", markup=False),
         TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
     )
+    said, bar = 0.0, bar and console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=not bar) as progress:
         task = progress.add_task(title or "opening the model", total=None, spent="")
         meter = Meter()
 
         def show(event: Event) -> None:
+            nonlocal said
             meter.update(event)
             line = plain(describe(event), LINE)
-            if not isinstance(event, QUIET):
+            late = not console.is_terminal and event.spent.seconds >= said + SILENCE
+            if late or not isinstance(event, QUIET):
+                said = event.spent.seconds
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
             progress.update(
                 task,
@@ -164,7 +186,7 @@ def table(result: OptimizationResult) -> Table:
 
     rendered = [trial for trial in result.trials if trial.image is not None]
     shown = sorted(rendered, key=_rank, reverse=True)[:TABLE_ROWS]
-    note = [f"{len(result.trials)} candidates probed, {len(rendered)} rendered"]
+    note = [f"{counted(len(result.trials), 'candidate')} probed, {len(rendered)} rendered"]
     if any(t.prediction and t.prediction.basis == "preview" for t in shown):
         note.append("* an early preview judged by the scorer: uncalibrated")
     out = Table(box=SIMPLE_HEAD, pad_edge=False, caption="; ".join(note), caption_justify="left")
@@ -209,6 +231,7 @@ def verdict(result: OptimizationResult) -> str:
         f"stopped        {result.stop_reason}",
         f"best picture   {plain(str(best.image), LINE)}",
         f"all pictures   {plain(str(result.run_dir / 'images'), LINE)}",
+        f"report         {plain(str(result.report), LINE)}",
         f"contact sheet  {plain(str(result.contact_sheet), LINE)}",
     ]
     if best.score is not None and best.score.explanation:

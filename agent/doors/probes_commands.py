@@ -195,6 +195,7 @@ def _print_card(folder: Path, size: int, card: Card) -> None:
             "trained on": f"{card.candidates:,} candidates of {card.prompts:,} prompts",
             "begun with": f"weights {card.start_sha256}" if card.start_sha256 else "chance",
             "intervals": f"hold {card.coverage:.0%} of the scores",
+            "verdict": card.verdict or "not compared with previews prompt by prompt",
         },
         {"made with": "", **_facts(card.made_with)},
         {"holds for": "", **_ranges(card.ranges)},
@@ -210,7 +211,12 @@ def _print_card(folder: Path, size: int, card: Card) -> None:
     for target in card.targets:
         numbers = (f"{value:g}" for value in (target.low, target.high, target.median))
         targets.add_row(Text(plain(target.name)), *numbers)
-    out.print(targets, _figures(card), *([_checks(card.checks)] if card.checks else []))
+    out.print(
+        targets,
+        _figures(card),
+        *([_compared(card)] if card.verdict else []),
+        *([_checks(card.checks)] if card.checks else []),
+    )
 
 
 def _facts(facts: ModelSpec) -> dict[str, str]:
@@ -264,6 +270,24 @@ def _figures(card: Card) -> Table:
         for name in dict.fromkeys(name for table in tables for name in table):
             cells = ["-" if name not in table else _number(table[name]) for table in tables]
             out.add_row(Text(f"  {plain(WORDS.get(name, name))}"), *cells)
+    return out
+
+
+def _compared(card: Card) -> Table:
+    """A row a number of steps: the first target's rank by probe and preview, and which is used."""
+    right = ("probe", "preview", "difference", "prompts")
+    out = _table("rank within a prompt after", *right, "used", right=right)
+    name = card.targets[0].name
+    for window in card.windows:
+        if found := window.comparisons.get(name):
+            lead = f"{found.difference:+.3f}"
+            if found.low is not None:
+                lead += f" ({found.low:+.3f} to {found.high:+.3f})"
+            used = "probe" if window.beats_preview(name) else "preview"
+            ranks = (f"{found.probe:.3f}", f"{found.preview:.3f}")
+            out.add_row(f"{window.k} steps", *ranks, lead, str(found.prompts), used)
+    out.caption = "on the same held-out prompts; 95% intervals of the difference over prompts"
+    out.caption_justify = "left"
     return out
 
 

@@ -52,7 +52,7 @@ def train(
         list[str],
         Option(
             help="sprites, clip:sprites, critic:sprites, or clip:FOLDER_OR_HUB_ID; may be "
-            "repeated: the first one judges previews too"
+            "repeated: the probe stands for the first"
         ),
     ],
     out: Annotated[Path, Option(help="folder of the shards, and of the probe in its probe/")],
@@ -89,6 +89,13 @@ def train(
             "repeated. The probe is then used within its validated range",
         ),
     ] = None,
+    judge: Annotated[
+        list[str] | None,
+        Option(help="grades the images in the shards too; nothing is learned from it"),
+    ] = None,
+    keep_images: Annotated[
+        bool, Option("--keep-images", help="keep the images, as JPEG in OUT/shards/images")
+    ] = False,
     json: o.Json = False,
 ) -> int:
     """Make a probe for a model, from prompts or past runs and a scorer.
@@ -120,6 +127,8 @@ def _train(params: Mapping[str, Any]) -> int:
         past=read_runs(params["from_runs"] or (), o.say),
         start=params["start"],
         also=params["also"] or (),
+        judges=params["judge"] or (),
+        keep_images=params["keep_images"],
     )
     card = learn(training, params["out"], o.say)
     if params["json"]:
@@ -127,12 +136,25 @@ def _train(params: Mapping[str, Any]) -> int:
         return o.DONE
     for window in card["windows"]:
         for target, figures in window["figures"].items():
-            rank = figures.get("within_pairwise", float("nan"))
-            o.print_line(f"after {window['k']} steps: {target}, rank within a prompt {rank:.3f}")
+            o.print_line(f"after {window['k']} steps: {target}, {_ranks(window, target, figures)}")
     for check in card["checks"]:
         o.print_line(_checked(check))
+    o.print_line(f"verdict: {card['verdict'] or 'no previews to compare the probe with'}")
     o.print_line(f"probe in {params['out'] / 'probe'}")
     return o.DONE
+
+
+def _ranks(window: Mapping[str, Any], target: str, figures: Mapping[str, float]) -> str:
+    """How well the probe and the preview rank the seeds of a prompt."""
+    rank = figures.get("within_pairwise", float("nan"))
+    said = f"rank within a prompt {rank:.3f}"
+    if not (found := window["comparisons"].get(target)):
+        return said
+    ends = "" if found["low"] is None else f" ({found['low']:+.3f} to {found['high']:+.3f})"
+    return (
+        f"{said}, the preview's {found['preview']:.3f}: {found['difference']:+.3f}{ends} on "
+        f"{found['prompts']} prompts"
+    )
 
 
 def _counts(text: str) -> tuple[int, ...]:

@@ -48,8 +48,9 @@ def report(
 
     def work() -> int:
         from promptprobe.agent.report.comparison import COMPARISON, save_comparison
-        from promptprobe.agent.report.page import REPORT, run_page, save_page
+        from promptprobe.agent.report.page import run_page, save_page
         from promptprobe.agent.result import read_result
+        from promptprobe.agent.run_folder import REPORT
 
         if len(runs) == 1:
             path = save_page(out or runs[0] / REPORT, run_page(read_result(runs[0])))

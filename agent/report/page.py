@@ -25,7 +25,6 @@ from promptprobe.probe.files import replacing
 from promptprobe.tools.pictures.embedded import Embedded, embed
 from promptprobe.tools.records import Trial
 
-REPORT = "report.html"
 HERO, CARD = 768, 288
 """Pixels of a picture's longer side: the two that are compared, and all others."""
 MOST_CARDS, MOST_PROMPTS, MOST_REFUSALS = 240, 120, 60
@@ -65,7 +64,7 @@ def save_report(result: OptimizationResult) -> Path:
     Raises:
         OSError: the folder cannot be written.
     """
-    return save_page(result.run_dir / REPORT, run_page(result))
+    return save_page(result.report, run_page(result))
 
 
 def save_page(path: Path, page: str) -> Path:

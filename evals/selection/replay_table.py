@@ -91,15 +91,16 @@ def read_shards(folder: Path, scorer: str | None) -> Table:
     target = scorer or collection.targets[0]
     if target not in collection.targets:
         raise ValueError(f"{folder} has no {target}; it has {', '.join(collection.targets)}")
+    place = collection.targets.index(target)
     rows = [row for path in shards.shards_of(folder) for row in shards.read_rows(path)]
     judged = [
         at
         for at in range(len(collection.windows))
-        if any(at < len(row.previews) and row.previews[at].score is not None for row in rows)
+        if any(row.looks(collection.targets, at)[place] is not None for row in rows)
     ]
     found: dict[str, list[list[float]]] = {}
     for row in rows:
-        looks = [row.previews[at].score if at < len(row.previews) else None for at in judged]
+        looks = [row.looks(collection.targets, at)[place] for at in judged]
         kept = [value for value in (row.scores.get(target), *looks) if value is not None]
         if len(kept) == 1 + len(judged):
             found.setdefault(row.prompt, []).append(kept)

@@ -19,11 +19,15 @@ from promptprobe.probe.families.family import Family, Settings
 from promptprobe.probe.families.schedulers import prediction_type
 from promptprobe.probe.model.calibration import Calibration
 from promptprobe.probe.model.network import COVERAGE, NetworkConfig
+from promptprobe.probe.model.verdict import Comparison
 
 Setting = Literal["steps", "guidance", "height", "width"]
 SETTINGS: tuple[Setting, ...] = get_args(Setting)
 """The facts that a card has ranges of."""
 MOST_CHECKS = 64
+RANK, PREVIEW_RANK = "within_pairwise", "within_pairwise_preview"
+"""Figures: how many of a prompt's pairs of seeds the probe, and the preview alone, put in the right
+order."""
 SCHEDULING = ("steps", "height", "width")
 """What the timesteps follow from: flow models shift theirs by the size of the image."""
 
@@ -105,6 +109,19 @@ class ProbeStep(_Frozen):
     figures: dict[str, dict[str, float]] = Field(
         description="by target, on validation scenes; test is left to the evals"
     )
+    comparisons: dict[str, Comparison] = Field(
+        default_factory=dict, max_length=16, description="with the preview on the same, by target"
+    )
+
+    def beats_preview(self, target: str) -> bool:
+        """Whether the probe is to be asked here, rather than the preview alone.
+
+        The comparison decides; on a card without one, the higher of the two ranks.
+        """
+        if found := self.comparisons.get(target):
+            return found.finding == "better"
+        figures = self.figures.get(target, {})
+        return figures.get(RANK, 1.0) > figures.get(PREVIEW_RANK, 0.0)
 
 
 class Card(_Frozen):
@@ -130,6 +147,9 @@ class Card(_Frozen):
     coverage: float = Field(COVERAGE, gt=0, lt=1, description="of the interval")
     checks: tuple[Check, ...] = Field(
         (), max_length=MOST_CHECKS, description="with other settings, failures included"
+    )
+    verdict: str = Field(
+        "", max_length=2000, description="on the first target: where the probe beats the preview"
     )
 
     @model_validator(mode="after")

@@ -139,6 +139,11 @@ class Dataset:
             [t.share(x) for t, x in zip(self.targets, raw.unbind(1), strict=True)], 1
         )
 
+    def previews(self, indices: Sequence[int], window: int) -> Float[Tensor, "candidate target"]:
+        """What each target's judge says of the previews, on its own scale; nan: it did not."""
+        names = [target.name for target in self.targets]
+        return padded([self.examples.rows[i].looks(names, window) for i in indices])
+
     @torch.inference_mode()
     def predict(
         self,
@@ -188,14 +193,22 @@ def pairwise_accuracy(
     groups: Sequence[Sequence[int]],
 ) -> float:
     """Share of groups' untied pairs ranked right, tied predictions half; nan: no such pair."""
-    right, pairs = 0.0, 0
-    for group in groups:
-        truth = score[list(group)][:, None] - score[list(group)][None]
-        guess = predicted[list(group)][:, None] - predicted[list(group)][None]
-        above = truth > 0
-        right += float(((guess > 0) + 0.5 * (guess == 0))[above].sum())
-        pairs += int(above.sum())
-    return right / pairs if pairs else math.nan
+    found = [pair_credit(predicted[list(group)], score[list(group)]) for group in groups]
+    pairs = sum(untied for _, untied in found)
+    return sum(right for right, _ in found) / pairs if pairs else math.nan
+
+
+def pair_credit(
+    predicted: Float[Tensor, " candidate"], score: Float[Tensor, " candidate"]
+) -> tuple[float, int]:
+    """Of one prompt's pairs of seeds: how many are ranked right, and how many differ in score.
+
+    Tied predictions, and those that are nan, count half; an unscored candidate makes no pair.
+    """
+    above = (score[:, None] - score[None]) > 0
+    guess = predicted[:, None] - predicted[None]
+    right = (guess > 0) + 0.5 * ((guess == 0) | guess.isnan())
+    return float(right[above].sum()), int(above.sum())
 
 
 def places(groups: Groups) -> Groups:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -26,9 +26,12 @@ from promptprobe.probe.model.network import PreviewScore
 from promptprobe.probe.trace import Trace
 
 COLLECTION = "collection.json"
+FORMAT: Final = "promptprobe shards 2"
 TENSORS = {"maps": 1, "embeddings": 0, "x0": 1, "gap": 1}
 """By name, the axis that goes from word to word or from candidate to candidate."""
 OF_WORDS = ("maps", "embeddings")
+BY_TARGET = ("scores", "preview_scores")
+"""Fields of a row that a table fills up with None, so that all rows name the same targets."""
 MOST_WORDS = 1000
 
 
@@ -65,14 +68,28 @@ class Row(_Frozen):
         max_length=MOST_WORDS, description="whether each was drawn as asked; None: cannot tell"
     )
     previews: tuple[PreviewScores, ...] = Field(max_length=32, description="one a window")
+    preview_scores: dict[str, tuple[float | None, ...]] = Field(
+        default_factory=dict, max_length=16, description="by the other targets, one a window"
+    )
+
+    def looks(self, targets: Sequence[str], window: int) -> list[float | None]:
+        """What the judges of a collection's targets say of the preview at a place among the
+        windows; None: nothing."""
+        others = [self.preview_scores.get(name) for name in targets[1:]]
+        first = self.previews[window].score if window < len(self.previews) else None
+        return [first, *(None if found is None else found[window] for found in others)]
 
 
 class Collection(_Frozen):
     """What every shard of a folder was made with; a folder never mixes two."""
 
+    format: Literal["promptprobe shards 2"] = FORMAT
     model: str
     targets: tuple[str, ...] = Field(
-        min_length=1, max_length=16, description="scores of the rows; the first judges previews"
+        min_length=1, max_length=16, description="scores to learn; the first one's words too"
+    )
+    judges: tuple[str, ...] = Field(
+        (), max_length=16, description="scores of the rows that only grade and are never learned"
     )
     windows: tuple[int, ...] = Field(
         min_length=1, max_length=32, description="numbers of steps after which there is a trace"
@@ -154,8 +171,14 @@ def write_shard(path: Path, traces: Mapping[int, Trace], rows: Sequence[Row]) ->
     layers = next(iter(traces.values())).layers
     table = path.with_suffix(".parquet")
     with replacing(path) as tensors, replacing(table) as rest:
-        pq.write_table(pa.Table.from_pylist([row.model_dump() for row in rows]), rest)
+        pq.write_table(pa.Table.from_pylist([_fields(row) for row in rows]), rest)
         save_tensors(halves, tensors, {"layers": json.dumps(layers)})
+
+
+def _fields(row: Row) -> dict[str, Any]:
+    """As a table holds them: it has no empty records, so that of nobody's scores is None."""
+    fields = row.model_dump()
+    return fields | {name: fields[name] or None for name in BY_TARGET}
 
 
 def _halves(traces: Sequence[Trace]) -> dict[str, Tensor]:
@@ -202,9 +225,18 @@ def read_collection(folder: Path) -> Collection:
     """What a folder's shards were made with."""
     path = folder / COLLECTION
     try:
-        return Collection.model_validate_json(path.read_bytes())
+        made = json.loads(path.read_bytes())
     except OSError as error:
         raise ShardError(f"{path}: {error.strerror}; expected collected shards there") from error
+    except (ValueError, RecursionError) as error:
+        raise ShardError(f"{path} is no JSON: {error}") from error
+    if isinstance(made, dict) and (other := made.get("format")) != FORMAT:
+        raise ShardError(
+            f"{path} is of the format {str(other)[:80]!r}, and this version of promptprobe reads "
+            f"{FORMAT!r}: use the version that wrote it, or collect into another folder"
+        )
+    try:
+        return Collection.model_validate(made)
     except ValidationError as error:
         raise ShardError(f"{path} describes no collection: {error}") from error
 
@@ -237,8 +269,10 @@ def read_rows(path: Path) -> list[Row]:
 
 def _without_gaps(fields: dict[str, Any]) -> dict[str, Any]:
     """A table gives every row every target; those that it lacks are left out again."""
-    scores = fields.get("scores") or {}
-    return fields | {"scores": {name: x for name, x in scores.items() if x is not None}}
+    return fields | {
+        name: {key: x for key, x in (fields.get(name) or {}).items() if x is not None}
+        for name in BY_TARGET
+    }
 
 
 def read_shards(folder: Path) -> Examples:

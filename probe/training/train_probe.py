@@ -7,18 +7,21 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from promptprobe.probe.model.calibration import Calibration, conformal_margin, score_scale
-from promptprobe.probe.model.card import Card, ProbeStep, ranges_of
+from promptprobe.probe.model.card import PREVIEW_RANK, RANK, Card, ProbeStep, ranges_of
 from promptprobe.probe.model.checkpoint import Probe, save_probe
 from promptprobe.probe.model.network import Network, Output
+from promptprobe.probe.model.verdict import Comparison, compared, verdict
 from promptprobe.probe.training.dataset import (
     Dataset,
     Groups,
     Splits,
+    pair_credit,
     pairwise_accuracy,
     places,
     scale,
@@ -50,6 +53,10 @@ def train_probe(
     dataset = Dataset(examples, targets)
     begun = WarmStart(start, collection.windows, collection.targets) if start else None
     network = fit(dataset, splits, config, checkpoint, start=begun)
+    windows = examine(network, dataset, splits, collection)
+    first = {
+        w.k: w.comparisons[name] for w in windows if (name := targets[0].name) in w.comparisons
+    }
     card = Card(
         model=collection.model,
         made_with=collection.facts,
@@ -57,10 +64,11 @@ def train_probe(
         shape=network.shape,
         weights_sha256="0" * 64,
         targets=targets,
-        windows=examine(network, dataset, splits, collection),
+        windows=windows,
         candidates=sum(map(len, splits.train)),
         prompts=len(splits.train),
         start_sha256=begun and begun.mark,
+        verdict=verdict(first),
     )
     return save_probe(out, network, card)
 
@@ -76,20 +84,24 @@ def examine(
         known = dataset.predict(network, chosen, place), truth
         said = dataset.predict(network, held_out, place)
         alone = dataset.predict(network, held_out, place, blind=True)
-        calibrations, figures = [], {}
+        previews = dataset.previews(held_out, place)
+        calibrations, figures, comparisons = [], {}, {}
         for at, target in enumerate(dataset.targets):
-            calibration = calibrated(known, (said, scores), at)
+            calibration, score = calibrated(known, (said, scores), at), scores[:, at]
+            seen = previews[:, at]
             figures[target.name] = _figures(calibration, said, scores, at, splits.calibration) | {
-                "within_pairwise_blind": rank_within(
-                    alone.logit[:, at], scores[:, at], splits.calibration
-                )
+                "within_pairwise_blind": rank_within(alone.logit[:, at], score, splits.calibration),
+                PREVIEW_RANK: rank_within(seen, score, splits.calibration),
             }
+            if one := compare(said.logit[:, at], seen, score, splits.calibration):
+                comparisons[target.name] = one
             calibrations.append(calibration)
-        look = dataset.batch(held_out, torch.full((len(held_out),), place)).look
-        first = figures[dataset.targets[0].name]
-        first["within_pairwise_preview"] = rank_within(look.score, scores[:, 0], splits.calibration)
         rounded = {name: _rounded(table) for name, table in figures.items()}
-        found.append(ProbeStep(k=k, calibration=tuple(calibrations), figures=rounded))
+        found.append(
+            ProbeStep(
+                k=k, calibration=tuple(calibrations), figures=rounded, comparisons=comparisons
+            )
+        )
     return tuple(found)
 
 
@@ -120,7 +132,7 @@ def _figures(
     return {
         "validation_prompts": float(len(groups)),
         "validation_candidates": float(known.sum()),
-        "within_pairwise": measured.within_pairwise,
+        RANK: measured.within_pairwise,
         "pooled_pcc": float(torch.corrcoef(both)[0, 1]),
         "interval_width": measured.width,
     }
@@ -154,9 +166,29 @@ def measure(
 def rank_within(
     predicted: Float[Tensor, " candidate"], score: Float[Tensor, " candidate"], groups: Groups
 ) -> float:
-    """Pairwise accuracy within the groups; an unscored candidate makes no pair."""
-    kept = [[at for at in group if not score[at].isnan()] for group in places(groups)]
-    return pairwise_accuracy(predicted.nan_to_num(), score, kept)
+    """Pairwise accuracy within the groups, by their candidates' places in the chain of all; nan
+    where nothing was predicted."""
+    if predicted.isnan().all():
+        return math.nan
+    return pairwise_accuracy(predicted, score, places(groups))
+
+
+def compare(
+    predicted: Float[Tensor, " candidate"],
+    preview: Float[Tensor, " candidate"],
+    score: Float[Tensor, " candidate"],
+    groups: Groups,
+) -> Comparison | None:
+    """A probe's and the preview's rank within the groups; None where no two scores differ, or no
+    preview was scored."""
+    if preview.isnan().all():
+        return None
+    rows = [
+        (*pair_credit(predicted[group], score[group]), pair_credit(preview[group], score[group])[0])
+        for group in places(groups)
+    ]
+    right, pairs, by_preview = np.array(rows, float).reshape(-1, 3).T
+    return compared(right, by_preview, pairs)
 
 
 def _rounded(figures: dict[str, float]) -> dict[str, float]:

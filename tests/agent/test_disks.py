@@ -65,7 +65,7 @@ def test_a_full_disk_is_an_error_of_the_disk_and_damages_nothing(tmp_path: Path,
     assert result.stop_reason == "budget spent"
     assert not any("damaged" in warning for warning in result.warnings)
     done = Counter(log.read_text().splitlines())
-    assert sum(done.values()) - len(done) <= graph.PROBE_BATCH
+    assert sum(done.values()) - len(done) <= ScriptedTools.batch_size
 
 
 def test_a_checkpoint_that_cannot_be_decoded_costs_nothing_but_itself(tmp_path: Path) -> None:

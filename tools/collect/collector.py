@@ -3,7 +3,7 @@
 Every candidate is drawn in full by going on from its traced steps, so a trace costs next to nothing
 beyond the picture; of one whose picture a past run has left, only the traced steps are run. What a
 folder of shards holds is not done again: killed at any moment, a collection goes on at the first
-shard that is missing, and more prompts later only add.
+shard that is missing, extra prompts extend it, and several processes share it.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import chain, groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from promptprobe.probe.families.family import Family, Settings
+from promptprobe.probe.files import replacing
 from promptprobe.probe.model.card import model_spec_of
 from promptprobe.probe.trace import Trace, join, record_traces
 from promptprobe.probe.training.shards import (
@@ -29,17 +32,32 @@ from promptprobe.probe.training.shards import (
     shards_of,
     write_shard,
 )
+from promptprobe.tools.collect.claims import Claims
 from promptprobe.tools.collect.prompts import Job, Wanted, jobs
 from promptprobe.tools.pictures.png import read_finished
 from promptprobe.tools.predictions import drawn, seen
-from promptprobe.tools.records import Score
+from promptprobe.tools.records import Candidate, Score
 from promptprobe.tools.scorers.scorer import Scorer
 
 BATCH = 16
-PER_SHARD = 512
-"""Candidates, rounded up to whole prompts."""
+PER_SHARD = 16
+"""Candidates, rounded up to whole prompts: as many as a kill can cost."""
+IMAGES = "images"
+"""Folder of the finished images, within that of the shards."""
+QUALITY = 95
+"""Of their JPEG."""
 
 Pictures = list[Image.Image]
+
+
+class Collected(NamedTuple):
+    """Candidates in the order that they were asked for in."""
+
+    traces: dict[int, Trace]
+    """By number of steps."""
+    rows: list[Row]
+    images: Pictures
+    """Finished."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +70,19 @@ class Collector:
     windows: tuple[int, ...]
     """Numbers of steps after which a trace is kept, ascending."""
     scorers: tuple[Scorer, ...]
-    """The first one judges the previews too."""
+    """Their scores are to be predicted; they judge the previews too, the first one by word."""
+    judges: tuple[Scorer, ...] = ()
+    """Grade the finished images only."""
+    keep_images: bool = False
 
     @property
     def targets(self) -> tuple[str, ...]:
         return tuple(f"{scorer.name} score" for scorer in self.scorers)
+
+    @property
+    def grades(self) -> tuple[str, ...]:
+        """What the judges' scores are called."""
+        return tuple(f"{judge.name} score" for judge in self.judges)
 
     @property
     def collection(self) -> Collection:
@@ -64,11 +90,12 @@ class Collector:
         return Collection(
             model=self.model,
             targets=self.targets,
+            judges=self.grades,
             windows=self.windows,
             facts=model_spec_of(self.family, self.settings),
         )
 
-    def shard(self, chosen: Sequence[Job]) -> tuple[dict[int, Trace], list[Row]]:
+    def shard(self, chosen: Sequence[Job]) -> Collected:
         """Trace and score every candidate, and render those that have no picture yet.
 
         ValueError: a picture cannot be read.
@@ -83,21 +110,55 @@ class Collector:
                 traces[k].append(trace)
                 previews[k] += _pictures(self.family.decode(trace.x0))
         joined = {k: join(parts) for k, parts in traces.items()}
-        looks = [self._judge(chosen, previews[k], self.scorers[:1])[0] for k in self.windows]
-        scores = self._judge(chosen, finals, self.scorers)
+        looks = [self._judge(chosen, previews[k], self.scorers) for k in self.windows]
+        scores = self._judge(chosen, finals, (*self.scorers, *self.judges))
         words = joined[self.windows[0]].words
         rows = [
-            _row(job, words[at], self.targets, scores, looks, at) for at, job in enumerate(chosen)
+            self._row(
+                job, words[at], [of[at] for of in scores], [[of[at] for of in k] for k in looks]
+            )
+            for at, job in enumerate(chosen)
         ]
-        return joined, rows
+        return Collected(joined, rows, finals)
+
+    def _row(
+        self,
+        job: Job,
+        words: tuple[str, ...],
+        scores: Sequence[Score],
+        looks: Sequence[Sequence[Score]],
+    ) -> Row:
+        """One candidate: scores by scorer and judge; of its previews, by window and scorer."""
+        judged, names = scores[0], (*self.targets, *self.grades)
+        values = zip(names, [score.value for score in scores], strict=True)
+        others = self.targets[1:]
+        return Row(
+            scene=job.wanted.content,
+            prompt=job.wanted.prompt,
+            seed=job.seed,
+            kind=job.wanted.kind,
+            split=job.wanted.part,
+            scores={target: value for target, value in values if value is not None},
+            correct=judged.correct,
+            explanation=judged.explanation or judged.reason,
+            words=words,
+            drawn=drawn(words, judged),
+            previews=tuple(seen(words, look[0]) for look in looks),
+            preview_scores={
+                target: tuple(look[at].value for look in looks)
+                for at, target in enumerate(others, 1)
+            },
+        )
 
     def measured(self, job: Job) -> tuple[float, int]:
         """Seconds that a candidate takes, and bytes on the disk, by one that is thrown away."""
         began = time.monotonic()
-        traces, _ = self.shard([job])
+        found = self.shard([job])
         seconds = time.monotonic() - began
-        kept = [part for trace in traces.values() for part in (trace.maps, trace.x0, trace.gap)]
-        return seconds, 2 * sum(part.numel() for part in kept)
+        traces = found.traces.values()
+        kept = [part for trace in traces for part in (trace.maps, trace.x0, trace.gap)]
+        image = len(jpeg(found.images[0])) if self.keep_images else 0
+        return seconds, 2 * sum(part.numel() for part in kept) + image
 
     def nfe(self, until: int) -> int:
         """Denoiser evaluations of a candidate's first steps."""
@@ -148,29 +209,16 @@ def _pictures(pixels: Iterable[object]) -> Pictures:
     return [Image.fromarray(image) for image in pixels]  # type: ignore[arg-type]
 
 
-def _row(
-    job: Job,
-    words: tuple[str, ...],
-    targets: Sequence[str],
-    scores: Sequence[Sequence[Score]],
-    looks: Sequence[Sequence[Score]],
-    at: int,
-) -> Row:
-    judged = scores[0][at]
-    values = zip(targets, [of[at].value for of in scores], strict=True)
-    return Row(
-        scene=job.wanted.content,
-        prompt=job.wanted.prompt,
-        seed=job.seed,
-        kind=job.wanted.kind,
-        split=job.wanted.part,
-        scores={target: value for target, value in values if value is not None},
-        correct=judged.correct,
-        explanation=judged.explanation or judged.reason,
-        words=words,
-        drawn=drawn(words, judged),
-        previews=tuple(seen(words, look[at]) for look in looks),
-    )
+def jpeg(image: Image.Image) -> bytes:
+    """A finished image as it is kept."""
+    file = BytesIO()
+    image.convert("RGB").save(file, "JPEG", quality=QUALITY)
+    return file.getvalue()
+
+
+def image_path(shards: Path, row: Row) -> Path:
+    """Where a candidate's finished image lies, if it was kept."""
+    return shards / IMAGES / f"{Candidate(prompt=row.prompt, seed=row.seed).key}.jpg"
 
 
 def collect(
@@ -183,23 +231,36 @@ def collect(
 ) -> int:
     """Fill a folder with shards until it holds every prompt with its seeds.
 
-    The number of candidates collected now is returned. ShardError: the folder was begun with
-    another model, or otherwise.
+    The number of candidates collected here and now is returned; other processes may have collected
+    more meanwhile. ShardError: the folder was begun with another model, or otherwise.
 
     given: candidates whose seeds are known, the seeds of a prompt side by side; they come first.
     """
-    open_collection(out, collector.collection)
-    paths = shards_of(out)
-    held = held_in(out)
-    number = max((int(path.stem.rpartition("-")[2]) for path in paths), default=-1)
-    groups = list(_missing(chain(given, jobs(wanted, seeds)), held))
-    total = sum(map(len, groups))
-    with tqdm(total=total + len(held), initial=len(held), unit="candidate", desc="collect") as bar:
-        for shard in _filled(groups, per_shard):
-            number += 1
-            write_shard(out / f"shard-{number:05}.safetensors", *collector.shard(shard))
-            bar.update(len(shard))
-    return total
+    out.mkdir(parents=True, exist_ok=True)
+    claims = Claims(out)
+    with claims.whole:
+        open_collection(out, collector.collection)
+    plan = list(chain(given, jobs(wanted, seeds)))
+    total, done = len({job.key for group in plan for job in group} | claims.keys()), 0
+    with tqdm(total=total, unit="candidate", desc="collect") as bar:
+        while True:
+            bar.update(len(claims.keys()) - bar.n)
+            with claims.next(plan, per_shard) as claimed:
+                if claimed is None:
+                    return done
+                path, chosen = claimed
+                found = collector.shard(chosen)
+                if collector.keep_images:
+                    _keep(out, found)
+                write_shard(path, found.traces, found.rows)
+                done += len(chosen)
+
+
+def _keep(out: Path, found: Collected) -> None:
+    (out / IMAGES).mkdir(exist_ok=True)
+    for row, image in zip(found.rows, found.images, strict=True):
+        with replacing(image_path(out, row)) as partial:
+            partial.write_bytes(jpeg(image))
 
 
 def held_in(folder: Path) -> set[tuple[str, int]]:
@@ -210,27 +271,3 @@ def held_in(folder: Path) -> set[tuple[str, int]]:
 def rows_in(folder: Path) -> list[Row]:
     """The rows of a folder of shards, which may be none."""
     return [row for path in shards_of(folder) for row in read_rows(path)]
-
-
-def _missing(
-    groups: Iterable[Sequence[Job]], held: Iterable[tuple[str, int]]
-) -> Iterator[list[Job]]:
-    """The groups without what is held, and each candidate once."""
-    seen = set(held)
-    for group in groups:
-        new = {job.key: job for job in group if job.key not in seen}
-        seen |= new.keys()
-        if new:
-            yield list(new.values())
-
-
-def _filled(groups: Iterable[list[Job]], size: int) -> Iterable[list[Job]]:
-    """Whole groups, together until there are `size` candidates or more."""
-    shard: list[Job] = []
-    for group in groups:
-        shard += group
-        if len(shard) >= size:
-            yield shard
-            shard = []
-    if shard:
-        yield shard

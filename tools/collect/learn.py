@@ -2,28 +2,36 @@
 
 Everything lies in one folder: `shards/`, which later runs add to, `training.pt`, from which a
 killed training goes on, `probe/`, and `also/`, what it is validated on beyond its own settings.
+The same command in several processes shares the collecting.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from promptprobe.probe.families.family import Settings
+from promptprobe.probe.model.card import Card
 from promptprobe.probe.model.checkpoint import load_probe
+from promptprobe.probe.training.dataset import calibrates
+from promptprobe.probe.training.shards import Row
 from promptprobe.probe.training.train_probe import train_probe
 from promptprobe.probe.training.trainer import TrainConfig
-from promptprobe.tools.collect.collector import Collector, collect, held_in
+from promptprobe.tools.collect.collector import Collector, collect, held_in, rows_in
 from promptprobe.tools.collect.other_settings import (
     also_cost,
     open_others,
     rescaled,
     validate_settings,
 )
-from promptprobe.tools.collect.prompts import Job, Wanted, jobs
+from promptprobe.tools.collect.prompts import TRAINED, Job, Wanted, jobs
 from promptprobe.tools.collect.reuse_runs import PastRun, Say, drawn_alike, fitting
 from promptprobe.tools.models.model import Model, open_model
 from promptprobe.tools.models.probes import locate_probe
@@ -32,6 +40,9 @@ from promptprobe.tools.scorers.scorer import open_scorer
 from promptprobe.tools.toolbox import settings_of
 
 NOTHING = "no past run fits, and there are no prompts: give prompts, or other runs"
+FEWEST_HELD_OUT = 20
+HELD_OUT = (1 - TRAINED) / 2
+"""Share of prompts that compare the probe with previews, where their rows do not say."""
 WINDOWS = (1, 2, 3, 5, 8, 10)
 """For renders of 25 steps; renders of other lengths are probed after the same shares of them."""
 
@@ -57,6 +68,10 @@ class ProbeTraining:
     """A probe whose weights training begins with: a folder, a hub id, or a built-in model's."""
     also: Sequence[str] = ()
     """Settings to validate for too, one changed at a time, such as "steps=15"."""
+    judges: Sequence[str] = ()
+    """Grade the finished images in the shards; nothing is learned from them."""
+    keep_images: bool = False
+    """Whether the shards keep the finished images, as JPEG."""
 
 
 def learn(course: ProbeTraining, out: Path, say: Say) -> dict[str, Any]:
@@ -77,22 +92,80 @@ def learn(course: ProbeTraining, out: Path, say: Say) -> dict[str, Any]:
     past = fitting(course.past, model, say)
     if not (course.wanted or past):
         raise ValueError(NOTHING)
-    say(cost(collector, course, past))
+    each, size = collector.measured(_first(course, past))
+    say(cost(collector, course, past, each, size))
+    held = held_in(out / "shards")
+    if warning := too_few(held_out(course, past, out / "shards")):
+        say(f"warning: {warning}")
     if others:
         groups = chain(jobs(course.wanted, course.seeds), (run.jobs for run in past))
         say(also_cost(others, out / "shards", chain.from_iterable(groups)))
-    held = held_in(out / "shards")
     new = [run for run in past if any(job.key not in held for job in run.jobs)]
     known = [run.jobs for run in new if drawn_alike(run, collector, say)]
     if not (course.wanted or known or held):
         raise ValueError(NOTHING)
     number = collect(collector, out / "shards", course.wanted, course.seeds, given=known)
     say(f"{number} candidates collected; training")
-    plan = TrainConfig(epochs=course.epochs)
-    card = train_probe(out / "shards", out / "probe", plan, out / "training.pt", start)
-    if others:
-        card = validate_settings(out, others, say)
+    with one_trainer(out):
+        plan = TrainConfig(epochs=course.epochs)
+        card = train_probe(out / "shards", out / "probe", plan, out / "training.pt", start)
+        if others:
+            card = validate_settings(out, others, say)
+    if advice := more_prompts(card, course, each):
+        say(advice)
     return card.model_dump(mode="json")
+
+
+@contextmanager
+def one_trainer(out: Path) -> Iterator[None]:
+    """Processes that shared the collecting train one after the other, the later ones from what the
+    first has saved."""
+    with FileLock(out / "training.lock"):
+        yield
+
+
+def held_out(course: ProbeTraining, past: Sequence[PastRun], shards: Path) -> int:
+    """How many prompts will compare the probe with previews."""
+    planned = [one.wanted for run in past for one in run.jobs] + list(course.wanted)
+    prompts = {
+        one.prompt for one in planned if one.part == "validation" and calibrates(one.content)
+    }
+    return len(prompts | {rows.prompt for rows in _calibrating(rows_in(shards))})
+
+
+def _calibrating(rows: Sequence[Row]) -> Iterator[Row]:
+    return (row for row in rows if row.split == "validation" and calibrates(row.scene))
+
+
+def too_few(prompts: int) -> str:
+    """A warning where so many held-out prompts seldom tell a good probe from a useless one."""
+    if prompts >= FEWEST_HELD_OUT:
+        return ""
+    return (
+        f"{prompts} prompts are held out to compare the probe with previews, and fewer than "
+        f"{FEWEST_HELD_OUT} seldom tell which is better; give about "
+        f"{math.ceil(FEWEST_HELD_OUT / HELD_OUT)} prompts in all, or mark more of them "
+        '"split": "validation"'
+    )
+
+
+def more_prompts(card: Card, course: ProbeTraining, seconds: float) -> str:
+    """What it would take to decide between probe and preview where the held-out prompts were too
+    few; empty: nothing is left to decide, or there was nothing to compare.
+
+    seconds: a candidate's.
+    """
+    name = card.targets[0].name
+    found = [window.comparisons.get(name) for window in card.windows]
+    more = max((one.more_prompts for one in found if one and one.finding == "too few"), default=0)
+    if not more:
+        return ""
+    prompts = math.ceil(more / HELD_OUT)
+    minutes = prompts * course.seeds * seconds / 60
+    return (
+        f"{prompts} more prompts, of which {more} would be held out, would tell, and cost about "
+        f"{minutes:.0f} minutes"
+    )
 
 
 def open_collector(course: ProbeTraining, model: Model) -> Collector:
@@ -104,7 +177,20 @@ def open_collector(course: ProbeTraining, model: Model) -> Collector:
             f"expected from 1 to {settings.steps - 1} steps to learn from, got {wrong}"
         )
     scorers = tuple(open_scorer(spec, device) for spec in course.scorers)
-    return Collector(model.name, model.family, settings, tuple(sorted(set(windows))), scorers)
+    judges = tuple(open_scorer(spec, device) for spec in course.judges)
+    if both := {one.name for one in scorers} & {one.name for one in judges}:
+        raise ValueError(
+            f"expected a judge that does not select, and {both.pop()} is a scorer too: leave it out"
+        )
+    return Collector(
+        model.name,
+        model.family,
+        settings,
+        tuple(sorted(set(windows))),
+        scorers,
+        judges,
+        course.keep_images,
+    )
 
 
 def scaled(settings: Settings) -> tuple[int, ...]:
@@ -112,12 +198,24 @@ def scaled(settings: Settings) -> tuple[int, ...]:
     return rescaled(WINDOWS, 25, settings.steps)
 
 
-def cost(collector: Collector, course: ProbeTraining, past: Sequence[PastRun]) -> str:
-    """What the whole collection takes, by first candidates that are drawn and thrown away."""
+def _first(course: ProbeTraining, past: Sequence[PastRun]) -> Job:
+    """A candidate to measure the cost by."""
+    return Job(course.wanted[0], 0) if course.wanted else past[0].jobs[0]._replace(picture=None)
+
+
+def cost(
+    collector: Collector,
+    course: ProbeTraining,
+    past: Sequence[PastRun],
+    seconds: float,
+    size: int,
+) -> str:
+    """What the whole collection takes.
+
+    seconds, size: of a candidate that was drawn and thrown away; its bytes on the disk.
+    """
     drawn, read = len(course.wanted) * course.seeds, sum(len(run.jobs) for run in past)
     known = [run.jobs[0] for run in past]
-    full = Job(course.wanted[0], 0) if course.wanted else known[0]._replace(picture=None)
-    seconds, size = collector.measured(full)
     seconds *= drawn + len(past)
     kinds = []
     if drawn:

@@ -34,6 +34,8 @@ VARIANT = "fp16"
 """The one that diffusers' models come in besides their full weights."""
 MADE_FOR_FLOAT16 = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 """The others overflow in it, and were made for bfloat16."""
+LARGEST_SIDE = 8
+"""Times the model's own size, of which one image alone takes gigabytes even of a small model."""
 HELP = (
     f"give {' or '.join(PLUGINS)} (built in), a folder in diffusers' format, or the Hugging "
     "Face hub id of a Stable Diffusion (1.x to 3.5, XL), FLUX.1, Qwen-Image, Z-Image or "
@@ -296,10 +298,20 @@ def _placement_of(pipeline: Any, generation: Generation) -> tuple[str, str]:
 def _filled(
     generation: Generation, name: str, family: Family, device: str, dtype: str
 ) -> Generation:
-    """The model's own defaults; a dtype that nobody can ask for, such as float8, goes unnamed."""
+    """The model's own defaults; a dtype that nobody can ask for, such as float8, goes unnamed.
+
+    ValueError: the images are larger than LARGEST_SIDE allows. Every door comes here first.
+    """
     known = get_args(get_args(Generation.model_fields["dtype"].annotation)[0])
     own = built_in(name)
     height, width = (own.size, own.size) if own else family.default_size
+    most = LARGEST_SIDE**2 * height * width
+    wanted = (generation.height or height) * (generation.width or width)
+    if wanted > most:
+        raise ValueError(
+            f"{name} draws {width} x {height} pixels by default, and at most {LARGEST_SIDE} times "
+            f"as much to a side: {most:,} pixels, got {wanted:,}. Give a smaller height and width"
+        )
     default = own.guidance if own else family.default_guidance
     return Generation(
         steps=generation.steps,

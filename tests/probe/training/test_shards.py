@@ -117,3 +117,22 @@ def test_a_folder_never_mixes_two_collections(tmp_path: Path) -> None:
         open_collection(tmp_path, COLLECTION.model_copy(update={"facts": other}))
     with pytest.raises(ShardError, match=r"collected with windows \(2, 5\), not \(1,\)"):
         open_collection(tmp_path, COLLECTION.model_copy(update={"windows": (1,)}))
+
+
+def test_shards_of_another_version_and_half_a_description_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "collection.json"
+    path.write_text(COLLECTION.model_dump_json().replace("shards 2", "shards 3"))
+    with pytest.raises(ShardError, match=r"of the format 'promptprobe shards 3', and this version"):
+        read_collection(tmp_path)
+    path.write_text(COLLECTION.model_dump_json()[:-40])
+    with pytest.raises(ShardError, match=r"collection.json is no JSON"):
+        read_collection(tmp_path)
+
+
+def test_candidates_that_nobody_scored_are_kept(tmp_path: Path) -> None:
+    examples = planted(1)
+    everything = range(len(examples))
+    rows = [row.model_copy(update={"scores": {}}) for row in examples.rows]
+    traces = {k: at(examples, everything, place)[0] for place, k in enumerate(WINDOWS)}
+    write_shard(tmp_path / "0.safetensors", traces, rows)
+    assert read_shards(tmp_path).rows == tuple(rows)

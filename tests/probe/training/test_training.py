@@ -86,6 +86,14 @@ def test_the_calibrated_interval_holds_nine_of_ten_fresh_candidates(
         assert 0.84 < float(inside.float().mean()) < 0.97
     assert window.figures[TARGETS[0]]["interval_width"] < 0.6
     assert window.figures[TARGETS[0]]["within_pairwise_preview"] > 0.6
+    # Nobody scored the previews for the second target, so there is nothing to compare it with.
+    assert list(window.comparisons) == [TARGETS[0]]
+    found = window.comparisons[TARGETS[0]]
+    assert found.prompts == len(parts.calibration)
+    assert found.preview == window.figures[TARGETS[0]]["within_pairwise_preview"]
+    assert found.difference == pytest.approx(found.probe - found.preview, abs=2e-4)
+    assert window.beats_preview(TARGETS[0]) == (found.finding == "better")
+    assert window.beats_preview(TARGETS[1])
 
 
 def test_the_same_seed_trains_the_same_network(dataset: Dataset) -> None:

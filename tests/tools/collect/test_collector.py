@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,15 @@ from PIL import Image
 from promptprobe.probe.families.family import Settings
 from promptprobe.probe.families.unet.stable_diffusion import StableDiffusion
 from promptprobe.probe.trace import record_trace
-from promptprobe.probe.training.shards import Row, ShardError, read_rows, read_shards, shards_of
-from promptprobe.tools.collect.collector import Collector, collect
+from promptprobe.probe.training.shards import (
+    Row,
+    ShardError,
+    read_collection,
+    read_rows,
+    read_shards,
+    shards_of,
+)
+from promptprobe.tools.collect.collector import Collector, collect, image_path
 from promptprobe.tools.collect.prompts import Wanted, jobs
 from promptprobe.tools.records import Score, Verdict
 from promptprobe.tools.scorers.scorer import Scorer, open_scorer
@@ -34,6 +42,10 @@ def by_word(brief: str, image: Image.Image) -> Score:
 
 def darkness(brief: str, image: Image.Image) -> float:
     return 10 - brightness(brief, image)
+
+
+def sharpness(brief: str, image: Image.Image) -> float:
+    return float(brightness(brief, image) > 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +70,7 @@ def run(
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def test_a_row_judges_the_picture_of_its_own_prompt_and_seed(
@@ -85,6 +97,8 @@ def test_a_row_judges_the_picture_of_its_own_prompt_and_seed(
             look = by_word(row.prompt, Image.fromarray(pixels))
             assert seen.score == pytest.approx(look.value, abs=2e-3)
             assert seen.words[-1] == pytest.approx(look.words[0].chance, abs=2e-3)
+            _, other = row.looks(("by_word score", "darkness score"), k - 1)
+            assert other == pytest.approx(10 - (look.value or 0), abs=2e-3)
 
 
 def test_interrupted_it_goes_on_and_ends_with_the_same_files(
@@ -95,7 +109,7 @@ def test_interrupted_it_goes_on_and_ends_with_the_same_files(
 
     def dies(brief: str, images: Any) -> list[Score]:
         judged.append(brief)
-        if len(judged) == 9:  # three looks a prompt, two prompts a shard: in the second
+        if len(judged) == 9:  # three looks a prompt, two prompts a shard: in the second one
             raise KeyboardInterrupt
         return [by_word(brief, image) for image in images]
 
@@ -189,3 +203,20 @@ def test_a_folder_of_other_settings_is_refused(family: StableDiffusion, tmp_path
     run(family, tmp_path, PROMPTS[:1])
     with pytest.raises(ShardError, match="collected with steps 3, not 4"):
         collect(a_collector(family, steps=4), tmp_path, PROMPTS[:1], seeds=2)
+
+
+def test_judges_grade_and_images_are_kept_where_asked(
+    family: StableDiffusion, tmp_path: Path
+) -> None:
+    collector = replace(a_collector(family), judges=(open_scorer(sharpness),), keep_images=True)
+    collect(collector, tmp_path, PROMPTS[:2], seeds=2)
+    collection = read_collection(tmp_path)
+    assert collection.targets == ("by_word score", "darkness score")
+    assert collection.judges == ("sharpness score",)
+    for row in read_shards(tmp_path).rows:
+        assert set(row.scores) == {*collection.targets, *collection.judges}
+        assert "sharpness score" not in row.preview_scores
+        with Image.open(image_path(tmp_path, row)) as image:
+            assert brightness(row.prompt, image) == pytest.approx(
+                row.scores["by_word score"], abs=0.02
+            )

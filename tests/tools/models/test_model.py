@@ -37,6 +37,11 @@ def test_a_folder_opens_with_the_models_own_defaults(pndm_folder: Path):
     assert model.name == str(pndm_folder.resolve())
 
 
+def test_a_size_far_beyond_the_models_own_is_refused_before_anything_is_drawn():
+    with pytest.raises(ValueError, match=r"at most 8 times as much .* got 67,108,864"):
+        open_model("sprites", Generation(height=8192, width=8192))
+
+
 def test_settings_that_are_given_win(ddim_folder: Path):
     asked = Generation(steps=3, guidance=0, height=48, width=16, negative_prompt="x")
     used = open_toolbox(str(ddim_folder), asked, any_score).settings_used

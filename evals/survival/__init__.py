@@ -1,0 +1,1 @@
+"""What a kill costs: runs killed where they write, and at random, then gone on with."""
