@@ -68,7 +68,7 @@ def test_killed_and_resumed_it_gives_the_same_probe_as_unbroken(
     assert "12 prompts x 3 seeds = 36 candidates of 8 denoiser evaluations" in done.stderr
     assert "candidates each with steps 6 (12 denoiser evaluations); by the first" in done.stderr
     assert "fewer than 20 seldom tell which is better; give about 134 prompts" in done.stderr
-    assert "prompts are too few to tell after 1 to 2 steps: previews are used" in done.stdout
+    assert "1 prompt is too few to tell after 1 to 2 steps: previews are used" in done.stdout
     assert "more prompts, of which" in done.stderr
     assert f"probe in {unbroken / 'probe'}" in done.stdout
     killed_at("candidates of", command(prompts, broken))
