@@ -93,8 +93,9 @@ def verdict(found: Mapping[int, Comparison]) -> str:
     if by["too few"]:
         unsure = [found[k] for k in by["too few"]]
         more = max(one.more_prompts for one in unsure)
+        least = min(one.prompts for one in unsure)
         parts.append(
-            f"{min(one.prompts for one in unsure)} prompts are too few to tell after "
+            f"{'1 prompt is' if least == 1 else f'{least} prompts are'} too few to tell after "
             f"{steps['too few']}: previews are used; about {more} more held-out prompts would tell"
         )
     return "; ".join(parts)
