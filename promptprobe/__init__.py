@@ -11,6 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from promptprobe.agent.doors.session import Session
+    from promptprobe.agent.doors.tool_calls.dispatch import (
+        acall_tool,
+        as_node,
+        call_tool,
+        langchain_tools,
+    )
+    from promptprobe.agent.doors.tool_calls.owner import Owner
+    from promptprobe.agent.doors.tool_calls.table import tool_schemas
     from promptprobe.agent.doors.training import train_probe
     from promptprobe.agent.optimize import aoptimize_prompt, optimize_prompt
     from promptprobe.agent.probe_prompts import probe_prompts
@@ -40,6 +48,7 @@ __all__ = [
     "Candidate",
     "Generation",
     "OptimizationResult",
+    "Owner",
     "Prediction",
     "Proposer",
     "Review",
@@ -50,9 +59,14 @@ __all__ = [
     "Trial",
     "Verdict",
     "__version__",
+    "acall_tool",
     "aoptimize_prompt",
+    "as_node",
+    "call_tool",
+    "langchain_tools",
     "optimize_prompt",
     "probe_prompts",
+    "tool_schemas",
     "train_probe",
 ]
 
@@ -67,6 +81,12 @@ _HOMES = {
     "Proposer": "promptprobe.agent.rewrite.proposers",
     "Scorer": "promptprobe.tools.scorers.scorer",
     "Review": "promptprobe.agent.rewrite.review",
+    "Owner": "promptprobe.agent.doors.tool_calls.owner",
+    "tool_schemas": "promptprobe.agent.doors.tool_calls.table",
+    "call_tool": "promptprobe.agent.doors.tool_calls.dispatch",
+    "acall_tool": "promptprobe.agent.doors.tool_calls.dispatch",
+    "langchain_tools": "promptprobe.agent.doors.tool_calls.dispatch",
+    "as_node": "promptprobe.agent.doors.tool_calls.dispatch",
 }
 
 

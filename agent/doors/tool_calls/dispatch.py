@@ -1,0 +1,141 @@
+"""Runs the tool calls of an agent's own loop, and offers the same to LangChain and LangGraph.
+
+What an agent may decide is what `tool_schemas` shows; the owner decides the rest. A call that
+cannot be done is answered in words that an LLM can act on, never by an exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from contextvars import Context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from promptprobe.agent.doors.replies import OptimizeReply
+from promptprobe.agent.doors.tool_calls.owner import Owner
+from promptprobe.agent.doors.tool_calls.table import TOOLS
+from promptprobe.tools.endpoint.json_schema import json_schema
+from promptprobe.tools.records import Record
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable
+    from langchain_core.tools import StructuredTool
+
+MAX_ARGUMENTS = 1_000_000
+"""Characters of a call's arguments."""
+
+
+async def acall_tool(
+    name: str,
+    arguments: str | Mapping[str, Any],
+    *,
+    owner: Owner | None = None,
+    out: str | Path = "runs",
+) -> str:
+    """Run one call of a tool.
+
+    Args:
+        name: the tool, as the LLM called it.
+        arguments: what the LLM gave it: an object, or JSON text of one.
+        owner: model, scorer, probe, LLM and caps; None: the built-in model.
+        out: folder of runs.
+
+    Returns:
+        The content of the tool's message, as JSON text: the result, or {"error": ...} where the
+        call cannot be done.
+    """
+
+    async def call() -> str:
+        try:
+            reply = await _reply(name, _object(arguments), owner or Owner(), Path(out))
+        except (ValueError, OSError, RuntimeError) as error:
+            return json.dumps({"error": str(error)})
+        return reply.model_dump_json()
+
+    # In a context of its own: a LangGraph around it would take our graph for a part of it.
+    return await asyncio.create_task(call(), context=Context())
+
+
+def call_tool(
+    name: str,
+    arguments: str | Mapping[str, Any],
+    *,
+    owner: Owner | None = None,
+    out: str | Path = "runs",
+) -> str:
+    """`acall_tool` for code that does not await."""
+    from promptprobe.agent.optimize import wait_for
+
+    return wait_for(acall_tool(name, arguments, owner=owner, out=out))
+
+
+def langchain_tools(
+    *, owner: Owner | None = None, out: str | Path = "runs"
+) -> list[StructuredTool]:
+    """The same tools for LangChain and for LangGraph's agents."""
+    from langchain_core.tools import StructuredTool
+
+    def made(name: str) -> StructuredTool:
+        def run(**arguments: Any) -> str:
+            return call_tool(name, arguments, owner=owner, out=out)
+
+        async def arun(**arguments: Any) -> str:
+            return await acall_tool(name, arguments, owner=owner, out=out)
+
+        return StructuredTool.from_function(
+            func=run,
+            coroutine=arun,
+            name=name,
+            description=TOOLS[name].description,
+            args_schema=json_schema(TOOLS[name].arguments),
+        )
+
+    return [made(name) for name in TOOLS]
+
+
+def as_node(
+    *, owner: Owner | None = None, out: str | Path = "runs", key: str = "optimization"
+) -> Runnable[Any, dict[str, Any]]:
+    """A node of a LangGraph graph of your own, with any state and context.
+
+    It reads `brief`, and `prompts` where there are any, from a state that is a mapping, and updates
+    `key` with what `call_tool` says, as a plain dict that every checkpointer takes.
+    """
+    from langchain_core.runnables import RunnableLambda
+
+    def asked(state: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: state[name] for name in ("brief", "prompts") if state.get(name)}
+
+    def run(state: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: json.loads(call_tool("optimize_prompt", asked(state), owner=owner, out=out))}
+
+    async def arun(state: Mapping[str, Any]) -> dict[str, Any]:
+        said = await acall_tool("optimize_prompt", asked(state), owner=owner, out=out)
+        return {key: json.loads(said)}
+
+    return RunnableLambda(run, arun)
+
+
+def _object(arguments: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    if isinstance(arguments, Mapping):
+        return arguments
+    if len(arguments) > MAX_ARGUMENTS:
+        raise ValueError(f"arguments: at most {MAX_ARGUMENTS:,} characters, got {len(arguments):,}")
+    found = json.loads(arguments or "{}")
+    if not isinstance(found, dict):
+        raise ValueError(f"arguments: expected a JSON object, got a {type(found).__name__}")
+    return found
+
+
+async def _reply(name: str, given: Mapping[str, Any], owner: Owner, out: Path) -> Record:
+    from promptprobe.agent.optimize import start
+    from promptprobe.agent.probe_prompts import answer
+
+    if name == "optimize_prompt":
+        return OptimizeReply.of(await start(owner.optimize_request(given), out))
+    if name == "probe_prompts":
+        request = owner.probe_request(given)
+        return await asyncio.to_thread(answer, request, lambda *_: None)
+    raise ValueError(f"there is no tool {name[:80]!r}: expected one of {', '.join(TOOLS)}")
