@@ -6,6 +6,7 @@ Commands stand in `sh` blocks. They run on tiny models in folders that have the 
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 from typing import Any
@@ -88,3 +89,8 @@ def test_links_between_pages_lead_to_files(page: Path) -> None:
 
 def test_the_readme_is_read_in_three_minutes() -> None:
     assert len(README.read_text().splitlines()) <= 130
+
+
+def test_the_list_of_files_is_the_source_s_own() -> None:
+    writer = runpy.run_path(str(ROOT / ".ci/files.py"))
+    assert (ROOT / "docs/architecture.md").read_text() == writer["page"](), "python .ci/files.py"

@@ -1,4 +1,4 @@
-"""What the first steps foretell: the scorer looks at the decoded x0, a trained probe beyond it.
+"""What the first steps predict: the scorer looks at the decoded x0, a trained probe beyond it.
 
 Without a probe the preview's score is all there is. Nothing has calibrated it, and its `basis`
 says so.

@@ -16,7 +16,7 @@ from promptprobe.tools.records import Candidate, Generation, Prediction, Record,
 
 
 class Probed(Record):
-    """What the first steps of a candidate foretell, and the state to continue from."""
+    """What the first steps of a candidate predict, and the state to continue from."""
 
     step: int = Field(ge=1, description="denoising steps made so far")
     prediction: Prediction | None = Field(description="None: not judged early; `reason` says why")

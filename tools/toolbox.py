@@ -250,7 +250,7 @@ class Toolbox:
         paths = [ask.folder / f"{one.key}-{ask.step}.safetensors" for one in batch]
         self._family.save_state(state, self._settings, paths)
         began = time.monotonic()
-        foretold = predict(
+        previews = predict(
             ask.probe, self._family, self._scorer, ask.brief, prompts, trace, ask.step
         )
         each = (time.monotonic() - began) / len(batch)
@@ -258,7 +258,7 @@ class Toolbox:
         if ask.heatmaps is not None:
             after = f"after {ask.step} of {self._settings.steps} steps"
             words = focused_words(trace)
-            pictures = save_heatmaps(ask.heatmaps, batch, trace, foretold, words, after)
+            pictures = save_heatmaps(ask.heatmaps, batch, trace, previews, words, after)
         cut, nfe = self._cut(prompts), self._nfe(start.step, ask.step)
         return [
             Probed(
@@ -271,7 +271,7 @@ class Toolbox:
                 cut=cut[prompt],
                 heatmap=picture,
             )
-            for view, path, prompt, picture in zip(foretold, paths, prompts, pictures, strict=True)
+            for view, path, prompt, picture in zip(previews, paths, prompts, pictures, strict=True)
         ]
 
     def _rendered(self, batch: Sequence[Candidate], start: State, folder: Path) -> list[Rendered]:

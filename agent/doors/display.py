@@ -167,7 +167,7 @@ def value(score: Score | None) -> str:
     return f"{score.value:.2f}" if score.value is not None else f"none ({plain(score.reason, 60)})"
 
 
-def _foretold(prediction: Prediction | None) -> str:
+def _prediction(prediction: Prediction | None) -> str:
     if prediction is None:
         return "-"
     return f"{prediction.score:.2f}" + ("*" if prediction.basis == "preview" else "")
@@ -199,7 +199,7 @@ def table(result: OptimizationResult) -> Table:
         which = (trial == result.best, trial == result.initial)
         name = {(True, False): "best", (False, True): "initial", (True, True): "both"}.get(which)
         judge = value(trial.judge) if trial.judge and trial.judge.value is not None else "-"
-        cells = [_foretold(trial.prediction), value(trial.score), judge]
+        cells = [_prediction(trial.prediction), value(trial.score), judge]
         prompt, seed = Text(plain(trial.candidate.prompt)), str(trial.candidate.seed)
         out.add_row(name, prompt, seed, *map(Text, cells))
     return out
@@ -251,7 +251,7 @@ def _held(result: OptimizationResult) -> str:
 
 
 def show_probe(reply: ProbeReply) -> None:
-    """Print what is foretold on stdout, and warnings on stderr."""
+    """Print the predictions on stdout, and warnings on stderr."""
     from rich.console import Console
 
     for warning in reply.warnings:
@@ -305,6 +305,6 @@ def _words(row: ProbeRow) -> str:
 
 
 def _seen(row: ProbeRow) -> str:
-    """What a preview shows, or why nothing is foretold, and the words that were not read."""
+    """What a preview shows, or why nothing is predicted, and the words that were not read."""
     cut = f"not read: {', '.join(row.cut)}" if row.cut else ""
     return plain("; ".join(filter(None, (row.explanation or row.reason, cut))), 300)

@@ -18,11 +18,11 @@ MAX_TRIALS = 8
 
 
 class TrialReply(Record):
-    """A rendered candidate: what was foretold, how it turned out, and what is wrong with it."""
+    """A rendered candidate: what was predicted, how it turned out, and what is wrong with it."""
 
     prompt: str
     seed: int
-    predicted: float | None = Field(description="score foretold after the first steps")
+    predicted: float | None = Field(description="score predicted after the first steps")
     score: float | None = Field(description="of the finished image; null: see explanation")
     judge_score: float | None = Field(description="by a second judge, which never selects")
     explanation: str = Field(description="what the scorer saw, or why there is no score")
@@ -77,12 +77,12 @@ class ProbeRow(Record):
 
     prompt: str
     seed: int
-    predicted: float | None = Field(description="score foretold; null: not foretold, see `reason`")
+    predicted: float | None = Field(description="predicted score; null: none, see `reason`")
     low: float | None = Field(description="lower end of the 90% interval; null: uncalibrated")
     high: float | None
-    words: tuple[Word, ...] = Field(description="what the first steps foretell of each word")
+    words: tuple[Word, ...] = Field(description="what the first steps predict of each word")
     explanation: str = Field(description="what the scorer saw in the preview")
-    reason: str = Field(description="why nothing is foretold")
+    reason: str = Field(description="why nothing is predicted")
     cut: tuple[str, ...] = Field(description="words beyond the model's token limit: not read")
     nfe: int = Field(description="denoiser evaluations this took")
     heatmap: Path | None = Field(None, description="picture of each word's attention")

@@ -4,7 +4,7 @@ Of each prompt, the seeds with the highest and with the lowest predicted score a
 are not yet. The probe says only which two to compare; the score says which is better.
 
 The score is against the run's brief, although a trainer reads the prompt that was drawn: a rewrite
-was let in because it means the brief, that score is the one foretold, what the run has judged is
+was let in because it means the brief, that score is the one predicted, what the run has judged is
 used again, and a judge may cut a long rewrite.
 
 What is drawn here is kept in the run's folder, in `pairs/`, with a ledger of its own: the run stays
@@ -97,12 +97,12 @@ class FinishedRun:
 
 def told_apart(trials: Sequence[Trial]) -> list[list[Trial]]:
     """Per prompt its trials, the best predicted first; without prompts of one seed or one score."""
-    foretold = by_prompt([trial for trial in trials if trial.prediction]).values()
-    groups = [sorted(group, key=predicted, reverse=True) for group in foretold]
+    early = by_prompt([trial for trial in trials if trial.prediction]).values()
+    groups = [sorted(group, key=predicted, reverse=True) for group in early]
     return [ranked for ranked in groups if predicted(ranked[0]) > predicted(ranked[-1])]
 
 
 def predicted(trial: Trial) -> float:
     """The predicted score of a trial that has one."""
-    assert trial.prediction is not None, "only what is foretold is compared"
+    assert trial.prediction is not None, "only candidates with a prediction are compared"
     return trial.prediction.score

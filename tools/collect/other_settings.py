@@ -72,7 +72,7 @@ def _opened(home: Collector, generation: Generation, setting: Setting, text: str
         if value == getattr(home.settings, setting):
             raise ValueError("that is what the probe is made with; leave it out")
         if settings.steps < 2:
-            raise ValueError("expected at least 2 steps, so that something is left to foretell")
+            raise ValueError("expected at least 2 steps, so that something is left to predict")
         home.family.draw_noise([0], settings)  # what cannot be drawn fails now, not later
         home.family.nfe(settings, 0, settings.steps)
     except ValidationError as error:
