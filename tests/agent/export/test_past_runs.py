@@ -65,11 +65,12 @@ def test_a_run_that_is_still_being_written_is_read_and_left_as_it_is(tmp_path: P
 
 def test_an_image_that_the_run_refused_to_score_is_no_label(tmp_path: Path) -> None:
     run_dir = a_run(tmp_path)
+    before = finished(run_dir)
     candidate = next(trial for trial in Ledger(run_dir).trials() if trial.image).candidate
     black = Rendered(image=run_dir / "images" / "x.png", reason="blacked out", nfe=1)
     Ledger(run_dir).write([RenderedLine(candidate=candidate, rendered=black)])
     [run] = read_runs([tmp_path], without_news)
-    assert len(run.jobs) == finished(run_dir) - 1
+    assert len(run.jobs) == before - 1
 
 
 def linked_outside(picture: Path) -> None:
@@ -102,10 +103,11 @@ def test_a_picture_that_is_no_file_of_the_run_is_left_out_aloud(
     tmp_path: Path, spoil: Callable[[Path], object], problem: str
 ) -> None:
     run_dir = a_run(tmp_path / "runs")
+    before = finished(run_dir)
     spoil(next((run_dir / "images").iterdir()))
     said: list[str] = []
     [run] = read_runs([tmp_path], said.append)
-    assert len(run.jobs) == finished(run_dir) - 1
+    assert len(run.jobs) == before - 1
     [line] = said
     assert line.startswith("left out: seed ")
     assert re.search(problem, line)
