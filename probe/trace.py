@@ -50,14 +50,12 @@ def record_trace(
     seeds: Sequence[int],
     settings: Settings,
     k: int,
-    start: State | None = None,
 ) -> tuple[Trace, State]:
     """Run the first k steps of each (prompt, seed) and record what the last of them shows.
 
-    The state continues with `family.denoise`; `start` is one that an earlier look left, and the
-    steps before it are not made again. Raises CaptureError where attention cannot be read.
+    The state continues with `family.denoise`. Raises CaptureError where attention cannot be read.
     """
-    traces, state = record_traces(family, prompts, seeds, settings, (k,), start)
+    traces, state = record_traces(family, prompts, seeds, settings, (k,))
     return traces[k], state
 
 
@@ -67,19 +65,29 @@ def record_traces(
     seeds: Sequence[int],
     settings: Settings,
     windows: Sequence[int],
-    start: State | None = None,
 ) -> tuple[dict[int, Trace], State]:
     """The same after each of several numbers of steps, in one pass. The state is the last one's."""
-    first = start.step + 1 if start else 1
+    if len(prompts) != len(seeds):
+        raise ValueError(f"{len(prompts)} prompts, but {len(seeds)} seeds: expected pairs")
+    conditioning = family.encode(prompts, settings)
+    return traces_from(family, conditioning, family.draw_noise(seeds, settings), settings, windows)
+
+
+def traces_from(
+    family: Family,
+    conditioning: Conditioning,
+    state: State,
+    settings: Settings,
+    windows: Sequence[int],
+) -> tuple[dict[int, Trace], State]:
+    """The same for prompts that are encoded, from a state that may be an earlier look's: the steps
+    before it are not made again."""
+    first = state.step + 1
     if not windows or not first <= min(windows) <= max(windows) <= settings.steps:
         found = ", ".join(map(str, windows))
         raise ValueError(
             f"expected from {first} to {settings.steps} steps to probe, got {found or 0}"
         )
-    if len(prompts) != len(seeds):
-        raise ValueError(f"{len(prompts)} prompts, but {len(seeds)} seeds: expected pairs")
-    conditioning = family.encode(prompts, settings)
-    state = start or family.draw_noise(seeds, settings)
     traces: dict[int, Trace] = {}
     for k in sorted(set(windows)):
         state = family.denoise(state, conditioning, settings, k - 1)

@@ -20,7 +20,7 @@ from PIL import Image
 
 from promptprobe.probe.families.family import CallArguments, Settings, State, StateError
 from promptprobe.probe.model.card import ProbeError
-from promptprobe.probe.trace import record_trace
+from promptprobe.probe.trace import traces_from
 from promptprobe.tools.batches import Batches
 from promptprobe.tools.device import DEVICE
 from promptprobe.tools.models.model import Model
@@ -245,8 +245,9 @@ class Toolbox:
 
     def _looked(self, ask: Asked, batch: Sequence[Candidate], start: State) -> list[Probed]:
         prompts = [candidate.prompt for candidate in batch]
-        seeds = [candidate.seed for candidate in batch]
-        trace, state = record_trace(self._family, prompts, seeds, self._settings, ask.step, start)
+        conditioning = self._family.encode(prompts, self._settings)
+        traces, state = traces_from(self._family, conditioning, start, self._settings, (ask.step,))
+        trace = traces[ask.step]
         paths = [ask.folder / f"{one.key}-{ask.step}.safetensors" for one in batch]
         self._family.save_state(state, self._settings, paths)
         began = time.monotonic()
@@ -259,7 +260,7 @@ class Toolbox:
             after = f"after {ask.step} of {self._settings.steps} steps"
             words = focused_words(trace)
             pictures = save_heatmaps(ask.heatmaps, batch, trace, previews, words, after)
-        cut, nfe = self._cut(prompts), self._nfe(start.step, ask.step)
+        nfe = self._nfe(start.step, ask.step)
         return [
             Probed(
                 step=ask.step,
@@ -268,10 +269,12 @@ class Toolbox:
                 latents=path,
                 nfe=nfe,
                 seconds=each,
-                cut=cut[prompt],
+                cut=cut,
                 heatmap=picture,
             )
-            for view, path, prompt, picture in zip(previews, paths, prompts, pictures, strict=True)
+            for view, path, cut, picture in zip(
+                previews, paths, conditioning.cut, pictures, strict=True
+            )
         ]
 
     def _rendered(self, batch: Sequence[Candidate], start: State, folder: Path) -> list[Rendered]:

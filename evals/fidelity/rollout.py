@@ -41,7 +41,7 @@ class View:
 
 def look(bench: Bench, pairs: Sequence[Pair], windows: Sequence[int]) -> Rollout:
     """Every (prompt, seed) traced after each of `windows`, then on to the end."""
-    from promptprobe.probe.trace import join, record_traces
+    from promptprobe.probe.trace import join, traces_from
 
     family, settings = bench.family, bench.settings
     finals: list[Images] = []
@@ -49,11 +49,11 @@ def look(bench: Bench, pairs: Sequence[Pair], windows: Sequence[int]) -> Rollout
     previews: dict[int, list[Images]] = {k: [] for k in windows}
     for chunk in in_batches(pairs, "looked at and finished"):
         prompts, seeds = [prompt for prompt, _ in chunk], [seed for _, seed in chunk]
-        found, state = record_traces(family, prompts, seeds, settings, windows)
+        text, noise = family.encode(prompts, settings), family.draw_noise(seeds, settings)
+        found, state = traces_from(family, text, noise, settings, windows)
         for k, trace in found.items():
             traces[k].append(trace)
             previews[k].append(family.decode(trace.x0))
-        text = family.encode(prompts, settings)
         state = family.denoise(state, text, settings, settings.steps)
         finals.append(family.decode(state.latents))
     joined = {k: np.concatenate(images) for k, images in previews.items()}

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from promptprobe.probe.families.family import Family, Settings
 from promptprobe.probe.files import replacing
 from promptprobe.probe.model.card import model_spec_of
-from promptprobe.probe.trace import Trace, join, record_traces
+from promptprobe.probe.trace import Trace, join, traces_from
 from promptprobe.probe.training.shards import (
     Collection,
     Row,
@@ -173,10 +173,11 @@ class Collector:
     def _finished(self, chosen: Sequence[Job]) -> tuple[dict[int, Trace], Pictures]:
         """Traces and finished pictures of a batch, which either has them all or none."""
         prompts, seeds = [job.wanted.prompt for job in chosen], [job.seed for job in chosen]
-        traces, state = record_traces(self.family, prompts, seeds, self.settings, self.windows)
+        conditioning = self.family.encode(prompts, self.settings)
+        noise = self.family.draw_noise(seeds, self.settings)
+        traces, state = traces_from(self.family, conditioning, noise, self.settings, self.windows)
         if chosen[0].picture is not None:
             return traces, self._kept(chosen)
-        conditioning = self.family.encode(prompts, self.settings)
         state = self.family.denoise(state, conditioning, self.settings, self.settings.steps)
         return traces, _pictures(self.family.decode(state.latents))
 
