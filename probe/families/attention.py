@@ -43,6 +43,13 @@ def blocks(denoiser: nn.Module, name: str, attention: str) -> dict[str, nn.Modul
     }
 
 
+def joint_and_single(denoiser: nn.Module) -> dict[str, nn.Module]:
+    """The attention modules of FLUX's two kinds of block, by name."""
+    return blocks(denoiser, "transformer_blocks", "attn") | blocks(
+        denoiser, "single_transformer_blocks", "attn"
+    )
+
+
 def normed(
     norm: Any, rows: Float[Tensor, "batch token dim"], heads: int
 ) -> Float[Tensor, "batch token head dim_a_head"]:

@@ -100,6 +100,23 @@ def align_words(
     return AlignedWords(content or tuple(kept), tuple(cut))
 
 
+def align_in_chat(tokenizer: Any, prompt: str, *, last: int, thinking: bool) -> AlignedWords:
+    """`align_words` for a prompt that is a user's message in the tokenizer's chat template."""
+
+    def templated(content: str) -> str:
+        text: str = tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=thinking,
+        )
+        return text
+
+    start = len(templated("\x00").split("\x00")[0])
+    place = slice(start, start + len(prompt))
+    return align_words(tokenizer, templated(prompt), last=last, prompt=place)
+
+
 def behind(first: AlignedWords, second: AlignedWords, offset: int) -> AlignedWords:
     """One prompt read by two encoders, the second's tokens `offset` places on.
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from diffusers import FluxPipeline
-from torch import Tensor, nn
+from torch import nn
 
-from promptprobe.probe.families.attention import blocks, normed, rotated
+from promptprobe.probe.families.attention import joint_and_single, normed, rotated
 from promptprobe.probe.families.dit.packed import Packed
-from promptprobe.probe.families.family import Conditioning, Latents, Settings
+from promptprobe.probe.families.family import Conditioning, Settings
 from promptprobe.probe.families.self_check import Given, Reference
 from promptprobe.probe.families.token_alignment import align_words, conditioned
 
@@ -30,9 +30,7 @@ class Flux(Packed):
     takes = ("max_sequence_length",)
 
     def layers(self) -> Mapping[str, nn.Module]:
-        return blocks(self.denoiser, "transformer_blocks", "attn") | blocks(
-            self.denoiser, "single_transformer_blocks", "attn"
-        )
+        return joint_and_single(self.denoiser)
 
     def reference(self, layer: Any, given: Given, text: int, image: int) -> Reference:
         cos, sin = given["image_rotary_emb"]  # every value twice, once for each of a pair
@@ -81,10 +79,6 @@ class Flux(Packed):
                 "guidance": guidance,
             },
         )
-
-    def _evaluate(self, latents: Latents, timestep: Tensor, cond: Mapping[str, Any]) -> Latents:
-        with self.denoiser.cache_context("cond"):
-            return super()._evaluate(latents, timestep, cond)
 
     @property
     def _dtype(self) -> torch.dtype:

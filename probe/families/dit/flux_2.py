@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -20,12 +19,12 @@ from diffusers import Flux2KleinPipeline
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from torch import Tensor, nn
 
-from promptprobe.probe.families.attention import blocks, normed, rotated
+from promptprobe.probe.families.attention import joint_and_single, normed, rotated
 from promptprobe.probe.families.dit.packed import Packed
 from promptprobe.probe.families.family import Conditioning, Latents, Settings, State
 from promptprobe.probe.families.schedulers import even_sigmas
 from promptprobe.probe.families.self_check import Given, Reference
-from promptprobe.probe.families.token_alignment import AlignedWords, align_words, conditioned
+from promptprobe.probe.families.token_alignment import AlignedWords, align_in_chat, conditioned
 
 TOKENS: int = (
     inspect.signature(Flux2KleinPipeline.__call__).parameters["max_sequence_length"].default
@@ -38,9 +37,7 @@ class Flux2Klein(Packed):
     known_as = "FLUX.2 [klein]"
 
     def layers(self) -> Mapping[str, nn.Module]:
-        return blocks(self.denoiser, "transformer_blocks", "attn") | blocks(
-            self.denoiser, "single_transformer_blocks", "attn"
-        )
+        return joint_and_single(self.denoiser)
 
     def reference(self, layer: Any, given: Given, text: int, image: int) -> Reference:
         cos, sin = given["image_rotary_emb"]  # every value twice, once for each of a pair
@@ -83,39 +80,8 @@ class Flux2Klein(Packed):
         return rows, {"encoder_hidden_states": rows, "txt_ids": text_ids, "img_ids": image_ids}
 
     def _located(self, prompt: str) -> AlignedWords:
-        def templated(content: str) -> str:
-            text: str = self.pipeline.tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}],
-                tokenize=False,
-                add_generation_prompt=True,
-                enable_thinking=False,
-            )
-            return text
-
-        start = len(templated("\x00").split("\x00")[0])
-        return align_words(
-            self.pipeline.tokenizer,
-            templated(prompt),
-            last=TOKENS,
-            prompt=slice(start, start + len(prompt)),
-        )
-
-    def _predict(
-        self,
-        latents: Latents,
-        timestep: Tensor,
-        conditioning: Conditioning,
-        settings: Settings,
-        capture: AbstractContextManager[Any],
-    ) -> tuple[Latents, Latents | None]:
-        with capture, self.denoiser.cache_context("cond"):
-            conditional = self._evaluate(latents, timestep, conditioning.cond)
-        if conditioning.uncond is None:
-            return conditional, None
-        with self.denoiser.cache_context("uncond"):
-            unconditional = self._evaluate(latents, timestep, conditioning.uncond)
-        gap = conditional - unconditional
-        return unconditional + settings.guidance * gap, gap
+        tokenizer = self.pipeline.tokenizer
+        return align_in_chat(tokenizer, prompt, last=TOKENS, thinking=False)
 
     def _evaluate(self, latents: Latents, timestep: Tensor, cond: Mapping[str, Any]) -> Latents:
         return super()._evaluate(latents.to(self.denoiser.dtype), timestep, cond)

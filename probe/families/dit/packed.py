@@ -1,4 +1,4 @@
-"""What FLUX.1 and Qwen-Image share: latents packed, 2 x 2 to a token, around each evaluation only.
+"""What FLUX and Qwen-Image share: latents packed, 2 x 2 to a token, around each evaluation only.
 
 The text's tokens come before the image's. The path is shifted for the size of the picture.
 """
@@ -6,13 +6,14 @@ The text's tokens come before the image's. The path is shifted for the size of t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from einops import rearrange
 from torch import Tensor
 
 from promptprobe.probe.capture.capture import Layout
-from promptprobe.probe.families.family import Latents, Settings
+from promptprobe.probe.families.family import Conditioning, Latents, Settings
 from promptprobe.probe.families.pipeline import PipelineFamily
 from promptprobe.probe.families.schedulers import even_sigmas, flow_shift
 
@@ -24,6 +25,28 @@ class Packed(PipelineFamily):
     @property
     def default_size(self) -> tuple[int, int]:
         return (self.pipeline.default_sample_size * self.pipeline.vae_scale_factor,) * 2
+
+    def _predict(
+        self,
+        latents: Latents,
+        timestep: Tensor,
+        conditioning: Conditioning,
+        settings: Settings,
+        capture: AbstractContextManager[Any],
+    ) -> tuple[Latents, Latents | None]:
+        """In two calls, where there is an unconditional half."""
+        with capture, self.denoiser.cache_context("cond"):
+            conditional = self._evaluate(latents, timestep, conditioning.cond)
+        if conditioning.uncond is None:
+            return conditional, None
+        with self.denoiser.cache_context("uncond"):
+            unconditional = self._evaluate(latents, timestep, conditioning.uncond)
+        gap = conditional - unconditional
+        return self._rescaled(unconditional + settings.guidance * gap, conditional), gap
+
+    def _rescaled(self, guided: Latents, conditional: Latents) -> Latents:
+        """What the official pipeline makes of a guided prediction."""
+        return guided
 
     def _evaluate(self, latents: Latents, timestep: Tensor, cond: Mapping[str, Any]) -> Latents:
         times = timestep.expand(len(latents)).to(latents.dtype) / 1000

@@ -8,7 +8,6 @@ the conditional prediction's length, token by token. An empty negative prompt is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -80,26 +79,13 @@ class QwenImage(Packed):
             dropped=self.pipeline.prompt_template_encode_start_idx,
         )
 
-    def _predict(
-        self,
-        latents: Latents,
-        timestep: Tensor,
-        conditioning: Conditioning,
-        settings: Settings,
-        capture: AbstractContextManager[Any],
-    ) -> tuple[Latents, Latents | None]:
-        with capture, self.denoiser.cache_context("cond"):
-            conditional = self._evaluate(latents, timestep, conditioning.cond)
-        if conditioning.uncond is None:
-            return conditional, None
-        with self.denoiser.cache_context("uncond"):
-            unconditional = self._evaluate(latents, timestep, conditioning.uncond)
-        gap = conditional - unconditional
-        guided = packed(unconditional + settings.guidance * gap)
+    def _rescaled(self, guided: Latents, conditional: Latents) -> Latents:
+        """With the norm that each token of the conditional prediction has."""
+        tokens = packed(guided)
         wanted, found = (
-            torch.norm(tokens, dim=-1, keepdim=True) for tokens in (packed(conditional), guided)
+            torch.norm(rows, dim=-1, keepdim=True) for rows in (packed(conditional), tokens)
         )
-        return unpacked(guided * (wanted / found), latents), gap
+        return unpacked(tokens * (wanted / found), guided)
 
     def _decode(self, latents: Latents) -> Tensor:
         """One frame of what the VAE takes for a film."""

@@ -26,7 +26,7 @@ from promptprobe.probe.families.family import Conditioning, Latents, Settings
 from promptprobe.probe.families.pipeline import PipelineFamily
 from promptprobe.probe.families.schedulers import flow_shift
 from promptprobe.probe.families.self_check import Given, Reference
-from promptprobe.probe.families.token_alignment import AlignedWords, align_words, conditioned
+from promptprobe.probe.families.token_alignment import AlignedWords, align_in_chat, conditioned
 
 TOKENS = 512
 """As many as the official pipeline reads, template included."""
@@ -71,22 +71,8 @@ class ZImage(PipelineFamily):
         return conditioned(padded, located, {"cap_feats": rows + unconditional})
 
     def _located(self, prompt: str) -> AlignedWords:
-        def templated(content: str) -> str:
-            text: str = self.pipeline.tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}],
-                tokenize=False,
-                add_generation_prompt=True,
-                enable_thinking=True,
-            )
-            return text
-
-        start = len(templated("\x00").split("\x00")[0])
-        return align_words(
-            self.pipeline.tokenizer,
-            templated(prompt),
-            last=TOKENS,
-            prompt=slice(start, start + len(prompt)),
-        )
+        tokenizer = self.pipeline.tokenizer
+        return align_in_chat(tokenizer, prompt, last=TOKENS, thinking=True)
 
     def _predict(
         self,
