@@ -17,7 +17,7 @@ from promptprobe.tools.records import Candidate, Generation, Record, Spend, Tria
 MAX_TRIALS = 8
 
 
-class TrialReply(Record):
+class TrialSummary(Record):
     """A rendered candidate: what was predicted, how it turned out, and what is wrong with it."""
 
     prompt: str
@@ -26,21 +26,30 @@ class TrialReply(Record):
     score: float | None = Field(description="of the finished image; null: see explanation")
     judge_score: float | None = Field(description="by a second judge, which never selects")
     explanation: str = Field(description="what the scorer saw, or why there is no score")
-    image: Path | None
 
     @classmethod
-    def of(cls, trial: Trial) -> TrialReply:
-        """The reply for a trial."""
+    def of(cls, trial: Trial) -> TrialSummary:
+        """The summary of a trial."""
         score = trial.score
-        return cls(
+        return TrialSummary(
             prompt=trial.candidate.prompt,
             seed=trial.candidate.seed,
             predicted=trial.prediction.score if trial.prediction else None,
             score=score.value if score else None,
             judge_score=trial.judge.value if trial.judge else None,
             explanation=(score.explanation or score.reason) if score else "",
-            image=trial.image,
         )
+
+
+class TrialReply(TrialSummary):
+    """A rendered candidate: what was predicted, how it turned out, and what is wrong with it."""
+
+    image: Path | None
+
+    @classmethod
+    def of(cls, trial: Trial) -> TrialReply:
+        """The reply for a trial."""
+        return cls(**dict(TrialSummary.of(trial)), image=trial.image)
 
 
 class OptimizeReply(Record):

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field
 
 from promptprobe.agent.doors.mcp.jobs import Job, Status
-from promptprobe.agent.doors.replies import ProbeReply, ProbeRow
+from promptprobe.agent.doors.replies import MAX_TRIALS, ProbeReply, ProbeRow, TrialSummary
 from promptprobe.agent.doors.schemas import OptimizeArguments, ProbeArguments, Request
 from promptprobe.agent.result import OptimizationResult, StopReason
 from promptprobe.tools.records import Picture, Record, Score, Seed, Spend, Text, Trial, Word
@@ -90,30 +90,6 @@ class ListModels(Request):
 # -- what they give ----------------------------------------------------------------------------
 
 
-class TrialSummary(Record):
-    """A rendered candidate: what was predicted, how it turned out, and what is wrong with it."""
-
-    prompt: str
-    seed: int
-    predicted: float | None = Field(description="score predicted after the first steps")
-    score: float | None = Field(description="of the finished image; null: see explanation")
-    judge_score: float | None = Field(description="by a second judge, which never selects")
-    explanation: str = Field(description="what the scorer saw, or why there is no score")
-
-    @classmethod
-    def of(cls, trial: Trial, prompt: int = SHORT) -> TrialSummary:
-        """The summary of a trial, with so many characters of its prompt."""
-        score = trial.score
-        return cls(
-            prompt=cut(trial.candidate.prompt, prompt),
-            seed=trial.candidate.seed,
-            predicted=trial.prediction.score if trial.prediction else None,
-            score=score.value if score else None,
-            judge_score=trial.judge.value if trial.judge else None,
-            explanation=cut((score.explanation or score.reason) if score else "", SHORT),
-        )
-
-
 class Optimization(Record):
     """Where a job stands, and what it has found. The best picture is shown and linked."""
 
@@ -142,9 +118,9 @@ class Optimization(Record):
                 status="working" if working else job.status,
                 message=message,
                 brief=cut(job.request.brief, SHORT),
-                best=TrialSummary.of(found.best, LONG) if found else None,
-                initial=TrialSummary.of(found.initial) if found else None,
-                trials=tuple(map(TrialSummary.of, found.top(8))) if found else (),
+                best=summary(found.best, LONG) if found else None,
+                initial=summary(found.initial) if found else None,
+                trials=tuple(map(summary, found.top(MAX_TRIALS))) if found else (),
                 spent=found.spent if found else None,
                 stop_reason=found.stop_reason if done and found else None,
                 warnings=tuple(cut(one, SHORT) for one in found.warnings) if found else (),
@@ -250,6 +226,13 @@ class Models(Record):
     scorer: str
     llm: str | None = Field(description="who proposes rewrites where you pass none")
     largest_budget: dict[str, Any]
+
+
+def summary(trial: Trial, prompt: int = SHORT) -> TrialSummary:
+    """The summary of a trial, with so many characters of its prompt."""
+    whole = TrialSummary.of(trial)
+    shorter = {"prompt": cut(whole.prompt, prompt), "explanation": cut(whole.explanation, SHORT)}
+    return whole.model_copy(update=shorter)
 
 
 def cut(text: str, most: int) -> str:
