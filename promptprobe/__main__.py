@@ -25,15 +25,6 @@ from promptprobe.agent.doors.tool_calls import commands as agents
 from promptprobe.agent.report import commands as report_commands
 from promptprobe.evals import cli
 
-EXTRAS = {
-    "mcp": "mcp",
-    "platformdirs": "mcp",
-    "uvicorn": "mcp",
-    "pyarrow": "train",
-    "matplotlib": "plots",
-}
-"""Packages that a plain install leaves out, and the extra that brings them."""
-
 app = typer.Typer(
     name="promptprobe",
     no_args_is_help=True,
@@ -79,6 +70,8 @@ def main(argv: list[str] | None = None) -> int:
     except typer.TyperException as error:
         return _bad_usage(error)
     except ModuleNotFoundError as error:
+        from promptprobe.tools.doctor import EXTRAS
+
         if error.name not in EXTRAS:
             raise
         extra = f"pip install 'promptprobe[{EXTRAS[error.name]}]'"

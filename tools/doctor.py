@@ -18,12 +18,14 @@ from promptprobe.tools.records import Record
 PACKAGES = ("promptprobe", "torch", "diffusers", "transformers", "langgraph", "openai", "pydantic")
 EXTRAS = {
     "mcp": "mcp",
-    "train": "pyarrow",
-    "plots": "matplotlib",
-    "local-llm": "llguidance",
-    "ocr": "rapidocr",
+    "platformdirs": "mcp",
+    "uvicorn": "mcp",
+    "pyarrow": "train",
+    "matplotlib": "plots",
+    "llguidance": "local-llm",
+    "rapidocr": "ocr",
 }
-"""A module that each extra brings, by the extra's name."""
+"""Modules that a plain install leaves out, and the extra that brings them."""
 HUB_SECONDS = 3.0
 CANNOT = (ValueError, OSError, RuntimeError, TypeError)
 """How opening something fails."""
@@ -46,8 +48,13 @@ def look_at_machine() -> Iterator[Finding]:
         except PackageNotFoundError:
             yield Finding(name=name, problem=f"not installed: pip install {name}")
     yield Finding(name="device", found=_device())
-    for extra, module in EXTRAS.items():
-        there = "installed" if find_spec(module) else f"no: pip install 'promptprobe[{extra}]'"
+    for extra in dict.fromkeys(EXTRAS.values()):
+        modules = [module for module, brought_by in EXTRAS.items() if brought_by == extra]
+        there = (
+            "installed"
+            if all(map(find_spec, modules))
+            else f"no: pip install 'promptprobe[{extra}]'"
+        )
         yield Finding(name=f"extra {extra}", found=there)
     yield _hub()
 

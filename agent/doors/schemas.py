@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from promptprobe.agent.rewrite.proposers import Rewrite
+from promptprobe.probe.families import KNOWN_AS
 from promptprobe.tools.records import (
     BUDGETS,
     MAX_RENDERS,
@@ -129,8 +130,7 @@ class OptimizeRequest(OptimizeArguments):
     model: Text = Field(
         "sprites",
         description='"sprites" or "sprites-flow" (built in), a diffusers folder, or a Hugging Face '
-        "hub id of a Stable Diffusion, FLUX.1, FLUX.2 [klein], Qwen-Image, Z-Image, Sana or "
-        "PixArt-Sigma pipeline",
+        f"hub id of a {KNOWN_AS} pipeline",
     )
     llm: Text | None = Field(
         None, description="name of an LLM behind OPENAI_BASE_URL, which proposes rewrites"

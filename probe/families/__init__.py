@@ -24,6 +24,12 @@ FAMILIES = {
 }
 """Module and class by the pipeline's class name, which `model_index.json` calls `_class_name`."""
 
+KNOWN_AS = (
+    "Stable Diffusion (1.x to 3.5, XL), FLUX.1, FLUX.2 [klein], Qwen-Image, Z-Image, Sana or "
+    "PixArt-Sigma"
+)
+"""The same as people call them."""
+
 
 def check_known(class_name: str, source: str) -> None:
     """ValueError, with the list of known ones, for a pipeline that no family knows."""

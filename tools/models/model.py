@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from promptprobe.probe.families import check_known, family_of
+from promptprobe.probe.families import KNOWN_AS, check_known, family_of
 from promptprobe.tools.device import DEVICE
 from promptprobe.tools.models.built_in import DEFAULT_MODEL, PLUGINS, BuiltIn, built_in
 from promptprobe.tools.models.quiet import quiet_loading
@@ -38,8 +38,7 @@ LARGEST_SIDE = 8
 """Times the model's own size, of which one image alone takes gigabytes even of a small model."""
 HELP = (
     f"give {' or '.join(PLUGINS)} (built in), a folder in diffusers' format, or the Hugging "
-    "Face hub id of a Stable Diffusion (1.x to 3.5, XL), FLUX.1, Qwen-Image, Z-Image or "
-    "PixArt-Sigma pipeline"
+    f"Face hub id of a {KNOWN_AS} pipeline"
 )
 
 
