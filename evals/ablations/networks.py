@@ -68,9 +68,22 @@ class PaperCNN(nn.Module):
         return logit
 
 
-def collected(shards: Path, step: int) -> Collection:
-    """What a folder of shards was made with. ValueError: none, or not after this many steps."""
+def collected(shards: Path, step: int, bench: Bench) -> Collection:
+    """What a folder of shards was made with.
+
+    ValueError: there are none, not after this many steps, or of another model or scorer.
+    """
     collection = read_collection(shards)
+    made, used = ({**facts, "first score": name} for facts, name in (
+        (collection.facts.model_dump(), collection.targets[0]),
+        (bench.facts.model_dump(), bench.target),
+    ))
+    for name in made:
+        if made[name] != used[name]:
+            raise ValueError(
+                f"{shards} was collected with {name} {made[name]!s:.100}, and what is measured has "
+                f"{used[name]!s:.100}: give its own shards, or leave --shards out"
+            )
     if step not in collection.windows:
         raise ValueError(
             f"{shards} was collected after {collection.windows} steps, and {step} are asked for"
@@ -85,7 +98,7 @@ def train_baselines(
 
     ValueError: broken shards, or a collection without this number of steps.
     """
-    collection = collected(shards, step)
+    collection = collected(shards, step, bench)
     known = at_window(read_shards(shards), collection.windows.index(step))
     fresh = at_window(test.examples, list(test.views).index(step))
     target = collection.targets[0]
