@@ -47,6 +47,8 @@ class Bench:
     scorer: str = ""
     grader: str = ""
     """Names of the scorer and of the second judge; two that are alike are one."""
+    scorers: tuple[Scorer, ...] = ()
+    """The two, each once, to be tried before anything is drawn."""
     probe_name: str = NO_PROBE
     good: float | None = None
     """A score from which the caller calls an image good; None: as the probe's card says."""
@@ -144,6 +146,7 @@ def open_bench(
         on_arrays(grader),
         scorer=selects,
         grader=grades,
+        scorers=(selector,) if grades == selects else (selector, grader),
         good=good,
         own=own,
         asked={"model": model, "scorer": scorer, "probe": probe, "generation": generation},

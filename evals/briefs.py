@@ -37,14 +37,16 @@ def held_out(bench: Bench, count: int, split: str = "test", *, choosing: bool = 
 
     ValueError: this model holds none out, or not so many.
     """
+    if count < FEWEST:
+        raise ValueError(f"--prompts: expected at least {FEWEST} scenes, got {count}")
     if bench.evidence is None:
         raise ValueError(
             f"--prompts: a number counts the held-out scenes of a built-in model, and {bench.name} "
             f"is none: give a file of prompts, got {count}"
         )
+    test = bench.evidence.held_out(count, split)
     known = bench.evidence.held_out(max(FEWEST, count // 2), "validation") if choosing else []
-    title = f"{split} scenes, natural wordings"
-    return Sample(bench.evidence.held_out(count, split), known, title)
+    return Sample(test, known, f"{split} scenes, natural wordings")
 
 
 def from_file(
@@ -83,6 +85,18 @@ def from_file(
     return Sample(test, known, f"prompts of {path.name}", tuple(notes))
 
 
+def check_each(bench: Bench, briefs: Sequence[Brief]) -> None:
+    """Each brief, with an image of noise, before anything is drawn.
+
+    ValueError: the model can draw nothing of one, or a judge gives it no score.
+    """
+    for brief in briefs:
+        if bench.own:
+            bench.own.check_brief(brief.text)
+        for scorer in bench.scorers:
+            scorer.check(brief.text)
+
+
 def content(prompt: str) -> str:
     """A prompt but for case and white space, by which it is known again."""
     return " ".join(prompt.lower().split())
@@ -97,10 +111,3 @@ def contents(shards: Iterable[Path]) -> set[str]:
 
 def _brief(wanted: Wanted) -> Brief:
     return Brief(wanted.prompt, content(wanted.prompt), SPLIT, wanted.kind)
-
-
-def check_each(bench: Bench, briefs: Sequence[Brief]) -> None:
-    """ValueError: the model or the scorer can do nothing with one of them; names it."""
-    if bench.check_brief:
-        for brief in briefs:
-            bench.check_brief(brief.text)

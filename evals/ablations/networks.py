@@ -74,10 +74,13 @@ def collected(shards: Path, step: int, bench: Bench) -> Collection:
     ValueError: there are none, not after this many steps, or of another model or scorer.
     """
     collection = read_collection(shards)
-    made, used = ({**facts, "first score": name} for facts, name in (
-        (collection.facts.model_dump(), collection.targets[0]),
-        (bench.facts.model_dump(), bench.target),
-    ))
+    made, used = (
+        {**facts, "first score": name}
+        for facts, name in (
+            (collection.facts.model_dump(), collection.targets[0]),
+            (bench.facts.model_dump(), bench.target),
+        )
+    )
     for name in made:
         if made[name] != used[name]:
             raise ValueError(

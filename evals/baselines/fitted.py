@@ -48,9 +48,7 @@ def prompt_only_interval(known: Rollouts, test: Rollouts, bench: Bench) -> tuple
     """Lower and upper ends, [prompt, seed], of a 90% interval that sees the prompt alone: the guess
     moved by quantiles of held-out errors, those of the same kind of scene where there are enough.
     """
-    x, fresh = (
-        words([bench.names(row) for row in table.examples.rows]) for table in (known, test)
-    )
+    x, fresh = (words([bench.names(row) for row in table.examples.rows]) for table in (known, test))
     y = known.scores.ravel()
     errors = y - out_of_fold(x, y, known.groups)
     guesses = fit_ridge(x, y, known.groups)(fresh)

@@ -251,9 +251,7 @@ def verdict(drawn: Experiment) -> dict[str, Any] | None:
             wins = card.windows[card.place(window)].beats_preview(card.targets[0].name)
             steps[str(k)] = {
                 "used": "probe" if wins else "preview",
-                "probe_minus_preview": pairwise(
-                    found["probe"], test.scores, found[PREVIEW]
-                ).json(),
+                "probe_minus_preview": pairwise(found["probe"], test.scores, found[PREVIEW]).json(),
             }
     return {"card": card.verdict, "steps": steps}
 

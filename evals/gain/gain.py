@@ -108,6 +108,13 @@ def evaluate(
     }
 
 
+def known_policies(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, each once. ValueError: one is none of `POLICIES`."""
+    if unknown := [name for name in names if name not in POLICIES]:
+        raise ValueError(f"--policy: expected {', '.join(POLICIES)}; got {unknown[0]!r:.100}")
+    return tuple(dict.fromkeys(names))
+
+
 def setting(bench: Bench, sampled: Sample, budget: str | float | Budget) -> dict[str, Any]:
     """What was measured, and on what."""
     return {
@@ -169,9 +176,7 @@ class Graded:
     """The scorer's view of `alone`, by which the naive baselines choose and stop."""
 
 
-def drawn(
-    bench: Bench, rows: Sequence[BriefResult], seeds: int, most: int
-) -> tuple[Graded, float]:
+def drawn(bench: Bench, rows: Sequence[BriefResult], seeds: int, most: int) -> tuple[Graded, float]:
     """Every picture, graded; and the seconds that a naive render takes.
 
     most: fresh seeds of each brief alone.

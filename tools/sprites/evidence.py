@@ -1,4 +1,4 @@
-"""What evals ask of Sprites: held-out scenes in wordings of their own, and what their words mean."""
+"""What evals ask of Sprites: held-out scenes in wordings of their own, and what words mean."""
 
 from __future__ import annotations
 
@@ -70,9 +70,7 @@ def _clean(scene: Scene, index: int) -> np.ndarray:
 
 def _meanings(prompt: str) -> list[str]:
     return [
-        name
-        for phrase, (role, value) in tokens(prompt)
-        for name in (phrase, f"{role} {value}")
+        name for phrase, (role, value) in tokens(prompt) for name in (phrase, f"{role} {value}")
     ]
 
 
