@@ -15,7 +15,7 @@ from promptprobe.tools.models.built_in import BuiltIn, Evidence
 from promptprobe.tools.records import Generation, Score
 
 if TYPE_CHECKING:
-    from promptprobe.probe.training.shards import Row
+    from promptprobe.probe.training.shards import Collection, Row
     from promptprobe.tools.scorers.scorer import Scorer
 
 Images = NDArray[np.uint8]
@@ -24,7 +24,7 @@ Judge = Callable[[str, Images], list[Score]]
 DEFAULTS = Generation()
 SHIPPED = "shipped"
 NO_PROBE = "none: the figures are those of the x0 preview, graded by the scorer"
-SAME_JUDGE = "no --judge: the same scorer selected and graded, so gains may be its own errors"
+SAME_JUDGE = "the same scorer selected and graded, so its own errors count as gains: give a --judge"
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,10 @@ def open_bench(
 
     own = built_in(model)
     if scorer is None and own is None:
-        raise ValueError(f"--scorer: expected the judge that selects among images of {model}")
+        raise ValueError(
+            f"--scorer: expected the judge that selects among images of {model}; "
+            "`promptprobe judges` lists those that can be named"
+        )
     selects = scorer or (own.scorer if own else "")
     grades = judge or (own.judge if own else selects)
     opened = open_model(model, generation)
@@ -225,5 +228,24 @@ def on_arrays(scorer: Scorer) -> Judge:
 
 def collections(shards: Path | None, probe: str | None) -> list[Path]:
     """Folders of shards that are known to have made a probe: the given one, and its neighbour."""
-    beside = Path(probe).parent / "shards" if probe else None
+    beside = Path(probe).parent / "shards" if probe and Path(probe).is_dir() else None
     return [folder for folder in (shards, beside) if folder is not None and folder.is_dir()]
+
+
+def check_shards(bench: Bench, shards: Path) -> Collection:
+    """What a folder of shards was made with.
+
+    ValueError: there are none, or of another model, other settings or another scorer.
+    """
+    from promptprobe.probe.training.shards import read_collection
+
+    collection = read_collection(shards)
+    made = {**collection.facts.model_dump(), "first score": collection.targets[0]}
+    used = {**bench.facts.model_dump(), "first score": bench.target}
+    for name in made:
+        if made[name] != used[name]:
+            raise ValueError(
+                f"{shards} was collected with {name} {made[name]!s:.100}, and what is measured has "
+                f"{used[name]!s:.100}: give its own shards, or leave --shards out"
+            )
+    return collection

@@ -56,11 +56,13 @@ def opened(
     ValueError: something cannot be opened, or used with the briefs.
     """
     from promptprobe.evals import briefs
-    from promptprobe.evals.bench import collections, open_bench
+    from promptprobe.evals.bench import check_shards, collections, open_bench
 
     generation = checked(Generation, o.generation_of(params))
     names = ("scorer", "judge", "probe", "good")
     bench = open_bench(params["model"], generation, **{name: params[name] for name in names})
+    if params["shards"]:
+        check_shards(bench, params["shards"])
     prompts, most = params["prompts"], params["most"]
     if prompts.isdecimal():
         if most is not None:

@@ -21,14 +21,14 @@ from tqdm import tqdm
 from promptprobe.evals.ablations.ablations import ABLATIONS, Ablation
 from promptprobe.evals.baselines.baselines import Cost, Method
 from promptprobe.evals.baselines.coarse import retraced
-from promptprobe.evals.bench import Bench
+from promptprobe.evals.bench import Bench, check_shards
 from promptprobe.evals.fidelity.rollouts import Rollouts
 from promptprobe.evals.fidelity.timing import Timing
 from promptprobe.evals.statistics import Floats
 from promptprobe.probe.model.card import Target
 from promptprobe.probe.model.network import FLOOR, Block
 from promptprobe.probe.training.dataset import Dataset, Splits, scale, split
-from promptprobe.probe.training.shards import Collection, Examples, read_collection, read_shards
+from promptprobe.probe.training.shards import Collection, Examples, read_shards
 from promptprobe.probe.training.trainer import fit
 
 PAPER = "the paper's CNN"
@@ -73,20 +73,7 @@ def collected(shards: Path, step: int, bench: Bench) -> Collection:
 
     ValueError: there are none, not after this many steps, or of another model or scorer.
     """
-    collection = read_collection(shards)
-    made, used = (
-        {**facts, "first score": name}
-        for facts, name in (
-            (collection.facts.model_dump(), collection.targets[0]),
-            (bench.facts.model_dump(), bench.target),
-        )
-    )
-    for name in made:
-        if made[name] != used[name]:
-            raise ValueError(
-                f"{shards} was collected with {name} {made[name]!s:.100}, and what is measured has "
-                f"{used[name]!s:.100}: give its own shards, or leave --shards out"
-            )
+    collection = check_shards(bench, shards)
     if step not in collection.windows:
         raise ValueError(
             f"{shards} was collected after {collection.windows} steps, and {step} are asked for"

@@ -35,16 +35,19 @@ def test_prompts_that_made_the_probe_are_left_out_with_a_notice(tmp_path):
         from_file(file, most=3, trained=trained)
 
 
-def scored(*values, correct=None):
+def scored(*values: float, correct: bool | None = None) -> list[list[Score]]:
     return [[Score(value=value, correct=correct) for value in values]]
 
 
+def nobody(brief: str, images: object) -> list[Score]:
+    return []
+
+
 def test_what_is_good_is_as_asked_for_or_as_the_judge_says_or_a_median():
-    judge = lambda brief, images: []  # noqa: E731
-    bench = Bench("m", None, None, judge, judge, scorer="s", grader="j")
+    bench = Bench("m", None, None, nobody, nobody, scorer="s", grader="j")
     found = good_of(bench, scored(1.0, 2.0, 3.0), scored(5.0, correct=True))
     assert (found.selector, found.judge) == (2.0, None)
     assert found.said == "s >= 2, the median of the naive renders; j says so itself"
-    alone = Bench("m", None, None, judge, judge, scorer="s", grader="s", good=2.5)
+    alone = Bench("m", None, None, nobody, nobody, scorer="s", grader="s", good=2.5)
     found = good_of(alone, scored(1.0, correct=True), scored(1.0, correct=True))
     assert (found.selector, found.judge) == (2.5, 2.5)
