@@ -1,5 +1,5 @@
-"""`promptprobe eval model | fidelity | gain | overhead | replay | rewriting |
-survival`: measured now.
+"""`promptprobe eval model | fidelity | gain | overhead | replay | rewriting | survival | trust`:
+measured now.
 
 The report goes to stdout, progress to stderr. Exit codes: 0 done, 1 failed, 2 bad usage,
 130 interrupted.
@@ -211,6 +211,23 @@ def of_survival(
             return evaluate(model, kills, random, seed, advance=progress.update)
 
     return reported("survival", work, survival.lines, json)
+
+
+@app.command("trust", epilog=ON_SCENES)
+def of_trust(
+    prompts: Scenes = 100,
+    model: BuiltIn = "sprites",
+    budget: Annotated[Literal["light", "medium", "heavy"], Option(help="of each run")] = "medium",
+    json: o.Json = False,
+) -> int:
+    """Count runs that stop trusting the probe, and a probe whose predictions are shuffled."""
+
+    def work() -> Report:
+        from promptprobe.evals.gain import trust
+
+        return trust.evaluate(model, prompts, budget)
+
+    return reported("trust", work, lines, json)
 
 
 def reported(
