@@ -153,6 +153,7 @@ def of_overhead(
 def of_replay(
     table: replays.Tables = None,
     shards: replays.Shards = None,
+    probe: replays.Probe = None,
     scorer: replays.Scorer = None,
     signal: replays.Signal = "preview",
     budget: replays.Budgets = None,
@@ -163,7 +164,7 @@ def of_replay(
     """Measure what selection policies recover of best-of-8's gain, without a model."""
 
     def work() -> Report:
-        return replays.run(table, shards, scorer, signal, budget, policy, plot)
+        return replays.run(table, shards, probe, scorer, signal, budget, policy, plot)
 
     return reported("replay", work, replays.lines, json)
 
