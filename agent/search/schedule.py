@@ -19,7 +19,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class Signal(Record):
     """How well a look after each step predicts the final score, among the seeds of one prompt."""
 
-    total: int = Field(ge=2, description="steps of a full render")
+    total: int = Field(ge=1, description="steps of a full render")
     steps: tuple[int, ...] = Field(description="steps after which there may be a look, ascending")
     correlations: tuple[Correlation, ...] = Field(
         description="of each look with the final score, within a prompt"
@@ -41,7 +41,7 @@ class Signal(Record):
         looks = len(self.steps)
         if list(self.steps) != sorted({k for k in self.steps if 0 < k < self.total}):
             raise ValueError(
-                f"expected ascending steps from 1 to {self.total - 1}, got {self.steps}"
+                f"expected ascending steps below {self.total}, got {self.steps}"
             )
         if len(self.correlations) != looks:
             raise ValueError(f"expected {looks} correlations, got {len(self.correlations)}")
