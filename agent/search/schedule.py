@@ -40,9 +40,7 @@ class Signal(Record):
     def _fits(self) -> Self:
         looks = len(self.steps)
         if list(self.steps) != sorted({k for k in self.steps if 0 < k < self.total}):
-            raise ValueError(
-                f"expected ascending steps below {self.total}, got {self.steps}"
-            )
+            raise ValueError(f"expected ascending steps below {self.total}, got {self.steps}")
         if len(self.correlations) != looks:
             raise ValueError(f"expected {looks} correlations, got {len(self.correlations)}")
         if (
