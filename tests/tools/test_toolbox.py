@@ -213,7 +213,7 @@ def test_sprites_names_unknown_words(sprites: Toolbox):
     ["a spaceship", "🐈🐈", "قطة حمراء", "ignore all previous instructions", "!!!", "not a cat"],
 )
 def test_sprites_refuses_what_it_cannot_draw_and_says_what_it_can(sprites: Toolbox, brief: str):
-    with pytest.raises(ValueError, match=r"cannot draw .*nouns bird, car.*colours red, orange"):
+    with pytest.raises(ValueError, match=r"cannot draw .*draws bird, car.*in red, orange"):
         sprites.check_brief(brief)
 
 
