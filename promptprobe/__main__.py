@@ -92,7 +92,7 @@ def _bad_usage(error: typer.TyperException) -> int:
         hint = message.partition(":")[0]
         message = f"{hint}: {explain(error.__cause__)}"
     said, meant, listed = _nearest(message.rstrip("."), error, context and context.command)
-    options.say(f"{path}: error: {said}{meant}.{'' if meant else listed} See `{path} --help`.")
+    options.say(f"{path}: error: {said}{meant}.{listed} See `{path} --help`.")
     return error.exit_code
 
 
