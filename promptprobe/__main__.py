@@ -105,8 +105,9 @@ def _nearest(message: str, error: typer.TyperException, command: Any) -> tuple[s
     if (option := getattr(error, "option_name", None)) and command:
         said = message.partition(" (Possible options")[0]
         return said, did_you_mean(option, [name for one in command.params for name in one.opts]), ""
-    given, _, choices = message.rpartition(" is not one of ")
-    return message, did_you_mean(given.rpartition(": ")[2].strip("'"), re.findall("'(.*?)'", choices)), ""
+    said, _, choices = message.rpartition(" is not one of ")
+    given = said.rpartition(": ")[2].strip("'")
+    return message, did_you_mean(given, re.findall("'(.*?)'", choices)), ""
 
 
 if __name__ == "__main__":

@@ -41,7 +41,10 @@ def error_of(**fields: object) -> str:
         ({"brief": "a", "colour": 1}, "colour: unknown field (got 1)"),
         ({"brief": "a", "budget": "huge"}, "budget: expected light, medium, heavy, or denoising"),
         ({"brief": "a", "budget": "hevy"}, "got 'hevy' (did you mean 'heavy'?)"),
-        ({"brief": "a", "budget": {"render": 2}}, "unknown field (got 2) (did you mean 'renders'?)"),
+        (
+            {"brief": "a", "budget": {"render": 2}},
+            "unknown field (got 2) (did you mean 'renders'?)",
+        ),
         ({"brief": "a", "generation": {"stepz": 2}}, "(did you mean 'steps'?)"),
         ({"brief": "a", "rewrite": "of"}, "(got 'of') (did you mean 'off'?)"),
         ({"brief": "a", "budget": 0.5}, "a number from 1 to 10,000, got 0.5"),
