@@ -159,6 +159,7 @@ class Look(Record):
     step: int = Field(ge=1, description="denoising steps made by then")
     prediction: Prediction | None = Field(description="None: `reason` says why")
     reason: str = ""
+    preview: Path | None = Field(None, description="picture of the decoded x0, where it was kept")
 
 
 class Verdict(Record):

@@ -24,6 +24,7 @@ from promptprobe.probe.trace import traces_from
 from promptprobe.tools.batches import Batches
 from promptprobe.tools.device import DEVICE
 from promptprobe.tools.models.model import Model
+from promptprobe.tools.pictures.embedded import save_previews
 from promptprobe.tools.pictures.heatmaps import save_heatmaps
 from promptprobe.tools.pictures.png import save_png
 from promptprobe.tools.predictions import (
@@ -59,6 +60,7 @@ class Asked:
     step: int
     folder: Path
     heatmaps: Path | None
+    previews: Path | None
 
 
 class Toolbox:
@@ -137,12 +139,13 @@ class Toolbox:
         step: int | None = None,
         latents: Sequence[Path | None] = (),
         previews_only: bool = False,
+        previews: Path | None = None,
     ) -> list[Probed]:
         """Bring each candidate to a step and predict its score; its latents go to `folder`."""
         for used in filter(None, (folder, heatmaps)):
             used.mkdir(parents=True, exist_ok=True)
         probe = None if previews_only else self._probe
-        asked = Asked(brief, probe, step or self.probe_steps, folder, heatmaps)
+        asked = Asked(brief, probe, step or self.probe_steps, folder, heatmaps, previews)
         starts = latents or [None] * len(candidates)
         return self._continued(
             list(zip(candidates, starts, strict=True)),
