@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 MAX_TEXT = 4000
 MAX_SEED = 2**53 - 1
@@ -74,6 +81,20 @@ class CallArguments(Record):
     max_sequence_length: int | None = Field(
         None, ge=1, le=1024, description="tokens of T5 or Qwen; SD3, FLUX.1, PixArt, Qwen-Image"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, data: Any) -> Any:
+        unknown = (
+            [name for name in data if name not in cls.model_fields]
+            if isinstance(data, dict)
+            else []
+        )
+        if unknown:
+            raise ValueError(
+                f"expected {', '.join(cls.model_fields)}, got {str(unknown[0])[:80]!r}"
+            )
+        return data
 
 
 class Generation(Picture):
