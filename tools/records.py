@@ -216,6 +216,11 @@ class Trial(Record):
     score: Score | None = None
     judge: Score | None = Field(None, description="a second judge, which never selects")
 
+    @property
+    def preview(self) -> Path | None:
+        """Picture of the last decoded x0 that was kept."""
+        return next((look.preview for look in reversed(self.looks) if look.preview), None)
+
 
 class Spend(Record):
     """What a run has cost so far."""

@@ -33,15 +33,16 @@ class Embedded:
     """Whether it should be enlarged unblurred."""
 
 
-def save_previews(folder: Path | None, names: Sequence[str], images: Sequence[Image.Image]) -> list[Path | None]:
-    """Each preview as a small WebP under its name; nothing where there is no folder.
+def save_previews(
+    folder: Path | None, names: Sequence[str], images: Sequence[Image.Image]
+) -> list[Path | None]:
+    """Each preview as a small WebP under its name; None of each where there is no folder.
 
     Raises:
         OSError: the folder cannot be written.
     """
     if folder is None:
         return [None] * len(names)
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.webp" for name in names]
     for path, image in zip(paths, images, strict=True):
         small = image.copy()
