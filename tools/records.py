@@ -127,6 +127,11 @@ class Budget(Record):
         None, ge=1, le=256, description="candidates of a round rendered in full; none: as planned"
     )
 
+    @property
+    def most(self) -> int | None:
+        """Candidates of a round, where that is fixed."""
+        return None if self.seeds is None else self.seeds * (self.prompts or 1)
+
 
 BUDGETS: dict[str, Budget] = {
     "light": Budget(renders=4),
