@@ -173,9 +173,15 @@ def _budget(budget: Budget) -> Iterator[str]:
 
 
 def _pictures(generation: Generation) -> Iterator[str]:
-    for name in type(generation).model_fields:
-        if given := getattr(generation, name):
-            yield from (f"--{name.replace('_', '-')}", str(given))
+    for name, given in generation.model_dump(exclude_none=True).items():
+        option = f"--{name.replace('_', '-')}"
+        if given is True:
+            yield option
+        elif isinstance(given, dict):
+            yield from (part for one in given.items() for part in (option, "{}={}".format(*one)))
+        elif given:
+            parts = given if isinstance(given, tuple) else (given,)
+            yield from (part for one in parts for part in (option, str(one)))
 
 
 def value(trial: Trial) -> float | None:

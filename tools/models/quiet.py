@@ -16,6 +16,7 @@ CHATTER = (
     "transformers.utils.import_utils",  # Pillow is used for want of torchvision: as we wish
     "diffusers.configuration_utils",  # a config holds a field that its class ignores
     "diffusers.pipelines.pipeline_utils",  # an AutoencoderTiny where a pipeline names another
+    "diffusers.loaders.lora_base",  # a LoRA leaves the text encoders alone
 )
 """Loggers whose warnings concern nobody here; one on missing weights is not among them."""
 

@@ -46,6 +46,7 @@ def test_every_option_reaches_the_request() -> None:
         *("--probe", "mine/probe"),
         *("--seed", "7", "--steps", "9", "--guidance", "2.5", "--height", "64", "--width", "72"),
         *("--negative-prompt", "blur", "--dtype", "bfloat16", "--device", "cpu"),
+        *("--scheduler", "DDIMScheduler", "--lora", "x:0.5", "--lora", "y", "--offload"),
         *("--extra", "guidance_rescale=0.7", "--extra", "clip_skip=2"),
     ]
     command = get_command(app).commands["optimize"]  # type: ignore[attr-defined]
@@ -61,6 +62,7 @@ def test_every_option_reaches_the_request() -> None:
     generation = Generation(
         steps=9, guidance=2.5, height=64, width=72,
         negative_prompt="blur", dtype="bfloat16", device="cpu",
+        scheduler="DDIMScheduler", lora=("x:0.5", "y"), offload=True,
         extra=CallArguments(guidance_rescale=0.7, clip_skip=2),
     )  # fmt: skip
     assert dict(request) == {**expected, "seed": 7, "generation": generation}
