@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from promptprobe.probe.families import KNOWN_AS, check_known, family_of
 from promptprobe.tools.device import DEVICE
+from promptprobe.tools.models.adapt import adapted, check_untouched, identity, located
 from promptprobe.tools.models.built_in import DEFAULT_MODEL, PLUGINS, BuiltIn, built_in
 from promptprobe.tools.models.quiet import quiet_loading
 from promptprobe.tools.models.shared import MOST_IDLE, Shared, fingerprint, weights_size
@@ -114,13 +115,15 @@ def open_model(spec: str | Path | Any = DEFAULT_MODEL, generation: Generation = 
         class_name = _class_name(source)
         check_known(class_name, source)
         device, dtype = _placement(generation, class_name)
+        generation = located(generation, device)
         family = _MODELS.get(
-            (fingerprint(source), device, dtype),
-            lambda: _family(name, _load(source, device, dtype)),
+            (fingerprint(source), device, dtype, identity(generation)),
+            lambda: _family(name, adapted(_load(source, device, dtype), generation, device)),
         )
     else:
         name, class_name = IN_MEMORY, type(spec).__name__
         check_known(class_name, "the model that was passed")
+        check_untouched(generation)
         device, dtype = _placement_of(spec, generation)
         with DEVICE:
             family = _family(name, spec)
@@ -256,7 +259,7 @@ def _load(source: str, device: str, dtype: str) -> Any:
     if device == "cpu" and hasattr(pipeline, "unet"):
         # A quarter faster there, and the same but for rounding.
         pipeline.unet.to(memory_format=torch.channels_last)
-    return pipeline.to(device)
+    return pipeline
 
 
 def _has_only_variant(source: str) -> bool:
@@ -330,5 +333,8 @@ def _filled(
         negative_prompt=generation.negative_prompt or "",
         dtype=dtype if dtype in known else None,
         device=device,
+        scheduler=generation.scheduler,
+        lora=generation.lora,
+        offload=generation.offload,
         extra=generation.extra,
     )

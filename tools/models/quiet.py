@@ -17,6 +17,7 @@ CHATTER = (
     "diffusers.configuration_utils",  # a config holds a field that its class ignores
     "huggingface_hub.utils._http",  # it tries again; where that fails too, the error says so
     "diffusers.pipelines.pipeline_utils",  # an AutoencoderTiny where a pipeline names another
+    "diffusers.loaders.lora_base",  # a LoRA leaves the text encoders alone
 )
 """Loggers whose warnings concern nobody here; one on missing weights is not among them."""
 

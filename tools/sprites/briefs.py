@@ -8,13 +8,17 @@ from itertools import groupby
 
 from promptprobe.tools.nearest import nearest
 from promptprobe.tools.sprites.language import COLOUR_WORDS, NOUN_WORDS, Says, read, tokens
-from promptprobe.tools.sprites.world import COLOURS, COUNTS, NOUNS
+from promptprobe.tools.sprites.world import COLOURS, COUNTS, NOUNS, is_of_this_world
 
 SHOWN_WORDS = 12
 LONGEST = 40
 NEAR = 0.8
 """How alike a word and a known one are at least before a slip of the finger is guessed."""
 ARTICLES = ("a", "an")
+UNLIKE = (
+    "a scene of this form was never in the training of Sprites or of its probe, as two things with "
+    "a count or of one colour were not: pictures may fail, and predictions tell less"
+)
 NUMBERS = re.compile(
     r"\d+|many|several|lots|dozens?|(hundred|thousand|million)s?|five|six|seven|eight|nine|ten"
     r"|eleven|twelve|(thir|four|fif|six|seven|eigh|nine)teen"
@@ -27,7 +31,7 @@ KNOWN = (
 
 
 def check_brief(brief: str) -> list[str]:
-    """Words of a brief that the model was never taught and that name no thing.
+    """What of a brief the model was never taught, and will not keep it from drawing.
 
     Raises:
         ValueError: a thing or a number that the brief asks for is none of this world, or it asks
@@ -40,12 +44,13 @@ def check_brief(brief: str) -> list[str]:
             f"Sprites, the built-in miniature model, cannot draw {brief[:200]!r}: "
             f"{problem or reading.problem}. {KNOWN}. For anything else, name another model"
         )
-    if not reading.unknown:
-        return []
-    return [
-        f"Sprites, the built-in miniature model, does not know {_listed(reading.unknown)}, and "
-        f"reads over it. {KNOWN}"
-    ]
+    warnings = [] if is_of_this_world(reading.scene) else [UNLIKE]
+    if reading.unknown:
+        warnings.append(
+            "Sprites, the built-in miniature model, reads over what it does not know: "
+            f"{_listed(reading.unknown)}. {KNOWN}"
+        )
+    return warnings
 
 
 def _beyond(found: Sequence[tuple[str, Says]]) -> str:

@@ -41,7 +41,7 @@ def test_a_refusal_names_the_word(brief: str, named: str) -> None:
 )
 def test_words_that_name_no_thing_are_read_over_and_told(brief: str, unread: str) -> None:
     [warning] = check_brief(brief)
-    assert f"does not know {unread}, and reads over" in warning
+    assert f"reads over what it does not know: {unread}. It" in warning
 
 
 @pytest.mark.parametrize("brief", ["a scarlet kitty next to a navy automobile", "two red keys"])
