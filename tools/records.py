@@ -244,6 +244,7 @@ class Look(Record):
     step: int = Field(ge=1, description="denoising steps made by then")
     prediction: Prediction | None = Field(description="None: `reason` says why")
     reason: str = ""
+    preview: Path | None = Field(None, description="picture of the decoded x0, where it was kept")
 
 
 class Verdict(Record):
@@ -278,6 +279,11 @@ class Trial(Record):
     image: Path | None = None
     score: Score | None = None
     judge: Score | None = Field(None, description="a second judge, which never selects")
+
+    @property
+    def preview(self) -> Path | None:
+        """Picture of the last decoded x0 that was kept."""
+        return next((look.preview for look in reversed(self.looks) if look.preview), None)
 
 
 class Spend(Record):

@@ -108,9 +108,17 @@ class Schedule(Record):
         return not self.rungs
 
     def __str__(self) -> str:
-        after = "".join(f", keep {rung.keep} after {rung.step}" for rung in self.rungs)
+        number = f"{self.candidates} candidate{'s' * (self.candidates != 1)}"
         prompts = f" of {self.prompts} prompts" if self.prompts > 1 else ""
-        return f"{self.candidates} candidates{prompts}{after}, finish {self.finishes}"
+        left, said = self.candidates, ""
+        for rung in self.rungs:
+            if rung.keep < left:
+                said += f", keep {rung.keep} after {rung.step}"
+            else:  # nobody is dropped
+                again = said.rpartition(", ")[2].startswith("look after")
+                said += f" and {rung.step}" if again else f", look after {rung.step}"
+            left = rung.keep
+        return f"{number}{prompts}{said}, finish {self.finishes}"
 
 
 def from_spearman(rank: float) -> float:
