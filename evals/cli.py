@@ -1,5 +1,5 @@
-"""`promptprobe eval model | fidelity | gain | overhead | replay | rewriting |
-survival`: measured now.
+"""`promptprobe eval model | fidelity | gain | overhead | replay | rewriting | survival | trust`:
+measured now.
 
 The report goes to stdout, progress to stderr. Exit codes: 0 done, 1 failed, 2 bad usage,
 130 interrupted.
@@ -24,6 +24,7 @@ from promptprobe.evals.overhead.synthetic_models import SHAPES
 from promptprobe.evals.selection import replay_command as replays
 from promptprobe.evals.survival import survival
 from promptprobe.tools.models.built_in import PLUGINS
+from promptprobe.tools.nearest import did_you_mean
 from promptprobe.tools.records import Generation
 
 Report = dict[str, Any]
@@ -57,7 +58,10 @@ def of_model(
         from promptprobe.evals.bench import open_bench
 
         if model not in PLUGINS:
-            raise ValueError(f"--model: expected {' or '.join(PLUGINS)}, built in; got {model!r}")
+            raise ValueError(
+                f"--model: expected {' or '.join(PLUGINS)}, built in; got {model!r}"
+                f"{did_you_mean(model, PLUGINS)}"
+            )
         bench = open_bench(model, checked(Generation, {"guidance": guidance}))
         return evaluation.evaluate(bench, prompts, seeds, split)
 
@@ -189,6 +193,7 @@ def of_overhead(
 def of_replay(
     table: replays.Tables = None,
     shards: replays.Shards = None,
+    probe: replays.Probe = None,
     scorer: replays.Scorer = None,
     signal: replays.Signal = "preview",
     budget: replays.Budgets = None,
@@ -199,7 +204,7 @@ def of_replay(
     """Measure what selection policies recover of best-of-8's gain, without a model."""
 
     def work() -> Report:
-        return replays.run(table, shards, scorer, signal, budget, policy, plot)
+        return replays.run(table, shards, probe, scorer, signal, budget, policy, plot)
 
     return reported("replay", work, replays.lines, json)
 
@@ -251,6 +256,23 @@ def of_survival(
     return reported("survival", work, survival.lines, json)
 
 
+@app.command("trust", epilog=ON_SCENES)
+def of_trust(
+    prompts: Scenes = 100,
+    model: BuiltIn = "sprites",
+    budget: Annotated[Literal["light", "medium", "heavy"], Option(help="of each run")] = "medium",
+    json: o.Json = False,
+) -> int:
+    """Count runs that stop trusting the probe, and a probe whose predictions are shuffled."""
+
+    def work() -> Report:
+        from promptprobe.evals.gain import trust
+
+        return trust.evaluate(model, prompts, budget)
+
+    return reported("trust", work, lines, json)
+
+
 def reported(
     name: str,
     measure: Callable[[], Report],
@@ -279,7 +301,7 @@ def shape_names(text: str) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in SHAPES]:
         raise ValueError(
             f"--shapes: expected some of {', '.join(SHAPES)}, with commas between; "
-            f"got {unknown[0]!r}"
+            f"got {unknown[0]!r}{did_you_mean(unknown[0], SHAPES)}"
         )
     return names
 

@@ -25,8 +25,8 @@ from promptprobe.evals.gain.correctness import Good, good_of
 from promptprobe.evals.sampling import corrects, grade, grid, right, sample, values
 from promptprobe.evals.statistics import Floats, best_of_n, best_until_right, mean, share
 from promptprobe.tools.models.built_in import Brief
+from promptprobe.tools.nearest import did_you_mean
 from promptprobe.tools.records import Budget, Score
-from promptprobe.tools.splits import seed_of
 
 COSTS = ("nfe", "seconds")
 LARGEST = 32
@@ -111,7 +111,10 @@ def evaluate(
 def known_policies(names: Sequence[str]) -> tuple[str, ...]:
     """The names, each once. ValueError: one is none of `POLICIES`."""
     if unknown := [name for name in names if name not in POLICIES]:
-        raise ValueError(f"--policy: expected {', '.join(POLICIES)}; got {unknown[0]!r:.100}")
+        raise ValueError(
+            f"--policy: expected {', '.join(POLICIES)}; got {unknown[0]!r:.100}"
+            f"{did_you_mean(unknown[0], POLICIES)}"
+        )
     return tuple(dict.fromkeys(names))
 
 
@@ -143,7 +146,7 @@ def run(bench: Bench, briefs: Sequence[Brief], optimize: Optimize) -> Iterator[B
 
     for brief in tqdm(briefs, desc="optimized", unit="brief"):
         with tempfile.TemporaryDirectory() as folder:
-            result = optimize(brief.text, seed_of("eval run", brief.content, 0), Path(folder))
+            result = optimize(brief.text, brief.run_seed, Path(folder))
             pictures = np.stack([pixels(result.initial.image), pixels(result.best.image)])
         before, after = bench.judge(brief.text, pictures)
         prompt, spent = result.best.candidate.prompt, result.spent

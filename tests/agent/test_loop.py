@@ -159,9 +159,11 @@ def test_words_beyond_the_token_limit_are_named(tmp_path: Path) -> None:
 def test_latents_are_gone_when_a_run_ends_and_images_stay(tmp_path: Path) -> None:
     result, _ = run(tmp_path)
     names = {path.name for path in result.run_dir.iterdir()}
-    assert names == {"run.json", "trials.jsonl", "images", "checkpoint.sqlite", "lock"}
+    assert names == {"run.json", "trials.jsonl", "images", "previews", "checkpoint.sqlite", "lock"}
     rendered = [trial for trial in result.trials if trial.image]
     assert len(list((result.run_dir / "images").iterdir())) == len(rendered)
+    seen = {trial.preview for trial in result.trials if trial.looks}
+    assert seen <= set((result.run_dir / "previews").iterdir())
 
 
 def test_every_event_is_typed_and_tells_what_was_spent(tmp_path: Path) -> None:
@@ -263,6 +265,15 @@ def test_experts_fix_prompts_seeds_and_how_many_are_rendered(tmp_path: Path) -> 
     of_first = [trial for trial in result.trials if trial.round == 1]
     assert len({trial.candidate.prompt for trial in of_first}) == 3
     assert len({trial.candidate.seed for trial in of_first}) == 4
+
+
+def test_candidates_that_a_budget_does_not_pay_for_are_told_before_the_first_step(
+    tmp_path: Path,
+) -> None:
+    result, events = run(tmp_path, budget=Budget(renders=4, prompts=4, seeds=64))
+    assert isinstance(events[1], Warned)
+    assert "of the 256 candidates asked for: the budget of 4 renders" in events[1].message
+    assert result.stop_reason == "budget spent"
 
 
 def test_without_a_word_on_what_is_correct_survivors_are_rendered_together(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 
 PIXELS = 64
-SHOWN_WORDS = 12
 
 
 def open_scorer(_argument: str, _device: str) -> Opened:
@@ -49,25 +48,10 @@ def open_segments(_argument: str, _device: str) -> Opened:
 
 
 def check_brief(brief: str) -> list[str]:
-    """Words of a brief that the model was never taught. ValueError: nothing of it can be drawn."""
-    from promptprobe.tools.sprites.language import read
-    from promptprobe.tools.sprites.world import COLOURS, NOUNS
+    """Words of a brief that the model reads over. ValueError: it cannot draw what is asked for."""
+    from promptprobe.tools.sprites import briefs
 
-    known = f"Sprites knows the nouns {', '.join(NOUNS)} and the colours {', '.join(COLOURS)}"
-    reading = read(brief)
-    if reading.scene is None:
-        raise ValueError(
-            f"Sprites, the built-in miniature model, cannot draw {brief[:200]!r}: "
-            f"{reading.problem}. {known} (and synonyms such as kitty or scarlet), one or two "
-            "things, counts up to four, left of, right of, above and below. For anything else, "
-            "pass another model"
-        )
-    if not reading.unknown:
-        return []
-    words = ", ".join(word[:40] for word in reading.unknown[:SHOWN_WORDS])
-    more = len(reading.unknown) - SHOWN_WORDS
-    unknown = f"{words} and {more} more" if more > 0 else words
-    return [f"Sprites, the built-in miniature model, does not know {unknown}; {known}"]
+    return briefs.check_brief(brief)
 
 
 def check_rewrite(brief: str, rewrite: str) -> str | None:
@@ -158,7 +142,7 @@ _SPRITES = BuiltIn(
     pipeline=WEIGHTS / "pipeline",
     probe=WEIGHTS / "probe",
     draws="up to a few of twelve things (cat, car, house, tree, ...), with colours, counts and "
-    "places, as pictures of 64 x 64 pixels; a brief with none of its words is refused",
+    "places, as pictures of 64 x 64 pixels; a brief that asks for another thing is refused",
     size=PIXELS,
     guidance=2.0,
     scorer="sprites",
