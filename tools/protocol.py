@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
 from pydantic import Field
 
 from promptprobe.tools.records import Candidate, Generation, Prediction, Record, Score
+
+Notices = Annotated[
+    tuple[str, ...],
+    Field(description="what else happened to the candidates of a call; with the first of them"),
+]
 
 
 class Probed(Record):
@@ -27,6 +32,7 @@ class Probed(Record):
     cut: tuple[str, ...] = Field((), description="words beyond the text encoder's token limit")
     heatmap: Path | None = Field(None, description="picture of each word's attention, if asked for")
     preview: Path | None = Field(None, description="small picture of the decoded x0, if asked for")
+    notices: Notices = ()
 
 
 class Rendered(Record):
@@ -35,6 +41,7 @@ class Rendered(Record):
     image: Path | None
     reason: str = Field("", description="not empty: the image must not be scored, and why")
     nfe: int = Field(ge=0, description="denoiser evaluations this took, the probe's apart")
+    notices: Notices = ()
 
 
 class Tools(Protocol):

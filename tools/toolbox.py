@@ -7,7 +7,6 @@ probe are never paid twice. Safe to use from several threads: each batch takes a
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from promptprobe.tools.predictions import (
 )
 from promptprobe.tools.protocol import Probed, Rendered
 from promptprobe.tools.records import Candidate, Generation, Score
+from promptprobe.tools.scorers.files import judged_files
 from promptprobe.tools.scorers.scorer import Scorer
 
 PIXELS_AT_ONCE = {"cpu": 2**19, "cuda": 2**22}
@@ -46,8 +46,7 @@ SHOWN_WORDS = 12
 BLACKED_OUT = "the model's safety checker blacked this image out"
 
 Job = tuple[Candidate, Path | None]
-Done = TypeVar("Done")
-log = logging.getLogger(__name__)
+Done = TypeVar("Done", Probed, Rendered)
 
 
 @dataclass(frozen=True)
@@ -164,12 +163,12 @@ class Toolbox:
     def score(self, brief: str, images: Sequence[Path]) -> list[Score]:
         """Judge finished images against the brief; a failure is a reason, never a zero."""
         with DEVICE:
-            return _judged(self._scorer, brief, images)
+            return judged_files(self._scorer, brief, images)
 
     def judge(self, brief: str, images: Sequence[Path]) -> list[Score]:
         """The same by a second judge that never selects; a reason where there is none."""
         with DEVICE:
-            return _judged(self._second_judge, brief, images)
+            return judged_files(self._second_judge, brief, images)
 
     def unread(self, prompts: Sequence[str]) -> list[tuple[str, ...]]:
         """Per prompt, the words beyond the text encoder's token limit."""
@@ -215,27 +214,37 @@ class Toolbox:
     def _continued(
         self, jobs: Sequence[Job], work: Callable[[Sequence[Candidate], State], list[Done]]
     ) -> list[Done]:
-        """Work on candidates from where each stands, results in order."""
+        """Work on candidates from where each stands, results in order; notices are the first's."""
         found: dict[int, Done] = {}
+        notices: dict[str, None] = {}
         # A batch stands at one step, so those that start and those that continue go apart.
         for continues in (False, True):
             places = [at for at, (_, path) in enumerate(jobs) if (path is not None) == continues]
             done = self._batches.map(
-                lambda batch: self._from_start(batch, work), [jobs[at] for at in places]
+                lambda batch: self._from_start(batch, work, notices),
+                [jobs[at] for at in places],
+                notices.setdefault,
             )
             found |= zip(places, done, strict=True)
+        if notices:
+            found[0] = found[0].model_copy(update={"notices": tuple(notices)})
         return [found[at] for at in range(len(jobs))]
 
     def _from_start(
-        self, batch: Sequence[Job], work: Callable[[Sequence[Candidate], State], list[Done]]
+        self,
+        batch: Sequence[Job],
+        work: Callable[[Sequence[Candidate], State], list[Done]],
+        notices: dict[str, None],
     ) -> list[Done]:
         try:
             start = self._start(batch)
         except StateError as error:
             if len(batch) > 1:
-                return [found for job in batch for found in self._from_start([job], work)]
-            log.warning("%s; the image is rendered from the start instead", error)
-            return self._from_start([(batch[0][0], None)], work)
+                return [found for job in batch for found in self._from_start([job], work, notices)]
+            notices[f"latents were of no use, so their image is drawn from the start: {error}"] = (
+                None
+            )
+            return self._from_start([(batch[0][0], None)], work, notices)
         return work([candidate for candidate, _ in batch], start)
 
     def _start(self, batch: Sequence[Job]) -> State:
@@ -325,20 +334,6 @@ def settings_of(generation: Generation) -> Settings:
         negative_prompt=generation.negative_prompt or "",
         extra=CallArguments(**(generation.extra.model_dump() if generation.extra else {})),
     )
-
-
-def _judged(judge: Scorer, brief: str, paths: Sequence[Path]) -> list[Score]:
-    """Scores in order; an image that cannot be read is unscored, the others are not."""
-    scores: dict[int, Score] = {}
-    images: dict[int, Image.Image] = {}
-    for at, path in enumerate(paths):
-        try:
-            with Image.open(path) as opened:
-                images[at] = opened.convert("RGB")
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            scores[at] = Score(reason=f"the image {path} cannot be read: {error}")
-    scores |= zip(images, judge(brief, list(images.values())), strict=True)
-    return [scores[at] for at in range(len(paths))]
 
 
 def _listed(words: Sequence[str]) -> str:
