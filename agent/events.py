@@ -52,7 +52,7 @@ class PromptsProposed(Record):
     spent: Spend
     round: int
     prompts: tuple[str, ...] = Field(description="prompts of this round, the brief first")
-    accepted: tuple[str, ...] = Field((), description="those that are new rewrites")
+    accepted: tuple[str, ...] = Field(default=(), description="those that are new rewrites")
     refused: tuple[Refusal, ...] = ()
 
 
@@ -74,8 +74,10 @@ class CandidatesSelected(Record):
     spent: Spend
     round: int
     candidates: tuple[Candidate, ...] = Field(description="those that go on, the best first")
-    explored: tuple[Candidate, ...] = Field((), description="those of them against the advice")
-    by_person: bool = Field(False, description="whether a person has chosen them")
+    explored: tuple[Candidate, ...] = Field(
+        default=(), description="those of them against the advice"
+    )
+    by_person: bool = Field(default=False, description="whether a person has chosen them")
 
 
 class CandidatesRendered(Record):
