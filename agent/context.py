@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from promptprobe.agent.events import OnEvent, Warned
 from promptprobe.agent.ledger import (
     ApprovedLine,
+    GradedLine,
     Ledger,
     ProbedLine,
     ProposedLine,
@@ -226,10 +227,18 @@ class Context:
         rendered = [line.seconds for line in lines if isinstance(line, RenderedLine)]
         looks = [line.probed.seconds for line in lines if isinstance(line, ProbedLine)]
         scored = [line.seconds for line in lines if isinstance(line, ScoredLine)]
-        step, look, score = (min(s, default=0.0) for s in (rendered, looks, scored))
+        graded = [
+            [line.seconds for line in lines if isinstance(line, GradedLine) and line.judge == name]
+            for name in self.tools.judge_names
+        ]
+        step, look, *scores = (min(s, default=0.0) for s in (rendered, looks, scored, *graded))
         capped = self.settings.budget.seconds is not None
         return planning.costs_of(
-            self.tools.nfe_per_render / total, step / total, look, score, capped
+            self.tools.nfe_per_render / total,
+            step / total,
+            look,
+            sum(scores),
+            capped,
         )
 
     def trials(self, candidates: Sequence[Candidate]) -> tuple[Trial, ...]:

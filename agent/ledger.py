@@ -79,7 +79,12 @@ class RenderedLine(StageLine):
 class ScoredLine(StageLine):
     kind: Literal["scored"] = "scored"
     score: Score
-    judge: Score | None
+
+
+class GradedLine(StageLine):
+    kind: Literal["graded"] = "graded"
+    judge: str = Field(description="who grades, and never selects")
+    score: Score
 
 
 class WarningLine(Line):
@@ -100,6 +105,7 @@ AnyLine = Annotated[
     | ProbedLine
     | RenderedLine
     | ScoredLine
+    | GradedLine
     | WarningLine
     | FinishedLine,
     Field(discriminator="kind"),
@@ -171,6 +177,11 @@ class Ledger:
     def scored(self, candidate: Candidate) -> ScoredLine | None:
         return self._find("scored", candidate.key)
 
+    def graded(self, candidate: Candidate) -> dict[str, Score]:
+        """What those say of it who only grade, by judge."""
+        lines = self._stages.get(candidate.key, {}).values()
+        return {line.judge: line.score for line in lines if isinstance(line, GradedLine)}
+
     def trial(self, candidate: Candidate) -> Trial:
         """All that is known of a candidate."""
         first = next(iter(self._stages.get(candidate.key, {}).values()), None)
@@ -189,7 +200,7 @@ class Ledger:
             latents=latents if latents and latents.exists() else None,
             image=rendered.image if rendered else None,
             score=scored.score if scored else None,
-            judge=scored.judge if scored else None,
+            judged=self.graded(candidate),
         )
 
     def trials(self, before: int | None = None) -> tuple[Trial, ...]:
@@ -292,6 +303,8 @@ def _key(line: AnyLine) -> str:
             return f"{line.candidate.key}-{line.probed.step}"
         case RenderedLine() | ScoredLine():
             return line.candidate.key
+        case GradedLine():
+            return f"{line.candidate.key}-{line.judge}"
         case _:
             return line.key
 

@@ -179,6 +179,9 @@ class Score(Record):
         0, ge=0, description="things in the picture that nobody asked for; they break ties only"
     )
     reason: str = Field("", description="why there is no value")
+    failed: bool = Field(
+        False, description="whether the judge broke, rather than found nothing to judge"
+    )
     words: tuple[Verdict, ...] = Field((), max_length=200, description="in the brief's order")
 
 
@@ -192,7 +195,9 @@ class Trial(Record):
     latents: Path | None = Field(None, description="state after the last look, to continue from")
     image: Path | None = None
     score: Score | None = None
-    judge: Score | None = Field(None, description="a second judge, which never selects")
+    judged: dict[str, Score] = Field(
+        {}, description="by judge: what those say of it who only grade, and never select"
+    )
 
 
 class Spend(Record):
