@@ -205,7 +205,7 @@ class Context:
         fixed = budget.seeds is not None or budget.keep is not None
         share = left if fixed else planning.round_share(left, self.to_correct)
         seconds, costs = self.seconds_left(before - 1), self.costs(before)
-        return planning.plan_round(
+        schedule = planning.plan_round(
             beliefs,
             self.tools.settings_used.steps,
             share,
@@ -214,6 +214,13 @@ class Context:
             least=1 + len(self.untried(before)),
             seconds=None if seconds is None else self._seconds_of(share / left, seconds, costs),
         )
+        asked = budget.most or 0
+        if before == 0 and schedule.candidates < asked:
+            self.warn(
+                f"a round starts {schedule.candidates} of the {asked} candidates asked for: the "
+                f"budget of {budget.renders:g} renders pays for no more with looks that tell"
+            )
+        return schedule
 
     def _seconds_of(self, part: float, seconds: float, costs: Costs) -> float:
         """A round's part of the seconds that are left, but enough for a picture."""

@@ -1,5 +1,5 @@
-"""`promptprobe eval model | fidelity | gain | overhead | replay | rewriting |
-survival`: measured now.
+"""`promptprobe eval model | fidelity | gain | overhead | replay | rewriting | survival | trust`:
+measured now.
 
 The report goes to stdout, progress to stderr. Exit codes: 0 done, 1 failed, 2 bad usage,
 130 interrupted.
@@ -153,6 +153,7 @@ def of_overhead(
 def of_replay(
     table: replays.Tables = None,
     shards: replays.Shards = None,
+    probe: replays.Probe = None,
     scorer: replays.Scorer = None,
     signal: replays.Signal = "preview",
     budget: replays.Budgets = None,
@@ -163,7 +164,7 @@ def of_replay(
     """Measure what selection policies recover of best-of-8's gain, without a model."""
 
     def work() -> Report:
-        return replays.run(table, shards, scorer, signal, budget, policy, plot)
+        return replays.run(table, shards, probe, scorer, signal, budget, policy, plot)
 
     return reported("replay", work, replays.lines, json)
 
@@ -211,6 +212,23 @@ def of_survival(
             return evaluate(model, kills, random, seed, advance=progress.update)
 
     return reported("survival", work, survival.lines, json)
+
+
+@app.command("trust", epilog=ON_SCENES)
+def of_trust(
+    prompts: Scenes = 100,
+    model: BuiltIn = "sprites",
+    budget: Annotated[Literal["light", "medium", "heavy"], Option(help="of each run")] = "medium",
+    json: o.Json = False,
+) -> int:
+    """Count runs that stop trusting the probe, and a probe whose predictions are shuffled."""
+
+    def work() -> Report:
+        from promptprobe.evals.gain import trust
+
+        return trust.evaluate(model, prompts, budget)
+
+    return reported("trust", work, lines, json)
 
 
 def reported(

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from promptprobe.probe.families.family import Family, Settings
-from promptprobe.probe.model.card import PREVIEW_RANK, RANK, ProbeError, check, model_spec_of
+from promptprobe.probe.model.card import PREVIEW_RANK, RANK, check, model_spec_of
 from promptprobe.probe.model.checkpoint import Probe, load_probe
 from promptprobe.probe.model.network import PreviewScore
 from promptprobe.probe.trace import Trace, word_focus
@@ -78,9 +78,6 @@ def load_matching_probe(
     Raises:
         ProbeError: it is missing, broken or made for others; names the two values that differ.
     """
-    if settings.extra.given:
-        given = ", ".join(settings.extra.given)
-        raise ProbeError(f"probes are made without further arguments, and {given} was given")
     probe = load_probe(folder)
     facts = model_spec_of(family, settings)
     check(probe.card, facts)

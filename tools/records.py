@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 MAX_TEXT = 4000
 MAX_SEED = 2**53 - 1
@@ -75,6 +82,20 @@ class CallArguments(Record):
         None, ge=1, le=1024, description="tokens of T5 or Qwen; SD3, FLUX.1, PixArt, Qwen-Image"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, data: Any) -> Any:
+        unknown = (
+            [name for name in data if name not in cls.model_fields]
+            if isinstance(data, dict)
+            else []
+        )
+        if unknown:
+            raise ValueError(
+                f"expected {', '.join(cls.model_fields)}, got {str(unknown[0])[:80]!r}"
+            )
+        return data
+
 
 class Generation(Picture):
     """How images are made, and where; None means the model's own default."""
@@ -105,6 +126,11 @@ class Budget(Record):
     keep: int | None = Field(
         None, ge=1, le=256, description="candidates of a round rendered in full; none: as planned"
     )
+
+    @property
+    def most(self) -> int | None:
+        """Candidates of a round, where that is fixed."""
+        return None if self.seeds is None else self.seeds * (self.prompts or 1)
 
 
 BUDGETS: dict[str, Budget] = {

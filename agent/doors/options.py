@@ -10,7 +10,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from io import TextIOWrapper
 from types import NoneType
@@ -20,7 +20,14 @@ import typer
 
 from promptprobe.agent.doors.display import LINE, plain
 from promptprobe.agent.doors.schemas import OptimizeRequest, checked
-from promptprobe.tools.records import BUDGETS, Budget, Generation, Record, budget_of
+from promptprobe.tools.records import (
+    BUDGETS,
+    Budget,
+    CallArguments,
+    Generation,
+    Record,
+    budget_of,
+)
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 CODES = "exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted"
@@ -45,29 +52,34 @@ def with_fields(
     not given, so that the record's own default holds.
     """
 
-    def add(command: Command) -> Command:
-        own = inspect.signature(command, eval_str=True)
+    further = [_option(record, name, panel, prefix) for name in names]
+    return lambda command: _with_options(command, further)
 
-        @wraps(command)
-        def called(**given: Any) -> int:
-            return command(**{name: given[name] for name in own.parameters})
 
-        further = [_option(record, name, panel, prefix) for name in names]
-        parameters = [*own.parameters.values(), *further]
-        called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-        called.__annotations__ = {one.name: one.annotation for one in parameters}
-        return called
+def _with_options(command: Command, further: Sequence[inspect.Parameter]) -> Command:
+    own = inspect.signature(command, eval_str=True)
 
-    return add
+    @wraps(command)
+    def called(**given: Any) -> int:
+        return command(**{name: given[name] for name in own.parameters})
+
+    parameters = [*own.parameters.values(), *further]
+    called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {one.name: one.annotation for one in parameters}
+    return called
 
 
 def _option(record: type[Record], name: str, panel: str, prefix: str) -> inspect.Parameter:
     field = record.model_fields[name]
     default = f" ({field.default})" if isinstance(field.default, str | int) else ""
     shown = typer.Option(help=f"{field.description}{default}", rich_help_panel=panel)
-    kind = Annotated[_type_of(field.annotation) | None, shown]  # type: ignore[valid-type]
+    return _parameter(prefix + name, Annotated[_type_of(field.annotation) | None, shown])
+
+
+def _parameter(name: str, kind: Any) -> inspect.Parameter:
+    """An option that is None where it is not given."""
     return inspect.Parameter(
-        prefix + name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=kind
+        name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=kind
     )
 
 
@@ -82,8 +94,22 @@ def _type_of(annotation: Any) -> Any:
 
 
 with_model = with_fields(OptimizeRequest, "model", "scorer", "probe", "seed", panel=SEARCH)
+ExtraOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        rich_help_panel=PICTURES,
+        help="a further argument of the pipeline's call; may be repeated: "
+        + ", ".join(CallArguments.model_fields),
+    ),
+]
 PICTURE_OPTIONS = tuple(name for name in Generation.model_fields if name != "extra")
-with_pictures = with_fields(Generation, *PICTURE_OPTIONS, panel=PICTURES)
+
+
+def with_pictures(command: Command) -> Command:
+    """Add how pictures are made to a command's options; `generation_of` reads them."""
+    own = [_option(Generation, name, PICTURES, "") for name in PICTURE_OPTIONS]
+    return _with_options(command, [*own, _parameter("extra", ExtraOption)])
 
 
 with_caps = with_fields(Budget, *CAPS, panel=BUDGET, prefix="max_")
@@ -135,8 +161,25 @@ def kept_and_budget(params: Mapping[str, Any], brief: str) -> tuple[list[str], A
 
 
 def generation_of(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of pictures that were given, for a request to check."""
-    return {n: params[n] for n in PICTURE_OPTIONS if params[n] is not None}
+    """The options of pictures that were given, for a request to check.
+
+    Raises:
+        ValueError: an --extra without a name or a value.
+    """
+    given = {n: params[n] for n in PICTURE_OPTIONS if params[n] is not None}
+    extra = dict(map(_named_value, params["extra"] or ()))
+    return given | ({"extra": extra} if extra else {})
+
+
+def _named_value(text: str) -> tuple[str, Any]:
+    """NAME=VALUE, the value as JSON where it is, else as text."""
+    name, _, value = text.partition("=")
+    if not (name and value):
+        raise ValueError(f"--extra: expected NAME=VALUE, such as clip_skip=2, got {text[:80]!r}")
+    try:
+        return name, json.loads(value)
+    except (ValueError, RecursionError):
+        return name, value
 
 
 # -- how a command ends ------------------------------------------------------------------------

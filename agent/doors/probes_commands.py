@@ -107,14 +107,14 @@ def verify(
     ] = None,
 ) -> int:
     """Verify that a probe is whole and, with --model, made for that model."""
-    given = o.generation_of(context.params)
-    if given and model is None:
-        name = next(iter(given)).replace("_", "-")
-        context.fail(f"--{name} is a setting of a model: expected --model, too")
 
     def work() -> int:
         from promptprobe.tools.models.probes import locate_probe, verify_probe
 
+        given = o.generation_of(context.params)
+        if given and model is None:
+            name = next(iter(given)).replace("_", "-")
+            context.fail(f"--{name} is a setting of a model: expected --model, too")
         card = verify_probe(locate_probe(probe), model, checked(Generation, given))
         said = f"fits {model}" if model is not None else f"whole, made for {card.model}"
         counts = ", ".join(str(window.k) for window in card.windows)
@@ -225,6 +225,7 @@ def _facts(facts: ModelSpec) -> dict[str, str]:
     told["timesteps"] = ", ".join(f"{at:g}" for at in facts.timesteps)
     told["layers"] = f"{len(facts.layers)}: {', '.join(facts.layers)}"
     told["negative_prompt"] = facts.negative_prompt or "none"
+    told["arguments"] = ", ".join(f"{n} {v:g}" for n, v in facts.arguments.items()) or "none"
     return {f"  {name.replace('_', ' ')}": value for name, value in told.items()}
 
 

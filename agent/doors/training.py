@@ -54,8 +54,6 @@ def train_probe(
     from promptprobe.tools.collect.learn import ProbeTraining, learn
     from promptprobe.tools.collect.prompts import Wanted, read_prompts
 
-    if generation.extra is not None:
-        raise ValueError("a probe is made without further arguments: leave generation.extra out")
     if isinstance(prompts, str | Path):
         wanted, notice = read_prompts(Path(prompts))
         if notice:

@@ -121,9 +121,7 @@ def plan_round(
     signal = learned.model_copy(
         update={"correlations": tuple(round(one, 2) for one in learned.correlations)}
     )
-    most = MOST_CANDIDATES
-    if budget.seeds is not None:
-        most = budget.seeds * (budget.prompts or 1)
+    most = MOST_CANDIDATES if budget.most is None else budget.most
     return plan(signal, renders, costs, seconds=seconds, most=most, keep=budget.keep, least=least)
 
 

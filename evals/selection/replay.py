@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from promptprobe.evals.selection.policies import POLICIES, Outcome
 from promptprobe.evals.selection.replay_table import Table
 from promptprobe.evals.statistics import Estimate, Floats, Rows, best_of_n, bootstrap
 
+PARTS = (0.95, 1.0)
+"""Of the reference, whose costs are told."""
 REFERENCE = 8
 """Gains are shares of what the best of so many renders gains over a random one."""
 
@@ -88,8 +91,26 @@ def evaluate(
         if len(tables) == 1
         else report[f"{budgets[0]:g}"],
         "budgets": report,
+        "cost_of": {f"{part:.0%}": _costs(report, names, part) for part in PARTS},
         "settings": per_table,
     }
+
+
+def _costs(report: dict[str, Any], names: Sequence[str], part: float) -> dict[str, float | None]:
+    """Renders' worth at which a policy's gain first reaches a part of best-of-8's: linear between
+    the budgets, None where none of them reaches it or the lowest does already."""
+    found: dict[str, float | None] = {}
+    for name in names:
+        curve = sorted((of[name]["renders"], of[name]["gain"]["value"]) for of in report.values())
+        found[name] = next(
+            (
+                round(x + (part - gain) / (more - gain) * (y - x), 2)
+                for (x, gain), (y, more) in pairwise(curve)
+                if gain < part <= more
+            ),
+            None,
+        )
+    return found
 
 
 def _figures(
@@ -136,6 +157,9 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
     for name in next(iter(budgets.values())):
         cells = [_cell(budgets[budget][name]) for budget in budgets]
         yield f"| {name} | " + " | ".join(cells) + " |"
+    for part, costs in report["cost_of"].items():
+        told = (f"{name} {cost}" for name, cost in costs.items() if cost is not None)
+        yield f"- {part} of it is reached at, renders' worth: {', '.join(told) or 'none'}"
     for setting in report["settings"]:
         for budget in budgets:
             if "planned" in setting[budget]:

@@ -23,6 +23,9 @@ Tables = Annotated[
     list[Path] | None, Option(metavar="FILE.npz", help="give it again for several, averaged")
 ]
 Shards = Annotated[Path | None, Option(metavar="DIR", help="OUT/shards of a training")]
+Probe = Annotated[
+    Path | None, Option(metavar="DIR", help="with --shards and --signal probe: whose looks")
+]
 Scorer = Annotated[
     str | None, Option(metavar="NAME", help="of the table (default: each, averaged)")
 ]
@@ -44,6 +47,7 @@ Plot = Annotated[
 def run(
     tables: Sequence[Path] | None,
     folder: Path | None,
+    probe: Path | None,
     scorer: str | None,
     signal: str,
     budgets: Sequence[float] | None,
@@ -59,7 +63,11 @@ def run(
         raise ValueError(f"--policy: expected some of {', '.join(POLICIES)}; got {unknown[0]!r}")
     if plot:
         replay_plot.check(plot)
-    read = _collected(folder, scorer, signal) if folder else _stored(tables or (), scorer, signal)
+    read = (
+        [_collected(folder, probe, scorer, signal)]
+        if folder
+        else _stored(tables or (), scorer, signal)
+    )
     figures = replay.evaluate(read, policies or POLICIES, budgets or BUDGETS)
     report = {"signal": signal, **figures}
     if plot:
@@ -74,12 +82,14 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
     return replay.lines(report)
 
 
-def _collected(folder: Path, scorer: str | None, signal: str) -> list[Table]:
-    from promptprobe.evals.selection import replay_table
+def _collected(folder: Path, probe: Path | None, scorer: str | None, signal: str) -> Table:
+    from promptprobe.evals.selection import replay_shards
 
-    if signal != "preview":
-        raise ValueError(f"shards hold previews, not {signal}")
-    return [replay_table.read_shards(folder, scorer)]
+    if signal == "preview":
+        return replay_shards.previews_of(folder, scorer)
+    if signal != "probe" or probe is None:
+        raise ValueError("of shards, expected --signal preview, or --signal probe with --probe DIR")
+    return replay_shards.predictions_of(folder, scorer, probe)
 
 
 def _stored(paths: Sequence[Path], scorer: str | None, signal: str) -> list[Table]:

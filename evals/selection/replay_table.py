@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from promptprobe.agent.search.schedule import Signal, from_spearman
 from promptprobe.evals.statistics import Floats, rank_correlations
-from promptprobe.probe.training import shards
 
 MOST_STEPS = 1000
 QUANTILES = 64
@@ -78,40 +77,6 @@ def read_table(path: Path, scorer: str, signal: str) -> Table:
     return checked(
         f"{path.stem} {scorer} {signal}", int(total.item()), [int(k) for k in steps], looks, final
     )
-
-
-def read_shards(folder: Path, scorer: str | None) -> Table:
-    """The previews of a collection of `promptprobe train`, by prompt and seed.
-
-    Prompts that lack a seed, a preview or the score are left out, and steps without previews.
-
-    ValueError: no two prompts are complete, or the scorer is not among the targets.
-    """
-    collection = shards.read_collection(folder)
-    target = scorer or collection.targets[0]
-    if target not in collection.targets:
-        raise ValueError(f"{folder} has no {target}; it has {', '.join(collection.targets)}")
-    place = collection.targets.index(target)
-    rows = [row for path in shards.shards_of(folder) for row in shards.read_rows(path)]
-    judged = [
-        at
-        for at in range(len(collection.windows))
-        if any(row.looks(collection.targets, at)[place] is not None for row in rows)
-    ]
-    found: dict[str, list[list[float]]] = {}
-    for row in rows:
-        looks = [row.looks(collection.targets, at)[place] for at in judged]
-        kept = [value for value in (row.scores.get(target), *looks) if value is not None]
-        if len(kept) == 1 + len(judged):
-            found.setdefault(row.prompt, []).append(kept)
-    seeds = max((len(group) for group in found.values()), default=0)
-    whole = [group for group in found.values() if len(group) == seeds]
-    if len(whole) < 2 or not judged:
-        raise ValueError(f"{folder}: expected two prompts with all previews, found {len(whole)}")
-    stored = np.moveaxis(np.array(whole), 2, 0)
-    steps = [collection.windows[at] for at in judged]
-    name = f"{folder.name} {target} preview"
-    return checked(name, collection.facts.steps, steps, stored[1:], stored[0])
 
 
 def checked(name: str, total: int, steps: list[int], looks: Floats, final: Floats) -> Table:

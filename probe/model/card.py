@@ -52,6 +52,9 @@ class ModelSpec(_Frozen):
     height: int = Field(description="pixels")
     width: int = Field(description="pixels")
     negative_prompt: str
+    arguments: dict[str, float] = Field(
+        default_factory=dict, max_length=16, description="further ones of the pipeline's call"
+    )
     keys: str = Field(description="what a row of attention, summing to one, is shared among")
     layers: tuple[str, ...] = Field(max_length=512, description="attention modules, by name")
     weights: str = Field(description="sha256 of these modules' parameters")
@@ -256,6 +259,7 @@ def model_spec_of(family: Family, settings: Settings) -> ModelSpec:
         height=settings.height,
         width=settings.width,
         negative_prompt=settings.negative_prompt,
+        arguments=settings.extra.given,
         keys=family.layout.keys,
         layers=tuple(family.layers()),
         weights=digest.hexdigest(),

@@ -265,6 +265,15 @@ def test_experts_fix_prompts_seeds_and_how_many_are_rendered(tmp_path: Path) -> 
     assert len({trial.candidate.seed for trial in of_first}) == 4
 
 
+def test_candidates_that_a_budget_does_not_pay_for_are_told_before_the_first_step(
+    tmp_path: Path,
+) -> None:
+    result, events = run(tmp_path, budget=Budget(renders=4, prompts=4, seeds=64))
+    assert isinstance(events[1], Warned)
+    assert "of the 256 candidates asked for: the budget of 4 renders" in events[1].message
+    assert result.stop_reason == "budget spent"
+
+
 def test_without_a_word_on_what_is_correct_survivors_are_rendered_together(tmp_path: Path) -> None:
     class Plain(ScriptedTools):
         def _read(self, path: Path) -> Score:

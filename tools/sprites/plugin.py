@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 PIXELS = 64
 SHOWN_WORDS = 12
+UNLIKE = (
+    "a scene of this form was never in the training of Sprites or of its probe, as two things with "
+    "a count or of one colour were not: pictures may fail, and predictions tell less"
+)
 
 
 def open_scorer(_argument: str, _device: str) -> Opened:
@@ -49,9 +53,9 @@ def open_segments(_argument: str, _device: str) -> Opened:
 
 
 def check_brief(brief: str) -> list[str]:
-    """Words of a brief that the model was never taught. ValueError: nothing of it can be drawn."""
+    """What of a brief the model was never taught. ValueError: nothing of it can be drawn."""
     from promptprobe.tools.sprites.language import read
-    from promptprobe.tools.sprites.world import COLOURS, NOUNS
+    from promptprobe.tools.sprites.world import COLOURS, NOUNS, is_of_this_world
 
     known = f"Sprites knows the nouns {', '.join(NOUNS)} and the colours {', '.join(COLOURS)}"
     reading = read(brief)
@@ -62,12 +66,13 @@ def check_brief(brief: str) -> list[str]:
             "things, counts up to four, left of, right of, above and below. For anything else, "
             "pass another model"
         )
+    unlike = [] if is_of_this_world(reading.scene) else [UNLIKE]
     if not reading.unknown:
-        return []
+        return unlike
     words = ", ".join(word[:40] for word in reading.unknown[:SHOWN_WORDS])
     more = len(reading.unknown) - SHOWN_WORDS
     unknown = f"{words} and {more} more" if more > 0 else words
-    return [f"Sprites, the built-in miniature model, does not know {unknown}; {known}"]
+    return [f"Sprites, the built-in miniature model, does not know {unknown}; {known}", *unlike]
 
 
 def check_rewrite(brief: str, rewrite: str) -> str | None:

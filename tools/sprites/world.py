@@ -7,6 +7,7 @@ function of its arguments, so that truth, splits and seeds mean the same on ever
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import combinations, permutations, product
 from typing import Literal, get_args
 
@@ -123,3 +124,13 @@ def scenes(kind: Kind) -> list[Scene]:
             permutations(NOUNS, 2), [(None, None), *permutations(COLOURS, 2)], RELATIONS
         )
     ]
+
+
+@cache
+def _keys(kind: Kind) -> frozenset[str]:
+    return frozenset(scene.key for scene in scenes(kind))
+
+
+def is_of_this_world(scene: Scene) -> bool:
+    """Whether scenes of this form were drawn for training, this very one or others like it."""
+    return scene.key in _keys(scene.kind)

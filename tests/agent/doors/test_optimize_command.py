@@ -18,7 +18,7 @@ from promptprobe.__main__ import main
 from promptprobe.agent.doors.commands import app, optimize_request
 from promptprobe.agent.doors.display import plain
 from promptprobe.agent.run_folder import SHEET
-from promptprobe.tools.records import Generation
+from promptprobe.tools.records import CallArguments, Generation
 
 ROOT = Path(__file__).parents[3]
 BRIEF = "a red cat and a blue car"
@@ -46,6 +46,7 @@ def test_every_option_reaches_the_request() -> None:
         *("--probe", "mine/probe", "--judge", "ocr", "--judge", "pickscore", "--target", "0.9"),
         *("--seed", "7", "--steps", "9", "--guidance", "2.5", "--height", "64", "--width", "72"),
         *("--negative-prompt", "blur", "--dtype", "bfloat16", "--device", "cpu"),
+        *("--extra", "guidance_rescale=0.7", "--extra", "clip_skip=2"),
     ]
     command = get_command(app).commands["optimize"]  # type: ignore[attr-defined]
     request = optimize_request(command.make_context("optimize", arguments).params, "a cat")
@@ -60,6 +61,7 @@ def test_every_option_reaches_the_request() -> None:
     generation = Generation(
         steps=9, guidance=2.5, height=64, width=72,
         negative_prompt="blur", dtype="bfloat16", device="cpu",
+        extra=CallArguments(guidance_rescale=0.7, clip_skip=2),
     )  # fmt: skip
     assert dict(request) == {**expected, "seed": 7, "generation": generation}
 
@@ -80,6 +82,12 @@ def test_every_option_reaches_the_request() -> None:
         (["a", "--bugdet", "light"], "Possible options: --budget"),
         (["a", "--seed", "-1"], "seed: Input should be greater than or equal to 0"),
         (["a", "--steps", "0"], "generation.steps: Input should be greater"),
+        (["a", "--extra", "clip_skip"], "--extra: expected NAME=VALUE, such as clip_skip=2"),
+        (["a", "--extra", "clip_skip=two"], "generation.extra.clip_skip: Input should be a valid"),
+        (
+            ["a", "--extra", "output_type=latent"],
+            "extra: expected guidance_rescale, clip_skip, eta, max_sequence_length, got 'output_t",
+        ),
         (["a", "--resume", "runs/x"], "one of BRIEF, --briefs FILE and --resume RUN"),
         (["--briefs", "file"], "--briefs needs --out"),
         (["--briefs", "file", "--out", "x", "--prompt", "p"], "--prompt is a rewrite of one brief"),

@@ -9,20 +9,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from promptprobe.__main__ import main
 from promptprobe.evals.selection import adaptive, policies, replay
 from promptprobe.evals.selection.replay_command import POLICIES
+from promptprobe.evals.selection.replay_shards import predictions_of, previews_of
 from promptprobe.evals.selection.replay_table import (
     Table,
     checked,
-    read_shards,
     read_table,
     scorers_of,
 )
 from promptprobe.evals.statistics import best_of_n
-from promptprobe.probe.training.shards import open_collection, write_shard
-from tests.probe.planted import COLLECTION, TARGETS, WINDOWS, at, planted
+from promptprobe.probe.model.checkpoint import load_probe, save_probe
+from promptprobe.probe.model.network import Network, NetworkConfig
+from promptprobe.probe.training.dataset import splits_of
+from promptprobe.probe.training.shards import open_collection, read_shards, write_shard
+from tests.probe.planted import COLLECTION, TARGETS, WINDOWS, a_card, at, planted
 
 STEPS = (1, 2, 4, 6, 8, 10, 12, 15, 18)
 RANKS = (0.02, 0.08, 0.25, 0.5, 0.68, 0.8, 0.87, 0.94, 0.98)
@@ -172,18 +176,36 @@ def test_a_table_is_read_as_it_was_written(tmp_path) -> None:
     assert read.looks == pytest.approx(table.looks, rel=1e-5)
 
 
-def test_the_shards_of_a_training_are_a_table_of_previews(tmp_path) -> None:
-    examples = planted(5)
+@pytest.fixture
+def collected(tmp_path: Path) -> Path:
+    """Planted prompts of six seeds, as a training leaves them."""
+    examples = planted(20)
     open_collection(tmp_path, COLLECTION)
     everything = range(len(examples))
     traces = {k: at(examples, everything, place)[0] for place, k in enumerate(WINDOWS)}
     write_shard(tmp_path / "0.safetensors", traces, examples.rows)
-    table = read_shards(tmp_path, None)
+    return tmp_path
+
+
+def test_the_shards_of_a_training_are_a_table_of_previews(collected) -> None:
+    table = previews_of(collected, None)
     assert (table.total, table.steps) == (25, (5,))  # no preview was judged after 2 steps
-    assert table.looks.shape == (1, 5, 6)
-    assert table.final[1, 2] == examples.rows[8].scores[TARGETS[0]]
+    assert table.looks.shape == (1, 20, 6)
+    assert table.final[1, 2] == planted(20).rows[8].scores[TARGETS[0]]
     with pytest.raises(ValueError, match="has no beauty; it has planted score"):
-        read_shards(tmp_path, "beauty")
+        previews_of(collected, "beauty")
+
+
+def test_of_a_probe_only_what_it_says_of_held_out_prompts_is_a_table(collected, tmp_path) -> None:
+    shape = NetworkConfig(layers=2, channels=2, dim=8, windows=2, targets=2, width=8)
+    save_probe(tmp_path / "probe", Network(shape), a_card(shape))
+    table = predictions_of(collected, None, tmp_path / "probe")
+    examples = read_shards(collected)
+    held_out = splits_of(examples.rows).calibration
+    assert (table.steps, table.final.shape) == (WINDOWS, (len(held_out), 6))
+    own, look = examples.batch(held_out[0], torch.zeros(6, dtype=torch.long))
+    alone = load_probe(tmp_path / "probe").predict(own, WINDOWS[0], look)
+    assert table.looks[0, 0] == pytest.approx([one.score for one in alone], abs=1e-4)
 
 
 @pytest.mark.parametrize(

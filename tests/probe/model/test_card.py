@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
-from promptprobe.probe.families.family import Settings
+from promptprobe.probe.families.family import CallArguments, Settings
 from promptprobe.probe.families.unet.stable_diffusion import StableDiffusion
 from promptprobe.probe.model.card import ModelSpec, ProbeError, check, model_spec_of, ranges_of
 from promptprobe.probe.model.checkpoint import WEIGHTS, Probe, load_probe, save_probe
@@ -33,6 +33,7 @@ OTHER: dict[str, Any] = {
     "height": 128,
     "width": 96,
     "negative_prompt": "blurry",
+    "arguments": {"clip_skip": 2.0},
     "keys": "text and image",
     "layers": ("mid.attn2",),
     "weights": "b" * 64,
@@ -247,6 +248,8 @@ def test_facts_of_a_model_tell_its_weights_and_settings_apart(ddim_pipeline: Any
     assert len(facts.timesteps) == 4
     with torch.no_grad():
         next(iter(family.layers().values())).get_parameter("to_q.weight").add_(1e-3)
+    asked = replace(settings, extra=CallArguments(eta=0.5))
+    assert model_spec_of(family, asked).arguments == {"eta": 0.5}
     changed = model_spec_of(family, settings)
     assert changed.weights != facts.weights
     assert changed.model_copy(update={"weights": facts.weights}) == facts

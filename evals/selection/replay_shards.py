@@ -1,0 +1,116 @@
+"""A table from the shards of a training: what previews, or a probe, said of every candidate.
+
+A probe is asked only about prompts that it cannot have learned from: those that `promptprobe train`
+neither trains on nor stops by, whichever collection it was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from promptprobe.evals.selection.replay_table import Table, checked
+from promptprobe.evals.statistics import Floats
+from promptprobe.probe.model.card import ProbeError
+from promptprobe.probe.model.checkpoint import Probe, load_probe
+from promptprobe.probe.training.dataset import splits_of
+from promptprobe.probe.training.shards import (
+    Collection,
+    Row,
+    read_collection,
+    read_rows,
+    read_shards,
+    shards_of,
+)
+
+Known = tuple[Row, list[float | None]]
+"""A candidate, and its final score and looks; None: there is none."""
+
+
+def previews_of(folder: Path, scorer: str | None) -> Table:
+    """What a scorer saw in the previews of a collection, by prompt and seed.
+
+    Prompts that lack a seed, a preview or the score are left out, and steps without previews.
+
+    ValueError: no two prompts are complete, or the scorer is not among the targets.
+    """
+    collection = read_collection(folder)
+    target = _target(folder, collection, scorer)
+    place = collection.targets.index(target)
+    rows = list(chain.from_iterable(map(read_rows, shards_of(folder))))
+    judged = [
+        at
+        for at in range(len(collection.windows))
+        if any(row.looks(collection.targets, at)[place] is not None for row in rows)
+    ]
+    known = [
+        (
+            row,
+            [row.scores.get(target), *(row.looks(collection.targets, at)[place] for at in judged)],
+        )
+        for row in rows
+    ]
+    final, looks = _whole(folder, known)
+    steps = [collection.windows[at] for at in judged]
+    return checked(f"{folder.name} {target} preview", collection.facts.steps, steps, looks, final)
+
+
+def predictions_of(folder: Path, scorer: str | None, probe: Path) -> Table:
+    """What a probe predicts from the traces and previews of a collection's held-out prompts.
+
+    ValueError: the probe is of another model, knows none of the collection's steps, or no two
+    held-out prompts are complete.
+    """
+    collection, found = read_collection(folder), load_probe(probe)
+    if found.card.made_with.weights != collection.facts.weights:
+        raise ProbeError(
+            f"{probe} was made for {found.card.model}, and {folder} was collected with "
+            f"{collection.model}: their weights differ"
+        )
+    target = _target(folder, collection, scorer)
+    steps = [k for k in collection.windows if k in {step.k for step in found.card.windows}]
+    if not steps:
+        raise ProbeError(f"{probe} was trained for other numbers of steps than {folder} holds")
+    known = _predicted(folder, collection, found, found.target(target), steps)
+    final, looks = _whole(folder, known)
+    return checked(f"{folder.name} {target} probe", collection.facts.steps, steps, looks, final)
+
+
+def _predicted(
+    folder: Path, collection: Collection, probe: Probe, target: int, steps: list[int]
+) -> list[Known]:
+    examples, name = read_shards(folder), probe.card.targets[target].name
+    held_out = list(chain(*splits_of(examples.rows).calibration))
+    said: list[list[float]] = [[] for _ in held_out]
+    for k in steps:
+        window = torch.full((len(held_out),), collection.windows.index(k))
+        trace, look = examples.batch(held_out, window)
+        for values, prediction in zip(said, probe.predict(trace, k, look, target), strict=True):
+            values.append(prediction.score)
+    rows = [examples.rows[at] for at in held_out]
+    return [(row, [row.scores.get(name), *values]) for row, values in zip(rows, said, strict=True)]
+
+
+def _whole(folder: Path, known: Iterable[Known]) -> tuple[Floats, Floats]:
+    """Final scores [prompt, seed] and looks [step, prompt, seed] of the prompts that have all."""
+    found: dict[str, list[list[float]]] = {}
+    for row, values in known:
+        if None not in values:
+            found.setdefault(row.prompt, []).append(values)  # type: ignore[arg-type]
+    seeds = max((len(group) for group in found.values()), default=0)
+    whole = [group for group in found.values() if len(group) == seeds]
+    if len(whole) < 2 or len(whole[0][0]) < 2:
+        raise ValueError(f"{folder}: expected two prompts with all looks, found {len(whole)}")
+    stored = np.moveaxis(np.array(whole), 2, 0)
+    return stored[0], stored[1:]
+
+
+def _target(folder: Path, collection: Collection, scorer: str | None) -> str:
+    target = scorer or collection.targets[0]
+    if target not in collection.targets:
+        raise ValueError(f"{folder} has no {target}; it has {', '.join(collection.targets)}")
+    return target
