@@ -94,8 +94,9 @@ def named(model: Any, scorer: Judge | None, probe: str | Path | None) -> dict[st
 
 def judges_of(given: Judge | Sequence[Judge]) -> tuple[Judge, ...]:
     """One judge or several, as several."""
-    several = isinstance(given, Sequence) and not isinstance(given, str)
-    return tuple(given) if several else (given,)  # type: ignore[return-value]
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return tuple(given)
+    return (given,)
 
 
 def judge_names(judges: Sequence[Judge]) -> tuple[str, ...]:
