@@ -6,16 +6,20 @@ It does not change while the graph runs, and it is never checkpointed.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from promptprobe.agent import policy
 from promptprobe.agent.events import OnEvent, Warned
 from promptprobe.agent.ledger import (
     ApprovedLine,
+    ChosenLine,
     GradedLine,
     Ledger,
     ProbedLine,
@@ -31,6 +35,7 @@ from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import RunSettings
 from promptprobe.agent.search import planning
 from promptprobe.agent.search.beliefs import Beliefs
+from promptprobe.agent.search.choice import Choice, Choose, picked
 from promptprobe.agent.search.schedule import Costs, Schedule
 from promptprobe.agent.search.trust import Trust, trust_in
 from promptprobe.tools.endpoint.endpoint import Reply
@@ -40,11 +45,30 @@ from promptprobe.tools.records import Basis, Candidate, Spend, Trial
 T = TypeVar("T")
 
 
+def _place(trial: Trial, planned: Sequence[Candidate]) -> tuple[int, float]:
+    """Those that go on as planned come first, in their order; then the best predicted."""
+    known = trial.candidate in planned
+    return planned.index(trial.candidate) if known else len(planned), -policy.predicted(trial)
+
+
 async def timed(work: Callable[..., list[T]], *given: Any, **named: Any) -> tuple[list[T], float]:
     """What a tool returns, called in a thread, and its seconds for each."""
     began = time.monotonic()
     found = await asyncio.to_thread(work, *given, **named)
     return found, (time.monotonic() - began) / max(1, len(found))
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who is asked while a run goes on."""
+
+    approve: Approve | None = None
+    """Of each round's new prompts."""
+    choose: Choose | None = None
+    """Of each rung's candidates."""
+
+
+NOBODY = Person()
 
 
 @dataclass
@@ -56,8 +80,7 @@ class Context:
     proposer: Proposer
     ledger: Ledger
     on_event: OnEvent | None = None
-    approve: Approve | None = None
-    """Asks a person of each round's new prompts."""
+    person: Person = NOBODY
     began: float = field(default_factory=time.monotonic)
     before: float = field(init=False)
 
@@ -116,6 +139,47 @@ class Context:
         if line.text is not None and line.problem:
             self.warn(f"the LLM answered, but {line.problem}")
         return Reply(line.text, line.problem, line.calls, line.tokens, line.usd)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A person's time is none of the run's."""
+        asked = time.monotonic()
+        try:
+            yield
+        finally:
+            self.began += time.monotonic() - asked
+
+    async def chosen(
+        self, round: int, step: int, seen: Sequence[Trial], planned: Sequence[Candidate]
+    ) -> tuple[Candidate, ...] | None:
+        """Whom a person lets go on of those seen, by the ledger or asked now; None: as planned.
+
+        Asked only where somebody would be dropped.
+
+        Raises:
+            ValueError: the answer cannot be meant.
+        """
+        line = self.ledger.chosen(round, step)
+        if line is None and self.person.choose is not None and len(seen) > len(planned):
+            steps = self.tools.settings_used.steps
+            left = self.settings.budget.renders * self.tools.nfe_per_render - self.ledger.spent.nfe
+            pays_for = int(left / (self.tools.nfe_per_render * (1 - step / steps)))
+            choice = Choice(
+                brief=self.settings.brief,
+                round=round,
+                step=step,
+                steps=steps,
+                trials=tuple(sorted(seen, key=lambda trial: _place(trial, planned))),
+                planned=tuple(planned),
+                most=min(len(seen), max(len(planned), pays_for)),
+            )
+            with self.waiting():
+                answer = self.person.choose(choice)
+                answer = await answer if inspect.isawaitable(answer) else answer
+            candidates = picked(choice, answer)
+            line = ChosenLine(at=self.seconds, round=round, step=step, candidates=candidates)
+            self.ledger.write([line])
+        return line.candidates if line else None
 
     @property
     def rewrites(self) -> bool:

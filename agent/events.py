@@ -79,6 +79,7 @@ class CandidatesSelected(Record):
     round: int
     candidates: tuple[Candidate, ...] = Field(description="those that go on, the best first")
     explored: tuple[Candidate, ...] = Field((), description="those of them against the advice")
+    by_person: bool = Field(False, description="whether a person has chosen them")
 
 
 class CandidatesRendered(Record):

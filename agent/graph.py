@@ -21,7 +21,7 @@ from promptprobe.agent.context import Context, timed
 from promptprobe.agent.grading.judges import grade
 from promptprobe.agent.ledger import ApprovedLine, ProbedLine, RenderedLine, ScoredLine
 from promptprobe.agent.rewrite.review import answered, review
-from promptprobe.agent.run_folder import IMAGES, LATENTS
+from promptprobe.agent.run_folder import IMAGES, LATENTS, PREVIEWS
 from promptprobe.agent.search import planning, policy
 from promptprobe.agent.search.prompts import rewritten
 from promptprobe.agent.search.schedule import Rung, Schedule
@@ -108,6 +108,7 @@ async def probe(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
                 probed, each = await timed(
                     run.tools.probe, run.settings.brief, new, latents,
                     step=rung.step, latents=starts, previews_only=previews_only,
+                    previews=run.ledger.run_dir / PREVIEWS,
                 )  # fmt: skip
                 lines = [
                     ProbedLine(
@@ -135,7 +136,11 @@ async def select(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
         seen = run.trials([one for one in alive if run.ledger.probed(one, step)])
         luck = policy.derive(run.settings.seed, "against advice", state.round)
         alive, explored = policy.go_on(seen, schedule, rung, luck) if seen else ((), ())
-        run.emit(e.CandidatesSelected, round=state.round, candidates=alive, explored=explored)
+        chosen = await run.chosen(state.round, step, seen, alive)
+        if chosen is not None:
+            alive, explored = chosen, ()
+        run.emit(e.CandidatesSelected, round=state.round, candidates=alive, explored=explored,
+                 by_person=chosen is not None)  # fmt: skip
         rung += 1
     if alive and rung < len(schedule.rungs):
         return {"alive": alive, "rung": rung, "next": "probe"}
@@ -239,7 +244,7 @@ def _approved(run: Context, state: RunState) -> tuple[tuple[str, ...], tuple[e.R
     The interrupt leaves the graph until the runner brings the answer, which the ledger keeps.
     """
     line = run.ledger.approved(state.round)
-    if line is None and run.approve is not None:
+    if line is None and run.person.approve is not None:
         earlier = run.ledger.trials(before=state.round)
         known = {run.settings.brief, *(trial.candidate.prompt for trial in earlier)}
         if new := [prompt for prompt in state.prompts if prompt not in known]:

@@ -58,6 +58,15 @@ class ApprovedLine(Line):
     refused: tuple[Refusal, ...] = Field(description="vetoed, or edited into something else")
 
 
+class ChosenLine(Line):
+    """Whom a person let go on after a rung."""
+
+    kind: Literal["chosen"] = "chosen"
+    round: int
+    step: int
+    candidates: tuple[Candidate, ...] | None = Field(description="None: as planned")
+
+
 class StageLine(Line):
     """One stage of a candidate."""
 
@@ -102,6 +111,7 @@ AnyLine = Annotated[
     ReplyLine
     | ProposedLine
     | ApprovedLine
+    | ChosenLine
     | ProbedLine
     | RenderedLine
     | ScoredLine
@@ -158,6 +168,10 @@ class Ledger:
         line: ApprovedLine | None = self._find("approved", str(round))
         return line
 
+    def chosen(self, round: int, step: int) -> ChosenLine | None:
+        """Whom a person let go on after a rung, if that was asked."""
+        return self._find("chosen", f"{round}-{step}")
+
     def probed(self, candidate: Candidate, step: int) -> Probed | None:
         line = self._find("probed", f"{candidate.key}-{step}")
         return line.probed if line else None
@@ -193,8 +207,8 @@ class Ledger:
             candidate=candidate,
             round=first.round if first else 0,
             looks=tuple(
-                Look(step=look.step, prediction=look.prediction, reason=look.reason)
-                for look in looks
+                Look(step=at.step, prediction=at.prediction, reason=at.reason, preview=at.preview)
+                for at in looks
             ),
             prediction=predictions[-1] if predictions else None,
             latents=latents if latents and latents.exists() else None,
@@ -273,7 +287,8 @@ class Ledger:
 
     def _read(self, number: int, text: bytes) -> AnyLine:
         try:
-            return _absolute(_LINES.validate_json(text), self.run_dir)
+            found = _LINES.validate_json(text)
+            return _with_paths(found, lambda path: self.run_dir / path)
         except ValidationError as error:
             raise ValueError(
                 f"line {number} of {self._file.path} is damaged: expected one JSON record of this "
@@ -299,6 +314,8 @@ def _key(line: AnyLine) -> str:
             return line.question
         case ProposedLine() | ApprovedLine():
             return str(line.round)
+        case ChosenLine():
+            return f"{line.round}-{line.step}"
         case ProbedLine():
             return f"{line.candidate.key}-{line.probed.step}"
         case RenderedLine() | ScoredLine():
@@ -313,18 +330,17 @@ def _dump(line: AnyLine, run_dir: Path) -> str:
     return _with_paths(line, lambda path: _relative(path, run_dir)).model_dump_json()
 
 
-def _absolute(line: AnyLine, run_dir: Path) -> AnyLine:
-    return _with_paths(line, lambda path: run_dir / path)
-
-
 def _relative(path: Path, run_dir: Path) -> Path:
     return path.relative_to(run_dir) if path.is_relative_to(run_dir) else path
 
 
 def _with_paths(line: AnyLine, change: Any) -> AnyLine:
-    """The same line with its one path changed."""
+    """The same line with its paths changed."""
     if isinstance(line, ProbedLine):
-        moved = line.probed.model_copy(update={"latents": change(line.probed.latents)})
+        probed, paths = line.probed, {"latents": change(line.probed.latents)}
+        if probed.preview is not None:
+            paths["preview"] = change(probed.preview)
+        moved = probed.model_copy(update=paths)
         return line.model_copy(update={"probed": moved})
     if isinstance(line, RenderedLine) and line.rendered.image is not None:
         image = line.rendered.model_copy(update={"image": change(line.rendered.image)})

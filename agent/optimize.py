@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from promptprobe.agent import run_folder
+from promptprobe.agent.context import NOBODY, Person
 from promptprobe.agent.doors.schemas import OptimizeRequest, checked
 from promptprobe.agent.events import OnEvent
 from promptprobe.agent.given import (
@@ -31,6 +32,7 @@ from promptprobe.agent.rewrite.proposers import Proposer, Rewrite, SeedsOnly, ch
 from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import RunSettings
 from promptprobe.agent.runner import run_loop
+from promptprobe.agent.search.choice import Choose
 from promptprobe.tools.endpoint.endpoint import LLM, check_endpoint
 from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.prompt_files import foreign_syntax
@@ -74,6 +76,7 @@ async def aoptimize_prompt(
     out: str | Path = "runs",
     on_event: OnEvent | None = None,
     approve: Approve | None = None,
+    choose: Choose | None = None,
     resume: str | Path | None = None,
 ) -> OptimizationResult:
     """Find the prompt and seed that draw a brief best. Blocking work runs in a thread.
@@ -104,6 +107,8 @@ async def aoptimize_prompt(
         approve: awaited with a `Review` before a round with new prompts spends anything. It shows
             each prompt and what changed, and wants as many answers: the prompt's text to approve
             it, another text in its place, or None to veto it.
+        choose: called (or awaited) with a `Choice` before a rung drops anybody. It shows each
+            candidate's preview and prediction, and wants those that go on, or None for the plan.
         resume: folder of a run to go on with. What was asked for is read from there; only what is
             an object (a model, a scorer, a judge, `approve`), or is code or a service, and an `LLM`
             with an address of its own, must be given again: no folder decides where your key goes.
@@ -113,12 +118,13 @@ async def aoptimize_prompt(
         OSError: `out` cannot be written.
     """
     own_llm = llm if isinstance(llm, LLM) else None
+    person = Person(approve, choose)
     judges = judges_of(judge)
     open_tools = partial(opened, model=object_of(model), scorer=scorer, judges=judges)
     if resume is not None:
         check_same_brief(Path(resume), brief)
         return await go_on(
-            Path(resume), on_event, open_tools=open_tools, llm=own_llm, approve=approve
+            Path(resume), on_event, open_tools=open_tools, llm=own_llm, person=person
         )
     request = checked(
         OptimizeRequest,
@@ -137,7 +143,7 @@ async def aoptimize_prompt(
         },
     )
     return await start(
-        request, Path(out), on_event, open_tools=open_tools, llm=own_llm, approve=approve
+        request, Path(out), on_event, open_tools=open_tools, llm=own_llm, person=person
     )
 
 
@@ -154,7 +160,7 @@ async def start(
     *,
     open_tools: OpenTools = opened,
     llm: LLM | None = None,
-    approve: Approve | None = None,
+    person: Person = NOBODY,
 ) -> OptimizationResult:
     """Run a request in a folder of its own under `out`; every door leads here.
 
@@ -164,7 +170,7 @@ async def start(
         on_event: called with each event, in the thread of the loop.
         open_tools: called in a thread, once the request has been found usable.
         llm: what is to be known of the LLM; None: no more than the name in the request.
-        approve: asks a person of each round's new prompts; None: nobody is asked.
+        person: who is asked while the run goes on.
 
     Raises:
         ValueError: something asked for cannot be used.
@@ -185,12 +191,12 @@ async def start(
         "judge": request.judge or tools.judge_names,
         "budget": budget_of(request.budget),
         "endpoint": llm,
-        "interactive": approve is not None,
+        "interactive": person.approve is not None,
         "versions": run_folder.versions(),
     }
     settings = RunSettings.model_validate({**dict(request), **found})
     run_dir = run_folder.create(out.resolve(), settings)
-    return await _finished(run_dir, tools, proposer, on_event, warnings, approve)
+    return await _finished(run_dir, tools, proposer, on_event, warnings, person)
 
 
 async def go_on(
@@ -199,7 +205,7 @@ async def go_on(
     *,
     open_tools: OpenTools = opened,
     llm: LLM | None = None,
-    approve: Approve | None = None,
+    person: Person = NOBODY,
 ) -> OptimizationResult:
     """Go on with the run of a folder, as it was asked for.
 
@@ -208,12 +214,12 @@ async def go_on(
             an address of its own, or `approve` of a run that asks a person, is not given.
     """
     settings = run_folder.read(run_dir)
-    if settings.interactive and approve is None:
+    if settings.interactive and person.approve is None:
         raise ValueError("this run asks a person before each round: give approve again")
     check_endpoint(settings.endpoint, llm)
     proposer = _proposer(settings, settings.endpoint)
     tools, warnings = await asyncio.to_thread(_open, open_tools, settings, proposer)
-    asked = approve if settings.interactive else None
+    asked = person if settings.interactive else Person(choose=person.choose)
     return await _finished(run_dir.resolve(), tools, proposer, on_event, warnings, asked)
 
 
@@ -223,19 +229,14 @@ async def _finished(
     proposer: Proposer,
     on_event: OnEvent | None,
     warnings: Sequence[str],
-    approve: Approve | None,
+    person: Person,
 ) -> OptimizationResult:
-    result = await run_loop(run_dir, tools, proposer, on_event, warnings, approve)
-    await asyncio.to_thread(_draw, result)
-    return result
-
-
-def _draw(result: OptimizationResult) -> None:
-    """Leave contact sheet and report in the run's folder."""
     from promptprobe.agent.report.page import save_report
 
-    result.draw_contact_sheet()
-    save_report(result)
+    result = await run_loop(run_dir, tools, proposer, on_event, warnings, person)
+    await asyncio.to_thread(result.draw_contact_sheet)
+    await asyncio.to_thread(save_report, result)
+    return result
 
 
 def wait_for(work: Coroutine[Any, Any, T]) -> T:

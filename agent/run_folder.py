@@ -25,7 +25,8 @@ from promptprobe.probe.files import replacing
 from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.records import IN_MEMORY, Budget, Text
 
-FILE, CHECKPOINT, IMAGES, LATENTS = "run.json", "checkpoint.sqlite", "images", "latents"
+FILE, CHECKPOINT = "run.json", "checkpoint.sqlite"
+IMAGES, LATENTS, PREVIEWS = "images", "latents", "previews"
 SHEET, REPORT = "contact_sheet.png", "report.html"
 LOCK, HOLDER = "lock", "lock.json"
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}

@@ -14,13 +14,13 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from promptprobe.agent.context import Context
+from promptprobe.agent.context import NOBODY, Context, Person
 from promptprobe.agent.events import Finished, OnEvent, RunStarted, StopReason
 from promptprobe.agent.grading.judges import disagreements
 from promptprobe.agent.ledger import FinishedLine, Ledger
 from promptprobe.agent.result import OptimizationResult, read_result
 from promptprobe.agent.rewrite.proposers import Proposer
-from promptprobe.agent.rewrite.review import Approve, Review, answered
+from promptprobe.agent.rewrite.review import Review, answered
 from promptprobe.agent.run_folder import CHECKPOINT, LATENTS, locked, read
 from promptprobe.agent.search.policy import best_of
 from promptprobe.tools.protocol import Tools
@@ -58,7 +58,7 @@ async def run_loop(
     proposer: Proposer,
     on_event: OnEvent | None = None,
     warnings: Sequence[str] = (),
-    approve: Approve | None = None,
+    person: Person = NOBODY,
 ) -> OptimizationResult:
     """Start the run of a folder, or go on with it; what its ledger holds is not paid for again.
 
@@ -69,7 +69,7 @@ async def run_loop(
     """
     settings = read(run_dir)
     with locked(run_dir) as notice:
-        run = Context(settings, tools, proposer, Ledger(run_dir), on_event, approve)
+        run = Context(settings, tools, proposer, Ledger(run_dir), on_event, person)
         return await _run_locked(run, [*warnings, notice] if notice else warnings)
 
 
@@ -204,9 +204,10 @@ async def _stood(graph: Any, config: Any) -> tuple[Any, Any]:
 
 async def _answer(run: Context, shown: Any) -> list[str | None]:
     """What a person says of a round's new prompts."""
-    assert run.approve is not None, "nothing interrupts a run that nobody watches"
+    assert run.person.approve is not None, "nothing interrupts a run that nobody watches"
     asked = Review.model_validate(shown)
-    answers = await run.approve(asked)
+    with run.waiting():
+        answers = await run.person.approve(asked)
     answered([one.prompt for one in asked.prompts], answers)  # what cannot be meant ends here
     return list(answers)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from promptprobe.agent.result import OptimizationResult
     from promptprobe.agent.rewrite.proposers import Proposer
     from promptprobe.agent.rewrite.review import Review
+    from promptprobe.agent.search.choice import Choice
     from promptprobe.tools.endpoint.endpoint import LLM
     from promptprobe.tools.records import (
         BUDGETS,
@@ -46,6 +47,7 @@ __all__ = [
     "LLM",
     "Budget",
     "Candidate",
+    "Choice",
     "Generation",
     "OptimizationResult",
     "Owner",
@@ -81,6 +83,7 @@ _HOMES = {
     "Proposer": "promptprobe.agent.rewrite.proposers",
     "Scorer": "promptprobe.tools.scorers.scorer",
     "Review": "promptprobe.agent.rewrite.review",
+    "Choice": "promptprobe.agent.search.choice",
     "Owner": "promptprobe.agent.doors.tool_calls.owner",
     "tool_schemas": "promptprobe.agent.doors.tool_calls.table",
     "call_tool": "promptprobe.agent.doors.tool_calls.dispatch",

@@ -22,6 +22,7 @@ EXTRAS = {
     "uvicorn": "mcp",
     "pyarrow": "train",
     "matplotlib": "plots",
+    "peft": "lora",
     "llguidance": "local-llm",
     "rapidocr": "ocr",
 }

@@ -26,6 +26,7 @@ class Probed(Record):
     seconds: float = Field(0, ge=0, description="that the look itself took, steps apart")
     cut: tuple[str, ...] = Field((), description="words beyond the text encoder's token limit")
     heatmap: Path | None = Field(None, description="picture of each word's attention, if asked for")
+    preview: Path | None = Field(None, description="small picture of the decoded x0, if asked for")
 
 
 class Rendered(Record):
@@ -90,6 +91,7 @@ class Tools(Protocol):
         step: int | None = None,
         latents: Sequence[Path | None] = (),
         previews_only: bool = False,
+        previews: Path | None = None,
     ) -> list[Probed]:
         """Bring each candidate to a step and predict its score; its latents go to `folder`.
 
@@ -99,6 +101,7 @@ class Tools(Protocol):
             latents: of an earlier look at each candidate, to go on from (None: from noise); none
                 at all: everything starts from noise.
             previews_only: no probe is asked.
+            previews: folder for a small picture of each decoded x0, where wanted.
         """
 
     def render(

@@ -7,6 +7,7 @@ schemas. Bounds are part of the schema, because briefs and prompts come from any
 from __future__ import annotations
 
 import hashlib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,9 +20,15 @@ from pydantic import (
     model_validator,
 )
 
+from promptprobe.probe.families import CARRIED
+
 MAX_TEXT = 4000
 MAX_SEED = 2**53 - 1
 MAX_RENDERS = 10_000
+MOST_LORAS = 16
+MOST_LORA_WEIGHT = 10.0
+LORA_SCALES = {"cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs"}
+"""What diffusers' calls take that says how strong all LoRA are."""
 IN_MEMORY = "pipeline object"
 """The name of a model that was handed over in Python: no file says all of what it is."""
 
@@ -90,11 +97,52 @@ class CallArguments(Record):
             if isinstance(data, dict)
             else []
         )
+        if LORA_SCALES & set(unknown):
+            raise ValueError("a LoRA's weight is given with it: --lora FILE_OR_ID:0.5")
         if unknown:
             raise ValueError(
                 f"expected {', '.join(cls.model_fields)}, got {str(unknown[0])[:80]!r}"
             )
         return data
+
+
+def lora_of(text: str) -> tuple[str, float]:
+    """File, folder or hub id of a LoRA, and its weight: `ID_OR_FILE` or `ID_OR_FILE:WEIGHT`.
+
+    Raises:
+        ValueError: no name, or a weight beyond MOST_LORA_WEIGHT.
+    """
+    source, colon, said = text.rpartition(":")
+    try:
+        weight = float(said)
+    except ValueError:
+        colon = ""
+    source, weight = (source, weight) if colon else (text, 1.0)
+    if not source or not abs(weight) <= MOST_LORA_WEIGHT:
+        raise ValueError(
+            f"expected a file or hub id, with a weight of at most {MOST_LORA_WEIGHT} after a "
+            f"colon where it is not 1, got {text[:80]!r}"
+        )
+    return source, weight
+
+
+def _lora(text: str) -> str:
+    lora_of(text)
+    return text
+
+
+def _scheduler(name: str) -> str:
+    if name not in CARRIED:
+        near = get_close_matches(name, CARRIED, 1, 0.3)
+        raise ValueError(
+            f"no scheduler of this name can be stopped and continued exactly"
+            f"{f'; the nearest is {near[0]}' if near else ''}; known: {', '.join(CARRIED)}"
+        )
+    return name
+
+
+Lora = Annotated[Text, AfterValidator(_lora)]
+Scheduler = Annotated[Text, AfterValidator(_scheduler)]
 
 
 class Generation(Picture):
@@ -104,6 +152,17 @@ class Generation(Picture):
         None, description="of the model's weights and activations"
     )
     device: str | None = Field(None, description='"cpu", "cuda", "cuda:1", "mps"')
+    scheduler: Scheduler | None = Field(
+        None, description="a class of diffusers, such as DPMSolverMultistepScheduler"
+    )
+    lora: tuple[Lora, ...] = Field(
+        (),
+        max_length=MOST_LORAS,
+        description="LoRA to add to the weights: file, folder or hub id, its weight after a colon",
+    )
+    offload: bool = Field(
+        False, description="keep parts of the model off the GPU while they are not needed"
+    )
     extra: CallArguments | None = Field(None, description="further arguments of the pipeline")
 
 
@@ -185,6 +244,7 @@ class Look(Record):
     step: int = Field(ge=1, description="denoising steps made by then")
     prediction: Prediction | None = Field(description="None: `reason` says why")
     reason: str = ""
+    preview: Path | None = Field(None, description="picture of the decoded x0, where it was kept")
 
 
 class Verdict(Record):
@@ -224,6 +284,11 @@ class Trial(Record):
     judged: dict[str, Score] = Field(
         {}, description="by judge: what those say of it who only grade, and never select"
     )
+
+    @property
+    def preview(self) -> Path | None:
+        """Picture of the last decoded x0 that was kept."""
+        return next((look.preview for look in reversed(self.looks) if look.preview), None)
 
 
 class Spend(Record):

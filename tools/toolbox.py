@@ -24,6 +24,7 @@ from promptprobe.probe.trace import traces_from
 from promptprobe.tools.batches import Batches
 from promptprobe.tools.device import DEVICE
 from promptprobe.tools.models.model import Model
+from promptprobe.tools.pictures.embedded import save_previews
 from promptprobe.tools.pictures.heatmaps import save_heatmaps
 from promptprobe.tools.pictures.png import save_png
 from promptprobe.tools.predictions import (
@@ -59,6 +60,7 @@ class Asked:
     step: int
     folder: Path
     heatmaps: Path | None
+    previews: Path | None
 
 
 class Toolbox:
@@ -149,12 +151,13 @@ class Toolbox:
         step: int | None = None,
         latents: Sequence[Path | None] = (),
         previews_only: bool = False,
+        previews: Path | None = None,
     ) -> list[Probed]:
         """Bring each candidate to a step and predict its score; its latents go to `folder`."""
-        for used in filter(None, (folder, heatmaps)):
+        for used in filter(None, (folder, heatmaps, previews)):
             used.mkdir(parents=True, exist_ok=True)
         probe = None if previews_only else self._probe
-        asked = Asked(brief, probe, step or self.probe_steps, folder, heatmaps)
+        asked = Asked(brief, probe, step or self.probe_steps, folder, heatmaps, previews)
         starts = latents or [None] * len(candidates)
         return self._continued(
             list(zip(candidates, starts, strict=True)),
@@ -261,19 +264,19 @@ class Toolbox:
         conditioning = self._family.encode(prompts, self._settings)
         traces, state = traces_from(self._family, conditioning, start, self._settings, (ask.step,))
         trace = traces[ask.step]
-        paths = [ask.folder / f"{one.key}-{ask.step}.safetensors" for one in batch]
+        names = [f"{one.key}-{ask.step}" for one in batch]
+        paths = [ask.folder / f"{name}.safetensors" for name in names]
         self._family.save_state(state, self._settings, paths)
         began = time.monotonic()
-        previews = predict(
-            ask.probe, self._family, self._scorer, ask.brief, prompts, trace, ask.step
-        )
+        views = predict(ask.probe, self._family, self._scorer, ask.brief, prompts, trace, ask.step)
         each = (time.monotonic() - began) / len(batch)
-        pictures: Sequence[Path | None] = [None] * len(batch)
+        previews = save_previews(ask.previews, names, [view.preview for view in views])
+        heatmaps: Sequence[Path | None] = [None] * len(batch)
         if ask.heatmaps is not None:
             after = f"after {ask.step} of {self._settings.steps} steps"
-            words = focused_words(trace)
-            pictures = save_heatmaps(ask.heatmaps, batch, trace, previews, words, after)
+            heatmaps = save_heatmaps(ask.heatmaps, batch, trace, views, focused_words(trace), after)
         nfe = self._nfe(start.step, ask.step)
+        found = zip(views, paths, conditioning.cut, heatmaps, previews, strict=True)
         return [
             Probed(
                 step=ask.step,
@@ -283,11 +286,10 @@ class Toolbox:
                 nfe=nfe,
                 seconds=each,
                 cut=cut,
-                heatmap=picture,
+                heatmap=heatmap,
+                preview=preview,
             )
-            for view, path, cut, picture in zip(
-                previews, paths, conditioning.cut, pictures, strict=True
-            )
+            for view, path, cut, heatmap, preview in found
         ]
 
     def _rendered(self, batch: Sequence[Candidate], start: State, folder: Path) -> list[Rendered]:

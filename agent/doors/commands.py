@@ -192,6 +192,7 @@ class Call:
         self, request: OptimizeRequest, out: Path, resume: Path | None, title: str
     ) -> OptimizationResult:
         from promptprobe.agent import run_folder
+        from promptprobe.agent.context import NOBODY, Person
         from promptprobe.agent.doors import display
         from promptprobe.agent.doors.interactive import at_terminal
         from promptprobe.agent.given import opened
@@ -206,14 +207,14 @@ class Call:
                 self.run_dir = getattr(event, "run_dir", self.run_dir)
                 show(event)
 
-            approve = at_terminal(self.console) if asks else None
+            person = Person(approve=at_terminal(self.console)) if asks else NOBODY
             llm = llm_of(self.params)
             if resume is not None:
                 judges = tuple(self.params["judge"] or ())
                 again = partial(opened, scorer=self.params["scorer"], judges=judges)
-                going = go_on(resume, watch, open_tools=again, llm=llm, approve=approve)
+                going = go_on(resume, watch, open_tools=again, llm=llm, person=person)
                 return wait_for(going)
-            return wait_for(start(request, out, watch, llm=llm, approve=approve))
+            return wait_for(start(request, out, watch, llm=llm, person=person))
 
     def kept(self) -> str:
         """How to go on with what is on the disk."""

@@ -71,9 +71,16 @@ def _with_options(command: Command, further: Sequence[inspect.Parameter]) -> Com
 
 def _option(record: type[Record], name: str, panel: str, prefix: str) -> inspect.Parameter:
     field = record.model_fields[name]
-    default = f" ({field.default})" if isinstance(field.default, str | int) else ""
-    shown = typer.Option(help=f"{field.description}{default}", rich_help_panel=panel)
-    return _parameter(prefix + name, Annotated[_type_of(field.annotation) | None, shown])
+    kind, name = _type_of(field.annotation), prefix + name
+    text, flags = str(field.description), []
+    if kind is bool:  # a flag without its contrary
+        flags = [f"--{name.replace('_', '-')}"]
+    elif get_origin(kind) is list:
+        text += "; may be repeated"
+    elif isinstance(field.default, str | int):
+        text += f" ({field.default})"
+    shown = typer.Option(*flags, help=text, rich_help_panel=panel)
+    return _parameter(name, Annotated[kind | None, shown])
 
 
 def _parameter(name: str, kind: Any) -> inspect.Parameter:
@@ -166,7 +173,7 @@ def generation_of(params: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: an --extra without a name or a value.
     """
-    given = {n: params[n] for n in PICTURE_OPTIONS if params[n] is not None}
+    given = {n: params[n] for n in PICTURE_OPTIONS if params[n] not in (None, [])}
     extra = dict(map(_named_value, params["extra"] or ()))
     return given | ({"extra": extra} if extra else {})
 

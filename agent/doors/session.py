@@ -13,6 +13,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from promptprobe.agent.context import Person
 from promptprobe.agent.doors.replies import ProbeReply
 from promptprobe.agent.doors.schemas import OptimizeRequest, ProbeRequest, checked
 from promptprobe.agent.events import OnEvent
@@ -34,6 +35,7 @@ from promptprobe.agent.result import OptimizationResult
 from promptprobe.agent.rewrite.proposers import Rewrite
 from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import check_folder
+from promptprobe.agent.search.choice import Choose
 from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.protocol import Rendered, Tools
 from promptprobe.tools.records import Budget, Candidate, Generation, Score
@@ -114,6 +116,7 @@ class Session:
         out: str | Path = "runs",
         on_event: OnEvent | None = None,
         approve: Approve | None = None,
+        choose: Choose | None = None,
         resume: str | Path | None = None,
     ) -> OptimizationResult:
         """Find the prompt and seed that draw a brief best; see `optimize_prompt`.
@@ -124,10 +127,11 @@ class Session:
             OSError: `out` cannot be written.
         """
         own_llm = llm if isinstance(llm, LLM) else None
+        person = Person(approve, choose)
         if resume is not None:
             check_same_brief(Path(resume), brief)
             return await go_on(
-                Path(resume), on_event, open_tools=self._resumed, llm=own_llm, approve=approve
+                Path(resume), on_event, open_tools=self._resumed, llm=own_llm, person=person
             )
         given = {
             "brief": brief,
@@ -143,7 +147,7 @@ class Session:
         }
         request = checked(OptimizeRequest, self._named | given)
         return await start(
-            request, Path(out), on_event, open_tools=self._asked, llm=own_llm, approve=approve
+            request, Path(out), on_event, open_tools=self._asked, llm=own_llm, person=person
         )
 
     optimize = blocking(aoptimize)

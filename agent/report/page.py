@@ -87,7 +87,7 @@ def report_of(run_dir: Path) -> Path:
 def run_page(result: OptimizationResult) -> str:
     """The page of one run."""
     settings, ledger = read(result.run_dir), Ledger(result.run_dir)
-    cards = cards_of(result)
+    cards = cards_of(result, ledger)
     return render(
         "run.html.jinja",
         result=result,
@@ -109,12 +109,12 @@ def run_page(result: OptimizationResult) -> str:
     )
 
 
-def cards_of(result: OptimizationResult) -> list[Card]:
+def cards_of(result: OptimizationResult, ledger: Ledger) -> list[Card]:
     """All candidates: those with a picture by their score, then the dropped by their prediction."""
     shown = list(result.top(len(result.trials)))
     dropped = [trial for trial in result.trials if trial.image is None]
     dropped.sort(key=lambda t: t.prediction.score if t.prediction else float("-inf"), reverse=True)
-    fates = story.fates(result.trials)
+    fates = story.fates(result.trials, ledger)
     return [
         Card(
             trial=trial,
@@ -196,10 +196,10 @@ def _readable(found: object) -> object:
 
 
 def picture_of(trial: Trial, run_dir: Path, side: int) -> Embedded | None:
-    """The picture of a trial; None where there is none, or where it lies outside of the run."""
-    if trial.image is None:
+    """The picture of a trial, else its preview; None where neither lies inside of the run."""
+    if not (path := trial.image or trial.preview):
         return None
     try:
-        return embed(own_file(trial.image, run_dir), side)
+        return embed(own_file(path, run_dir), side)
     except ValueError:
         return None

@@ -108,7 +108,7 @@ def spend_curve(ledger: Ledger) -> list[Spent]:
     return points
 
 
-def fates(trials: Sequence[Trial]) -> dict[Candidate, str]:
+def fates(trials: Sequence[Trial], ledger: Ledger) -> dict[Candidate, str]:
     """Where each candidate ended, and why, in a sentence."""
     bars: dict[tuple[int, int], float] = {}
     for trial in trials:
@@ -117,10 +117,10 @@ def fates(trials: Sequence[Trial]) -> dict[Candidate, str]:
             if look.prediction is not None:
                 place = trial.round, look.step
                 bars[place] = min(bars.get(place, math.inf), look.prediction.score)
-    return {trial.candidate: _fate(trial, bars) for trial in trials}
+    return {trial.candidate: _fate(trial, bars, ledger) for trial in trials}
 
 
-def _fate(trial: Trial, bars: Mapping[tuple[int, int], float]) -> str:
+def _fate(trial: Trial, bars: Mapping[tuple[int, int], float], ledger: Ledger) -> str:
     if trial.score is not None:
         if trial.score.value is None:
             return f"Rendered, and left unscored: {trial.score.reason or 'no reason is given'}."
@@ -131,6 +131,9 @@ def _fate(trial: Trial, bars: Mapping[tuple[int, int], float]) -> str:
         return "Proposed; the run ended before a look at it."
     last = trial.looks[-1]
     dropped = f"Dropped in round {trial.round} after {last.step} of its steps"
+    asked = ledger.chosen(trial.round, last.step)
+    if asked and asked.candidates is not None and trial.candidate not in asked.candidates:
+        return f"{dropped}: a person let others go on."
     if last.prediction is None:
         return f"{dropped}: nothing predicted its score. {last.reason}".strip()
     found, bar = last.prediction.score, bars.get((trial.round, last.step))
@@ -172,9 +175,15 @@ def _budget(budget: Budget) -> Iterator[str]:
 
 
 def _pictures(generation: Generation) -> Iterator[str]:
-    for name in type(generation).model_fields:
-        if given := getattr(generation, name):
-            yield from (f"--{name.replace('_', '-')}", str(given))
+    for name, given in generation.model_dump(exclude_none=True).items():
+        option = f"--{name.replace('_', '-')}"
+        if given is True:
+            yield option
+        elif isinstance(given, dict):
+            yield from (part for one in given.items() for part in (option, "{}={}".format(*one)))
+        elif given:
+            parts = given if isinstance(given, tuple) else (given,)
+            yield from (part for one in parts for part in (option, str(one)))
 
 
 def value(trial: Trial) -> float | None:

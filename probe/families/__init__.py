@@ -24,6 +24,28 @@ FAMILIES = {
 }
 """Module and class by the pipeline's class name, which `model_index.json` calls `_class_name`."""
 
+CARRIED: dict[str, tuple[str, ...]] = {
+    "DDIMScheduler": (),
+    "DDPMScheduler": (),
+    "PNDMScheduler": ("ets", "cur_sample", "cur_model_output", "counter"),
+    "EulerDiscreteScheduler": ("_step_index", "is_scale_input_called"),
+    "EulerAncestralDiscreteScheduler": ("_step_index", "is_scale_input_called"),
+    "LMSDiscreteScheduler": ("_step_index", "is_scale_input_called", "derivatives"),
+    "LCMScheduler": ("_step_index",),
+    "TCDScheduler": ("_step_index",),
+    "DPMSolverMultistepScheduler": ("_step_index", "model_outputs", "lower_order_nums"),
+    "FlowMatchEulerDiscreteScheduler": ("_step_index",),
+    "UniPCMultistepScheduler": (
+        "_step_index",
+        "model_outputs",
+        "timestep_list",
+        "lower_order_nums",
+        "last_sample",
+        "this_order",
+    ),
+}
+"""By scheduler, the attributes that change while it steps. No other scheduler is accepted."""
+
 KNOWN_AS = (
     "Stable Diffusion (1.x to 3.5, XL), FLUX.1, FLUX.2 [klein], Qwen-Image, Z-Image, Sana or "
     "PixArt-Sigma"

@@ -8,7 +8,7 @@ depend on which batch it sits in: every one has its own CPU generator and its ow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +133,9 @@ class Family(Protocol):
 
     def layers(self) -> Mapping[str, nn.Module]:
         """The modules in which the image attends to the text, by name, in the model's order."""
+
+    def adapters(self) -> Iterable[tuple[str, Tensor]]:
+        """What LoRA has added to the weights anywhere in the pipeline, by name."""
 
     def capture(self, groups: Float[Tensor, "batch group key"], settings: Settings) -> Capture:
         """A capture of these layers, to be given to `denoise`; see `Capture` for `groups`."""

@@ -13,7 +13,7 @@ import copy
 import inspect
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from promptprobe.probe.cancellation import check_cancelled
 from promptprobe.probe.capture.capture import Capture, Groups, Layout
 from promptprobe.probe.families import resume
+from promptprobe.probe.families.adapters import adapters
 from promptprobe.probe.families.family import (
     Conditioning,
     Images,
@@ -187,6 +188,9 @@ class PipelineFamily(ABC):
         if not self.flow:
             noise = noise * scheduler.init_noise_sigma
         return State(noise, 0, scheduler, tuple(generators))
+
+    def adapters(self) -> Iterable[tuple[str, Tensor]]:
+        return adapters(self.pipeline)
 
     def capture(self, groups: Groups, settings: Settings) -> Capture:
         size = self._latent_shape(settings)[1:]

@@ -7,6 +7,7 @@ while they step, so that a candidate saved in one batch continues in another exa
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -16,28 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptprobe.probe.families import CARRIED
 from promptprobe.probe.families.family import Latents, StateError
-
-CARRIED: dict[str, tuple[str, ...]] = {
-    "DDIMScheduler": (),
-    "DDPMScheduler": (),
-    "PNDMScheduler": ("ets", "cur_sample", "cur_model_output", "counter"),
-    "EulerDiscreteScheduler": ("_step_index", "is_scale_input_called"),
-    "EulerAncestralDiscreteScheduler": ("_step_index", "is_scale_input_called"),
-    "LMSDiscreteScheduler": ("_step_index", "is_scale_input_called", "derivatives"),
-    "LCMScheduler": ("_step_index",),
-    "TCDScheduler": ("_step_index",),
-    "DPMSolverMultistepScheduler": ("_step_index", "model_outputs", "lower_order_nums"),
-    "FlowMatchEulerDiscreteScheduler": ("_step_index",),
-    "UniPCMultistepScheduler": (
-        "_step_index",
-        "model_outputs",
-        "timestep_list",
-        "lower_order_nums",
-        "last_sample",
-        "this_order",
-    ),
-}
 
 NOISE_PREDICTIONS = ("epsilon", "v_prediction", "sample")
 FLOW = "flow_prediction"
@@ -68,6 +49,24 @@ def check_scheduler(scheduler: Any, *, flow: bool) -> None:
 def prediction_type(scheduler: Any) -> str:
     """What the denoiser predicts; the flow scheduler knows one kind and does not name it."""
     return str(scheduler.config.get("prediction_type", FLOW))
+
+
+def exchanged(scheduler: Any, name: str) -> Any:
+    """The scheduler of this class for a model that came with another, with its configuration.
+
+    name: one of CARRIED.
+    """
+    import diffusers
+
+    config = scheduler.config
+    flow = {}
+    if prediction_type(scheduler) == FLOW:
+        shift = config.get("shift", config.get("flow_shift", 1.0))
+        flow = {"prediction_type": FLOW, "use_flow_sigmas": True}
+        flow |= {"flow_shift": shift, "shift": shift}
+    kind = getattr(diffusers, name)
+    accepted = inspect.signature(kind).parameters
+    return kind.from_config(config, **{key: flow[key] for key in flow if key in accepted})
 
 
 def fresh(scheduler: Any, steps: int, device: torch.device, **schedule: Any) -> Any:

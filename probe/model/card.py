@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from itertools import takewhile
+from itertools import chain, takewhile
 from operator import itemgetter
 from typing import Literal, get_args
 
@@ -57,7 +57,7 @@ class ModelSpec(_Frozen):
     )
     keys: str = Field(description="what a row of attention, summing to one, is shared among")
     layers: tuple[str, ...] = Field(max_length=512, description="attention modules, by name")
-    weights: str = Field(description="sha256 of these modules' parameters")
+    weights: str = Field(description="sha256 of these modules' parameters, and of LoRA anywhere")
 
 
 class Ranges(_Frozen):
@@ -239,16 +239,6 @@ def ranges_of(made_with: ModelSpec, checks: Sequence[Check] = ()) -> Ranges:
 def model_spec_of(family: Family, settings: Settings) -> ModelSpec:
     """The facts of the model in use, to be held against a card."""
     state = family.draw_noise([0], settings)
-    digest = hashlib.sha256()
-    for name, layer in family.layers().items():
-        for part, tensor in sorted(layer.state_dict().items()):
-            if tensor.is_meta:
-                raise ProbeError(
-                    "the model's weights are offloaded part by part, so they cannot be held "
-                    "against the probe's card; offload it by models (enable_model_cpu_offload)"
-                )
-            digest.update(f"{name}.{part}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return ModelSpec(
         scheduler=family.scheduler_name,
         prediction_type=prediction_type(state.scheduler),
@@ -262,8 +252,26 @@ def model_spec_of(family: Family, settings: Settings) -> ModelSpec:
         arguments=settings.extra.given,
         keys=family.layout.keys,
         layers=tuple(family.layers()),
-        weights=digest.hexdigest(),
+        weights=_weights_sha256(family),
     )
+
+
+def _weights_sha256(family: Family) -> str:
+    digest = hashlib.sha256()
+    layers = (
+        (f"{name}.{part}", tensor)
+        for name, layer in family.layers().items()
+        for part, tensor in sorted(layer.state_dict().items())
+    )
+    for name, tensor in chain(layers, family.adapters()):
+        if tensor.is_meta:
+            raise ProbeError(
+                "the model's weights are offloaded part by part, so they cannot be held against "
+                "the probe's card; offload it by models (enable_model_cpu_offload)"
+            )
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def check(card: Card, facts: ModelSpec) -> None:

@@ -83,11 +83,21 @@ class ScriptedTools:
         step: int | None = None,
         latents: Sequence[Path | None] = (),
         previews_only: bool = False,
+        previews: Path | None = None,
     ) -> list[Probed]:
         assert heatmaps is None, "scripted tools have no attention to draw"
         starts = latents or [None] * len(candidates)
         to = step or self.probe_steps
-        return [self._probe(c, p, to, folder) for c, p in zip(candidates, starts, strict=True)]
+        found = [self._probe(c, p, to, folder) for c, p in zip(candidates, starts, strict=True)]
+        return [self._shown(c, one, previews) for c, one in zip(candidates, found, strict=True)]
+
+    def _shown(self, candidate: Candidate, found: Probed, folder: Path | None) -> Probed:
+        if folder is None:
+            return found
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{candidate.key}-{found.step}.png"
+        Image.new("RGB", (2, 2), (0, 0, found.step)).save(path)
+        return found.model_copy(update={"preview": path})
 
     def _probe(self, candidate: Candidate, start: Path | None, step: int, folder: Path) -> Probed:
         self._note(f"probe-{step}", candidate)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from promptprobe.__main__ import main
+from promptprobe.agent.context import Person
 from promptprobe.agent.ledger import Ledger
 from promptprobe.agent.result import OptimizationResult
 from promptprobe.agent.rewrite.proposers import CallersPrompts
@@ -24,7 +25,7 @@ PROMPTS = ("a red fox in the snow", "a fox in deep snow, dusk", "a wolf in the s
 
 def run(run_dir: Path, approve: Approve | None) -> OptimizationResult:
     tools = ScriptedTools(run_dir.parent / "log")
-    return asyncio.run(run_loop(run_dir, tools, CallersPrompts(PROMPTS), approve=approve))
+    return asyncio.run(run_loop(run_dir, tools, CallersPrompts(PROMPTS), person=Person(approve)))
 
 
 def answering(*answers: str | None, seen: list[Review] | None = None) -> Approve:

@@ -159,9 +159,11 @@ def test_words_beyond_the_token_limit_are_named(tmp_path: Path) -> None:
 def test_latents_are_gone_when_a_run_ends_and_images_stay(tmp_path: Path) -> None:
     result, _ = run(tmp_path)
     names = {path.name for path in result.run_dir.iterdir()}
-    assert names == {"run.json", "trials.jsonl", "images", "checkpoint.sqlite", "lock"}
+    assert names == {"run.json", "trials.jsonl", "images", "previews", "checkpoint.sqlite", "lock"}
     rendered = [trial for trial in result.trials if trial.image]
     assert len(list((result.run_dir / "images").iterdir())) == len(rendered)
+    seen = {trial.preview for trial in result.trials if trial.looks}
+    assert seen <= set((result.run_dir / "previews").iterdir())
 
 
 def test_every_event_is_typed_and_tells_what_was_spent(tmp_path: Path) -> None:

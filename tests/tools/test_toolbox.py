@@ -91,12 +91,17 @@ def test_without_a_probe_the_preview_is_scored_and_labelled(toolbox: Toolbox, tm
     assert len(scores) == 4
 
 
-def test_heat_maps_are_drawn_where_asked_for_and_change_nothing(toolbox: Toolbox, tmp_path: Path):
+def test_heat_maps_and_previews_are_drawn_where_asked_for_and_change_nothing(
+    toolbox: Toolbox, tmp_path: Path
+):
     plain = toolbox.probe("a red cat", FOUR, tmp_path / "latents")
-    drawn = toolbox.probe("a red cat", FOUR, tmp_path / "latents", tmp_path / "heatmaps")
+    maps, seen = tmp_path / "heatmaps", tmp_path / "previews"
+    drawn = toolbox.probe("a red cat", FOUR, tmp_path / "latents", maps, previews=seen)
     assert [view.prediction for view in drawn] == [view.prediction for view in plain]
-    assert [view.heatmap for view in plain] == [None] * 4
-    assert {view.heatmap for view in drawn} == set((tmp_path / "heatmaps").iterdir())
+    assert [(view.heatmap, view.preview) for view in plain] == [(None, None)] * 4
+    assert {view.heatmap for view in drawn} == set(maps.iterdir())
+    assert {view.preview for view in drawn} == set(seen.iterdir())
+    assert len({pixels(view.preview).tobytes() for view in drawn}) == 4
     few, many = (pixels(drawn[at].heatmap).shape for at in (0, 2))  # two words, then four
     assert few[1] < many[1]
 
@@ -203,7 +208,7 @@ def sprites(ddim_folder: Path) -> Toolbox:
 
 def test_sprites_names_unknown_words(sprites: Toolbox):
     (warning,) = sprites.check_brief("a red cat, zorbing")
-    assert "does not know zorbing" in warning
+    assert "does not know: zorbing" in warning
     assert "umbrella" in warning
 
 
@@ -220,7 +225,7 @@ def test_sprites_names_scenes_of_a_form_that_training_never_had(sprites: Toolbox
     ["a spaceship", "🐈🐈", "قطة حمراء", "ignore all previous instructions", "!!!", "not a cat"],
 )
 def test_sprites_refuses_what_it_cannot_draw_and_says_what_it_can(sprites: Toolbox, brief: str):
-    with pytest.raises(ValueError, match=r"cannot draw .*nouns bird, car.*colours red, orange"):
+    with pytest.raises(ValueError, match=r"cannot draw .*draws bird, car.*in red, orange"):
         sprites.check_brief(brief)
 
 

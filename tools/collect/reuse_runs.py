@@ -19,8 +19,8 @@ from promptprobe.tools.records import Generation
 ALIKE = 8.0
 """Levels of 255 that a picture drawn again may be away, on average. On Sprites bfloat16 is 0.2 away
 from float32, and another seed 30 or more."""
-FREE = ("device",)
-"""Settings that may differ: noise is drawn on the CPU, whatever the device."""
+FREE = ("device", "offload")
+"""Settings that may differ: noise is drawn on the CPU, wherever the model is."""
 
 Say = Callable[[str], None]
 

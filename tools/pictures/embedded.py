@@ -1,17 +1,25 @@
-"""Pictures inside a page: small files as `data:` addresses, so that the page needs nothing else."""
+"""Pictures inside a page: small files as `data:` addresses, so that the page needs nothing else.
+
+And the x0 previews of a run, which such pages show.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
+from promptprobe.probe.files import replacing
+
 TINY = 160
 """Pixels up to which a picture stays as it is, without loss: enlarged, its pixels are seen."""
 QUALITY = 84
+PREVIEW = 384
+"""Pixels of a preview's longer side at most."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,25 @@ class Embedded:
     height: int
     tiny: bool
     """Whether it should be enlarged unblurred."""
+
+
+def save_previews(
+    folder: Path | None, names: Sequence[str], images: Sequence[Image.Image]
+) -> list[Path | None]:
+    """Each preview as a small WebP under its name; None of each where there is no folder.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    if folder is None:
+        return [None] * len(names)
+    paths = [folder / f"{name}.webp" for name in names]
+    for path, image in zip(paths, images, strict=True):
+        small = image.copy()
+        small.thumbnail((PREVIEW, PREVIEW), Image.Resampling.LANCZOS)
+        with replacing(path) as partial:
+            small.save(partial, "WEBP", quality=QUALITY, lossless=max(image.size) <= TINY)
+    return list(paths)
 
 
 def embed(path: Path, side: int) -> Embedded | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -17,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from promptprobe.probe.files import replacing
 from promptprobe.tools.models.built_in import built_in
-from promptprobe.tools.records import IN_MEMORY, Candidate, Generation
+from promptprobe.tools.records import IN_MEMORY, Candidate, Generation, lora_of
 
 SAMPLERS = {
     "DDIMScheduler": "DDIM",
@@ -30,6 +31,12 @@ SAMPLERS = {
     "UniPCMultistepScheduler": "UniPC",
 }
 """The viewers' names of diffusers' schedulers; another one goes by its class name."""
+OF_A_NOISE_SCHEDULE = (
+    "StableDiffusionPipeline",
+    "StableDiffusionXLPipeline",
+    "PixArtSigmaPipeline",
+)
+"""The other pipelines are of a flow, which schedulers must be told."""
 EXACT = "promptprobe"
 """The text chunk that says it exactly, as JSON; the viewers' form has no way to."""
 NEGATIVE = "Negative prompt:"
@@ -70,6 +77,7 @@ def parameters(candidate: Candidate, generation: Generation, sampler: str, model
         "Seed": str(candidate.seed),
         "Size": f"{generation.width}x{generation.height}" if generation.width else None,
         "Model": Path(model).name,  # no path of a home folder in a picture that is shared
+        "LoRA": " ".join(_shared_loras(generation)),
     }
     lines = [_one_line(candidate.prompt)]
     if generation.negative_prompt:
@@ -80,8 +88,15 @@ def parameters(candidate: Candidate, generation: Generation, sampler: str, model
 
 def exact(candidate: Candidate, generation: Generation, model: str) -> str:
     """All of it as one JSON object, the prompt letter by letter: nothing in it can be misread."""
-    asked = candidate.model_dump() | {"generation": generation.model_dump(exclude_none=True)}
+    shared = generation.model_copy(update={"lora": _shared_loras(generation)})
+    asked = candidate.model_dump() | {"generation": shared.model_dump(exclude_none=True)}
     return json.dumps(asked | {"model": Path(model).name})
+
+
+def _shared_loras(generation: Generation) -> tuple[str, ...]:
+    """LoRA without the folders that they lie in."""
+    loras = map(lora_of, generation.lora)
+    return tuple(f"{Path(source).name}:{weight:g}" for source, weight in loras)
 
 
 def read_exact(path: Path) -> tuple[Candidate, Generation]:
@@ -177,6 +192,7 @@ def snippet(candidate: Candidate, generation: Generation, model: str, pipeline: 
     lines = [
         "import torch",
         *_loading(generation, model),
+        *_adapting(generation, pipeline),
         "picture = pipeline(",
         f"    prompt={candidate.prompt!r},",
         f"    num_inference_steps={generation.steps},",
@@ -202,8 +218,29 @@ def _loading(generation: Generation, model: str) -> list[str]:
         "",
         "pipeline = DiffusionPipeline.from_pretrained(",
         f"    {model!r}, use_safetensors=True, dtype=torch.{generation.dtype or 'float32'}",
-        f").to({generation.device or 'cpu'!r})",
+        ")" if generation.offload else f").to({generation.device or 'cpu'!r})",
     ]
+
+
+def _adapting(generation: Generation, pipeline: str) -> Iterator[str]:
+    """The lines that change what was loaded."""
+    if name := generation.scheduler:
+        yield f"from diffusers import {name}"
+        yield ""
+        yield "config = dict(pipeline.scheduler.config)"
+        if pipeline not in OF_A_NOISE_SCHEDULE:
+            yield 'shift = config.get("shift", config.get("flow_shift", 1.0))'
+            yield 'config |= {"prediction_type": "flow_prediction", "use_flow_sigmas": True}'
+            yield 'config |= {"shift": shift, "flow_shift": shift}'
+        yield f"pipeline.scheduler = {name}.from_config(config)"
+    names = [f"lora_{place}" for place in range(len(generation.lora))]
+    weights = [lora_of(lora)[1] for lora in generation.lora]
+    for name, lora in zip(names, generation.lora, strict=True):
+        yield f"pipeline.load_lora_weights({lora_of(lora)[0]!r}, adapter_name={name!r})"
+    if names:
+        yield f"pipeline.set_adapters({names!r}, {weights!r})"
+    if generation.offload:
+        yield f"pipeline.enable_model_cpu_offload(device={generation.device!r})"
 
 
 def _one_line(text: str) -> str:

@@ -46,6 +46,7 @@ def test_every_option_reaches_the_request() -> None:
         *("--probe", "mine/probe", "--judge", "ocr", "--judge", "pickscore", "--target", "0.9"),
         *("--seed", "7", "--steps", "9", "--guidance", "2.5", "--height", "64", "--width", "72"),
         *("--negative-prompt", "blur", "--dtype", "bfloat16", "--device", "cpu"),
+        *("--scheduler", "DDIMScheduler", "--lora", "x:0.5", "--lora", "y", "--offload"),
         *("--extra", "guidance_rescale=0.7", "--extra", "clip_skip=2"),
     ]
     command = get_command(app).commands["optimize"]  # type: ignore[attr-defined]
@@ -61,6 +62,7 @@ def test_every_option_reaches_the_request() -> None:
     generation = Generation(
         steps=9, guidance=2.5, height=64, width=72,
         negative_prompt="blur", dtype="bfloat16", device="cpu",
+        scheduler="DDIMScheduler", lora=("x:0.5", "y"), offload=True,
         extra=CallArguments(guidance_rescale=0.7, clip_skip=2),
     )  # fmt: skip
     assert dict(request) == {**expected, "seed": 7, "generation": generation}
@@ -79,7 +81,7 @@ def test_every_option_reaches_the_request() -> None:
             "budget: expected light, medium, heavy, or denoising in renders' worth",
         ),
         (["a", "--colour", "red"], "No such option: --colour"),
-        (["a", "--bugdet", "light"], "Possible options: --budget"),
+        (["a", "--bugdet", "light"], "did you mean '--budget'?"),
         (["a", "--seed", "-1"], "seed: Input should be greater than or equal to 0"),
         (["a", "--steps", "0"], "generation.steps: Input should be greater"),
         (["a", "--extra", "clip_skip"], "--extra: expected NAME=VALUE, such as clip_skip=2"),

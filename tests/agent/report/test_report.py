@@ -20,6 +20,7 @@ from promptprobe.agent.report.page import report_of, run_page
 from promptprobe.agent.result import read_result
 from promptprobe.agent.run_folder import read
 from promptprobe.tools.protocol import Rendered
+from promptprobe.tools.records import CallArguments, Generation
 from tests.agent.report.conftest import BRIEF, HOSTILE, SCRIPT, hostile_run
 
 
@@ -112,6 +113,18 @@ def test_the_command_repeats_the_run_and_quotes_what_a_shell_would_read(tmp_path
     assert f"'{BRIEF.replace(chr(39), chr(39) + chr(34) + chr(39) + chr(34) + chr(39))}'" in told
     assert told.count("--prompt") == len(HOSTILE)
     assert "--seed 7" in told and "--budget 4" in told and "--guidance 3.0" in told
+
+
+def test_the_command_repeats_what_a_shell_says_more_than_once_or_without_a_value(
+    tmp_path: Path,
+) -> None:
+    settings = read(hostile_run(tmp_path).run_dir)
+    generation = Generation(
+        lora=("a:0.5", "b"), offload=True, extra=CallArguments(clip_skip=2, eta=0.5)
+    )
+    told = story.command(settings.model_copy(update={"generation": generation}))
+    assert told is not None
+    assert told.endswith("--lora a:0.5 --lora b --offload --extra clip_skip=2 --extra eta=0.5")
 
 
 def test_no_command_repeats_a_run_of_python_objects(tmp_path: Path) -> None:

@@ -96,6 +96,16 @@ def test_a_snippet_names_further_arguments():
     assert "clip_skip" not in code
 
 
+def test_a_picture_names_its_lora_and_no_folder(tmp_path: Path):
+    used = USED.model_copy(update={"lora": ("/home/me/ink.safetensors:0.5", "you/style")})
+    saved = save_png(
+        picture(), tmp_path / "a.png", Candidate(prompt="a", seed=3), used, "DDIMScheduler", "m"
+    )
+    assert read_parameters(saved)["LoRA"] == "ink.safetensors:0.5 style:1"
+    assert read_exact(saved)[1].lora == ("ink.safetensors:0.5", "style:1")
+    assert b"/home/me" not in saved.read_bytes()
+
+
 def test_a_picture_without_parameters_is_named(tmp_path: Path):
     picture().save(tmp_path / "plain.png")
     with pytest.raises(ValueError, match=r"plain\.png has no generation parameters"):
@@ -131,9 +141,15 @@ def test_the_snippet_reproduces_the_picture(saved_pipeline: Any, tmp_path: Path)
     """Within one level of 255: alone and in a batch, convolutions may sum in another order."""
     candidates = [Candidate(prompt=text, seed=4) for text in ("a red cat", "a dog of blue")]
     script, made = "", {}
+    lora = tiny.lora(saved_pipeline("ddim"), tmp_path)
+    further: dict[str, dict[str, Any]] = {
+        "ddim": {"scheduler": "DPMSolverMultistepScheduler", "lora": (f"{lora}:0.5",)},
+        "sd3": {"scheduler": "UniPCMultistepScheduler"},
+    }
     for name in tiny.PIPELINES:
         negative = None if name in ("flux", "klein") else "green"
-        generation = Generation(steps=4, guidance=5, negative_prompt=negative, height=32, width=32)
+        asked = {"steps": 4, "guidance": 5, "height": 32, "width": 32, "negative_prompt": negative}
+        generation = Generation.model_validate(asked | further.get(name, {}))
         toolbox = open_toolbox(saved_pipeline(name), generation, lambda brief, image: 1.0)
         rendered = toolbox.render(candidates, [None, None], tmp_path / name)
         used = toolbox.settings_used
