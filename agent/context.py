@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from promptprobe.agent import policy
 from promptprobe.agent.events import OnEvent, Warned
 from promptprobe.agent.ledger import (
     ApprovedLine,
@@ -33,7 +32,7 @@ from promptprobe.agent.ledger import (
 from promptprobe.agent.rewrite.proposers import Proposer, SeedsOnly
 from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import RunSettings
-from promptprobe.agent.search import planning
+from promptprobe.agent.search import planning, policy
 from promptprobe.agent.search.beliefs import Beliefs
 from promptprobe.agent.search.choice import Choice, Choose, picked
 from promptprobe.agent.search.schedule import Costs, Schedule
