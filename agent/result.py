@@ -24,7 +24,7 @@ class RewriteCounts(Record):
 
     offered: int = 0
     accepted: int = 0
-    refused: int = Field(0, description="for what they drop, add or repeat")
+    refused: int = Field(default=0, description="for what they drop, add or repeat")
 
 
 class OptimizationResult(Record):
@@ -37,12 +37,14 @@ class OptimizationResult(Record):
     spent: Spend
     rewrites: RewriteCounts = RewriteCounts()
     stop_reason: StopReason
-    trust: Trust = Field(Trust(), description="predictions held against scores")
-    warnings: tuple[str, ...] = Field((), description="what was not as asked for")
+    trust: Trust = Field(default=Trust(), description="predictions held against scores")
+    warnings: tuple[str, ...] = Field(default=(), description="what was not as asked for")
     run_dir: Path
     model: str
     scorer: str = Field(description="who selected")
-    judges: tuple[str, ...] = Field((), description="who only graded; see `judged` of a trial")
+    judges: tuple[str, ...] = Field(
+        default=(), description="who only graded; see `judged` of a trial"
+    )
     pipeline: str = Field(description="class name of the model's diffusers pipeline")
     generation: Generation = Field(description="the settings used, defaults filled in")
 
