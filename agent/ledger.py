@@ -250,11 +250,6 @@ class Ledger:
         return tuple(line for line in self._index.values() if isinstance(line, ApprovedLine))
 
     @property
-    def declined(self) -> int:
-        """Prompts that a person vetoed, or wrote another for."""
-        return sum(len(line.refused) for line in self.reviewed)
-
-    @property
     def warnings(self) -> tuple[str, ...]:
         return tuple(line.message for line in self.lines if isinstance(line, WarningLine))
 

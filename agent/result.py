@@ -42,9 +42,7 @@ class OptimizationResult(Record):
     run_dir: Path
     model: str
     scorer: str = Field(description="who selected")
-    judges: tuple[str, ...] = Field(
-        default=(), description="who only graded; see `judged` of a trial"
-    )
+    judges: tuple[str, ...] = Field(default=(), description="who only graded: `judged` of a trial")
     pipeline: str = Field(description="class name of the model's diffusers pipeline")
     generation: Generation = Field(description="the settings used, defaults filled in")
 
@@ -165,7 +163,7 @@ def read_result(run_dir: Path, ledger: Ledger | None = None) -> OptimizationResu
 
 
 def _counted(ledger: Ledger) -> RewriteCounts:
-    declined = ledger.declined
+    declined = sum(len(line.refused) for line in ledger.reviewed)
     accepted = sum(len(line.accepted) for line in ledger.proposed) - declined
     refused = sum(len(line.refused) for line in ledger.proposed) + declined
     return RewriteCounts(offered=accepted + refused, accepted=accepted, refused=refused)

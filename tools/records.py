@@ -299,10 +299,6 @@ class Score(Record):
         description="things in the picture that nobody asked for; they break ties only",
     )
     reason: str = Field(default="", description="why there is no value")
-    words: tuple[Verdict, ...] = Field(
-        default=(), max_length=200, description="in the brief's order"
-    )
-    reason: str = Field(default="", description="why there is no value")
     failed: bool = Field(
         default=False, description="whether the judge broke, rather than found nothing to judge"
     )
