@@ -59,6 +59,14 @@ class Tools(Protocol):
         """The generation settings with the model's defaults filled in."""
 
     @property
+    def scorer_name(self) -> str:
+        """Who selects."""
+
+    @property
+    def judge_names(self) -> tuple[str, ...]:
+        """Who only grades; there may be none."""
+
+    @property
     def probe_steps(self) -> int:
         """After how many of `settings_used.steps` a look comes that nobody planned."""
 
@@ -110,8 +118,8 @@ class Tools(Protocol):
     def score(self, brief: str, images: Sequence[Path]) -> list[Score]:
         """Judge finished images against the brief; a failure is a reason, never a zero."""
 
-    def judge(self, brief: str, images: Sequence[Path]) -> list[Score]:
-        """The same by a second judge that never selects; a reason where there is none."""
+    def judge(self, name: str, brief: str, images: Sequence[Path]) -> list[Score]:
+        """The same by one of `judge_names`, which never select."""
 
     def unread(self, prompts: Sequence[str]) -> list[tuple[str, ...]]:
         """Per prompt, the words beyond the text encoder's token limit."""
@@ -120,5 +128,5 @@ class Tools(Protocol):
         """Warnings about a brief, such as unknown words.
 
         Raises:
-            ValueError: when the model can draw nothing of it.
+            ValueError: when the model can draw nothing of it, or who is to judge it cannot.
         """

@@ -299,6 +299,9 @@ class Score(Record):
         description="things in the picture that nobody asked for; they break ties only",
     )
     reason: str = Field(default="", description="why there is no value")
+    failed: bool = Field(
+        default=False, description="whether the judge broke, rather than found nothing to judge"
+    )
     words: tuple[Verdict, ...] = Field(
         default=(), max_length=200, description="in the brief's order"
     )
@@ -316,7 +319,9 @@ class Trial(Record):
     )
     image: Path | None = None
     score: Score | None = None
-    judge: Score | None = Field(default=None, description="a second judge, which never selects")
+    judged: dict[str, Score] = Field(
+        default={}, description="by judge: what those say of it who only grade, and never select"
+    )
 
     @property
     def preview(self) -> Path | None:

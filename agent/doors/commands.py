@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ENDPOINT = tuple(name for name in LLM.model_fields if name != "model")
 REWRITING = "LLM (where more is to be said than its name)"
-SHARED = ("model", "scorer", "probe", "seed", "llm")
+SHARED = ("model", "scorer", "judge", "probe", "target", "seed", "llm")
 OPTIMIZE_EXAMPLES = o.examples(
     'optimize "a scarlet kitty next to a navy automobile"',
     'optimize "two red keys" --prompt "a pair of red keys"',
@@ -195,7 +195,8 @@ class Call:
         from promptprobe.agent.context import NOBODY, Person
         from promptprobe.agent.doors.cli.progress import live
         from promptprobe.agent.doors.interactive import at_terminal
-        from promptprobe.agent.optimize import go_on, opened, start, wait_for
+        from promptprobe.agent.given import opened
+        from promptprobe.agent.optimize import go_on, start, wait_for
 
         asks = self.params["interactive"] or (
             resume is not None and run_folder.read(resume).interactive
@@ -209,7 +210,8 @@ class Call:
             person = Person(approve=at_terminal(self.console)) if asks else NOBODY
             llm = llm_of(self.params)
             if resume is not None:
-                again = partial(opened, scorer=self.params["scorer"])
+                judges = tuple(self.params["judge"] or ())
+                again = partial(opened, scorer=self.params["scorer"], judges=judges)
                 going = go_on(resume, watch, open_tools=again, llm=llm, person=person)
                 return wait_for(going)
             return wait_for(start(request, out, watch, llm=llm, person=person))

@@ -6,6 +6,7 @@ characters and never as markup.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from promptprobe.agent.events import (
@@ -52,7 +53,8 @@ def describe(event: Event) -> str:
             verb = "resuming" if event.resumed else "starting"
             return (
                 f"{verb} {event.run_dir} on {event.model}; {event.budget.renders:g} renders' worth "
-                f"of denoising, {counted(event.nfe, 'evaluation')}; rewrites: {event.source}"
+                f"of denoising, {counted(event.nfe, 'evaluation')}; {event.scorer} selects"
+                f"{_graders(event.judges)}; rewrites: {event.source}"
             )
         case RoundStarted():
             expected = "" if event.seconds is None else f", about {event.seconds:.0f} s"
@@ -78,6 +80,11 @@ def describe(event: Event) -> str:
             return f"note: {plain(event.message, 500)}"
         case Finished():
             return f"stopped: {event.stop_reason}"
+
+
+def _graders(judges: Sequence[str]) -> str:
+    """Who only grades, where there is somebody, to follow who selects."""
+    return f", and {' and '.join(judges)} only grade{'s' * (len(judges) == 1)}" * bool(judges)
 
 
 class Meter:
@@ -129,13 +136,13 @@ def table(result: OptimizationResult) -> Table:
     out.add_column("", width=7)
     out.add_column("prompt", ratio=1, overflow="fold")
     out.add_column("seed", justify="right", no_wrap=True)
-    for heading in ("predicted", "score", "judge"):
-        out.add_column(heading, justify="right")
+    for heading in ("predicted", "score", *result.judges):
+        out.add_column(plain(heading, 24), justify="right", overflow="fold")
     for trial in shown:
         which = (trial == result.best, trial == result.initial)
         name = {(True, False): "best", (False, True): "initial", (True, True): "both"}.get(which)
-        judge = value(trial.judge) if trial.judge and trial.judge.value is not None else "-"
-        cells = [_prediction(trial.prediction), value(trial.score), judge]
+        grades = [value(trial.judged.get(name)) for name in result.judges]
+        cells = [_prediction(trial.prediction), value(trial.score), *grades]
         prompt, seed = Text(plain(trial.candidate.prompt)), str(trial.candidate.seed)
         out.add_row(name, prompt, seed, *map(Text, cells))
     return out
@@ -156,8 +163,13 @@ def verdict(result: OptimizationResult) -> str:
     lines = [
         f"\nbest prompt    {plain(best.candidate.prompt, 1000)}",
         f"seed           {best.candidate.seed}",
-        f"score          {value(initial.score)} -> {value(best.score)}",
-        f"second judge   {value(initial.judge)} -> {value(best.judge)}  (it selected nothing)",
+        f"score          {value(initial.score)} -> {value(best.score)}  "
+        f"({plain(result.scorer)}, which selected)",
+        *(
+            f"judge          {value(initial.judged.get(name))} -> {value(best.judged.get(name))}  "
+            f"({plain(name)}, which selected nothing)"
+            for name in result.judges
+        ),
         f"spent          {_spent(spent)}",
         f"rewrites       {counts.offered} offered, {counts.accepted} accepted, "
         f"{counts.refused} refused"
