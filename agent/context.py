@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from promptprobe.agent import policy
 from promptprobe.agent.events import OnEvent, Warned
 from promptprobe.agent.ledger import (
     ApprovedLine,
     ChosenLine,
+    GradedLine,
     Ledger,
     ProbedLine,
     ProposedLine,
@@ -33,7 +33,7 @@ from promptprobe.agent.ledger import (
 from promptprobe.agent.rewrite.proposers import Proposer, SeedsOnly
 from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import RunSettings
-from promptprobe.agent.search import planning
+from promptprobe.agent.search import planning, policy
 from promptprobe.agent.search.beliefs import Beliefs
 from promptprobe.agent.search.choice import Choice, Choose, picked
 from promptprobe.agent.search.schedule import Costs, Schedule
@@ -305,10 +305,18 @@ class Context:
         rendered = [line.seconds for line in lines if isinstance(line, RenderedLine)]
         looks = [line.probed.seconds for line in lines if isinstance(line, ProbedLine)]
         scored = [line.seconds for line in lines if isinstance(line, ScoredLine)]
-        step, look, score = (min(s, default=0.0) for s in (rendered, looks, scored))
+        graded = [
+            [line.seconds for line in lines if isinstance(line, GradedLine) and line.judge == name]
+            for name in self.tools.judge_names
+        ]
+        step, look, *scores = (min(s, default=0.0) for s in (rendered, looks, scored, *graded))
         capped = self.settings.budget.seconds is not None
         return planning.costs_of(
-            self.tools.nfe_per_render / total, step / total, look, score, capped
+            self.tools.nfe_per_render / total,
+            step / total,
+            look,
+            sum(scores),
+            capped,
         )
 
     def trials(self, candidates: Sequence[Candidate]) -> tuple[Trial, ...]:

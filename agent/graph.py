@@ -17,12 +17,12 @@ from langgraph.types import interrupt
 from pydantic import BaseModel, ConfigDict
 
 from promptprobe.agent import events as e
-from promptprobe.agent import policy
 from promptprobe.agent.context import Context, timed
+from promptprobe.agent.grading.judges import grade
 from promptprobe.agent.ledger import ApprovedLine, ProbedLine, RenderedLine, ScoredLine
 from promptprobe.agent.rewrite.review import answered, review
 from promptprobe.agent.run_folder import IMAGES, LATENTS, PREVIEWS
-from promptprobe.agent.search import planning
+from promptprobe.agent.search import planning, policy
 from promptprobe.agent.search.prompts import rewritten
 from promptprobe.agent.search.schedule import Rung, Schedule
 from promptprobe.tools.protocol import Rendered
@@ -181,23 +181,21 @@ async def score(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
     drawn = [(c, found) for c in state.chosen if (found := run.ledger.rendered(c))]
     new = [(c, found) for c, found in drawn if not run.ledger.scored(c)]
     lines = [
-        ScoredLine(at=run.seconds, round=state.round, candidate=c, score=unscored, judge=unscored)
+        ScoredLine(at=run.seconds, round=state.round, candidate=c, score=unscored)
         for c, found in new
         if (unscored := _unscored(found))
     ]
-    images = [(c, found.image) for c, found in new if found.image and not found.reason]
-    if images:
-        paths = [path for _, path in images]
-        scores, each = await timed(run.tools.score, brief, paths)
-        judges, also = await timed(run.tools.judge, brief, paths)
+    images = [(c, found.image) for c, found in drawn if found.image and not found.reason]
+    if waiting := [(c, path) for c, path in images if not run.ledger.scored(c)]:
+        scores, each = await timed(run.tools.score, brief, [path for _, path in waiting])
         lines += [
-            ScoredLine(at=run.seconds, round=state.round, candidate=c, score=s, judge=j,
-                       seconds=each + also)
-            for (c, _), s, j in zip(images, scores, judges, strict=True)
-        ]  # fmt: skip
+            ScoredLine(at=run.seconds, round=state.round, candidate=c, score=s, seconds=each)
+            for (c, _), s in zip(waiting, scores, strict=True)
+        ]
     run.ledger.write(lines)
     for reason in dict.fromkeys(line.score.reason for line in lines if line.score.value is None):
         run.warn(f"an image is unscored: {reason}")
+    await grade(run, state.round, images)
     trials = run.trials([c for c, _ in drawn])
     run.emit(e.CandidatesScored, round=state.round, trials=trials)
     ends = len(drawn) < len(state.chosen) or any(map(policy.is_correct, trials))

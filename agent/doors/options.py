@@ -247,7 +247,9 @@ def print_line(text: str) -> None:
 
 
 def forgive_terminals() -> None:
-    """A terminal that lacks a letter shows "?"."""
+    """A terminal that lacks a letter shows "?"; libraries' bars are as quiet in a pipe as ours."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", "10")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
