@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError
 from promptprobe.agent.doors.schemas import OptimizeRequest
 from promptprobe.probe.files import replacing
 from promptprobe.tools.endpoint.endpoint import LLM
-from promptprobe.tools.records import IN_MEMORY, Budget
+from promptprobe.tools.records import IN_MEMORY, Budget, Text
 
 FILE, CHECKPOINT = "run.json", "checkpoint.sqlite"
 IMAGES, LATENTS, PREVIEWS = "images", "latents", "previews"
@@ -45,21 +45,31 @@ class FolderInUseError(OSError):
 class RunSettings(OptimizeRequest):
     """What a run was asked to do, and with what; the model's defaults are filled in."""
 
-    pipeline: str = Field("", description="class name of the model's diffusers pipeline")
+    pipeline: str = Field(default="", description="class name of the model's diffusers pipeline")
     budget: Budget
-    endpoint: LLM | None = Field(None, description="the LLM, where more than its name was given")
-    interactive: bool = Field(False, description="a person is asked before a round spends anything")
+    scorer: Text = Field(description="who selected, the model's own where nobody was named")
+    endpoint: LLM | None = Field(
+        default=None, description="the LLM, where more than its name was given"
+    )
+    interactive: bool = Field(
+        default=False, description="a person is asked before a round spends anything"
+    )
     versions: dict[str, str] = Field(default_factory=dict)
 
     @property
     def objects(self) -> tuple[str, ...]:
-        """Which of model and scorer were Python objects, so that their names open nothing."""
-        by_name = {"model": self.model != IN_MEMORY, "scorer": not _is_callable(self.scorer)}
-        return tuple(name for name, named in by_name.items() if not named)
+        """Who of model, scorer and judges were Python objects, so that their names open nothing."""
+        by_object = {
+            "model": self.model == IN_MEMORY,
+            "scorer": self.scorer.startswith(CALLABLE),
+            "judge": any(judge.startswith(CALLABLE) for judge in self.judge),
+        }
+        return tuple(name for name, given in by_object.items() if given)
 
 
-def _is_callable(scorer: str | None) -> bool:
-    return (scorer or "").startswith(CALLABLE)
+def spoken(judge: str) -> str:
+    """How people and trials call a judge of a run: a function by its own name."""
+    return judge.removeprefix(CALLABLE)
 
 
 def check_folder(folder: Path, name: str = "out") -> None:

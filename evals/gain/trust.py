@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from promptprobe.agent.doors.schemas import OptimizeRequest
-from promptprobe.agent.optimize import opened, start
+from promptprobe.agent.given import opened
+from promptprobe.agent.optimize import start
 from promptprobe.agent.result import OptimizationResult
 from promptprobe.evals.statistics import share
 from promptprobe.tools.models.built_in import PLUGINS, built_in

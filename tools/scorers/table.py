@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     ScoreImages = Callable[[str, Pictures], Sequence[Score]]
 
 HERE = "promptprobe.tools.scorers"
+DEFAULT_CLIP = "clip:openai/clip-vit-base-patch32"
+"""Who selects where nobody says who, and the model is not a built-in one."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,12 @@ class Judge(Record):
     name: str = Field(description="how it is asked for; capitals stand for what is to be filled in")
     sees: str = Field(description="what it looks at, and what its score says")
     range: str = Field(description="of its scores; higher is better")
-    words: bool = Field(False, description="whether it also judges the brief's words one by one")
+    words: bool = Field(
+        default=False, description="whether it also judges the brief's words one by one"
+    )
     licence: str = Field(description="of the weights, or of what answers")
     citation: str = ""
-    extra: str = Field("", description="the extra of promptprobe that it needs")
+    extra: str = Field(default="", description="the extra of promptprobe that it needs")
     opens: str = Field(description="module:function that opens it, of its argument and a device")
 
     @property

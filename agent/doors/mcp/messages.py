@@ -33,7 +33,7 @@ class OptimizeCall(OptimizeArguments):
     """A brief, how to search, and how long to wait for it."""
 
     wait_seconds: float = Field(
-        45,
+        default=45,
         ge=0,
         le=MAX_WAIT,
         description="how long this call waits; after that the job goes on, and get_optimization "
@@ -45,7 +45,9 @@ class GetOptimization(Request):
     """A job to wait for; one that was cut off goes on."""
 
     job_id: str = JobId
-    wait_seconds: float = Field(45, ge=0, le=MAX_WAIT, description="how long to wait for its end")
+    wait_seconds: float = Field(
+        default=45, ge=0, le=MAX_WAIT, description="how long to wait for its end"
+    )
 
 
 class CancelOptimization(Request):
@@ -57,14 +59,14 @@ class CancelOptimization(Request):
 class ListRuns(Request):
     """How many runs to list."""
 
-    limit: int = Field(10, ge=1, le=20, description="the newest so many")
+    limit: int = Field(default=10, ge=1, le=20, description="the newest so many")
 
 
 class ProbeCall(ProbeArguments):
     """Prompts x seeds to look at after a few denoising steps."""
 
     heatmaps: bool = Field(
-        False, description="link a picture of the early previews and each word's attention"
+        default=False, description="link a picture of the early previews and each word's attention"
     )
 
 
@@ -73,7 +75,7 @@ class RenderImage(Request):
 
     prompt: Text
     seed: Seed = 0
-    generation: Picture = Field(Picture(), description="how it is made")
+    generation: Picture = Field(default=Picture(), description="how it is made")
 
 
 class ScoreImage(Request):
@@ -104,6 +106,7 @@ class Optimization(Record):
     trials: tuple[TrialSummary, ...] = Field(description="the best rendered: learn from them")
     spent: Spend | None
     stop_reason: StopReason | None
+    scorer: str | None = Field(description="who selects")
     warnings: tuple[str, ...]
 
     @classmethod
@@ -123,6 +126,7 @@ class Optimization(Record):
                 trials=tuple(map(summary, found.top(MAX_TRIALS))) if found else (),
                 spent=found.spent if found else None,
                 stop_reason=found.stop_reason if done and found else None,
+                scorer=found.scorer if found else None,
                 warnings=tuple(cut(one, SHORT) for one in found.warnings) if found else (),
             )
         )
@@ -224,6 +228,7 @@ class Models(Record):
 
     models: tuple[ModelSummary, ...]
     scorer: str
+    judges: tuple[str, ...] = Field(description="who only grades; none: a model's own")
     llm: str | None = Field(description="who proposes rewrites where you pass none")
     largest_budget: dict[str, Any]
 
