@@ -21,8 +21,8 @@ from promptprobe.tools.toolbox import Toolbox
 
 FEW_STEPS = Generation(steps=3)
 BUDGET = 12
-CHECKED, FIRST_ROUND = 1, 3
-"""Calls of a scorer by then: one image of noise, the look of the first round, and its picture."""
+CHECKED, FIRST_ROUND = 1, 4
+"""Calls of a scorer by then: one image of noise, two looks of the first round, its picture."""
 
 
 @dataclass
