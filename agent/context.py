@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -117,6 +118,13 @@ class Context:
         if message not in self.ledger.warnings:
             self.ledger.write([WarningLine(at=self.seconds, message=message)])
             self.emit(Warned, message=message)
+
+    def starts(self, candidates: Sequence[Candidate]) -> list[Path | None]:
+        """The latents that each goes on from; where they are gone, none, and that is told."""
+        trials = [self.ledger.trial(candidate) for candidate in candidates]
+        if any(trial.looks and trial.latents is None for trial in trials):
+            self.warn("latents of candidates were gone, so they are drawn from the start")
+        return [trial.latents for trial in trials]
 
     async def recall(self, question: str, ask: Callable[[], Awaitable[Reply]]) -> Reply:
         """The reply to a question: from the ledger, or asked now and written down before use.

@@ -104,7 +104,7 @@ async def probe(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
             if new and run.exhausted and state.round:
                 break
             if new:
-                starts = [run.ledger.trial(one).latents for one in new]
+                starts = run.starts(new)
                 probed, each = await timed(
                     run.tools.probe, run.settings.brief, new, latents,
                     step=rung.step, latents=starts, previews_only=previews_only,
@@ -159,8 +159,7 @@ async def render(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
         if new and run.exhausted and state.round:
             break
         if new:
-            latents = [run.ledger.trial(candidate).latents for candidate in new]
-            rendered, each = await timed(run.tools.render, new, latents, images)
+            rendered, each = await timed(run.tools.render, new, run.starts(new), images)
             run.ledger.write(
                 [
                     RenderedLine(at=run.seconds, round=state.round, candidate=c, rendered=r,
@@ -168,6 +167,8 @@ async def render(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
                     for c, r in zip(new, rendered, strict=True)
                 ]
             )  # fmt: skip
+            for notice in (notice for one in rendered for notice in one.notices):
+                run.warn(notice)
         done += len(batch)
         run.emit(e.CandidatesRendered, round=state.round, trials=run.trials(batch), done=done,
                  of=len(state.chosen))  # fmt: skip
@@ -305,6 +306,8 @@ def _warn_of_probed(run: Context, lines: Sequence[ProbedLine]) -> None:
             run.warn(f"the text encoder reads only the start of {prompt!r}: it never sees {words}")
         if line.probed.prediction is None:
             run.warn(f"a candidate is not judged early: {line.probed.reason}")
+        for notice in line.probed.notices:
+            run.warn(notice)
 
 
 def _forget_latents(run: Context, state: RunState) -> None:

@@ -193,7 +193,7 @@ class Call:
     ) -> OptimizationResult:
         from promptprobe.agent import run_folder
         from promptprobe.agent.context import NOBODY, Person
-        from promptprobe.agent.doors import display
+        from promptprobe.agent.doors.cli.progress import live
         from promptprobe.agent.doors.interactive import at_terminal
         from promptprobe.agent.given import opened
         from promptprobe.agent.optimize import go_on, start, wait_for
@@ -201,7 +201,7 @@ class Call:
         asks = self.params["interactive"] or (
             resume is not None and run_folder.read(resume).interactive
         )
-        with display.live(self.console, title, bar=not asks) as show:
+        with live(self.console, title, bar=not asks) as show:
 
             def watch(event: Event) -> None:
                 self.run_dir = getattr(event, "run_dir", self.run_dir)
@@ -257,12 +257,13 @@ def probe(
         from rich.console import Console
 
         from promptprobe.agent.doors import display
+        from promptprobe.agent.doors.cli.progress import waiting
         from promptprobe.agent.probe_prompts import answer
 
-        with Console(stderr=True).status("opening the model") as status:
+        with waiting(Console(stderr=True)) as tell:
 
             def report(done: float, total: float, message: str) -> None:
-                status.update(f"probed {done:.0f} of {total:.0f}")
+                tell(f"probed {done:.0f} of {total:.0f}")
 
             reply = answer(request, report, heatmaps)
         if json:

@@ -1,4 +1,4 @@
-"""How a run looks in a terminal: progress while it works, a table and the verdict at its end.
+"""How a run reads: a line for each of its events, a table and the verdict at its end.
 
 Reads events and results only. Text of others (prompts, refusals) is shown without its control
 characters and never as markup.
@@ -6,8 +6,7 @@ characters and never as markup.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from promptprobe.agent.events import (
@@ -17,7 +16,6 @@ from promptprobe.agent.events import (
     CandidatesSelected,
     Event,
     Finished,
-    OnEvent,
     PromptsProposed,
     RoundEnded,
     RoundStarted,
@@ -31,7 +29,6 @@ LINE = 2000
 """Characters that are shown at once, of a path for example."""
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from promptprobe.agent.doors.replies import ProbeReply, ProbeRow
@@ -104,66 +101,6 @@ class Meter:
         self.done = min(event.spent.nfe, self.total)
         if isinstance(event, Finished):
             self.done = self.total
-
-
-QUIET = (CandidatesProbed, CandidatesSelected, CandidatesRendered, CandidatesScored)
-
-SILENCE = 10
-"""Seconds without a line where no bar can be drawn."""
-
-
-@contextmanager
-def live(console: Console, title: str = "", bar: bool = True) -> Iterator[OnEvent]:
-    """Show a run's events: a bar where the terminal can draw one, a line for each thing of note.
-
-    Elsewhere, such as in a pipe, there is a line at least every ten seconds of work besides.
-
-    Args:
-        console: stderr, as a rule.
-        title: what the lines begin with.
-        bar: False where somebody is asked on the same terminal.
-
-    Yields:
-        The function to pass as `on_event`.
-    """
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        TextColumn("{task.fields[spent]}", markup=False),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    said, bar = 0.0, bar and console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=not bar) as progress:
-        task = progress.add_task(title or "opening the model", total=None, spent="")
-        meter = Meter()
-
-        def show(event: Event) -> None:
-            nonlocal said
-            meter.update(event)
-            line = plain(describe(event), LINE)
-            late = not console.is_terminal and event.spent.seconds >= said + SILENCE
-            if late or not isinstance(event, QUIET):
-                said = event.spent.seconds
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
-            progress.update(
-                task,
-                description=f"{title}{plain(line, 40)}",
-                completed=meter.done,
-                total=meter.total,
-                spent=f"{event.spent.nfe} NFE",
-            )
-
-        yield show
 
 
 def value(score: Score | None) -> str:

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from promptprobe.agent.doors.display import LINE, plain
-from promptprobe.agent.doors.schemas import OptimizeRequest, checked
+from promptprobe.agent.doors.schemas import OptimizeRequest, checked, in_words
 from promptprobe.tools.records import (
     BUDGETS,
     Budget,
@@ -215,7 +215,7 @@ def ended(command: str, work: Callable[[], int], kept: Callable[[], str]) -> int
     except ValueError as error:
         return fail(command, str(error), BAD_USAGE)
     except (OSError, RuntimeError, MemoryError) as error:
-        return fail(command, f"{error}. {kept()}", FAILED)
+        return fail(command, f"{in_words(error)}. {kept()}", FAILED)
 
 
 def flushed(work: Callable[[], int]) -> int:
@@ -247,7 +247,9 @@ def print_line(text: str) -> None:
 
 
 def forgive_terminals() -> None:
-    """A terminal that lacks a letter shows "?"."""
+    """A terminal that lacks a letter shows "?"; libraries' bars are as quiet in a pipe as ours."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", "10")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -15,6 +15,7 @@ from promptprobe.probe.families import KNOWN_AS, check_known, family_of
 from promptprobe.tools.device import DEVICE
 from promptprobe.tools.models.adapt import adapted, check_untouched, identity, located
 from promptprobe.tools.models.built_in import DEFAULT_MODEL, PLUGINS, BuiltIn, built_in
+from promptprobe.tools.models.memory import check_memory
 from promptprobe.tools.models.quiet import quiet_loading
 from promptprobe.tools.models.shared import MOST_IDLE, Shared, fingerprint, weights_size
 from promptprobe.tools.nearest import did_you_mean, folders_beside, nearest
@@ -125,10 +126,13 @@ def open_model(spec: str | Path | Any = DEFAULT_MODEL, generation: Generation = 
         device, dtype = _placement_of(spec, generation)
         with DEVICE:
             family = _family(name, spec)
-    return Model(name, class_name, family, _filled(generation, name, family, device, dtype))
+    used = _filled(generation, name, family, device, dtype)
+    assert used.width and used.height, "filled in"
+    check_memory(family.pipeline, used.width, used.height, device)
+    return Model(name, class_name, family, used)
 
 
-def _family(name: str, pipeline: Any) -> Family:
+def _family(name: str, pipeline: Any) -> Any:
     try:
         return family_of(pipeline)
     except (TypeError, ValueError) as error:

@@ -122,7 +122,7 @@ def test_a_flow_model_keeps_its_shift_with_another_scheduler(
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"scheduler": "DPMSolverMultistep"}, "the nearest is DPMSolverMultistepScheduler; known"),
+        ({"scheduler": "DPMSolverMultistep"}, r"did you mean 'DPMSolverMultistepScheduler'\?"),
         ({"scheduler": "HeunDiscreteScheduler"}, "can be stopped and continued exactly"),
         ({"lora": ["style:11"]}, "a weight of at most 10"),
         ({"lora": ["style:nan"]}, "a weight of at most 10"),
