@@ -198,7 +198,8 @@ async def score(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
     await grade(run, state.round, images)
     trials = run.trials([c for c, _ in drawn])
     run.emit(e.CandidatesScored, round=state.round, trials=trials)
-    ends = len(drawn) < len(state.chosen) or any(map(policy.is_correct, trials))
+    ends = len(drawn) < len(state.chosen) or any(map(run.reached, trials))
+    ends = ends or bool(run.scorer_failed(state.round + 1))
     following: Next = "reflect" if ends or not _waiting(run, state.alive) else "select"
     return {"lines": len(run.ledger.lines), "next": following}
 
@@ -210,8 +211,11 @@ async def reflect(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
     reason: e.StopReason | None = None
     decision: e.Decision = "stop"
     changed: dict[str, Any] = {}
-    if best and policy.is_correct(best):
+    if best and run.reached(best):
         reason = "target reached"
+    elif failed := run.scorer_failed(following):
+        reason = "scorer failed"
+        run.warn(failed)
     elif not run.pays_for_a_round(state.round):
         reason = "budget spent"
     else:

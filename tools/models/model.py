@@ -20,7 +20,7 @@ from promptprobe.tools.models.quiet import quiet_loading
 from promptprobe.tools.models.shared import MOST_IDLE, Shared, fingerprint, weights_size
 from promptprobe.tools.nearest import did_you_mean, folders_beside, nearest
 from promptprobe.tools.records import IN_MEMORY, Generation
-from promptprobe.tools.scorers.scorer import Scorer, open_scorer
+from promptprobe.tools.scorers.scorer import Scorer, open_judges, open_scorer
 from promptprobe.tools.scorers.table import DEFAULT_CLIP
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def open_toolbox(
         return Toolbox(
             opened,
             _shared_scorer(scorer or (own.scorer if own else DEFAULT_CLIP), device),
-            _opened_judges(judges or ((own.judge,) if own else ()), device),
+            open_judges(judges or ((own.judge,) if own else ()), device, _shared_scorer),
             located or (shipped if shipped and shipped.is_dir() else None),
         )
 
@@ -144,14 +144,6 @@ def _shared_scorer(scorer: str | Callable[..., Any], device: str) -> Scorer:
         return open_scorer(scorer, device)
     key = scorer, fingerprint(scorer.partition(":")[2]), device
     return _SCORERS.get(key, lambda: open_scorer(scorer, device))
-
-
-def _opened_judges(judges: Sequence[str | Callable[..., Any]], device: str) -> list[Scorer]:
-    opened = [_shared_scorer(judge, device) for judge in judges]
-    names = [judge.name for judge in opened]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"two judges are called {twice!r}: leave one out, or rename a function")
-    return opened
 
 
 # -- finding and loading -----------------------------------------------------------------------
