@@ -48,7 +48,9 @@ def served(live: Live, port: int = 0, *, browse: bool = False) -> Iterator[str]:
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     page = _page(live)
-    theme = gr.themes.Default(font=FONTS, font_mono=("ui-monospace", "monospace"))
+    theme = gr.themes.Default(
+        primary_hue="blue", font=FONTS, font_mono=("ui-monospace", "monospace")
+    )
     _, address, _ = page.queue(default_concurrency_limit=None).launch(
         server_name="127.0.0.1",
         server_port=port or None,
@@ -84,7 +86,7 @@ def _page(live: Live) -> gr.Blocks:
             with gr.Row():
                 budget = gr.Dropdown(
                     [
-                        (f"{name} ({b.renders:g} renders' worth)", name)
+                        (f"{name}: {b.renders:g} renders' worth", name)
                         for name, b in BUDGETS.items()
                     ],
                     value="light",
@@ -100,7 +102,7 @@ def _page(live: Live) -> gr.Blocks:
                 "ask": gr.Button("Stop at the next look", visible=False),
                 "go_on": gr.Button("Let the picked go on", variant="primary", visible=False),
                 "as_planned": gr.Button("Go on as planned", visible=False),
-                "end": gr.Button("End the run", variant="stop", visible=False),
+                "end": gr.Button("End the run", visible=False),
             }
         body = gr.HTML(js_on_load=CLICKED)
         report = gr.HTML()
