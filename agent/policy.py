@@ -13,13 +13,13 @@ from statistics import fmean, pstdev
 
 from promptprobe.agent.search.beliefs import against_advice
 from promptprobe.agent.search.schedule import Schedule
-from promptprobe.tools.records import MAX_SEED, Candidate, Trial
+from promptprobe.tools.records import Candidate, Trial
 
 
 def derive(seed: int, *path: int | str) -> int:
-    """A seed of its own for each path, the same on every machine."""
+    """A seed of its own for each path, the same on every machine: 32 bits, ten digits at most."""
     digest = hashlib.sha256("|".join(map(str, (seed, *path))).encode()).digest()
-    return int.from_bytes(digest[:8]) % (MAX_SEED + 1)
+    return int.from_bytes(digest[:4])
 
 
 def candidates_of(

@@ -23,6 +23,7 @@ from promptprobe.evals.overhead.synthetic_models import SHAPES
 from promptprobe.evals.selection import replay_command as replays
 from promptprobe.evals.survival import survival
 from promptprobe.tools.models.built_in import PLUGINS
+from promptprobe.tools.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from promptprobe.evals.bench import Bench
@@ -259,7 +260,7 @@ def shape_names(text: str) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in SHAPES]:
         raise ValueError(
             f"--shapes: expected some of {', '.join(SHAPES)}, with commas between; "
-            f"got {unknown[0]!r}"
+            f"got {unknown[0]!r}{did_you_mean(unknown[0], SHAPES)}"
         )
     return names
 
@@ -269,7 +270,10 @@ def _bench(model: str, guidance: float | None = None) -> Bench:
     from promptprobe.evals.bench import open_bench
 
     if model not in PLUGINS:
-        raise ValueError(f"--model: expected {' or '.join(PLUGINS)}, built in; got {model!r}")
+        raise ValueError(
+            f"--model: expected {' or '.join(PLUGINS)}, built in; got {model!r}"
+            f"{did_you_mean(model, PLUGINS)}"
+        )
     return open_bench(model, guidance)
 
 

@@ -6,8 +6,9 @@ between them keep running one way. A command's own imports wait until it is call
 
 from __future__ import annotations
 
+import re
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -25,6 +26,7 @@ from promptprobe.agent.doors.tool_calls import commands as agents
 from promptprobe.agent.doors.ui import commands as ui_commands
 from promptprobe.agent.report import commands as report_commands
 from promptprobe.evals import cli
+from promptprobe.tools.nearest import did_you_mean
 
 app = typer.Typer(
     name="promptprobe",
@@ -91,11 +93,23 @@ def _bad_usage(error: typer.TyperException) -> int:
     if isinstance(error.__cause__, ValidationError):  # says what came, too
         hint = message.partition(":")[0]
         message = f"{hint}: {explain(error.__cause__)}"
-    message = message.rstrip(".") + "."
-    if commands := getattr(context and context.command, "commands", None):
-        message += f" Expected one of {', '.join(commands)}."
-    options.say(f"{path}: error: {message} See `{path} --help`.")
+    said, meant, listed = _nearest(message.rstrip("."), error, context and context.command)
+    options.say(f"{path}: error: {said}{meant}.{listed} See `{path} --help`.")
     return error.exit_code
+
+
+def _nearest(message: str, error: typer.TyperException, command: Any) -> tuple[str, str, str]:
+    """The message, the nearest valid name to what it complains of, and the names to choose from."""
+    if commands := getattr(command, "commands", None):
+        said = message.partition(". Did you mean")[0]
+        given = said.partition("'")[2].rstrip("'")
+        return said, did_you_mean(given, commands), f" Expected one of {', '.join(commands)}."
+    if (option := getattr(error, "option_name", None)) and command:
+        said = message.partition(" (Possible options")[0]
+        return said, did_you_mean(option, [name for one in command.params for name in one.opts]), ""
+    said, _, choices = message.rpartition(" is not one of ")
+    given = said.rpartition(": ")[2].strip("'")
+    return message, did_you_mean(given, re.findall("'(.*?)'", choices)), ""
 
 
 if __name__ == "__main__":

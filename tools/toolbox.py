@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -291,19 +290,17 @@ class Toolbox:
             if not fine:
                 rendered.append(Rendered(image=None, reason=NOT_FINITE, nfe=nfe))
                 continue
-            path = self._save(pixels, job, folder)
+            path = save_png(
+                Image.fromarray(pixels),
+                folder / f"{job.key}.png",
+                job,
+                self.settings_used,
+                self._family.scheduler_name,
+                self.model_name,
+                end.scheduler.config,
+            )
             rendered.append(Rendered(image=path, reason=BLACKED_OUT if flag else "", nfe=nfe))
         return rendered
-
-    def _save(self, pixels: np.ndarray, candidate: Candidate, folder: Path) -> Path:
-        return save_png(
-            Image.fromarray(pixels),
-            folder / f"{candidate.key}.png",
-            candidate,
-            self.settings_used,
-            self._family.scheduler_name,
-            self.model_name,
-        )
 
     def _cut(self, prompts: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Per prompt, the words beyond the text encoder's token limit."""

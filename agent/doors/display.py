@@ -24,7 +24,7 @@ from promptprobe.agent.events import (
     RunStarted,
     Warned,
 )
-from promptprobe.tools.records import Prediction, Score, Trial
+from promptprobe.tools.records import Prediction, Score, Spend, Trial
 
 TABLE_ROWS = 15
 LINE = 2000
@@ -56,7 +56,7 @@ def describe(event: Event) -> str:
             verb = "resuming" if event.resumed else "starting"
             return (
                 f"{verb} {event.run_dir} on {event.model}; {event.budget.renders:g} renders' worth "
-                f"of denoising, {event.nfe} evaluations; rewrites: {event.source}"
+                f"of denoising, {counted(event.nfe, 'evaluation')}; rewrites: {event.source}"
             )
         case RoundStarted():
             expected = "" if event.seconds is None else f", about {event.seconds:.0f} s"
@@ -222,11 +222,11 @@ def verdict(result: OptimizationResult) -> str:
         f"seed           {best.candidate.seed}",
         f"score          {value(initial.score)} -> {value(best.score)}",
         f"second judge   {value(initial.judge)} -> {value(best.judge)}  (it selected nothing)",
-        f"spent          {spent.nfe} denoiser evaluations, {spent.seconds:.1f} s, "
-        f"{spent.llm_calls} LLM calls, {spent.tokens} tokens"
-        + (f", ${spent.usd:.4f}" if spent.usd else ""),
+        f"spent          {_spent(spent)}",
         f"rewrites       {counts.offered} offered, {counts.accepted} accepted, "
-        f"{counts.refused} refused",
+        f"{counts.refused} refused"
+        if counts.offered
+        else "rewrites       none",
         f"predictions    {_held(result)}",
         f"stopped        {result.stop_reason}",
         f"best picture   {plain(str(best.image), LINE)}",
@@ -239,14 +239,21 @@ def verdict(result: OptimizationResult) -> str:
     return "\n".join(lines)
 
 
+def _spent(spent: Spend) -> str:
+    """What a run cost; of an LLM only where one was asked."""
+    said = f"{counted(spent.nfe, 'denoiser evaluation')}, {spent.seconds:.1f} s"
+    if spent.llm_calls:
+        said += f", {counted(spent.llm_calls, 'LLM call')}, {counted(spent.tokens, 'token')}"
+    return said + (f", ${spent.usd:.4f}" if spent.usd else "")
+
+
 def _held(result: OptimizationResult) -> str:
     """Predictions against scores, in words."""
     trust = result.trust
     if trust.error is None:
         return "none to hold against a score"
-    inside = f"; {trust.inside} of {trust.held} scores inside their 90% intervals" * bool(
-        trust.held
-    )
+    inside = f"; {trust.inside} of {counted(trust.held, 'score')} inside the 90% interval"
+    inside *= bool(trust.held)
     return f"{trust.error:.2f} from the score on average{inside}"
 
 

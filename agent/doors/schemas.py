@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from promptprobe.agent.rewrite.proposers import Rewrite
 from promptprobe.probe.families import KNOWN_AS
+from promptprobe.tools.nearest import did_you_mean
 from promptprobe.tools.records import (
     BUDGETS,
     MAX_RENDERS,
@@ -70,7 +72,7 @@ def _a_budget(given: Any) -> Any:
     if not 1 <= renders <= MAX_RENDERS:
         raise ValueError(
             f"expected {', '.join(BUDGETS)}, or denoising in renders' worth as a number from 1 to "
-            f"{MAX_RENDERS:,}, got {_short(given)}"
+            f"{MAX_RENDERS:,}, got {_short(given)}{did_you_mean(given, BUDGETS)}"
         )
     return renders
 
@@ -195,26 +197,44 @@ def checked(record: type[R], fields: Mapping[str, Any]) -> R:
     try:
         return record.model_validate(fields)
     except ValidationError as error:
-        raise ValueError(explain(error)) from None
+        raise ValueError(explain(error, record)) from None
 
 
-def explain(error: ValidationError) -> str:
-    """One line that names each bad field, what was expected and what came."""
+def explain(error: ValidationError, record: type[BaseModel] | None = None) -> str:
+    """One line that names each bad field, what was expected and what came.
+
+    Args:
+        error: what pydantic found.
+        record: what was to be made, for the nearest name of a field that it lacks.
+    """
     found = []
     for problem in error.errors(include_url=False, include_context=False):
         came = problem["input"]
         if "budget" in problem["loc"] and problem["type"] in ("literal_error", "float_type"):
             continue  # the other parts of the union: a table was given
         parts = [str(p) for p in problem["loc"] if not str(p).startswith("Budget")]
-        message = problem["msg"].removeprefix("Value error, ")
+        meant, message = "", problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = "unknown field"
+            meant = did_you_mean(parts[-1], _fields_at(record, parts[:-1]))
+        if problem["type"] == "literal_error":
+            meant = did_you_mean(came, re.findall("'([^']*)'", message))
         if problem["type"] in TUPLES:  # what callers send are lists
             message = message.replace("Tuple", "List").replace("tuple", "list")
         said = isinstance(came, dict) or problem["type"] == "value_error"
         shown = "" if said else f" (got {_short(came)})"
-        found.append(f"{'.'.join(parts)}{': ' if parts else ''}{message}{shown}")
+        found.append(f"{'.'.join(parts)}{': ' if parts else ''}{message}{shown}{meant}")
     return "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
+
+
+def _fields_at(record: type[BaseModel] | None, path: Sequence[str]) -> Iterable[str]:
+    """The fields of the record that lies there, as far as one does."""
+    for name in path:
+        field = record.model_fields.get(name) if record else None
+        parts = (field.annotation, *get_args(field.annotation)) if field else ()
+        nested = (one for one in parts if isinstance(one, type) and issubclass(one, BaseModel))
+        record = next(nested, None)
+    return record.model_fields if record else ()
 
 
 def _short(value: object, limit: int = 60) -> str:

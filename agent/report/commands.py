@@ -44,7 +44,7 @@ def report(
     open_: Annotated[bool, typer.Option("--open", help="show the page in a browser")] = False,
     json: o.Json = False,
 ) -> int:
-    """Write the report of a run as one HTML page; of several runs, a page that compares them."""
+    """Write the report of a run as one HTML page, or compare several runs on one."""
 
     def work() -> int:
         from promptprobe.agent.report.comparison import COMPARISON, save_comparison

@@ -19,7 +19,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class Signal(Record):
     """How well a look after each step predicts the final score, among the seeds of one prompt."""
 
-    total: int = Field(ge=2, description="steps of a full render")
+    total: int = Field(ge=1, description="steps of a full render")
     steps: tuple[int, ...] = Field(description="steps after which there may be a look, ascending")
     correlations: tuple[Correlation, ...] = Field(
         description="of each look with the final score, within a prompt"
@@ -40,9 +40,7 @@ class Signal(Record):
     def _fits(self) -> Self:
         looks = len(self.steps)
         if list(self.steps) != sorted({k for k in self.steps if 0 < k < self.total}):
-            raise ValueError(
-                f"expected ascending steps from 1 to {self.total - 1}, got {self.steps}"
-            )
+            raise ValueError(f"expected ascending steps below {self.total}, got {self.steps}")
         if len(self.correlations) != looks:
             raise ValueError(f"expected {looks} correlations, got {len(self.correlations)}")
         if (
@@ -110,9 +108,17 @@ class Schedule(Record):
         return not self.rungs
 
     def __str__(self) -> str:
-        after = "".join(f", keep {rung.keep} after {rung.step}" for rung in self.rungs)
+        number = f"{self.candidates} candidate{'s' * (self.candidates != 1)}"
         prompts = f" of {self.prompts} prompts" if self.prompts > 1 else ""
-        return f"{self.candidates} candidates{prompts}{after}, finish {self.finishes}"
+        left, said = self.candidates, ""
+        for rung in self.rungs:
+            if rung.keep < left:
+                said += f", keep {rung.keep} after {rung.step}"
+            else:  # nobody is dropped
+                again = said.rpartition(", ")[2].startswith("look after")
+                said += f" and {rung.step}" if again else f", look after {rung.step}"
+            left = rung.keep
+        return f"{number}{prompts}{said}, finish {self.finishes}"
 
 
 def from_spearman(rank: float) -> float:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Option
 
+from promptprobe.tools.nearest import did_you_mean
+
 if TYPE_CHECKING:
     from promptprobe.evals.selection.replay_table import Table
 
@@ -60,7 +62,10 @@ def run(
     if bool(tables) == bool(folder):
         raise ValueError("expected either --table FILE.npz or --shards DIR")
     if unknown := [name for name in policies or () if name not in POLICIES]:
-        raise ValueError(f"--policy: expected some of {', '.join(POLICIES)}; got {unknown[0]!r}")
+        meant = did_you_mean(unknown[0], POLICIES)
+        raise ValueError(
+            f"--policy: expected some of {', '.join(POLICIES)}; got {unknown[0]!r}{meant}"
+        )
     if plot:
         replay_plot.check(plot)
     read = (

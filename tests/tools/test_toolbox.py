@@ -209,7 +209,7 @@ def sprites(ddim_folder: Path) -> Toolbox:
 
 def test_sprites_names_unknown_words(sprites: Toolbox):
     (warning,) = sprites.check_brief("a red cat, zorbing")
-    assert "does not know zorbing" in warning
+    assert "does not know: zorbing" in warning
     assert "umbrella" in warning
 
 
@@ -226,7 +226,7 @@ def test_sprites_names_scenes_of_a_form_that_training_never_had(sprites: Toolbox
     ["a spaceship", "🐈🐈", "قطة حمراء", "ignore all previous instructions", "!!!", "not a cat"],
 )
 def test_sprites_refuses_what_it_cannot_draw_and_says_what_it_can(sprites: Toolbox, brief: str):
-    with pytest.raises(ValueError, match=r"cannot draw .*nouns bird, car.*colours red, orange"):
+    with pytest.raises(ValueError, match=r"cannot draw .*draws bird, car.*in red, orange"):
         sprites.check_brief(brief)
 
 

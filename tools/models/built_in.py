@@ -47,7 +47,7 @@ class BuiltIn:
     judges: Sequence[Judge]
     """Those that know its world, by their whole names."""
     check_brief: Callable[[str], list[str]]
-    """Warnings about a brief. ValueError: the model can draw nothing of it, and what it knows."""
+    """Warnings about a brief. ValueError: the model cannot draw it, and which word it lacks."""
     check_rewrite: Callable[[str, str], str | None]
     """From brief and rewrite: why the rewrite asks for something else, "" where it does not, None
     where not all of both is in the model's language, so that somebody else has to decide."""

@@ -17,6 +17,7 @@ from promptprobe.tools.models.adapt import adapted, check_untouched, identity, l
 from promptprobe.tools.models.built_in import DEFAULT_MODEL, PLUGINS, BuiltIn, built_in
 from promptprobe.tools.models.quiet import quiet_loading
 from promptprobe.tools.models.shared import MOST_IDLE, Shared, fingerprint, weights_size
+from promptprobe.tools.nearest import did_you_mean, folders_beside, nearest
 from promptprobe.tools.records import IN_MEMORY, Generation
 from promptprobe.tools.scorers.scorer import (
     DEFAULT_CLIP,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 DEFAULTS = Generation()
 SINGLE_FILES = (".safetensors", ".ckpt", ".gguf", ".pt", ".bin")
+SURELY = 0.8
+"""How alike a name without an owner and a known one are before the hub is not asked for it."""
 VARIANT = "fp16"
 """The one that diffusers' models come in besides their full weights."""
 MADE_FOR_FLOAT16 = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
@@ -160,6 +163,9 @@ def _located(spec: str) -> tuple[str, str]:
         return str(Path(spec).resolve()), str(Path(spec).resolve())
     if Path(spec).suffix in SINGLE_FILES or _is_path(spec):
         raise ValueError(_no_folder(spec))
+    known = [*PLUGINS, *folders_beside(spec)]
+    if "/" not in spec and (meant := nearest(spec, known, SURELY)):  # the hub need not be asked
+        raise ValueError(f"unknown model {spec[:200]!r} (did you mean {meant!r}?); {HELP}")
     return spec, spec
 
 
@@ -176,7 +182,8 @@ def _no_folder(spec: str) -> str:
     except (OSError, ValueError):
         exists = False
     if not exists:
-        return f"unknown model {name!r}: there is no such folder; {HELP}"
+        meant = did_you_mean(spec, folders_beside(spec))
+        return f"unknown model {name!r}{meant}: there is no such folder; {HELP}"
     return (
         f"{name} is a single file, which does not say which pipeline it belongs to: load it with "
         f"pipeline = StableDiffusionXLPipeline.from_single_file({name!r}), or the class that it "
@@ -216,13 +223,16 @@ def _from_hub(repository: str) -> Path:
         with quiet_loading():
             return Path(hf_hub_download(repository, "model_index.json"))
     except HFValidationError as error:
+        meant = did_you_mean(repository, [*PLUGINS, *folders_beside(repository)])
         raise ValueError(
-            f"unknown model {repository[:200]!r}: no such folder, and no hub id; {HELP}"
+            f"unknown model {repository[:200]!r}{meant}: no such folder, and no hub id; {HELP}"
         ) from error
     except (HfHubHTTPError, OSError) as error:
+        meant = did_you_mean(repository, [*PLUGINS, *folders_beside(repository)])
+        said = str(error).partition(". ")[0]
         raise ValueError(
-            f"unknown model {repository[:200]!r}: no such folder here, and the Hugging Face hub "
-            f"did not give its model_index.json ({type(error).__name__}: {str(error)[:200]}). "
+            f"unknown model {repository[:200]!r}{meant}: no such folder here, and the Hugging Face "
+            f"hub did not give its model_index.json ({type(error).__name__}: {said[:200]}). "
             f"Check the spelling and the network, log in if the model is gated, or {HELP}"
         ) from error
 

@@ -24,6 +24,7 @@ from promptprobe.probe.model.checkpoint import CARD, MOST_BYTES, WEIGHTS, load_p
 from promptprobe.tools.models.built_in import PLUGINS, built_in, built_ins
 from promptprobe.tools.models.model import DEFAULTS, is_folder, open_model
 from promptprobe.tools.models.quiet import quiet_loading
+from promptprobe.tools.nearest import did_you_mean, folders_beside
 from promptprobe.tools.records import Generation, Record
 from promptprobe.tools.toolbox import settings_of
 
@@ -123,7 +124,10 @@ def locate_probe(spec: str | Path, endpoint: str | None = None, cache: Path | No
         return own.probe
     if is_folder(name):
         return Path(name)
-    neither = ProbeError(f"unknown probe {name[:200]!r}: no such folder, and no hub id; {HELP}")
+    meant = did_you_mean(name, [*PLUGINS, *folders_beside(name)])
+    neither = ProbeError(
+        f"unknown probe {name[:200]!r}{meant}: no such folder, and no hub id; {HELP}"
+    )
     if "/" not in name:
         raise neither
     try:

@@ -15,6 +15,7 @@ from promptprobe.tools.device import DEVICE
 CHATTER = (
     "transformers.utils.import_utils",  # Pillow is used for want of torchvision: as we wish
     "diffusers.configuration_utils",  # a config holds a field that its class ignores
+    "huggingface_hub.utils._http",  # it tries again; where that fails too, the error says so
     "diffusers.pipelines.pipeline_utils",  # an AutoencoderTiny where a pipeline names another
     "diffusers.loaders.lora_base",  # a LoRA leaves the text encoders alone
 )

@@ -6,6 +6,7 @@ is seen too; its share of attention at that peak stands beneath, and compares be
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
+from promptprobe.tools.pictures.fonts import readable
 from promptprobe.tools.pictures.text import GREY, INK, LINE, PAPER, Box, prediction_text, write
 from promptprobe.tools.records import Candidate, Word
 
@@ -35,6 +38,9 @@ WIDEST = 6 * (SHORT + GAP)
 """Pixels of a row of tiles at most."""
 MAX_ROWS = 32
 """Candidates on the index at most."""
+
+LEGEND = "words"
+"""The PNG's text chunk that lists the words, as JSON."""
 
 INFERNO = "000004 170b3b 420a68 6b176e 932667 bb3755 dd513a f3771a fca50a f6d644 fcffa4"
 """Each tenth of matplotlib's perceptually uniform colour map of that name, by Nathaniel J. Smith
@@ -62,7 +68,10 @@ def save_heatmaps(
     for path, candidate, view, its_words, its_maps in zip(
         paths, candidates, views, words, maps, strict=True
     ):
-        draw(candidate, view, its_words, its_maps[: len(its_words)], after).save(path)
+        sheet = draw(candidate, view, its_words, its_maps[: len(its_words)], after)
+        info = PngInfo()
+        info.add_itxt(LEGEND, json.dumps([word.word for word in its_words]))
+        sheet.save(path, pnginfo=info)
     return paths
 
 
@@ -86,7 +95,7 @@ def draw(
         y = top + number // columns * row_height
         sheet.paste(tile, (x, y))
         pen.rectangle([x, y, x + size[0] - 1, y + size[1] - 1], outline=LINE)
-        name = words[number - 1].word if number else after
+        name = named(words, number) if number else after
         below = write(pen, (x, y + size[1] + 8), name, 20, INK, pitch - GAP)
         if number == 0:
             _key(sheet, pen, (x, below))
@@ -94,6 +103,15 @@ def draw(
         found = f"focus {words[number - 1].focus:.2f}, peak {maps[number - 1].max():.0%}"
         write(pen, (x, below), found, 17, GREY, pitch - GAP)
     return sheet.crop((0, 0, width, top + rows * row_height))
+
+
+def named(words: Sequence[Word], number: int) -> str:
+    """How the n-th word is called in a picture: by its number where no font here has its letters.
+
+    Answers list the words in the same order, and so does the picture's text chunk LEGEND.
+    """
+    word = words[number - 1].word
+    return word if readable(word) else f"word {number}"
 
 
 def overlay(preview: Image.Image, attention: Float[np.ndarray, "row col"]) -> Image.Image:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -37,6 +38,12 @@ OF_A_NOISE_SCHEDULE = (
     "PixArtSigmaPipeline",
 )
 """The other pipelines are of a flow, which schedulers must be told."""
+SCHEDULES = {
+    "use_karras_sigmas": "Karras",
+    "use_exponential_sigmas": "Exponential",
+    "use_beta_sigmas": "Beta",
+}
+"""The viewers' names of what diffusers' configurations ask for."""
 EXACT = "promptprobe"
 """The text chunk that says it exactly, as JSON; the viewers' form has no way to."""
 NEGATIVE = "Negative prompt:"
@@ -50,29 +57,43 @@ def save_png(
     generation: Generation,
     sampler: str,
     model: str,
+    schedule: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a picture with its parameters; the file appears whole or not at all.
+
+    Args:
+        sampler: class name of the scheduler.
+        schedule: its configuration, which says of which kind it is.
 
     Raises:
         OSError: the folder cannot be written; the message names it.
     """
     info = PngInfo()
-    info.add_text("parameters", parameters(candidate, generation, sampler, model))
+    info.add_text("parameters", parameters(candidate, generation, sampler, model, schedule))
     info.add_itxt(EXACT, exact(candidate, generation, model))
     with replacing(path) as partial:
         image.save(partial, format="PNG", pnginfo=info)
     return path
 
 
-def parameters(candidate: Candidate, generation: Generation, sampler: str, model: str) -> str:
-    """Prompt, negative prompt and settings as the viewers read them.
+def parameters(
+    candidate: Candidate,
+    generation: Generation,
+    sampler: str,
+    model: str,
+    schedule: Mapping[str, Any] | None = None,
+) -> str:
+    """Prompt, negative prompt and settings as the viewers read them; see `save_png`.
 
     A line break has a meaning there, so every run of white space in a text becomes one space. To
-    the image model it is the same: its tokenizer reads white space so.
+    CLIP and T5 it is the same; language models as text encoders read line breaks, and the chunk
+    EXACT has them.
     """
+    sampler, kind = _sampling(sampler, schedule or {})
     settings = {
         "Steps": str(generation.steps),
-        "Sampler": SAMPLERS.get(sampler, sampler.removesuffix("Scheduler")),
+        "Sampler": sampler,
+        "Schedule type": kind,
         "CFG scale": f"{generation.guidance:g}" if generation.guidance is not None else None,
         "Seed": str(candidate.seed),
         "Size": f"{generation.width}x{generation.height}" if generation.width else None,
@@ -84,6 +105,17 @@ def parameters(candidate: Candidate, generation: Generation, sampler: str, model
         lines.append(f"{NEGATIVE} {_one_line(generation.negative_prompt)}")
     lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items() if value))
     return "\n".join(lines)
+
+
+def _sampling(scheduler: str, config: Mapping[str, Any]) -> tuple[str, str]:
+    """The viewers' names of a scheduler, and of its schedule where they have one."""
+    sampler = SAMPLERS.get(scheduler, scheduler.removesuffix("Scheduler"))
+    if scheduler == "DPMSolverMultistepScheduler" and config.get("solver_order") == 3:
+        sampler = "DPM++ 3M"
+    if str(config.get("algorithm_type")).startswith("sde"):
+        sampler += " SDE"
+    kinds = (kind for name, kind in SCHEDULES.items() if config.get(name))
+    return sampler, next(kinds, "")
 
 
 def exact(candidate: Candidate, generation: Generation, model: str) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cache
+from PIL import ImageDraw
 
-from PIL import ImageDraw, ImageFont
-
+from promptprobe.tools.pictures.fonts import Font, lettering
 from promptprobe.tools.records import Prediction
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Box = tuple[int, int]
 
+MOST = 2000
+"""Letters of a text that are drawn."""
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 PAPER, INK, GREY, LINE = "#ffffff", "#1c1c1e", "#6e6e73", "#d8d8dc"
 
@@ -26,8 +26,9 @@ def write(
 ) -> int:
     """Draw wrapped text, cut with an ellipsis after so many lines; returns the y below it."""
     x, y = at
-    for line in _wrap(draw, " ".join(text.split()), _font(size), width, lines):
-        draw.text((x, y), line, font=_font(size), fill=colour)
+    font, shown = lettering(" ".join(text[:MOST].split()), size)
+    for line in _wrap(draw, shown, font, width, lines):
+        draw.text((x, y), line, font=font, fill=colour)
         y += round(size * 1.3)
     return y
 
@@ -41,15 +42,10 @@ def prediction_text(prediction: Prediction) -> str:
     return f"{word} {prediction.score:.2f}{interval}"
 
 
-@cache
-def _font(size: int) -> Font:
-    return ImageFont.load_default(size)
-
-
 def _wrap(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int, lines: int) -> list[str]:
     """Break between words where possible, within one where it is longer than a line."""
     out: list[str] = []
-    rest = text[:2000]
+    rest = text
     while rest and len(out) < lines:
         fits = _fitting(draw, rest, font, width)
         if fits < len(rest):

@@ -13,6 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from promptprobe.tools.models.built_in import BuiltIn, built_ins
+from promptprobe.tools.nearest import did_you_mean
 from promptprobe.tools.records import Score
 from promptprobe.tools.scorers.function import EXPECTED, open_function
 from promptprobe.tools.scorers.table import TABLE, Judge, Opened
@@ -118,7 +119,9 @@ def _found(spec: str) -> tuple[Judge, str]:
     for judge in TABLE:
         if judge.prefix == prefix and argument.strip():
             return judge, argument.strip()
-    raise ValueError(f"unknown scorer {spec!r:.200}; known: {known_scorers()}")
+    names = [name for judge in judges() for name in (judge.name, judge.prefix)]
+    meant = did_you_mean(spec, names) or did_you_mean(prefix, names)
+    raise ValueError(f"unknown scorer {spec!r:.200}{meant}; known: {known_scorers()}")
 
 
 def _named(name: str, opened: Opened) -> Scorer:

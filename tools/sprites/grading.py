@@ -6,12 +6,13 @@ Every judge of this world ends here; they differ in how they find things.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from promptprobe.tools.records import Score, Verdict
 from promptprobe.tools.sprites.draw import Placed
-from promptprobe.tools.sprites.language import Requirement, read, requirements_of
+from promptprobe.tools.sprites.language import Requirement, plural, read, requirements_of
 from promptprobe.tools.sprites.world import Scene, Thing
 
 CLEARLY = 4.0
@@ -106,12 +107,18 @@ def _thing(thing: Thing, found: Sequence[Placed]) -> tuple[float, float, list[st
         number = float(bool(same))
     coloured = min(len(right), thing.count) / thing.count
     if not same:
-        return number, coloured, [f"missing: {thing}"]
-    faults = [f"{len(same)} of {thing}"] if number < 1 else []
+        return number, coloured, [f"missing: {_named(thing)}"]
+    faults = [f"{len(same)} of {_named(thing)}"] if number < 1 else []
     if coloured < 1 and len(right) < len(same):
         wrong = next(item for item in same if item not in right)
         faults.append(f"the {thing.noun} is {wrong.colour}, not {thing.colour}")
     return number, coloured, faults
+
+
+def _named(thing: Thing) -> str:
+    """Such as "red cat" and "4 black keys"."""
+    noun = plural(thing.noun) if thing.count > 1 else thing.noun
+    return str(replace(thing, noun=noun))
 
 
 def _relation(scene: Scene, found: Sequence[Placed]) -> bool:

@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 
 
 PIXELS = 64
-SHOWN_WORDS = 12
-UNLIKE = (
-    "a scene of this form was never in the training of Sprites or of its probe, as two things with "
-    "a count or of one colour were not: pictures may fail, and predictions tell less"
-)
 
 
 def open_scorer(_argument: str, _device: str) -> Opened:
@@ -53,26 +48,10 @@ def open_segments(_argument: str, _device: str) -> Opened:
 
 
 def check_brief(brief: str) -> list[str]:
-    """What of a brief the model was never taught. ValueError: nothing of it can be drawn."""
-    from promptprobe.tools.sprites.language import read
-    from promptprobe.tools.sprites.world import COLOURS, NOUNS, is_of_this_world
+    """Words of a brief that the model reads over. ValueError: it cannot draw what is asked for."""
+    from promptprobe.tools.sprites import briefs
 
-    known = f"Sprites knows the nouns {', '.join(NOUNS)} and the colours {', '.join(COLOURS)}"
-    reading = read(brief)
-    if reading.scene is None:
-        raise ValueError(
-            f"Sprites, the built-in miniature model, cannot draw {brief[:200]!r}: "
-            f"{reading.problem}. {known} (and synonyms such as kitty or scarlet), one or two "
-            "things, counts up to four, left of, right of, above and below. For anything else, "
-            "pass another model"
-        )
-    unlike = [] if is_of_this_world(reading.scene) else [UNLIKE]
-    if not reading.unknown:
-        return unlike
-    words = ", ".join(word[:40] for word in reading.unknown[:SHOWN_WORDS])
-    more = len(reading.unknown) - SHOWN_WORDS
-    unknown = f"{words} and {more} more" if more > 0 else words
-    return [f"Sprites, the built-in miniature model, does not know {unknown}; {known}", *unlike]
+    return briefs.check_brief(brief)
 
 
 def check_rewrite(brief: str, rewrite: str) -> str | None:
@@ -156,7 +135,7 @@ _SPRITES = BuiltIn(
     pipeline=WEIGHTS / "pipeline",
     probe=WEIGHTS / "probe",
     draws="up to a few of twelve things (cat, car, house, tree, ...), with colours, counts and "
-    "places, as pictures of 64 x 64 pixels; a brief with none of its words is refused",
+    "places, as pictures of 64 x 64 pixels; a brief that asks for another thing is refused",
     size=PIXELS,
     guidance=2.0,
     scorer="sprites",

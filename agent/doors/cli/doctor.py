@@ -28,8 +28,10 @@ def doctor(
     ] = None,
     json: o.Json = False,
 ) -> int:
-    """Say what is installed and found here, and what is wrong with it; exit code 1 where anything
-    is."""
+    """Say what is found on this machine, and what is wrong with it.
+
+    Exit code 1 where anything is.
+    """
     return o.ended("doctor", lambda: _doctor(model, scorer, probe, llm, json), lambda: "")
 
 

@@ -17,6 +17,7 @@ from promptprobe.agent.doors.replies import OptimizeReply
 from promptprobe.agent.doors.tool_calls.owner import Owner
 from promptprobe.agent.doors.tool_calls.table import TOOLS
 from promptprobe.tools.endpoint.json_schema import json_schema
+from promptprobe.tools.nearest import did_you_mean
 from promptprobe.tools.records import Record
 
 if TYPE_CHECKING:
@@ -138,4 +139,5 @@ async def _reply(name: str, given: Mapping[str, Any], owner: Owner, out: Path) -
     if name == "probe_prompts":
         request = owner.probe_request(given)
         return await asyncio.to_thread(answer, request, lambda *_: None)
-    raise ValueError(f"there is no tool {name[:80]!r}: expected one of {', '.join(TOOLS)}")
+    meant = did_you_mean(name, TOOLS)
+    raise ValueError(f"there is no tool {name[:80]!r}{meant}: expected one of {', '.join(TOOLS)}")

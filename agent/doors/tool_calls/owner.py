@@ -19,6 +19,7 @@ from promptprobe.agent.doors.schemas import (
     checked,
 )
 from promptprobe.tools.models.built_in import DEFAULT_MODEL
+from promptprobe.tools.nearest import did_you_mean
 from promptprobe.tools.records import BUDGETS, Budget, Picture, Record, Text, budget_of
 
 MAX_STEPS = 100
@@ -67,8 +68,8 @@ class Owner(Record):
         model = self.model
         if self.allow_model and (named := given.pop("model", None)) is not None:
             if named not in self.models:
-                names = ", ".join(self.models)
-                raise ValueError(f"model: expected one of {names} (got {named!r:.80})")
+                names, meant = ", ".join(self.models), did_you_mean(named, self.models)
+                raise ValueError(f"model: expected one of {names} (got {named!r:.80}){meant}")
             model = named
         asked = checked(record, given)
         check_steps(getattr(asked, "generation", None))

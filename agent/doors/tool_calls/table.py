@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from promptprobe.agent.doors.replies import OptimizeReply, ProbeReply
 from promptprobe.agent.doors.schemas import OptimizeArguments, ProbeArguments, Request
 from promptprobe.tools.endpoint.json_schema import json_schema, strict_schema
+from promptprobe.tools.nearest import did_you_mean
 from promptprobe.tools.records import Record
 
 Format = Literal["openai", "anthropic", "json-schema"]
@@ -56,7 +57,9 @@ def tool_schemas(format: Format = "openai") -> list[dict[str, Any]]:
         ValueError: the format is none of these.
     """
     if format not in get_args(Format):
-        raise ValueError(f"expected one of {', '.join(get_args(Format))}, got {format!r:.80}")
+        names = get_args(Format)
+        meant = did_you_mean(format, names)
+        raise ValueError(f"expected one of {', '.join(names)}, got {format!r:.80}{meant}")
     return [_in_format(format, name, spec) for name, spec in TOOLS.items()]
 
 

@@ -81,7 +81,7 @@ def test_every_option_reaches_the_request() -> None:
             "budget: expected light, medium, heavy, or denoising in renders' worth",
         ),
         (["a", "--colour", "red"], "No such option: --colour"),
-        (["a", "--bugdet", "light"], "Possible options: --budget"),
+        (["a", "--bugdet", "light"], "did you mean '--budget'?"),
         (["a", "--seed", "-1"], "seed: Input should be greater than or equal to 0"),
         (["a", "--steps", "0"], "generation.steps: Input should be greater"),
         (["a", "--extra", "clip_skip"], "--extra: expected NAME=VALUE, such as clip_skip=2"),

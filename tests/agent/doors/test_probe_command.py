@@ -116,7 +116,7 @@ def test_json_ranks_the_candidates_and_names_their_heat_maps(
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     reply = ProbeReply.model_validate(found)
     assert (reply.model, reply.basis, reply.generation.guidance) == ("sprites", "probe", 2.0)
-    assert any("does not know zorbing" in warning for warning in reply.warnings)
+    assert any("does not know: zorbing" in warning for warning in reply.warnings)
     assert {row.seed for row in reply.candidates} == {5, 6, 7}
     scores = [row.predicted or 0 for row in reply.candidates]
     assert scores == sorted(scores, reverse=True)

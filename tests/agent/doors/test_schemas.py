@@ -26,7 +26,7 @@ from promptprobe.tools.records import Budget, Generation, Picture
 def error_of(**fields: object) -> str:
     with pytest.raises(ValidationError) as caught:
         OptimizeRequest.model_validate(fields)
-    return explain(caught.value)
+    return explain(caught.value, OptimizeRequest)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,13 @@ def error_of(**fields: object) -> str:
         ({}, "brief: Field required"),
         ({"brief": "a", "colour": 1}, "colour: unknown field (got 1)"),
         ({"brief": "a", "budget": "huge"}, "budget: expected light, medium, heavy, or denoising"),
+        ({"brief": "a", "budget": "hevy"}, "got 'hevy' (did you mean 'heavy'?)"),
+        (
+            {"brief": "a", "budget": {"render": 2}},
+            "unknown field (got 2) (did you mean 'renders'?)",
+        ),
+        ({"brief": "a", "generation": {"stepz": 2}}, "(did you mean 'steps'?)"),
+        ({"brief": "a", "rewrite": "of"}, "(got 'of') (did you mean 'off'?)"),
         ({"brief": "a", "budget": 0.5}, "a number from 1 to 10,000, got 0.5"),
         ({"brief": "a", "budget": {"renders": 0}}, "budget.renders: Input should be greater"),
         ({"brief": "a", "budget": {"rounds": 2}}, "budget.rounds: unknown field"),

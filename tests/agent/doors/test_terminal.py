@@ -77,6 +77,33 @@ def test_the_shell_completes_commands_options_and_values(typed: str, offered: st
     assert finished.stdout.split() == [offered]
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("optimz", "'optimize'"),
+        ("eval fidelty", "'fidelity'"),
+        ("optimize cat --modle x", "'--model'"),
+        ("optimize cat --rewrite of", "'off'"),
+        ("optimize cat --budget lite", "'light'"),
+        ("optimize cat --model sprite", "'sprites'"),
+        ("optimize cat --scorer sprits", "'sprites'"),
+        ("optimize cat --scorer clipp:folder", "'clip:ID'"),
+        ("optimize cat --probe spritess", "'sprites'"),
+        ("mcp --budget-cap medum", "'medium'"),
+        ("tools --format antropic", "'anthropic'"),
+        ("eval gain --model sprites_flow", "'sprites-flow'"),
+        ("eval replay --table x --policy adaptve", "'adaptive'"),
+        ("eval overhead --shapes fluxx", "'flux'"),
+    ],
+)
+def test_a_slip_of_the_finger_is_told_the_nearest_name(
+    typed: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(typed.split()) == 2
+    said = capsys.readouterr().err
+    assert f"(did you mean {meant}?)" in said and said.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", ["optimize", "probe"])
 def test_a_brief_that_a_built_in_model_cannot_draw_is_refused_before_any_tensor_library_loads(
     command: str,

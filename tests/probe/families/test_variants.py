@@ -10,10 +10,8 @@ import torch
 from diffusers import (
     FirstBlockCacheConfig,
     FluxTransformer2DModel,
-    LCMScheduler,
     PyramidAttentionBroadcastConfig,
     SD3Transformer2DModel,
-    TCDScheduler,
 )
 
 from promptprobe.probe.families.family import CallArguments, Settings
@@ -26,7 +24,6 @@ from tests.probe.pipelines import (
     fit,
     full,
     official,
-    with_scheduler,
 )
 from tests.tiny.encoders import TOKEN_LIMIT
 
@@ -191,13 +188,3 @@ def test_further_arguments_that_a_model_does_not_take_are_refused_by_name(
     asked = replace(SAYS_NOTHING, extra=CallArguments(clip_skip=1, eta=0.5))
     with pytest.raises(ValueError, match=r"FLUX\.1 takes no clip_skip and no eta here; .*max_seq"):
         family.draw_noise(SEEDS, asked)
-
-
-@pytest.mark.parametrize("steps", [1, 4, 8])
-@pytest.mark.parametrize("kind", [LCMScheduler, TCDScheduler])
-def test_few_step_models_equal_the_official_call(ddim_pipeline: Any, kind: Any, steps: int) -> None:
-    pipeline = with_scheduler(ddim_pipeline, kind)
-    asked = replace(SETTINGS, steps=steps, guidance=1.0)
-    assert torch.equal(
-        full(family_of(pipeline), asked).latents, official(pipeline, asked, "latent")
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import torch
 from PIL import Image
 
 from promptprobe.probe.trace import GRID, Trace
+from promptprobe.tools.pictures.fonts import NOWHERE, lettering, readable
 from promptprobe.tools.pictures.heatmaps import (
     CAPTION,
     COLOURS,
     GAP,
+    LEGEND,
     LONG,
     MARGIN,
     MAX_ROWS,
@@ -171,3 +174,21 @@ def test_an_index_of_very_many_stays_bounded(tmp_path: Path) -> None:
     Image.new("RGB", (800, 400)).save(path)
     with Image.open(save_index(tmp_path / "i.png", "a", "b", [path] * (MAX_ROWS + 9))) as sheet:
         assert sheet.height < 240 + MAX_ROWS * 250
+
+
+@pytest.mark.parametrize("text", ["a red cat", "naïve", "кот", "قطة", "猫", "แมว", NOWHERE])
+def test_no_letter_is_drawn_as_a_box(text: str) -> None:
+    font, shown = lettering(text, 20)
+    box = bytes(font.getmask(NOWHERE))
+    assert all(bytes(font.getmask(letter)) != box for letter in shown)
+    assert (shown == text) == readable(text)
+
+
+@pytest.mark.parametrize("word", ["猫", NOWHERE])
+def test_a_word_that_no_font_here_has_goes_by_its_number(tmp_path: Path, word: str) -> None:
+    numbered = drawn(1, word=word).tobytes() == drawn(1, word="word 1").tobytes()
+    assert numbered != readable(word)
+    trace = planted((word, "cat"), [(3, 12), (13, 2)])
+    (path,) = save_heatmaps(tmp_path, [CAT], trace, [view()], focused_words(trace), AFTER)
+    with Image.open(path) as picture:
+        assert json.loads(picture.info[LEGEND]) == [word, "cat"]

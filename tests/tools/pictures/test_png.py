@@ -53,6 +53,29 @@ def test_parameters_are_written_the_way_the_web_ui_writes_them():
     )
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "config", "written"),
+    [
+        (
+            "DPMSolverMultistepScheduler",
+            {"use_karras_sigmas": True, "algorithm_type": "sde-dpmsolver++", "solver_order": 3},
+            "Sampler: DPM++ 3M SDE, Schedule type: Karras,",
+        ),
+        ("DPMSolverMultistepScheduler", {"solver_order": 2}, "Sampler: DPM++ 2M, CFG"),
+        (
+            "EulerDiscreteScheduler",
+            {"use_karras_sigmas": False, "use_exponential_sigmas": True},
+            "Sampler: Euler, Schedule type: Exponential,",
+        ),
+    ],
+)
+def test_sampler_and_schedule_go_by_the_web_ui_s_names(
+    scheduler: str, config: dict[str, Any], written: str
+):
+    candidate = Candidate(prompt="a", seed=1)
+    assert written in parameters(candidate, USED, scheduler, "m", config)
+
+
 def test_a_saved_picture_keeps_its_pixels_and_says_how_it_was_made(tmp_path: Path):
     candidate = Candidate(prompt="ein Kätzchen 🐈 قطة", seed=2**53 - 1)
     used = USED.model_copy(update={"negative_prompt": "two\nlines"})

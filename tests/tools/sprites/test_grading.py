@@ -21,10 +21,11 @@ LEFT = Scene((Thing("cat", "red"), Thing("car", "blue")), "left of")
         (LEFT, [CAT], 0.4, "missing: blue car; not so: red cat left of blue car"),
         (LEFT, [CAT, Placed("car", "green", 48, 30, 24)], 0.6, "the car is green, not blue"),
         (Scene(LEFT.things[::-1], "left of"), [CAT, CAR], 0.8, "not so: blue car left of red cat"),
-        (Scene((Thing("cat", None, 3),)), [CAT, CAT], 2 / 3, "2 of 3 cat"),
-        (Scene((Thing("cat", None, 2),)), [CAT, CAT, CAT], 0.5, "3 of 2 cat"),
+        (Scene((Thing("cat", None, 3),)), [CAT, CAT], 2 / 3, "2 of 3 cats"),
+        (Scene((Thing("cat", None, 2),)), [CAT, CAT, CAT], 0.5, "3 of 2 cats"),
         (Scene((Thing("cat"),)), [CAT, CAR, CAT], 1.0, "all there"),
         (Scene((Thing("key"),)), [], 0.0, "missing: key"),
+        (Scene((Thing("key", "black", 4),)), [], 0.0, "missing: 4 black keys"),
     ],
 )
 def test_the_score_is_the_share_of_requirements_that_hold(
