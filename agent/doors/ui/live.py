@@ -57,6 +57,8 @@ class Shown:
     ended: str = ""
     """How the run ended, in words; empty: it goes on."""
     failed: bool = False
+    unfinished: bool = False
+    """Whether the run was cut short, and may go on."""
 
     def take(self, event: Event) -> None:
         """Take in one event."""
@@ -95,6 +97,9 @@ class Live:
         self.choice: Choice | None = None
         """What the person is asked right now."""
         self.picks: list[Candidate] = []
+        self.closed = False
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """Where all of it happens, once somebody follows."""
         self.asks_always = False
         self.asks_next = False
         self.news = asyncio.Event()
@@ -116,6 +121,7 @@ class Live:
         if not self.running:
             self.shown, self.asks_next = Shown(asked["brief"]), False
             self._task = asyncio.create_task(self._run(self.shown, asked))
+            self._task.add_done_callback(lambda _: self._tell())
             self._tell()
 
     def ask(self) -> None:
@@ -150,16 +156,13 @@ class Live:
         if self._task is not None:
             self._task.cancel()
 
-    def close(self) -> None:
-        """End the run and wait for that, from outside of its event loop."""
-
-        async def ended(task: asyncio.Task[None]) -> None:
-            task.cancel()
-            await asyncio.wait([task])
-
-        if self._task is not None and self.running:
-            loop = self._task.get_loop()
-            asyncio.run_coroutine_threadsafe(ended(self._task), loop).result()
+    async def close(self) -> None:
+        """End the run, and whoever follows it."""
+        self.closed = True
+        self.end()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        self._tell()
 
     # -- how it works ----------------------------------------------------------------------
 
@@ -183,13 +186,13 @@ class Live:
                 )
             shown.best, shown.ended = result.best, f"Done: {result.stop_reason}."
         except asyncio.CancelledError:
-            shown.ended = "Ended by you."
+            shown.ended, shown.unfinished = "Ended by you.", shown.run_dir is not None
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             shown.ended, shown.failed = str(error), True
+            shown.unfinished = shown.run_dir is not None
         if shown.run_dir is not None and shown.best is not None:
             page = await asyncio.to_thread(report_of, shown.run_dir)
             shown.report = await asyncio.to_thread(page.read_text, "utf-8")
-        self._tell()
 
     async def _choose(self, choice: Choice) -> Sequence[Candidate] | None:
         if not (self.asks_always or self.asks_next):

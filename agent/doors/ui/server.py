@@ -5,6 +5,7 @@ Gradio sends telemetry and opens tunnels to itself where it is not told otherwis
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -73,13 +74,14 @@ def served(live: Live, port: int = 0, *, browse: bool = False) -> Iterator[str]:
     try:
         yield address
     finally:
-        live.close()
+        if live.loop is not None:
+            asyncio.run_coroutine_threadsafe(live.close(), live.loop).result()
         page.close(verbose=False)
 
 
 def _page(live: Live) -> gr.Blocks:
     with gr.Blocks(title="promptprobe", analytics_enabled=False) as page:
-        gr.Markdown(f"## promptprobe\nDraws with **{live.session.model}**", elem_id="title")
+        gr.HTML(view.head(live.session.model))
         brief = gr.Textbox(label="Brief", placeholder="what the picture should show", lines=2)
         with gr.Accordion("Prompts, budget and seed", open=False):
             prompts = gr.Textbox(label="Prompts of your own, one a line", lines=3)
@@ -125,9 +127,10 @@ def _page(live: Live) -> gr.Blocks:
 
 
 def _begin(live: Live) -> Handler:
-    async def begin(brief: str, prompts: str, budget: str, seed: float | None) -> None:
-        own = [line for line in map(str.strip, prompts.splitlines()) if line]
-        live.begin(brief=brief, prompts=own or None, budget=budget, seed=int(seed or 0))
+    async def begin(*given: Any) -> None:
+        brief, prompts, budget, seed = given  # None: a field that was not opened
+        own = [line for line in map(str.strip, (prompts or "").splitlines()) if line]
+        live.begin(brief=brief or "", prompts=own or None, budget=budget or "light", seed=seed or 0)
 
     return begin
 
@@ -152,7 +155,8 @@ def _follow(live: Live) -> Callable[[], AsyncIterator[list[Any]]]:
     """What each change makes of the page, for as long as it is open."""
 
     async def follow() -> AsyncIterator[list[Any]]:
-        while True:
+        live.loop = asyncio.get_running_loop()
+        while not live.closed:
             news = live.news
             asks = live.choice is not None
             yield [

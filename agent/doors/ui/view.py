@@ -44,6 +44,11 @@ class Card:
     picked: bool
 
 
+def head(model: str) -> str:
+    """What stands above the form."""
+    return f'<h1 class="name">promptprobe</h1><p class="name">draws with {escape(model)}</p>'
+
+
 def body(live: Live) -> str:
     """The page below its form."""
     shown = live.shown
