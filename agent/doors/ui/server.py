@@ -102,8 +102,8 @@ def _page(live: Live) -> gr.Blocks:
             buttons = {
                 "begin": gr.Button("Find the best picture", variant="primary"),
                 "ask": gr.Button("Stop at the next look", visible=False),
-                "go_on": gr.Button("Let the picked go on", variant="primary", visible=False),
-                "as_planned": gr.Button("Go on as planned", visible=False),
+                "go_on": gr.Button("Let these go on", variant="primary", visible=False),
+                "as_planned": gr.Button("As planned", visible=False),
                 "end": gr.Button("End the run", visible=False),
             }
         body = gr.HTML(js_on_load=CLICKED)

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting'")
 
 SCRIPT = "<script>console.log('run')</script> ${1 + 1} {{value}}"
 BRIEF = f"a cat {SCRIPT}"
-BEGIN, GO_ON = "Find the best picture", "Let the picked go on"
+BEGIN, GO_ON = "Find the best picture", "Let these go on"
 
 
 @pytest.fixture(scope="module")
