@@ -36,8 +36,8 @@ class Item(Record):
 
     id: str = Field(description="the row's own id, or its number; no other item has it")
     brief: str = Field(description="cut where it is longer than a brief may be")
-    problem: str = Field("", description="not empty: why this row cannot be run")
-    asked: dict[str, Any] = Field({}, description="what the row asks for besides: see USED")
+    problem: str = Field(default="", description="not empty: why this row cannot be run")
+    asked: dict[str, Any] = Field(default={}, description="what the row asks for besides: see USED")
 
     def request(self, template: OptimizeRequest) -> OptimizeRequest:
         """The template for this brief, with what its row asks for.

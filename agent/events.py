@@ -27,7 +27,7 @@ class Refusal(Record):
 
 
 class RunStarted(Record):
-    kind: Literal["run started"] = "run started"
+    kind: Literal["started"] = "started"
     spent: Spend
     brief: str
     model: str
@@ -48,18 +48,18 @@ class RoundStarted(Record):
 
 
 class PromptsProposed(Record):
-    kind: Literal["prompts proposed"] = "prompts proposed"
+    kind: Literal["proposed"] = "proposed"
     spent: Spend
     round: int
     prompts: tuple[str, ...] = Field(description="prompts of this round, the brief first")
-    accepted: tuple[str, ...] = Field((), description="those that are new rewrites")
+    accepted: tuple[str, ...] = Field(default=(), description="those that are new rewrites")
     refused: tuple[Refusal, ...] = ()
 
 
 class CandidatesProbed(Record):
     """After each batch of looks."""
 
-    kind: Literal["candidates probed"] = "candidates probed"
+    kind: Literal["looked"] = "looked"
     spent: Spend
     round: int
     trials: tuple[Trial, ...] = Field(description="those of this batch")
@@ -70,18 +70,20 @@ class CandidatesProbed(Record):
 class CandidatesSelected(Record):
     """After each rung."""
 
-    kind: Literal["candidates selected"] = "candidates selected"
+    kind: Literal["kept"] = "kept"
     spent: Spend
     round: int
     candidates: tuple[Candidate, ...] = Field(description="those that go on, the best first")
-    explored: tuple[Candidate, ...] = Field((), description="those of them against the advice")
-    by_person: bool = Field(False, description="whether a person has chosen them")
+    explored: tuple[Candidate, ...] = Field(
+        default=(), description="those of them against the advice"
+    )
+    by_person: bool = Field(default=False, description="whether a person has chosen them")
 
 
 class CandidatesRendered(Record):
     """After each batch of renders."""
 
-    kind: Literal["candidates rendered"] = "candidates rendered"
+    kind: Literal["rendered"] = "rendered"
     spent: Spend
     round: int
     trials: tuple[Trial, ...]
@@ -90,14 +92,14 @@ class CandidatesRendered(Record):
 
 
 class CandidatesScored(Record):
-    kind: Literal["candidates scored"] = "candidates scored"
+    kind: Literal["scored"] = "scored"
     spent: Spend
     round: int
     trials: tuple[Trial, ...]
 
 
 class RoundEnded(Record):
-    kind: Literal["round ended"] = "round ended"
+    kind: Literal["round"] = "round"
     spent: Spend
     round: int
     best: Trial

@@ -27,17 +27,21 @@ FILE = "trials.jsonl"
 class Line(Record):
     """What every line says."""
 
-    at: float = Field(0.0, description="seconds that the run had taken when this was written")
+    at: float = Field(
+        default=0.0, description="seconds that the run had taken when this was written"
+    )
 
 
 class ReplyLine(Line):
     kind: Literal["reply"] = "reply"
     question: str = Field(description="key of what was asked")
     text: str | None = Field(description="None: no usable reply")
-    problem: str = Field("", description="why there is none, or what was left out of it")
-    calls: int = Field(1, ge=0, description="requests that it took")
-    tokens: int = Field(0, ge=0, description="asked and answered, as the endpoint counts them")
-    usd: float = Field(0.0, ge=0, description="their price, where prices were given")
+    problem: str = Field(default="", description="why there is none, or what was left out of it")
+    calls: int = Field(default=1, ge=0, description="requests that it took")
+    tokens: int = Field(
+        default=0, ge=0, description="asked and answered, as the endpoint counts them"
+    )
+    usd: float = Field(default=0.0, ge=0, description="their price, where prices were given")
 
 
 class ProposedLine(Line):
@@ -72,7 +76,7 @@ class StageLine(Line):
 
     round: int = 0
     candidate: Candidate
-    seconds: float = Field(0, ge=0, description="its share of the call's")
+    seconds: float = Field(default=0, ge=0, description="its share of the call's")
 
 
 class ProbedLine(StageLine):

@@ -24,7 +24,7 @@ class RewriteCounts(Record):
 
     offered: int = 0
     accepted: int = 0
-    refused: int = Field(0, description="for what they drop, add or repeat")
+    refused: int = Field(default=0, description="for what they drop, add or repeat")
 
 
 class OptimizationResult(Record):
@@ -37,8 +37,8 @@ class OptimizationResult(Record):
     spent: Spend
     rewrites: RewriteCounts = RewriteCounts()
     stop_reason: StopReason
-    trust: Trust = Field(Trust(), description="predictions held against scores")
-    warnings: tuple[str, ...] = Field((), description="what was not as asked for")
+    trust: Trust = Field(default=Trust(), description="predictions held against scores")
+    warnings: tuple[str, ...] = Field(default=(), description="what was not as asked for")
     run_dir: Path
     model: str
     pipeline: str = Field(description="class name of the model's diffusers pipeline")

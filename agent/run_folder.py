@@ -45,10 +45,14 @@ class FolderInUseError(OSError):
 class RunSettings(OptimizeRequest):
     """What a run was asked to do, and with what; the model's defaults are filled in."""
 
-    pipeline: str = Field("", description="class name of the model's diffusers pipeline")
+    pipeline: str = Field(default="", description="class name of the model's diffusers pipeline")
     budget: Budget
-    endpoint: LLM | None = Field(None, description="the LLM, where more than its name was given")
-    interactive: bool = Field(False, description="a person is asked before a round spends anything")
+    endpoint: LLM | None = Field(
+        default=None, description="the LLM, where more than its name was given"
+    )
+    interactive: bool = Field(
+        default=False, description="a person is asked before a round spends anything"
+    )
     versions: dict[str, str] = Field(default_factory=dict)
 
     @property

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from promptprobe.agent.doors.session import Session
+    from promptprobe.agent.doors.stream import StreamEvent, stream
     from promptprobe.agent.doors.tool_calls.dispatch import (
         acall_tool,
         as_node,
@@ -58,6 +59,7 @@ __all__ = [
     "Scorer",
     "Session",
     "Spend",
+    "StreamEvent",
     "Trial",
     "Verdict",
     "__version__",
@@ -68,6 +70,7 @@ __all__ = [
     "langchain_tools",
     "optimize_prompt",
     "probe_prompts",
+    "stream",
     "tool_schemas",
     "train_probe",
 ]
@@ -78,6 +81,8 @@ _HOMES = {
     "OptimizationResult": "promptprobe.agent.result",
     "probe_prompts": "promptprobe.agent.probe_prompts",
     "Session": "promptprobe.agent.doors.session",
+    "stream": "promptprobe.agent.doors.stream",
+    "StreamEvent": "promptprobe.agent.doors.stream",
     "train_probe": "promptprobe.agent.doors.training",
     "LLM": "promptprobe.tools.endpoint.endpoint",
     "Proposer": "promptprobe.agent.rewrite.proposers",

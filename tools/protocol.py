@@ -20,20 +20,26 @@ class Probed(Record):
 
     step: int = Field(ge=1, description="denoising steps made so far")
     prediction: Prediction | None = Field(description="None: not judged early; `reason` says why")
-    reason: str = Field("", description="why there is no prediction")
+    reason: str = Field(default="", description="why there is no prediction")
     latents: Path = Field(description="state after the probed steps")
     nfe: int = Field(ge=0, description="denoiser evaluations this took, earlier looks' apart")
-    seconds: float = Field(0, ge=0, description="that the look itself took, steps apart")
-    cut: tuple[str, ...] = Field((), description="words beyond the text encoder's token limit")
-    heatmap: Path | None = Field(None, description="picture of each word's attention, if asked for")
-    preview: Path | None = Field(None, description="small picture of the decoded x0, if asked for")
+    seconds: float = Field(default=0, ge=0, description="that the look itself took, steps apart")
+    cut: tuple[str, ...] = Field(
+        default=(), description="words beyond the text encoder's token limit"
+    )
+    heatmap: Path | None = Field(
+        default=None, description="picture of each word's attention, if asked for"
+    )
+    preview: Path | None = Field(
+        default=None, description="small picture of the decoded x0, if asked for"
+    )
 
 
 class Rendered(Record):
     """A finished image, or why there is none to score."""
 
     image: Path | None
-    reason: str = Field("", description="not empty: the image must not be scored, and why")
+    reason: str = Field(default="", description="not empty: the image must not be scored, and why")
     nfe: int = Field(ge=0, description="denoiser evaluations this took, the probe's apart")
 
 

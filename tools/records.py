@@ -64,12 +64,14 @@ class Record(BaseModel):
 class Picture(Record):
     """What may be said of a picture beside its prompt; None means the model's own default."""
 
-    steps: int = Field(25, ge=1, le=1000, description="denoising steps of a full render")
-    guidance: float | None = Field(None, ge=0, le=100, description="classifier-free guidance scale")
-    height: int | None = Field(None, ge=8, le=8192, description="pixels")
-    width: int | None = Field(None, ge=8, le=8192, description="pixels")
+    steps: int = Field(default=25, ge=1, le=1000, description="denoising steps of a full render")
+    guidance: float | None = Field(
+        default=None, ge=0, le=100, description="classifier-free guidance scale"
+    )
+    height: int | None = Field(default=None, ge=8, le=8192, description="pixels")
+    width: int | None = Field(default=None, ge=8, le=8192, description="pixels")
     negative_prompt: str | None = Field(
-        None, max_length=MAX_TEXT, description="what the picture should not show"
+        default=None, max_length=MAX_TEXT, description="what the picture should not show"
     )
 
 
@@ -77,16 +79,22 @@ class CallArguments(Record):
     """Further arguments of the pipeline's call, by diffusers' own names. None: its default."""
 
     guidance_rescale: float | None = Field(
-        None, ge=0, le=1, description="Stable Diffusion 1.x to 2.x and XL"
+        default=None, ge=0, le=1, description="Stable Diffusion 1.x to 2.x and XL"
     )
     clip_skip: int | None = Field(
-        None, ge=1, le=11, description="layers of CLIP left out; Stable Diffusion XL and 3"
+        default=None, ge=1, le=11, description="layers of CLIP left out; Stable Diffusion XL and 3"
     )
     eta: float | None = Field(
-        None, ge=0, le=1, description="of DDIM; Stable Diffusion 1.x to 2.x and XL, PixArt-Sigma"
+        default=None,
+        ge=0,
+        le=1,
+        description="of DDIM; Stable Diffusion 1.x to 2.x and XL, PixArt-Sigma",
     )
     max_sequence_length: int | None = Field(
-        None, ge=1, le=1024, description="tokens of T5 or Qwen; SD3, FLUX.1, PixArt, Qwen-Image"
+        default=None,
+        ge=1,
+        le=1024,
+        description="tokens of T5 or Qwen; SD3, FLUX.1, PixArt, Qwen-Image",
     )
 
     @model_validator(mode="before")
@@ -149,41 +157,59 @@ class Generation(Picture):
     """How images are made, and where; None means the model's own default."""
 
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
-        None, description="of the model's weights and activations"
+        default=None, description="of the model's weights and activations"
     )
-    device: str | None = Field(None, description='"cpu", "cuda", "cuda:1", "mps"')
+    device: str | None = Field(default=None, description='"cpu", "cuda", "cuda:1", "mps"')
     scheduler: Scheduler | None = Field(
-        None, description="a class of diffusers, such as DPMSolverMultistepScheduler"
+        default=None, description="a class of diffusers, such as DPMSolverMultistepScheduler"
     )
     lora: tuple[Lora, ...] = Field(
-        (),
+        default=(),
         max_length=MOST_LORAS,
         description="LoRA to add to the weights: file, folder or hub id, its weight after a colon",
     )
     offload: bool = Field(
-        False, description="keep parts of the model off the GPU while they are not needed"
+        default=False, description="keep parts of the model off the GPU while they are not needed"
     )
-    extra: CallArguments | None = Field(None, description="further arguments of the pipeline")
+    extra: CallArguments | None = Field(
+        default=None, description="further arguments of the pipeline"
+    )
 
 
 class Budget(Record):
     """How much a run may spend. Prompts, seeds and looks follow from it; experts may fix them."""
 
     renders: float = Field(
-        4, ge=1, le=MAX_RENDERS, description="denoising, in renders' worth: 1 is one full image"
+        default=4,
+        ge=1,
+        le=MAX_RENDERS,
+        description="denoising, in renders' worth: 1 is one full image",
     )
-    seconds: float | None = Field(None, gt=0, description="of the run at most")
-    llm_calls: int | None = Field(None, ge=0, description="requests to the LLM at most")
-    tokens: int | None = Field(None, ge=0, description="of the LLM at most, asked and answered")
-    usd: float | None = Field(None, ge=0, description="for the LLM at most, where prices are known")
+    seconds: float | None = Field(default=None, gt=0, description="of the run at most")
+    llm_calls: int | None = Field(default=None, ge=0, description="requests to the LLM at most")
+    tokens: int | None = Field(
+        default=None, ge=0, description="of the LLM at most, asked and answered"
+    )
+    usd: float | None = Field(
+        default=None, ge=0, description="for the LLM at most, where prices are known"
+    )
     prompts: int | None = Field(
-        None, ge=1, le=64, description="prompts of a round, the brief among them; none: as planned"
+        default=None,
+        ge=1,
+        le=64,
+        description="prompts of a round, the brief among them; none: as planned",
     )
     seeds: int | None = Field(
-        None, ge=1, le=256, description="seeds started of each prompt of a round; none: as planned"
+        default=None,
+        ge=1,
+        le=256,
+        description="seeds started of each prompt of a round; none: as planned",
     )
     keep: int | None = Field(
-        None, ge=1, le=256, description="candidates of a round rendered in full; none: as planned"
+        default=None,
+        ge=1,
+        le=256,
+        description="candidates of a round rendered in full; none: as planned",
     )
 
     @property
@@ -219,7 +245,7 @@ class Word(Record):
     word: str
     focus: Unit = Field(description="0: attention spread evenly, 1: settled on one place")
     drawn: Unit | None = Field(
-        None, description="chance to be drawn as asked; None: no probe or no judge tells"
+        default=None, description="chance to be drawn as asked; None: no probe or no judge tells"
     )
 
 
@@ -227,13 +253,15 @@ class Prediction(Record):
     """The view of a candidate after a few denoising steps."""
 
     score: float = Field(description="predicted score of the finished image")
-    low: float | None = Field(None, description="lower end of the 90% interval")
+    low: float | None = Field(default=None, description="lower end of the 90% interval")
     high: float | None = None
     basis: Basis = Field(
         description="a trained probe, which sees attention and the x0 preview's score; "
         "or that score alone: uncalibrated"
     )
-    preview: float | None = Field(None, description="what the scorer says of the x0 preview")
+    preview: float | None = Field(
+        default=None, description="what the scorer says of the x0 preview"
+    )
     explanation: str = ""
     words: tuple[Word, ...] = ()
 
@@ -244,7 +272,9 @@ class Look(Record):
     step: int = Field(ge=1, description="denoising steps made by then")
     prediction: Prediction | None = Field(description="None: `reason` says why")
     reason: str = ""
-    preview: Path | None = Field(None, description="picture of the decoded x0, where it was kept")
+    preview: Path | None = Field(
+        default=None, description="picture of the decoded x0, where it was kept"
+    )
 
 
 class Verdict(Record):
@@ -259,13 +289,19 @@ class Score(Record):
     """A judge's view of a finished image. Unscored (no value) is not zero: `reason` says why."""
 
     value: float | None = None
-    correct: bool | None = Field(None, description="whether nothing is missing; None: cannot tell")
+    correct: bool | None = Field(
+        default=None, description="whether nothing is missing; None: cannot tell"
+    )
     explanation: str = ""
     extras: int = Field(
-        0, ge=0, description="things in the picture that nobody asked for; they break ties only"
+        default=0,
+        ge=0,
+        description="things in the picture that nobody asked for; they break ties only",
     )
-    reason: str = Field("", description="why there is no value")
-    words: tuple[Verdict, ...] = Field((), max_length=200, description="in the brief's order")
+    reason: str = Field(default="", description="why there is no value")
+    words: tuple[Verdict, ...] = Field(
+        default=(), max_length=200, description="in the brief's order"
+    )
 
 
 class Trial(Record):
@@ -273,12 +309,14 @@ class Trial(Record):
 
     candidate: Candidate
     round: int = Field(ge=0, description="0: the brief itself with the first seed")
-    looks: tuple[Look, ...] = Field((), description="in the order of their steps")
-    prediction: Prediction | None = Field(None, description="of the last look that has one")
-    latents: Path | None = Field(None, description="state after the last look, to continue from")
+    looks: tuple[Look, ...] = Field(default=(), description="in the order of their steps")
+    prediction: Prediction | None = Field(default=None, description="of the last look that has one")
+    latents: Path | None = Field(
+        default=None, description="state after the last look, to continue from"
+    )
     image: Path | None = None
     score: Score | None = None
-    judge: Score | None = Field(None, description="a second judge, which never selects")
+    judge: Score | None = Field(default=None, description="a second judge, which never selects")
 
     @property
     def preview(self) -> Path | None:
@@ -289,8 +327,8 @@ class Trial(Record):
 class Spend(Record):
     """What a run has cost so far."""
 
-    nfe: int = Field(0, description="denoiser evaluations, two a step under guidance")
+    nfe: int = Field(default=0, description="denoiser evaluations, two a step under guidance")
     seconds: float = 0.0
     llm_calls: int = 0
-    tokens: int = Field(0, description="of the LLM, as far as its endpoint counts them")
-    usd: float = Field(0.0, description="for these tokens, where prices were given")
+    tokens: int = Field(default=0, description="of the LLM, as far as its endpoint counts them")
+    usd: float = Field(default=0.0, description="for these tokens, where prices were given")

@@ -94,7 +94,7 @@ class ProbeRow(Record):
     reason: str = Field(description="why nothing is predicted")
     cut: tuple[str, ...] = Field(description="words beyond the model's token limit: not read")
     nfe: int = Field(description="denoiser evaluations this took")
-    heatmap: Path | None = Field(None, description="picture of each word's attention")
+    heatmap: Path | None = Field(default=None, description="picture of each word's attention")
 
     @classmethod
     def of(cls, candidate: Candidate, probed: Probed) -> ProbeRow:
@@ -125,7 +125,7 @@ class ProbeReply(Record):
         description="a trained probe; or the score of an early preview alone: uncalibrated"
     )
     candidates: tuple[ProbeRow, ...]
-    heatmaps: Path | None = Field(None, description="the heat maps of all, on one sheet")
+    heatmaps: Path | None = Field(default=None, description="the heat maps of all, on one sheet")
     steps: int = Field(description="denoising steps looked at")
     of: int = Field(description="denoising steps of a full render")
     spent: Spend

@@ -104,51 +104,51 @@ class OptimizeArguments(Request):
 
     brief: Text = Field(description="what the picture should show; every score is against it")
     prompts: tuple[Text, ...] | None = Field(
-        None,
+        default=None,
         min_length=1,
         max_length=MAX_REWRITES,
         description="your own rewrites of the brief; none: the server proposes them",
     )
     rewrite: Rewrite = Field(
-        "enrich",
+        default="enrich",
         description="how free an LLM is: faithful (other words, nothing added), enrich (may add "
         "detail that contradicts nothing), off (the wording stays, only seeds are searched)",
     )
     keep: tuple[Text, ...] = Field(
-        (), max_length=32, description="text that must survive verbatim in every prompt"
+        default=(), max_length=32, description="text that must survive verbatim in every prompt"
     )
     budget: BudgetRequest = Field(
-        "light",
+        default="light",
         description="how much may be spent on denoising, in renders' worth (1 is one full image): "
         "light is 4, medium 8, heavy 24, or any number",
     )
-    seed: Seed = Field(0, description="first seed; the others follow from it")
-    generation: Picture = Field(Picture(), description="how pictures are made")
+    seed: Seed = Field(default=0, description="first seed; the others follow from it")
+    generation: Picture = Field(default=Picture(), description="how pictures are made")
 
 
 class OptimizeRequest(OptimizeArguments):
     """The same, and with what it is to be done."""
 
     model: Text = Field(
-        "sprites",
+        default="sprites",
         description='"sprites" or "sprites-flow" (built in), a diffusers folder, or a Hugging Face '
         f"hub id of a {KNOWN_AS} pipeline",
     )
     llm: Text | None = Field(
-        None, description="name of an LLM behind OPENAI_BASE_URL, which proposes rewrites"
+        default=None, description="name of an LLM behind OPENAI_BASE_URL, which proposes rewrites"
     )
     scorer: Text | None = Field(
-        None,
+        default=None,
         description='"sprites", "clip:sprites" (its small CLIP), "critic:sprites" (only how '
         'well formed a picture is) or "clip:FOLDER_OR_HUB_ID"; none: '
         "the model's own default",
     )
     probe: Text | None = Field(
-        None,
+        default=None,
         description="folder or Hugging Face hub id of a probe that `promptprobe train` made for "
         "model and scorer; none: the one shipped with a built-in model, previews for others",
     )
-    generation: Generation = Field(Generation(), description="how pictures are made")
+    generation: Generation = Field(default=Generation(), description="how pictures are made")
 
 
 class ProbeArguments(Request):
@@ -159,12 +159,12 @@ class ProbeArguments(Request):
         min_length=1, max_length=MAX_PROMPTS, description="wordings to compare"
     )
     seeds: tuple[Seed, ...] = Field(
-        (0, 1, 2, 3),
+        default=(0, 1, 2, 3),
         min_length=1,
         max_length=MAX_SEEDS,
         description="seeds, the same for every prompt",
     )
-    generation: Picture = Field(Picture(), description="how pictures would be made")
+    generation: Picture = Field(default=Picture(), description="how pictures would be made")
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -179,10 +179,10 @@ class ProbeArguments(Request):
 class ProbeRequest(ProbeArguments):
     """The same, and with what it is to be done."""
 
-    model: Text = Field("sprites", description="as in optimize_prompt")
-    scorer: Text | None = Field(None, description="as in optimize_prompt")
-    probe: Text | None = Field(None, description="as in optimize_prompt")
-    generation: Generation = Field(Generation(), description="how pictures would be made")
+    model: Text = Field(default="sprites", description="as in optimize_prompt")
+    scorer: Text | None = Field(default=None, description="as in optimize_prompt")
+    probe: Text | None = Field(default=None, description="as in optimize_prompt")
+    generation: Generation = Field(default=Generation(), description="how pictures would be made")
 
 
 R = TypeVar("R", bound=Record)

@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 from promptprobe.agent.context import Person
 from promptprobe.agent.doors.replies import ProbeReply
 from promptprobe.agent.doors.schemas import OptimizeRequest, ProbeRequest, checked
+from promptprobe.agent.doors.stream import streamed
 from promptprobe.agent.events import OnEvent
 from promptprobe.agent.optimize import (
     DEFAULT_GENERATION,
@@ -137,6 +138,7 @@ class Session:
         )
 
     optimize = blocking(aoptimize)
+    stream = streamed(aoptimize)
 
     def probe(
         self,

@@ -32,17 +32,19 @@ class RunRow(Record):
     run_dir: Path
     brief: str = ""
     model: str = ""
-    scorer: str | None = Field(None, description="none: the model's own")
+    scorer: str | None = Field(default=None, description="none: the model's own")
     llm: str | None = None
-    initial: float | None = Field(None, description="score of the brief itself with the first seed")
+    initial: float | None = Field(
+        default=None, description="score of the brief itself with the first seed"
+    )
     best: float | None = None
-    prompt: str = Field("", description="the best picture's")
+    prompt: str = Field(default="", description="the best picture's")
     seed: int | None = None
     candidates: int = 0
     rendered: int = 0
     spent: Spend = Spend()
     stop_reason: StopReason | None = None
-    problem: str = Field("", description="why the run cannot be read")
+    problem: str = Field(default="", description="why the run cannot be read")
 
 
 def row(run_dir: Path) -> RunRow:

@@ -34,7 +34,9 @@ class Looked(Record):
 
     prompt: str
     predictions: Mapping[int, float] = Field(description="predicted score, by the step of the look")
-    score: float | None = Field(None, description="of the finished image, where there is one")
+    score: float | None = Field(
+        default=None, description="of the finished image, where there is one"
+    )
 
 
 class Belief(Record):
@@ -44,7 +46,7 @@ class Belief(Record):
     slope: float = Field(description="of the score on the prediction, within a prompt")
     look_variance: NotNegative = Field(description="of predictions within a prompt")
     noise: NotNegative = Field(description="variance of scores that the prediction does not tell")
-    bias: float = Field(0, description="mean of score less prediction")
+    bias: float = Field(default=0, description="mean of score less prediction")
     evidence: float = Field(description="finished candidates that this rests on, the prior's too")
 
     @property

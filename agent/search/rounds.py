@@ -30,7 +30,9 @@ class Observed(Record):
 
     prompt: str
     value: float
-    noise: NotNegative = Field(0, description="variance of a prediction's error; 0 for a score")
+    noise: NotNegative = Field(
+        default=0, description="variance of a prediction's error; 0 for a score"
+    )
 
 
 class PromptMean(Record):

@@ -25,12 +25,12 @@ class Signal(Record):
         description="of each look with the final score, within a prompt"
     )
     between_looks: tuple[tuple[Correlation, ...], ...] | None = Field(
-        None,
+        default=None,
         description="correlations of the looks with each other, where they were measured; None: "
         "each look is taken to know nothing of the score that a better one does not know",
     )
     quantiles: tuple[float, ...] | None = Field(
-        None,
+        default=None,
         description="of scores within a prompt, less their mean, in standard deviations, at evenly "
         "spaced places, where they were measured; None: Gaussian. Under a ceiling the best of "
         "many gains less",
@@ -58,13 +58,15 @@ class Signal(Record):
 class Costs(Record):
     """What things cost. A look and a finish cost no denoising; seconds left at 0 do not count."""
 
-    nfe_per_step: float = Field(1, gt=0, description="2 under classifier-free guidance")
+    nfe_per_step: float = Field(default=1, gt=0, description="2 under classifier-free guidance")
     step_seconds: NotNegative = 0
     look_seconds: NotNegative = Field(
-        0, description="decoding a preview and judging it, or probing"
+        default=0, description="decoding a preview and judging it, or probing"
     )
-    finish_seconds: NotNegative = Field(0, description="decoding an image and scoring it")
-    prompt_seconds: NotNegative = Field(0, description="having one more prompt written and encoded")
+    finish_seconds: NotNegative = Field(default=0, description="decoding an image and scoring it")
+    prompt_seconds: NotNegative = Field(
+        default=0, description="having one more prompt written and encoded"
+    )
 
     def render_seconds(self, total: int) -> float:
         """Of one image in full, scored."""
@@ -86,7 +88,7 @@ class Schedule(Record):
 
     total: int = Field(description="steps of a full render")
     candidates: int = Field(ge=1, description="started, spread evenly over the prompts")
-    prompts: int = Field(1, ge=1)
+    prompts: int = Field(default=1, ge=1)
     rungs: tuple[Rung, ...] = ()
     renders: float = Field(description="denoising it takes, in renders' worth")
     nfe: float

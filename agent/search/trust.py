@@ -32,13 +32,14 @@ AGREED, FEWEST = 0.62, 8
 class Trust(Record):
     """Predictions held against what came of them."""
 
-    held: int = Field(0, description="finished candidates that had an interval")
-    inside: int = Field(0, description="of those, whose score lies inside of it")
-    error: float | None = Field(None, description="mean distance of prediction from score")
+    held: int = Field(default=0, description="finished candidates that had an interval")
+    inside: int = Field(default=0, description="of those, whose score lies inside of it")
+    error: float | None = Field(default=None, description="mean distance of prediction from score")
     agreement: Unit | None = Field(
-        None, description="pairs of looks that probe and preview order alike, where previews rank"
+        default=None,
+        description="pairs of looks that probe and preview order alike, where previews rank",
     )
-    broken: str = Field("", description="why the probe is not trusted; empty: it is")
+    broken: str = Field(default="", description="why the probe is not trusted; empty: it is")
 
 
 def trust_in(trials: Sequence[Trial], preview_ranks: Mapping[int, float]) -> Trust:

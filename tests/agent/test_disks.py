@@ -35,7 +35,7 @@ def stopped(folder: Path) -> tuple[Path, Path]:
     run_dir, log = start(folder), folder / "log"
 
     def stop(event: Any) -> None:
-        if event.kind == "candidates selected" and event.round == 1:
+        if event.kind == "kept" and event.round == 1:
             raise RuntimeError("the power is gone")
 
     with pytest.raises(RuntimeError, match="power"):

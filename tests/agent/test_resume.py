@@ -91,7 +91,7 @@ def test_latents_outlive_a_lost_checkpoint_so_that_their_steps_are_not_paid_twic
     run_dir, log = start(tmp_path), tmp_path / "log"
 
     def stop_at_selection(event: Any) -> None:
-        if event.kind == "candidates selected" and event.round == 1:
+        if event.kind == "kept" and event.round == 1:
             raise RuntimeError("the power is gone")
 
     with pytest.raises(RuntimeError, match="power") as stopped:
@@ -167,7 +167,7 @@ def test_a_cancelled_run_is_kept_and_told(
     async def cancelled() -> None:
         def watch(event: Any) -> None:
             events.append(event)
-            if event.kind == "candidates selected" and event.round == 1:
+            if event.kind == "kept" and event.round == 1:
                 task.cancel()
 
         task = asyncio.create_task(run_loop(run_dir, ScriptedTools(log), offline(), watch))
@@ -190,7 +190,7 @@ def test_cancelled_while_its_checkpoint_opens_a_run_leaves_no_thread_behind(
 
     async def cancelled() -> None:
         def watch(event: Any) -> None:
-            if event.kind == "run started":
+            if event.kind == "started":
                 task.cancel()
 
         task = asyncio.create_task(run_loop(run_dir, ScriptedTools(log), offline(), watch))
@@ -210,7 +210,7 @@ def test_ctrl_c_ends_in_keyboard_interrupt_and_keeps_the_run(
     run_dir, log = start(tmp_path), tmp_path / "log"
 
     def interrupt(event: Any) -> None:
-        if event.kind == "candidates probed" and event.round == 1:
+        if event.kind == "looked" and event.round == 1:
             assert threading.current_thread() is threading.main_thread()
             os.kill(os.getpid(), signal.SIGINT)
 

@@ -48,25 +48,33 @@ class LLM(Record):
 
     model: Text = Field(description="its name there; local:FOLDER_OR_ID runs in this process")
     base_url: str | None = Field(
-        None, max_length=2000, description="None: OPENAI_BASE_URL, or OpenAI's own"
+        default=None, max_length=2000, description="None: OPENAI_BASE_URL, or OpenAI's own"
     )
     api_key_env: str = Field(
-        DEFAULT_KEY, description="name of the environment variable with the key, in capitals"
+        default=DEFAULT_KEY,
+        description="name of the environment variable with the key, in capitals",
     )
-    temperature: float | None = Field(None, ge=0, le=2, description="None: the endpoint's own")
-    max_tokens: int | None = Field(None, ge=1, le=1_000_000, description="of one reply")
+    temperature: float | None = Field(
+        default=None, ge=0, le=2, description="None: the endpoint's own"
+    )
+    max_tokens: int | None = Field(default=None, ge=1, le=1_000_000, description="of one reply")
     timeout: float = Field(
-        120.0, gt=0, le=3600, description="seconds for one answer, all that it takes included"
+        default=120.0,
+        gt=0,
+        le=3600,
+        description="seconds for one answer, all that it takes included",
     )
-    vision: bool = Field(False, description="it sees a contact sheet of what was drawn so far")
+    vision: bool = Field(
+        default=False, description="it sees a contact sheet of what was drawn so far"
+    )
     price_in: float | None = Field(
-        None, ge=0, description="US dollars for a million tokens that are asked"
+        default=None, ge=0, description="US dollars for a million tokens that are asked"
     )
     price_out: float | None = Field(
-        None, ge=0, description="US dollars for a million tokens that are answered"
+        default=None, ge=0, description="US dollars for a million tokens that are answered"
     )
     guidance: str = Field(
-        "", max_length=1000, description='how to write, such as "tags, not sentences"'
+        default="", max_length=1000, description='how to write, such as "tags, not sentences"'
     )
 
     def cost(self, asked: int, answered: int) -> float:

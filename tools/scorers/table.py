@@ -43,10 +43,12 @@ class Judge(Record):
     name: str = Field(description="how it is asked for; capitals stand for what is to be filled in")
     sees: str = Field(description="what it looks at, and what its score says")
     range: str = Field(description="of its scores; higher is better")
-    words: bool = Field(False, description="whether it also judges the brief's words one by one")
+    words: bool = Field(
+        default=False, description="whether it also judges the brief's words one by one"
+    )
     licence: str = Field(description="of the weights, or of what answers")
     citation: str = ""
-    extra: str = Field("", description="the extra of promptprobe that it needs")
+    extra: str = Field(default="", description="the extra of promptprobe that it needs")
     opens: str = Field(description="module:function that opens it, of its argument and a device")
 
     @property

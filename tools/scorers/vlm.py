@@ -44,7 +44,9 @@ ASK_PICTURE = (
 
 class _Question(BaseModel):
     question: str = Field(min_length=1, max_length=400)
-    word: str = Field("", max_length=80, description="the word of the brief that it is about")
+    word: str = Field(
+        default="", max_length=80, description="the word of the brief that it is about"
+    )
 
 
 class _Questions(BaseModel):
@@ -53,7 +55,7 @@ class _Questions(BaseModel):
 
 class _Answer(BaseModel):
     number: int
-    reason: str = Field("", max_length=400)
+    reason: str = Field(default="", max_length=400)
     answer: Literal["yes", "no"]
 
 

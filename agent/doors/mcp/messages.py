@@ -33,7 +33,7 @@ class OptimizeCall(OptimizeArguments):
     """A brief, how to search, and how long to wait for it."""
 
     wait_seconds: float = Field(
-        45,
+        default=45,
         ge=0,
         le=MAX_WAIT,
         description="how long this call waits; after that the job goes on, and get_optimization "
@@ -45,7 +45,9 @@ class GetOptimization(Request):
     """A job to wait for; one that was cut off goes on."""
 
     job_id: str = JobId
-    wait_seconds: float = Field(45, ge=0, le=MAX_WAIT, description="how long to wait for its end")
+    wait_seconds: float = Field(
+        default=45, ge=0, le=MAX_WAIT, description="how long to wait for its end"
+    )
 
 
 class CancelOptimization(Request):
@@ -57,14 +59,14 @@ class CancelOptimization(Request):
 class ListRuns(Request):
     """How many runs to list."""
 
-    limit: int = Field(10, ge=1, le=20, description="the newest so many")
+    limit: int = Field(default=10, ge=1, le=20, description="the newest so many")
 
 
 class ProbeCall(ProbeArguments):
     """Prompts x seeds to look at after a few denoising steps."""
 
     heatmaps: bool = Field(
-        False, description="link a picture of the early previews and each word's attention"
+        default=False, description="link a picture of the early previews and each word's attention"
     )
 
 
@@ -73,7 +75,7 @@ class RenderImage(Request):
 
     prompt: Text
     seed: Seed = 0
-    generation: Picture = Field(Picture(), description="how it is made")
+    generation: Picture = Field(default=Picture(), description="how it is made")
 
 
 class ScoreImage(Request):

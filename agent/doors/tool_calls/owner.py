@@ -32,14 +32,20 @@ R = TypeVar("R", bound=Request)
 class Owner(Record):
     """With what agents' calls are done, and how much one call may cost."""
 
-    model: Text = Field(DEFAULT_MODEL, description="model that draws")
-    scorer: Text | None = Field(None, description="who judges; none: the model's own")
+    model: Text = Field(default=DEFAULT_MODEL, description="model that draws")
+    scorer: Text | None = Field(default=None, description="who judges; none: the model's own")
     probe: Text | None = Field(
-        None, description="trained probe; none: the model's own, or previews"
+        default=None, description="trained probe; none: the model's own, or previews"
     )
-    llm: Text | None = Field(None, description="LLM that proposes rewrites; none: agents do")
-    allow_model: tuple[Text, ...] = Field((), description="further models that agents may name")
-    budget_cap: Budget = Field(BUDGETS["heavy"], description="the most that a call may ask for")
+    llm: Text | None = Field(
+        default=None, description="LLM that proposes rewrites; none: agents do"
+    )
+    allow_model: tuple[Text, ...] = Field(
+        default=(), description="further models that agents may name"
+    )
+    budget_cap: Budget = Field(
+        default=BUDGETS["heavy"], description="the most that a call may ask for"
+    )
 
     @property
     def models(self) -> tuple[str, ...]:
