@@ -7,7 +7,7 @@ opened later shows it. All of this happens in one event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,13 +97,10 @@ class Live:
         self.choice: Choice | None = None
         """What the person is asked right now."""
         self.picks: list[Candidate] = []
-        self.closed = False
-        self.loop: asyncio.AbstractEventLoop | None = None
-        """Where all of it happens, once somebody follows."""
-        self.asks_always = False
-        self.asks_next = False
-        self.news = asyncio.Event()
-        """Set at the next change; each change has an event of its own."""
+        self.asks_always = self.asks_next = False
+        self._news = asyncio.Event()  # set at the next change; each change has one of its own
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
         self._task: asyncio.Task[None] | None = None
         self._answer: asyncio.Future[Sequence[Candidate] | None] | None = None
 
@@ -116,53 +113,73 @@ class Live:
         """Whether more are picked than what is left of the budget pays for."""
         return self.choice is not None and len(self.picks) > self.choice.most
 
-    def begin(self, **asked: Any) -> None:
-        """Start a run with these arguments of `Session.optimize`, unless one is under way."""
-        if not self.running:
-            self.shown, self.asks_next = Shown(asked["brief"]), False
-            self._task = asyncio.create_task(self._run(self.shown, asked))
-            self._task.add_done_callback(lambda _: self._tell())
+    async def follow(self) -> AsyncIterator[None]:
+        """Now, and after each change."""
+        self._loop = asyncio.get_running_loop()
+        while not self._closed:
+            news = self._news
+            yield
+            await news.wait()
+
+    def close(self) -> None:
+        """End the run, and whoever follows it; from another thread."""
+
+        async def ended() -> None:
+            self._closed = True
+            await self.end()
+            if self._task is not None:
+                await asyncio.wait([self._task])
             self._tell()
 
-    def ask(self) -> None:
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(ended(), self._loop).result()
+
+    # -- what the person does --------------------------------------------------------------
+
+    async def begin(
+        self, brief: str | None, prompts: str | None, budget: Any, seed: float | None
+    ) -> None:
+        """Start a run, unless one is under way; None is a field that was not touched."""
+        if self.running:
+            return
+        own = [line for line in map(str.strip, (prompts or "").splitlines()) if line]
+        asked = {"brief": brief or "", "prompts": own or None, "seed": seed or 0}
+        asked["budget"] = budget or "light"
+        self.shown, self.asks_next = Shown(brief or ""), False
+        self._task = asyncio.create_task(self._run(self.shown, asked))
+        self._task.add_done_callback(lambda _: self._tell())
+        self._tell()
+
+    async def ask(self) -> None:
         """Stop at the next look, so that the person may pick."""
         self.asks_next = True
         self._tell()
 
-    def ask_always(self, wanted: bool) -> None:
+    async def ask_always(self, wanted: bool) -> None:
         """The same at each look from now on, or no longer."""
         self.asks_always = wanted
 
-    def pick(self, key: object) -> None:
+    async def pick(self, key: object) -> None:
         """Pick the candidate with this key, or no longer."""
-        shown = [trial.candidate for trial in self.choice.trials] if self.choice else []
-        for candidate in shown:
-            if candidate.key == key:
-                left = [one for one in self.picks if one != candidate]
-                self.picks = left if candidate in self.picks else [*left, candidate]
+        for trial in self.choice.trials if self.choice else ():
+            if (one := trial.candidate).key == key:
+                left = [other for other in self.picks if other != one]
+                self.picks = left if one in self.picks else [*left, one]
                 self._tell()
 
-    def go_on(self) -> None:
+    async def go_on(self) -> None:
         """Let those that are picked go on."""
         if not self.too_many:
             self._answered(tuple(self.picks))
 
-    def as_planned(self) -> None:
+    async def as_planned(self) -> None:
         """Let those go on whom the plan names."""
         self._answered(None)
 
-    def end(self) -> None:
+    async def end(self) -> None:
         """End the run between two steps; it is kept."""
         if self._task is not None:
             self._task.cancel()
-
-    async def close(self) -> None:
-        """End the run, and whoever follows it."""
-        self.closed = True
-        self.end()
-        if self._task is not None:
-            await asyncio.wait([self._task])
-        self._tell()
 
     # -- how it works ----------------------------------------------------------------------
 
@@ -171,7 +188,7 @@ class Live:
             self._answer.set_result(picks)
 
     def _tell(self) -> None:
-        told, self.news = self.news, asyncio.Event()
+        told, self._news = self._news, asyncio.Event()
         told.set()
 
     async def _run(self, shown: Shown, asked: Mapping[str, Any]) -> None:

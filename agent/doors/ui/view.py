@@ -24,21 +24,13 @@ CSS = TEMPLATES / "style.css"
 
 
 @dataclass(frozen=True)
-class Bar:
-    """A prediction and its interval as shares of a bar's width, in percent."""
-
-    low: float
-    high: float
-    at: float
-
-
-@dataclass(frozen=True)
 class Card:
     """A candidate of the round that is under way."""
 
     trial: Trial
     picture: Embedded | None
-    bar: Bar | None
+    bar: tuple[float, float, float] | None
+    """Ends of the prediction's interval and its score, in percent of a bar's width."""
     state: str
     """In a word or two what became of it; empty: nothing yet."""
     picked: bool
@@ -94,12 +86,11 @@ def cards(live: Live, shown: Shown) -> list[Card]:
     ]
 
 
-def _bar(prediction: Prediction, low: float, high: float) -> Bar:
-    def share(value: float) -> float:
-        return round(100 * (value - low) / (high - low or 1), 1)
-
-    ends = (prediction.score if v is None else v for v in (prediction.low, prediction.high))
-    return Bar(*map(share, ends), share(prediction.score))
+def _bar(prediction: Prediction, low: float, high: float) -> tuple[float, float, float]:
+    score = prediction.score
+    ends = (score if end is None else end for end in (prediction.low, prediction.high))
+    left, right, at = (100 * (value - low) / (high - low or 1) for value in (*ends, score))
+    return left, right, at
 
 
 def _state(trial: Trial, live: Live, shown: Shown) -> str:
