@@ -26,9 +26,9 @@ from promptprobe.agent.events import (
     RunStarted,
     Warned,
 )
-from promptprobe.agent.policy import best_of
 from promptprobe.agent.report.page import report_of
 from promptprobe.agent.search.choice import Choice
+from promptprobe.agent.search.policy import best_of
 from promptprobe.probe.cancellation import cancellable
 from promptprobe.tools.records import Candidate, Trial
 
