@@ -165,7 +165,7 @@ class Generation(Picture):
     lora: tuple[Lora, ...] = Field(
         default=(),
         max_length=MOST_LORAS,
-        description="LoRA to add to the weights: file, folder or hub id, its weight after a colon",
+        description="LoRA to add to the weights: a .safetensors file, a folder or a hub id",
     )
     offload: bool = Field(
         default=False, description="keep parts of the model off the GPU while they are not needed"
