@@ -104,7 +104,7 @@ async def probe(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
             if new and run.exhausted and state.round:
                 break
             if new:
-                starts = [run.ledger.trial(one).latents for one in new]
+                starts = run.starts(new)
                 probed, each = await timed(
                     run.tools.probe, run.settings.brief, new, latents,
                     step=rung.step, latents=starts, previews_only=previews_only,
@@ -159,8 +159,7 @@ async def render(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
         if new and run.exhausted and state.round:
             break
         if new:
-            latents = [run.ledger.trial(candidate).latents for candidate in new]
-            rendered, each = await timed(run.tools.render, new, latents, images)
+            rendered, each = await timed(run.tools.render, new, run.starts(new), images)
             run.ledger.write(
                 [
                     RenderedLine(at=run.seconds, round=state.round, candidate=c, rendered=r,
@@ -168,6 +167,8 @@ async def render(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
                     for c, r in zip(new, rendered, strict=True)
                 ]
             )  # fmt: skip
+            for notice in (notice for one in rendered for notice in one.notices):
+                run.warn(notice)
         done += len(batch)
         run.emit(e.CandidatesRendered, round=state.round, trials=run.trials(batch), done=done,
                  of=len(state.chosen))  # fmt: skip
@@ -197,7 +198,8 @@ async def score(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
     await grade(run, state.round, images)
     trials = run.trials([c for c, _ in drawn])
     run.emit(e.CandidatesScored, round=state.round, trials=trials)
-    ends = len(drawn) < len(state.chosen) or any(map(policy.is_correct, trials))
+    ends = len(drawn) < len(state.chosen) or any(map(run.reached, trials))
+    ends = ends or bool(run.scorer_failed(state.round + 1))
     following: Next = "reflect" if ends or not _waiting(run, state.alive) else "select"
     return {"lines": len(run.ledger.lines), "next": following}
 
@@ -209,8 +211,11 @@ async def reflect(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
     reason: e.StopReason | None = None
     decision: e.Decision = "stop"
     changed: dict[str, Any] = {}
-    if best and policy.is_correct(best):
+    if best and run.reached(best):
         reason = "target reached"
+    elif failed := run.scorer_failed(following):
+        reason = "scorer failed"
+        run.warn(failed)
     elif not run.pays_for_a_round(state.round):
         reason = "budget spent"
     else:
@@ -301,6 +306,8 @@ def _warn_of_probed(run: Context, lines: Sequence[ProbedLine]) -> None:
             run.warn(f"the text encoder reads only the start of {prompt!r}: it never sees {words}")
         if line.probed.prediction is None:
             run.warn(f"a candidate is not judged early: {line.probed.reason}")
+        for notice in line.probed.notices:
+            run.warn(notice)
 
 
 def _forget_latents(run: Context, state: RunState) -> None:

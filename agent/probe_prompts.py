@@ -117,7 +117,7 @@ def probe_with(
             spent=Spend(
                 nfe=sum(probed.nfe for _, probed in ranked), seconds=time.monotonic() - began
             ),
-            warnings=tuple(warnings),
+            warnings=(*warnings, *(notice for _, one in ranked for notice in one.notices)),
         )
         return _with_heatmaps(reply, heatmaps) if heatmaps is not None else reply
 

@@ -20,7 +20,7 @@ from promptprobe.agent.doors import (
     probes_commands,
     training_commands,
 )
-from promptprobe.agent.doors.cli import doctor, judges
+from promptprobe.agent.doors.cli import doctor, judges, score
 from promptprobe.agent.doors.schemas import explain
 from promptprobe.agent.doors.tool_calls import commands as agents
 from promptprobe.agent.report import commands as report_commands
@@ -38,6 +38,7 @@ app.add_typer(commands.app)
 app.add_typer(agents.app)
 app.add_typer(training_commands.app)
 app.add_typer(judges.app)
+app.add_typer(score.app)
 app.add_typer(probes_commands.app, name="probes")
 app.add_typer(report_commands.app)
 app.add_typer(report_commands.runs_app, name="runs")

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
 from pydantic import Field
 
 from promptprobe.tools.records import Candidate, Generation, Prediction, Record, Score
+
+Notices = Annotated[
+    tuple[str, ...],
+    Field(description="what else happened to the candidates of a call; with the first of them"),
+]
 
 
 class Probed(Record):
@@ -33,6 +38,7 @@ class Probed(Record):
     preview: Path | None = Field(
         default=None, description="small picture of the decoded x0, if asked for"
     )
+    notices: Notices = ()
 
 
 class Rendered(Record):
@@ -41,6 +47,7 @@ class Rendered(Record):
     image: Path | None
     reason: str = Field(default="", description="not empty: the image must not be scored, and why")
     nfe: int = Field(ge=0, description="denoiser evaluations this took, the probe's apart")
+    notices: Notices = ()
 
 
 class Tools(Protocol):

@@ -7,7 +7,6 @@ probe are never paid twice. Safe to use from several threads: each batch takes a
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,8 +46,8 @@ SHOWN_WORDS = 12
 BLACKED_OUT = "the model's safety checker blacked this image out"
 
 Job = tuple[Candidate, Path | None]
-Done = TypeVar("Done")
-log = logging.getLogger(__name__)
+Done = TypeVar("Done", Probed, Rendered)
+Work = Callable[[Sequence[Candidate], State], list[Done]]
 
 
 @dataclass(frozen=True)
@@ -226,30 +225,31 @@ class Toolbox:
         self.notes += filter(None, [found.note])
         return found
 
-    def _continued(
-        self, jobs: Sequence[Job], work: Callable[[Sequence[Candidate], State], list[Done]]
-    ) -> list[Done]:
-        """Work on candidates from where each stands, results in order."""
+    def _continued(self, jobs: Sequence[Job], work: Work[Done]) -> list[Done]:
+        """Work on candidates from where each stands, results in order; notices are the first's."""
         found: dict[int, Done] = {}
+        notices: list[str] = []
         # A batch stands at one step, so those that start and those that continue go apart.
         for continues in (False, True):
             places = [at for at, (_, path) in enumerate(jobs) if (path is not None) == continues]
             done = self._batches.map(
-                lambda batch: self._from_start(batch, work), [jobs[at] for at in places]
+                lambda batch: self._from_start(batch, work, notices),
+                [jobs[at] for at in places],
+                notices.append,
             )
             found |= zip(places, done, strict=True)
+        if notices:
+            found[0] = found[0].model_copy(update={"notices": tuple(dict.fromkeys(notices))})
         return [found[at] for at in range(len(jobs))]
 
-    def _from_start(
-        self, batch: Sequence[Job], work: Callable[[Sequence[Candidate], State], list[Done]]
-    ) -> list[Done]:
+    def _from_start(self, batch: Sequence[Job], work: Work[Done], notices: list[str]) -> list[Done]:
         try:
             start = self._start(batch)
         except StateError as error:
             if len(batch) > 1:
-                return [found for job in batch for found in self._from_start([job], work)]
-            log.warning("%s; the image is rendered from the start instead", error)
-            return self._from_start([(batch[0][0], None)], work)
+                return [found for job in batch for found in self._from_start([job], work, notices)]
+            notices.append(f"latents of no use, so their image is drawn from the start: {error}")
+            return self._from_start([(batch[0][0], None)], work, notices)
         return work([candidate for candidate, _ in batch], start)
 
     def _start(self, batch: Sequence[Job]) -> State:

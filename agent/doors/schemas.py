@@ -213,6 +213,13 @@ def checked(record: type[R], fields: Mapping[str, Any]) -> R:
         raise ValueError(explain(error, record)) from None
 
 
+def in_words(error: Exception) -> str:
+    """What went wrong; Python's own MemoryError says nothing."""
+    return str(error) or (
+        "out of memory" if isinstance(error, MemoryError) else type(error).__name__
+    )
+
+
 def explain(error: ValidationError, record: type[BaseModel] | None = None) -> str:
     """One line that names each bad field, what was expected and what came.
 

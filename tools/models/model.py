@@ -15,11 +15,12 @@ from promptprobe.probe.families import KNOWN_AS, check_known, family_of
 from promptprobe.tools.device import DEVICE
 from promptprobe.tools.models.adapt import adapted, check_untouched, identity, located
 from promptprobe.tools.models.built_in import DEFAULT_MODEL, PLUGINS, BuiltIn, built_in
+from promptprobe.tools.models.memory import check_memory
 from promptprobe.tools.models.quiet import quiet_loading
 from promptprobe.tools.models.shared import MOST_IDLE, Shared, fingerprint, weights_size
 from promptprobe.tools.nearest import did_you_mean, folders_beside, nearest
 from promptprobe.tools.records import IN_MEMORY, Generation
-from promptprobe.tools.scorers.scorer import Scorer, open_scorer
+from promptprobe.tools.scorers.scorer import Scorer, open_judges, open_scorer
 from promptprobe.tools.scorers.table import DEFAULT_CLIP
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def open_toolbox(
         return Toolbox(
             opened,
             _shared_scorer(scorer or (own.scorer if own else DEFAULT_CLIP), device),
-            _opened_judges(judges or ((own.judge,) if own else ()), device),
+            open_judges(judges or ((own.judge,) if own else ()), device, _shared_scorer),
             located or (shipped if shipped and shipped.is_dir() else None),
         )
 
@@ -125,10 +126,13 @@ def open_model(spec: str | Path | Any = DEFAULT_MODEL, generation: Generation = 
         device, dtype = _placement_of(spec, generation)
         with DEVICE:
             family = _family(name, spec)
-    return Model(name, class_name, family, _filled(generation, name, family, device, dtype))
+    used = _filled(generation, name, family, device, dtype)
+    assert used.width and used.height, "filled in"
+    check_memory(family.pipeline, used.width, used.height, device)
+    return Model(name, class_name, family, used)
 
 
-def _family(name: str, pipeline: Any) -> Family:
+def _family(name: str, pipeline: Any) -> Any:
     try:
         return family_of(pipeline)
     except (TypeError, ValueError) as error:
@@ -140,14 +144,6 @@ def _shared_scorer(scorer: str | Callable[..., Any], device: str) -> Scorer:
         return open_scorer(scorer, device)
     key = scorer, fingerprint(scorer.partition(":")[2]), device
     return _SCORERS.get(key, lambda: open_scorer(scorer, device))
-
-
-def _opened_judges(judges: Sequence[str | Callable[..., Any]], device: str) -> list[Scorer]:
-    opened = [_shared_scorer(judge, device) for judge in judges]
-    names = [judge.name for judge in opened]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"two judges are called {twice!r}: leave one out, or rename a function")
-    return opened
 
 
 # -- finding and loading -----------------------------------------------------------------------

@@ -104,6 +104,19 @@ def open_scorer(spec: str | Callable[..., Any], device: str = "cpu") -> Scorer:
     return _named(spec, opened)
 
 
+def open_judges(
+    specs: Sequence[str | Callable[..., Any]],
+    device: str = "cpu",
+    open_one: Callable[[str | Callable[..., Any], str], Scorer] = open_scorer,
+) -> list[Scorer]:
+    """Several judges, each by its name. ValueError: see `open_scorer`; or two have one name."""
+    opened = [open_one(spec, device) for spec in specs]
+    names = [judge.name for judge in opened]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"two judges are called {twice!r}: leave one out, or rename a function")
+    return opened
+
+
 def judges() -> list[Judge]:
     """Every judge that can be named: for any model, then those of the built-in models."""
     own = {judge.name: judge for model in built_ins() for judge in model.judges}

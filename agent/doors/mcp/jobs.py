@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from promptprobe.agent import run_folder
 from promptprobe.agent.doors.display import Meter, describe
 from promptprobe.agent.doors.mcp.queue import Queue
-from promptprobe.agent.doors.schemas import OptimizeRequest
+from promptprobe.agent.doors.schemas import OptimizeRequest, in_words
 from promptprobe.agent.events import Event, RunStarted
 from promptprobe.agent.given import opened
 from promptprobe.agent.optimize import go_on, start
@@ -211,7 +211,7 @@ class Jobs:
                     )
             ended = {"status": "done", "seconds": result.spent.seconds}
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
-            ended = {"status": "failed", "error": str(error)[:1000]}
+            ended = {"status": "failed", "error": in_words(error)[:1000]}
         self._write(name, job.model_copy(update=ended))
 
 
