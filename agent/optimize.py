@@ -278,7 +278,7 @@ def _open(
     if tools.scorer_name in tools.judge_names:
         warnings.append(
             f"selector and judge are the same ({tools.scorer_name}): its grades say nothing that "
-            "the scores do not; name another --judge"
+            "the scores do not; name another judge"
         )
     return tools, warnings
 

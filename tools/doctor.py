@@ -20,6 +20,7 @@ EXTRAS = {
     "mcp": "mcp",
     "platformdirs": "mcp",
     "uvicorn": "mcp",
+    "gradio": "ui",
     "pyarrow": "train",
     "matplotlib": "plots",
     "peft": "lora",

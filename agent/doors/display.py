@@ -136,8 +136,10 @@ def table(result: OptimizationResult) -> Table:
     out.add_column("", width=7)
     out.add_column("prompt", ratio=1, overflow="fold")
     out.add_column("seed", justify="right", no_wrap=True)
-    for heading in ("predicted", "score", *result.judges):
-        out.add_column(plain(heading, 24), justify="right", overflow="fold")
+    for heading in ("predicted", "score"):
+        out.add_column(heading, justify="right", no_wrap=True)
+    for judge in result.judges:
+        out.add_column(plain(judge, 60), justify="right", overflow="fold")
     for trial in shown:
         which = (trial == result.best, trial == result.initial)
         name = {(True, False): "best", (False, True): "initial", (True, True): "both"}.get(which)
@@ -183,7 +185,7 @@ def verdict(result: OptimizationResult) -> str:
         f"contact sheet  {plain(str(result.contact_sheet), LINE)}",
     ]
     if best.score is not None and best.score.explanation:
-        lines.insert(4, f"what it shows  {plain(best.score.explanation, 500)}")
+        lines.insert(3, f"what it shows  {plain(best.score.explanation, 500)}")
     return "\n".join(lines)
 
 

@@ -178,7 +178,7 @@ def generation_of(params: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: an --extra without a name or a value.
     """
-    given = {n: params[n] for n in PICTURE_OPTIONS if params[n] not in (None, [])}
+    given = {n: params[n] for n in PICTURE_OPTIONS if params[n] not in (None, [], ())}
     extra = dict(map(_named_value, params["extra"] or ()))
     return given | ({"extra": extra} if extra else {})
 

@@ -153,8 +153,8 @@ class OptimizeRequest(OptimizeArguments):
     judge: tuple[Text, ...] = Field(
         default=(),
         max_length=MAX_JUDGES,
-        description="who only grades the finished pictures, of the same judges; may be repeated; "
-        "none: a built-in model's own",
+        description="who only grades the finished pictures, of the same judges; none: a built-in "
+        "model's own",
     )
     probe: Text | None = Field(
         default=None,

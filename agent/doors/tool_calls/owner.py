@@ -42,8 +42,7 @@ class Owner(Record):
     judge: tuple[Text, ...] = Field(
         default=(),
         max_length=MAX_JUDGES,
-        description="who only grades the finished pictures; may be repeated; none: a built-in "
-        "model's own",
+        description="who only grades the finished pictures; none: a built-in model's own",
     )
     probe: Text | None = Field(
         default=None, description="trained probe; none: the model's own, or previews"

@@ -42,7 +42,7 @@ TOOLS = [
 @pytest.fixture(scope="module")
 def owner(ddim_folder: Path, clip_folder: Path) -> Owner:
     """Whoever serves a tiny random model."""
-    return Owner(model=str(ddim_folder), scorer=f"clip:{clip_folder}")
+    return Owner(model=str(ddim_folder), scorer=f"clip:{clip_folder}", judge=("critic:sprites",))
 
 
 def with_client(desk: Desk, talk: Callable[[Client], Awaitable[Any]]) -> Any:
@@ -91,6 +91,7 @@ def test_an_optimization_tells_its_progress_and_answers_in_few_tokens(
     assert reply.status == "done"
     assert reply.best is not None
     assert reply.best.score is not None
+    assert list(reply.best.judged) == ["critic:sprites"]
     assert len(text_of(result)) <= MOST_CHARACTERS
     (small,) = [part for part in result.content if isinstance(part, types.ImageContent)]
     assert len(small.data) <= MAX_THUMBNAIL
