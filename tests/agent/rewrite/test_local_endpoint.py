@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from promptprobe.__main__ import main
+from promptprobe.agent.rewrite.choosing import choose_proposer
 from promptprobe.agent.rewrite.llm import Requirements, Rewrites
-from promptprobe.agent.rewrite.proposers import choose_proposer
 from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.endpoint.local_endpoint import MOST_ITEMS, LocalEndpoint
 from tests.tiny.language import save_language_model
