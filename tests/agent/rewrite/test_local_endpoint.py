@@ -53,7 +53,6 @@ def test_a_run_goes_on_whatever_the_model_writes(
     result = json.loads(shown.out)
     assert result["best"]["image"]
     assert result["spent"]["tokens"] > 0
-    assert f"the LLM local:{folder}" in shown.err
 
 
 def test_a_folder_without_a_model_ends_before_anything_is_opened(tmp_path: Path) -> None:
