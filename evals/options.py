@@ -44,7 +44,10 @@ Probe = Annotated[
 ]
 Good = Annotated[
     float | None,
-    Option(help="score from which an image is good (the median of training, or as judges say)"),
+    Option(
+        help="score from which an image is good, and at which runs of gain stop (the median of "
+        "training, or as the scorer says of each image; and runs stop at what it calls correct)"
+    ),
 ]
 
 

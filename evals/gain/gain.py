@@ -133,11 +133,16 @@ def setting(bench: Bench, sampled: Sample, budget: str | float | Budget) -> dict
 
 
 def in_session(bench: Bench, budget: str | float | Budget) -> Optimize:
-    """The main job as a user without an LLM runs it; the model is opened once."""
+    """The main job as a user without an LLM runs it; the model is opened once.
+
+    A run stops at a score that the caller calls good, as the naive renders until one is good do.
+    """
     from promptprobe.agent.doors.session import Session
 
     session = Session(**bench.asked)
-    return lambda brief, seed, out: session.optimize(brief, budget=budget, seed=seed, out=out)
+    return lambda brief, seed, out: session.optimize(
+        brief, budget=budget, target=bench.good, seed=seed, out=out
+    )
 
 
 def run(bench: Bench, briefs: Sequence[Brief], optimize: Optimize) -> Iterator[BriefResult]:
