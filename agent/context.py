@@ -11,15 +11,16 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from promptprobe.agent import policy
 from promptprobe.agent.events import OnEvent, Warned
 from promptprobe.agent.ledger import (
     ApprovedLine,
     ChosenLine,
+    GradedLine,
     Ledger,
     ProbedLine,
     ProposedLine,
@@ -32,7 +33,7 @@ from promptprobe.agent.ledger import (
 from promptprobe.agent.rewrite.proposers import Proposer, SeedsOnly
 from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import RunSettings
-from promptprobe.agent.search import planning
+from promptprobe.agent.search import planning, policy
 from promptprobe.agent.search.beliefs import Beliefs
 from promptprobe.agent.search.choice import Choice, Choose, picked
 from promptprobe.agent.search.schedule import Costs, Schedule
@@ -117,6 +118,13 @@ class Context:
         if message not in self.ledger.warnings:
             self.ledger.write([WarningLine(at=self.seconds, message=message)])
             self.emit(Warned, message=message)
+
+    def starts(self, candidates: Sequence[Candidate]) -> list[Path | None]:
+        """The latents that each goes on from; where they are gone, none, and that is told."""
+        trials = [self.ledger.trial(candidate) for candidate in candidates]
+        if any(trial.looks and trial.latents is None for trial in trials):
+            self.warn("latents of candidates were gone, so they are drawn from the start")
+        return [trial.latents for trial in trials]
 
     async def recall(self, question: str, ask: Callable[[], Awaitable[Reply]]) -> Reply:
         """The reply to a question: from the ledger, or asked now and written down before use.
@@ -242,9 +250,30 @@ class Context:
 
     # -- what the next round is planned from -----------------------------------------------------
 
+    def reached(self, trial: Trial) -> bool:
+        """Whether a picture is good enough to stop: correct, or at the target."""
+        value, target = policy.value_of(trial), self.settings.target
+        at_target = value is not None and target is not None and value >= target
+        return at_target or policy.is_correct(trial)
+
+    def scorer_failed(self, before: int) -> str:
+        """Why the scorer is of no use in this run; "": it is."""
+        scores = []
+        for line in self.ledger.stages(before=before):
+            if isinstance(line, ScoredLine) and (found := self.ledger.rendered(line.candidate)):
+                scores += [line.score] * (found.image is not None and not found.reason)
+        if not policy.scores_nothing(scores):
+            return ""
+        return (
+            f"{self.tools.scorer_name} scores no picture ({scores[-1].reason}), so the run stops "
+            f"here. All pictures are kept: promptprobe score {self.ledger.run_dir} --judge NAME"
+        )
+
     @property
     def to_correct(self) -> bool:
-        """Whether the scorer says what is correct, so that a run may end with it."""
+        """Whether a run may end with a picture, so that they are finished one by one."""
+        if self.settings.target is not None:
+            return True
         scored = (trial.score for trial in self.ledger.trials() if trial.score)
         return next(
             (score.correct is not None for score in scored if score.value is not None), False
@@ -297,10 +326,18 @@ class Context:
         rendered = [line.seconds for line in lines if isinstance(line, RenderedLine)]
         looks = [line.probed.seconds for line in lines if isinstance(line, ProbedLine)]
         scored = [line.seconds for line in lines if isinstance(line, ScoredLine)]
-        step, look, score = (min(s, default=0.0) for s in (rendered, looks, scored))
+        graded = [
+            [line.seconds for line in lines if isinstance(line, GradedLine) and line.judge == name]
+            for name in self.tools.judge_names
+        ]
+        step, look, *scores = (min(s, default=0.0) for s in (rendered, looks, scored, *graded))
         capped = self.settings.budget.seconds is not None
         return planning.costs_of(
-            self.tools.nfe_per_render / total, step / total, look, score, capped
+            self.tools.nfe_per_render / total,
+            step / total,
+            look,
+            sum(scores),
+            capped,
         )
 
     def trials(self, candidates: Sequence[Candidate]) -> tuple[Trial, ...]:

@@ -15,7 +15,9 @@ from promptprobe.agent.search.schedule import Schedule
 from promptprobe.agent.search.trust import Trust
 from promptprobe.tools.records import Budget, Candidate, Record, Spend, Trial
 
-StopReason = Literal["target reached", "budget spent", "no improvement", "cancelled"]
+StopReason = Literal[
+    "target reached", "budget spent", "no improvement", "scorer failed", "cancelled"
+]
 Decision = Literal["rewrite", "reseed", "stop"]
 
 
@@ -34,6 +36,8 @@ class RunStarted(Record):
     budget: Budget
     nfe: int = Field(description="denoiser evaluations that the budget allows")
     source: str = Field(description="where rewrites come from, said plainly")
+    scorer: str = Field(description="who selects")
+    judges: tuple[str, ...] = Field(description="who only grades")
     run_dir: Path
     resumed: bool = False
 

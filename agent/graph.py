@@ -17,12 +17,12 @@ from langgraph.types import interrupt
 from pydantic import BaseModel, ConfigDict
 
 from promptprobe.agent import events as e
-from promptprobe.agent import policy
 from promptprobe.agent.context import Context, timed
+from promptprobe.agent.grading.judges import grade
 from promptprobe.agent.ledger import ApprovedLine, ProbedLine, RenderedLine, ScoredLine
 from promptprobe.agent.rewrite.review import answered, review
 from promptprobe.agent.run_folder import IMAGES, LATENTS, PREVIEWS
-from promptprobe.agent.search import planning
+from promptprobe.agent.search import planning, policy
 from promptprobe.agent.search.prompts import rewritten
 from promptprobe.agent.search.schedule import Rung, Schedule
 from promptprobe.tools.protocol import Rendered
@@ -104,7 +104,7 @@ async def probe(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
             if new and run.exhausted and state.round:
                 break
             if new:
-                starts = [run.ledger.trial(one).latents for one in new]
+                starts = run.starts(new)
                 probed, each = await timed(
                     run.tools.probe, run.settings.brief, new, latents,
                     step=rung.step, latents=starts, previews_only=previews_only,
@@ -159,8 +159,7 @@ async def render(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
         if new and run.exhausted and state.round:
             break
         if new:
-            latents = [run.ledger.trial(candidate).latents for candidate in new]
-            rendered, each = await timed(run.tools.render, new, latents, images)
+            rendered, each = await timed(run.tools.render, new, run.starts(new), images)
             run.ledger.write(
                 [
                     RenderedLine(at=run.seconds, round=state.round, candidate=c, rendered=r,
@@ -168,6 +167,8 @@ async def render(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
                     for c, r in zip(new, rendered, strict=True)
                 ]
             )  # fmt: skip
+            for notice in (notice for one in rendered for notice in one.notices):
+                run.warn(notice)
         done += len(batch)
         run.emit(e.CandidatesRendered, round=state.round, trials=run.trials(batch), done=done,
                  of=len(state.chosen))  # fmt: skip
@@ -180,26 +181,25 @@ async def score(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
     drawn = [(c, found) for c in state.chosen if (found := run.ledger.rendered(c))]
     new = [(c, found) for c, found in drawn if not run.ledger.scored(c)]
     lines = [
-        ScoredLine(at=run.seconds, round=state.round, candidate=c, score=unscored, judge=unscored)
+        ScoredLine(at=run.seconds, round=state.round, candidate=c, score=unscored)
         for c, found in new
         if (unscored := _unscored(found))
     ]
-    images = [(c, found.image) for c, found in new if found.image and not found.reason]
-    if images:
-        paths = [path for _, path in images]
-        scores, each = await timed(run.tools.score, brief, paths)
-        judges, also = await timed(run.tools.judge, brief, paths)
+    images = [(c, found.image) for c, found in drawn if found.image and not found.reason]
+    if waiting := [(c, path) for c, path in images if not run.ledger.scored(c)]:
+        scores, each = await timed(run.tools.score, brief, [path for _, path in waiting])
         lines += [
-            ScoredLine(at=run.seconds, round=state.round, candidate=c, score=s, judge=j,
-                       seconds=each + also)
-            for (c, _), s, j in zip(images, scores, judges, strict=True)
-        ]  # fmt: skip
+            ScoredLine(at=run.seconds, round=state.round, candidate=c, score=s, seconds=each)
+            for (c, _), s in zip(waiting, scores, strict=True)
+        ]
     run.ledger.write(lines)
     for reason in dict.fromkeys(line.score.reason for line in lines if line.score.value is None):
         run.warn(f"an image is unscored: {reason}")
+    await grade(run, state.round, images)
     trials = run.trials([c for c, _ in drawn])
     run.emit(e.CandidatesScored, round=state.round, trials=trials)
-    ends = len(drawn) < len(state.chosen) or any(map(policy.is_correct, trials))
+    ends = len(drawn) < len(state.chosen) or any(map(run.reached, trials))
+    ends = ends or bool(run.scorer_failed(state.round + 1))
     following: Next = "reflect" if ends or not _waiting(run, state.alive) else "select"
     return {"lines": len(run.ledger.lines), "next": following}
 
@@ -211,8 +211,11 @@ async def reflect(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
     reason: e.StopReason | None = None
     decision: e.Decision = "stop"
     changed: dict[str, Any] = {}
-    if best and policy.is_correct(best):
+    if best and run.reached(best):
         reason = "target reached"
+    elif failed := run.scorer_failed(following):
+        reason = "scorer failed"
+        run.warn(failed)
     elif not run.pays_for_a_round(state.round):
         reason = "budget spent"
     else:
@@ -303,6 +306,8 @@ def _warn_of_probed(run: Context, lines: Sequence[ProbedLine]) -> None:
             run.warn(f"the text encoder reads only the start of {prompt!r}: it never sees {words}")
         if line.probed.prediction is None:
             run.warn(f"a candidate is not judged early: {line.probed.reason}")
+        for notice in line.probed.notices:
+            run.warn(notice)
 
 
 def _forget_latents(run: Context, state: RunState) -> None:

@@ -92,7 +92,12 @@ class RenderedLine(StageLine):
 class ScoredLine(StageLine):
     kind: Literal["scored"] = "scored"
     score: Score
-    judge: Score | None
+
+
+class GradedLine(StageLine):
+    kind: Literal["graded"] = "graded"
+    judge: str = Field(description="who grades, and never selects")
+    score: Score
 
 
 class WarningLine(Line):
@@ -114,6 +119,7 @@ AnyLine = Annotated[
     | ProbedLine
     | RenderedLine
     | ScoredLine
+    | GradedLine
     | WarningLine
     | FinishedLine,
     Field(discriminator="kind"),
@@ -189,6 +195,11 @@ class Ledger:
     def scored(self, candidate: Candidate) -> ScoredLine | None:
         return self._find("scored", candidate.key)
 
+    def graded(self, candidate: Candidate) -> dict[str, Score]:
+        """What those say of it who only grade, by judge."""
+        lines = self._stages.get(candidate.key, {}).values()
+        return {line.judge: line.score for line in lines if isinstance(line, GradedLine)}
+
     def trial(self, candidate: Candidate) -> Trial:
         """All that is known of a candidate."""
         first = next(iter(self._stages.get(candidate.key, {}).values()), None)
@@ -207,7 +218,7 @@ class Ledger:
             latents=latents if latents and latents.exists() else None,
             image=rendered.image if rendered else None,
             score=scored.score if scored else None,
-            judge=scored.judge if scored else None,
+            judged=self.graded(candidate),
         )
 
     def trials(self, before: int | None = None) -> tuple[Trial, ...]:
@@ -237,11 +248,6 @@ class Ledger:
     def reviewed(self) -> tuple[ApprovedLine, ...]:
         """What a person said of each round's new prompts."""
         return tuple(line for line in self._index.values() if isinstance(line, ApprovedLine))
-
-    @property
-    def declined(self) -> int:
-        """Prompts that a person vetoed, or wrote another for."""
-        return sum(len(line.refused) for line in self.reviewed)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -280,7 +286,8 @@ class Ledger:
 
     def _read(self, number: int, text: bytes) -> AnyLine:
         try:
-            return _absolute(_LINES.validate_json(text), self.run_dir)
+            found = _LINES.validate_json(text)
+            return _with_paths(found, lambda path: self.run_dir / path)
         except ValidationError as error:
             raise ValueError(
                 f"line {number} of {self._file.path} is damaged: expected one JSON record of this "
@@ -312,16 +319,14 @@ def _key(line: AnyLine) -> str:
             return f"{line.candidate.key}-{line.probed.step}"
         case RenderedLine() | ScoredLine():
             return line.candidate.key
+        case GradedLine():
+            return f"{line.candidate.key}-{line.judge}"
         case _:
             return line.key
 
 
 def _dump(line: AnyLine, run_dir: Path) -> str:
     return _with_paths(line, lambda path: _relative(path, run_dir)).model_dump_json()
-
-
-def _absolute(line: AnyLine, run_dir: Path) -> AnyLine:
-    return _with_paths(line, lambda path: run_dir / path)
 
 
 def _relative(path: Path, run_dir: Path) -> Path:

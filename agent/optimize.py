@@ -15,12 +15,22 @@ from typing import Any, ParamSpec, TypeVar
 
 from promptprobe.agent import run_folder
 from promptprobe.agent.context import NOBODY, Person
-from promptprobe.agent.doors.schemas import OptimizeRequest, ProbeRequest, checked
+from promptprobe.agent.doors.schemas import OptimizeRequest, checked
 from promptprobe.agent.events import OnEvent
+from promptprobe.agent.given import (
+    DEFAULT_GENERATION,
+    Judge,
+    OpenTools,
+    judge_names,
+    judges_of,
+    named,
+    object_of,
+    opened,
+)
 from promptprobe.agent.result import OptimizationResult
 from promptprobe.agent.rewrite.proposers import Proposer, Rewrite, SeedsOnly, choose_proposer
 from promptprobe.agent.rewrite.review import Approve
-from promptprobe.agent.run_folder import CALLABLE, RunSettings
+from promptprobe.agent.run_folder import RunSettings
 from promptprobe.agent.runner import run_loop
 from promptprobe.agent.search.choice import Choose
 from promptprobe.tools.endpoint.endpoint import LLM, check_endpoint
@@ -29,9 +39,6 @@ from promptprobe.tools.prompt_files import foreign_syntax
 from promptprobe.tools.protocol import Tools
 from promptprobe.tools.records import Budget, Generation, budget_of
 
-DEFAULT_GENERATION = Generation()
-OpenTools = Callable[[OptimizeRequest | ProbeRequest], Tools]
-"""Opens what a request names; may block for long."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -60,9 +67,11 @@ async def aoptimize_prompt(
     prompts: Sequence[str] | None = None,
     rewrite: Rewrite = "enrich",
     keep: Sequence[str] = (),
-    scorer: str | Callable[..., Any] | None = None,
+    scorer: Judge | None = None,
+    judge: Judge | Sequence[Judge] = (),
     probe: str | Path | None = None,
     budget: str | float | Budget = "light",
+    target: float | None = None,
     seed: int = 0,
     out: str | Path = "runs",
     on_event: OnEvent | None = None,
@@ -82,11 +91,16 @@ async def aoptimize_prompt(
         rewrite: how free an LLM is: "faithful" says the same in other words, "enrich" may add what
             contradicts nothing, "off" keeps the prompt and searches seeds.
         keep: text of the brief that every prompt must hold verbatim.
-        scorer: "sprites", "clip:FOLDER_OR_ID" or a callable; None takes the model's own.
+        scorer: who selects: the name of a judge (`promptprobe judges` lists them), or a callable
+            (brief, image) -> number or `Score`. None takes a built-in model's own, and a CLIP for
+            other models; `scorer` of the result says which.
+        judge: one or several that only grade the finished pictures, and select nothing. None takes
+            a built-in model's own.
         probe: folder or hub id of a probe that `promptprobe train` made for model and scorer; None
             takes the one that is shipped for Sprites, and previews for other models.
         budget: denoising in renders' worth: "light" is 4, "medium" 8, "heavy" 24, or any number; a
             `Budget` also caps seconds and the LLM.
+        target: a score at which to stop; a picture that the scorer calls correct stops a run too.
         seed: the first seed; all others derive from it.
         out: folder of runs; this one gets a folder of its own there.
         on_event: called with each event, in the thread of the loop.
@@ -96,8 +110,8 @@ async def aoptimize_prompt(
         choose: called (or awaited) with a `Choice` before a rung drops anybody. It shows each
             candidate's preview and prediction, and wants those that go on, or None for the plan.
         resume: folder of a run to go on with. What was asked for is read from there; only what is
-            an object (a model, a scorer, `approve`), and an `LLM` with an address of its own, must
-            be given again: no folder decides where your key goes.
+            an object (a model, a scorer, a judge, `approve`), or is code or a service, and an `LLM`
+            with an address of its own, must be given again: no folder decides where your key goes.
 
     Raises:
         ValueError: something given cannot be used; the message says what to do.
@@ -105,10 +119,10 @@ async def aoptimize_prompt(
     """
     own_llm = llm if isinstance(llm, LLM) else None
     person = Person(approve, choose)
-    open_tools = partial(opened, model=object_of(model), scorer=object_of(scorer))
+    judges = judges_of(judge)
+    open_tools = partial(opened, model=object_of(model), scorer=scorer, judges=judges)
     if resume is not None:
         check_same_brief(Path(resume), brief)
-        open_tools = partial(opened, model=object_of(model), scorer=scorer)
         return await go_on(
             Path(resume), on_event, open_tools=open_tools, llm=own_llm, person=person
         )
@@ -117,6 +131,8 @@ async def aoptimize_prompt(
         {
             "brief": brief,
             **named(model, scorer, probe),
+            "judge": judge_names(judges),
+            "target": target,
             "generation": generation,
             "llm": own_llm.model if own_llm else llm,
             "prompts": prompts,
@@ -135,37 +151,6 @@ optimize_prompt = blocking(aoptimize_prompt)
 
 
 # -- what every door does ----------------------------------------------------------------------
-
-
-def opened(request: OptimizeRequest | ProbeRequest, model: Any = None, scorer: Any = None) -> Tools:
-    """The tools that a request names, or of a model and scorer that are given.
-
-    Raises:
-        ValueError: something cannot be opened, or a run that goes on had an object, or a scorer
-            that is code or a service, which is not given again.
-    """
-    from promptprobe.tools.models.model import open_toolbox
-    from promptprobe.tools.scorers.function import names_code
-
-    if isinstance(request, RunSettings) and request.scorer:
-        if scorer is None and names_code(request.scorer):
-            raise ValueError(
-                f"this run's folder names {request.scorer!r} as its scorer, and no folder decides "
-                "whose code runs here or where pictures go: give the scorer again"
-            )
-        if isinstance(scorer, str) and scorer != request.scorer:
-            raise ValueError(f"this run's scorer is {request.scorer!r}, got {scorer!r}")
-    for name, given in (("model", model), ("scorer", scorer)):
-        if given is None and isinstance(request, RunSettings) and name in request.objects:
-            raise ValueError(
-                f"this run was started with a {name} that is a Python object: give it again"
-            )
-    return open_toolbox(
-        request.model if model is None else model,
-        request.generation,
-        request.scorer if scorer is None else scorer,
-        request.probe,
-    )
 
 
 async def start(
@@ -202,6 +187,8 @@ async def start(
         "model": tools.model_name,
         "pipeline": tools.pipeline_name,
         "generation": tools.settings_used,
+        "scorer": request.scorer or tools.scorer_name,
+        "judge": request.judge or tools.judge_names,
         "budget": budget_of(request.budget),
         "endpoint": llm,
         "interactive": person.approve is not None,
@@ -288,6 +275,11 @@ def _open(
     warnings += filter(None, map(foreign_syntax, [request.brief, *(request.prompts or ())]))
     if request.rewrite != "off" and isinstance(proposer, SeedsOnly):
         warnings.append(proposer.source)
+    if tools.scorer_name in tools.judge_names:
+        warnings.append(
+            f"selector and judge are the same ({tools.scorer_name}): its grades say nothing that "
+            "the scores do not; name another judge"
+        )
     return tools, warnings
 
 
@@ -325,26 +317,3 @@ def check_same_brief(run_dir: Path, brief: object) -> None:
             f"{run_dir} is the run of {settings.brief!r}, and {brief!r:.200} was given: "
             "leave the brief out to resume, or start a new run without resume"
         )
-
-
-def object_of(given: Any) -> Any:
-    """A model or scorer that is a Python object; None for one that has a name."""
-    return None if isinstance(given, str | Path | None) else given
-
-
-def named(model: Any, scorer: Any, probe: str | Path | None) -> dict[str, Any]:
-    """How a request calls them; a Python object has a name that opens nothing.
-
-    Raises:
-        ValueError: the scorer is neither a name nor callable.
-    """
-    if object_of(scorer) is not None and not callable(scorer):
-        raise ValueError(
-            f'scorer must be a name such as "sprites" or a callable, got {scorer!r:.80}'
-        )
-    name = getattr(scorer, "__name__", type(scorer).__name__)
-    return {
-        "model": str(model) if object_of(model) is None else type(model).__name__,
-        "scorer": scorer if object_of(scorer) is None else f"{CALLABLE}{name}",
-        "probe": None if probe is None else str(probe),
-    }

@@ -16,7 +16,14 @@ from typing import Any
 
 from promptprobe.agent.doors.replies import ProbeReply, ProbeRow
 from promptprobe.agent.doors.schemas import ProbeRequest, checked
-from promptprobe.agent.optimize import DEFAULT_GENERATION, OpenTools, named, object_of, opened
+from promptprobe.agent.given import (
+    DEFAULT_GENERATION,
+    Judge,
+    OpenTools,
+    named,
+    object_of,
+    opened,
+)
 from promptprobe.agent.run_folder import check_folder
 from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.protocol import Probed, Tools
@@ -35,7 +42,7 @@ def probe_prompts(
     seeds: Sequence[int] = (0, 1, 2, 3),
     model: str | Path | Any = "sprites",
     generation: Generation = DEFAULT_GENERATION,
-    scorer: str | Callable[..., Any] | None = None,
+    scorer: Judge | None = None,
     probe: str | Path | None = None,
     heatmaps: str | Path | None = None,
 ) -> ProbeReply:
@@ -60,7 +67,7 @@ def probe_prompts(
     }
     request = checked(ProbeRequest, named(model, scorer, probe) | given)
     folder = None if heatmaps is None else Path(heatmaps)
-    open_tools = partial(opened, model=object_of(model), scorer=object_of(scorer))
+    open_tools = partial(opened, model=object_of(model), scorer=scorer)
     return answer(request, lambda *_: None, folder, open_tools)
 
 
@@ -110,7 +117,7 @@ def probe_with(
             spent=Spend(
                 nfe=sum(probed.nfe for _, probed in ranked), seconds=time.monotonic() - began
             ),
-            warnings=tuple(warnings),
+            warnings=(*warnings, *(notice for _, one in ranked for notice in one.notices)),
         )
         return _with_heatmaps(reply, heatmaps) if heatmaps is not None else reply
 

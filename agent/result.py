@@ -11,8 +11,8 @@ from pydantic import Field
 
 from promptprobe.agent.events import StopReason
 from promptprobe.agent.ledger import Ledger
-from promptprobe.agent.policy import best_of
-from promptprobe.agent.run_folder import REPORT, SHEET, RunSettings, read
+from promptprobe.agent.run_folder import REPORT, SHEET, RunSettings, read, spoken
+from promptprobe.agent.search.policy import best_of
 from promptprobe.agent.search.trust import Trust, trust_in
 from promptprobe.tools.records import Generation, Record, Score, Spend, Trial
 
@@ -41,6 +41,8 @@ class OptimizationResult(Record):
     warnings: tuple[str, ...] = Field(default=(), description="what was not as asked for")
     run_dir: Path
     model: str
+    scorer: str = Field(description="who selected")
+    judges: tuple[str, ...] = Field(default=(), description="who only graded: `judged` of a trial")
     pipeline: str = Field(description="class name of the model's diffusers pipeline")
     generation: Generation = Field(description="the settings used, defaults filled in")
 
@@ -88,6 +90,8 @@ class OptimizationResult(Record):
             "spent": self.spent.model_dump(mode="json"),
             "rewrites": self.rewrites.model_dump(),
             "stop_reason": self.stop_reason,
+            "scorer": self.scorer,
+            "judges": list(self.judges),
             "trust": self.trust.model_dump(mode="json"),
             "run_dir": str(self.run_dir),
             "warnings": list(self.warnings),
@@ -151,13 +155,15 @@ def read_result(run_dir: Path, ledger: Ledger | None = None) -> OptimizationResu
         warnings=ledger.warnings,
         run_dir=run_dir,
         model=settings.model,
+        scorer=spoken(settings.scorer),
+        judges=tuple(map(spoken, settings.judge)),
         pipeline=settings.pipeline,
         generation=settings.generation,
     )
 
 
 def _counted(ledger: Ledger) -> RewriteCounts:
-    declined = ledger.declined
+    declined = sum(len(line.refused) for line in ledger.reviewed)
     accepted = sum(len(line.accepted) for line in ledger.proposed) - declined
     refused = sum(len(line.refused) for line in ledger.proposed) + declined
     return RewriteCounts(offered=accepted + refused, accepted=accepted, refused=refused)
@@ -168,7 +174,7 @@ def _row(trial: Trial) -> dict[str, Any]:
         "prompt": trial.candidate.prompt,
         "seed": trial.candidate.seed,
         "score": _value(trial.score),
-        "judge_score": _value(trial.judge),
+        "judged": {name: grade.value for name, grade in trial.judged.items()},
         "predicted": trial.prediction.score if trial.prediction else None,
         "image": str(trial.image) if trial.image else None,
     }

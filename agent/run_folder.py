@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError
 from promptprobe.agent.doors.schemas import OptimizeRequest
 from promptprobe.probe.files import replacing
 from promptprobe.tools.endpoint.endpoint import LLM
-from promptprobe.tools.records import IN_MEMORY, Budget
+from promptprobe.tools.records import IN_MEMORY, Budget, Text
 
 FILE, CHECKPOINT = "run.json", "checkpoint.sqlite"
 IMAGES, LATENTS, PREVIEWS = "images", "latents", "previews"
@@ -47,6 +47,7 @@ class RunSettings(OptimizeRequest):
 
     pipeline: str = Field(default="", description="class name of the model's diffusers pipeline")
     budget: Budget
+    scorer: Text = Field(description="who selected, the model's own where nobody was named")
     endpoint: LLM | None = Field(
         default=None, description="the LLM, where more than its name was given"
     )
@@ -57,13 +58,18 @@ class RunSettings(OptimizeRequest):
 
     @property
     def objects(self) -> tuple[str, ...]:
-        """Which of model and scorer were Python objects, so that their names open nothing."""
-        by_name = {"model": self.model != IN_MEMORY, "scorer": not _is_callable(self.scorer)}
-        return tuple(name for name, named in by_name.items() if not named)
+        """Who of model, scorer and judges were Python objects, so that their names open nothing."""
+        by_object = {
+            "model": self.model == IN_MEMORY,
+            "scorer": self.scorer.startswith(CALLABLE),
+            "judge": any(judge.startswith(CALLABLE) for judge in self.judge),
+        }
+        return tuple(name for name, given in by_object.items() if given)
 
 
-def _is_callable(scorer: str | None) -> bool:
-    return (scorer or "").startswith(CALLABLE)
+def spoken(judge: str) -> str:
+    """How people and trials call a judge of a run: a function by its own name."""
+    return judge.removeprefix(CALLABLE)
 
 
 def check_folder(folder: Path, name: str = "out") -> None:

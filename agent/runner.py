@@ -16,12 +16,13 @@ from typing import Any
 
 from promptprobe.agent.context import NOBODY, Context, Person
 from promptprobe.agent.events import Finished, OnEvent, RunStarted, StopReason
+from promptprobe.agent.grading.judges import disagreements
 from promptprobe.agent.ledger import FinishedLine, Ledger
-from promptprobe.agent.policy import best_of
 from promptprobe.agent.result import OptimizationResult, read_result
 from promptprobe.agent.rewrite.proposers import Proposer
 from promptprobe.agent.rewrite.review import Review, answered
 from promptprobe.agent.run_folder import CHECKPOINT, LATENTS, locked, read
+from promptprobe.agent.search.policy import best_of
 from promptprobe.tools.protocol import Tools
 
 THREAD = "run"
@@ -81,6 +82,8 @@ async def _run_locked(run: Context, warnings: Sequence[str]) -> OptimizationResu
         budget=settings.budget,
         nfe=round(settings.budget.renders * run.tools.nfe_per_render),
         source=run.proposer.source,
+        scorer=run.tools.scorer_name,
+        judges=run.tools.judge_names,
         run_dir=run_dir,
         resumed=bool(ledger.lines),
     )
@@ -89,6 +92,9 @@ async def _run_locked(run: Context, warnings: Sequence[str]) -> OptimizationResu
             run.warn(message)
         if ledger.finished is None:
             reason = await _walk(run)
+            trials = ledger.trials()
+            for message in disagreements(trials, best_of(trials)):
+                run.warn(message)
             ledger.write([FinishedLine(at=run.seconds, stop_reason=reason, trust=run.trust())])
     except asyncio.CancelledError:
         _finish(run, "cancelled")

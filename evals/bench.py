@@ -1,20 +1,30 @@
-"""What an eval runs on: a model, its two judges, and its probe where there is one."""
+"""What an eval runs on: a model, who selects and who grades, and its probe where there is one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from promptprobe.tools.records import Score
+from promptprobe.tools.models.built_in import BuiltIn, Evidence
+from promptprobe.tools.records import Generation, Score
+
+if TYPE_CHECKING:
+    from promptprobe.probe.training.shards import Collection, Row
+    from promptprobe.tools.scorers.scorer import Scorer
 
 Images = NDArray[np.uint8]
 Judge = Callable[[str, Images], list[Score]]
 """A brief and images [n, height, width, 3] to one score an image."""
+DEFAULTS = Generation()
+SHIPPED = "shipped"
+NO_PROBE = "none: the figures are those of the x0 preview, graded by the scorer"
+SAME_JUDGE = "the same scorer selected and graded, so its own errors count as gains: give a --judge"
 
 
 @dataclass(frozen=True)
@@ -29,11 +39,35 @@ class Bench:
     score: Judge
     """The scorer, which selects."""
     judge: Judge
-    """The second judge, which never selects."""
+    """The second judge, which never selects; the scorer again where there is none."""
     probe: Any = None
-    """A `probe.prediction.Probe`, checked against the model; None where none is shipped."""
+    """A `probe.prediction.Probe`, checked against the model and the scorer; None: there is none."""
     further: Mapping[str, Judge] = field(default_factory=dict)
     """Judges of the probe's other targets, by the target's name."""
+    scorer: str = ""
+    grader: str = ""
+    """Names of the scorer and of the second judge; two that are alike are one."""
+    scorers: tuple[Scorer, ...] = ()
+    """The two, each once, to be tried before anything is drawn."""
+    probe_name: str = NO_PROBE
+    good: float | None = None
+    """A score from which the caller calls an image good; None: as the probe's card says."""
+    own: BuiltIn | None = None
+    """What only a built-in model has."""
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    """Model, scorer, probe and generation, as a `Session` takes them."""
+    notes: tuple[str, ...] = ()
+    """What the reader of a report should know."""
+
+    @property
+    def target(self) -> str:
+        """What the scorer's score is called in shards and cards."""
+        return f"{self.scorer} score"
+
+    @cached_property
+    def evidence(self) -> Evidence | None:
+        """What only a built-in model can be asked."""
+        return self.own.evidence() if self.own else None
 
     def nfe(self, start: int = 0, stop: int = 0, *, of: int = 0) -> int:
         """Denoiser evaluations from step to step of a full render, or one `of` other steps."""
@@ -56,39 +90,116 @@ class Bench:
         except ProbeError:
             return None, k
 
+    def names(self, row: Row) -> list[str]:
+        """What a baseline is told that sees the prompt alone: its words, and what is known of them.
 
-def open_bench(model: str = "sprites", guidance: float | None = None) -> Bench:
-    """A built-in model at its default settings, or at another guidance scale.
+        A stranger's words are those that are traced.
+        """
+        said = self.evidence.meanings(row.prompt) if self.evidence else map(str.lower, row.words)
+        return [f"kind {row.kind}", *said]
 
-    ValueError: weights missing, a bad scale, or a probe that was trained for other settings.
+    def roles(self, brief: str) -> Mapping[str, str]:
+        """What the words of a brief are, where anybody knows."""
+        return self.evidence.roles(brief) if self.evidence else {}
+
+
+def open_bench(
+    model: str = "sprites",
+    generation: Generation = DEFAULTS,
+    scorer: str | None = None,
+    judge: str | None = None,
+    probe: str | None = None,
+    good: float | None = None,
+) -> Bench:
+    """A model with its judges and its probe.
+
+    Args:
+        model: a built-in one's name, a folder, or a hub id.
+        generation: what is None takes the model's own default.
+        scorer: who selects; None takes a built-in model's own.
+        judge: who grades and never selects; None takes a built-in model's own, or the scorer.
+        probe: whose first target is the scorer's score; None takes a built-in model's own where
+            it fits, and previews otherwise.
+        good: see `Bench`.
+
+    Raises:
+        ValueError: something cannot be opened, weights are missing, or the probe is for others.
     """
-    from promptprobe.probe.families.family import Settings
-    from promptprobe.probe.model.card import check
-    from promptprobe.probe.model.checkpoint import load_probe
     from promptprobe.tools.models.built_in import built_in
     from promptprobe.tools.models.model import open_model
-    from promptprobe.tools.records import Generation
-    from promptprobe.tools.sprites.judges.scorer import score_images
-    from promptprobe.tools.sprites.judges.segments import judge_images
+    from promptprobe.tools.scorers.scorer import open_scorer
+    from promptprobe.tools.toolbox import settings_of
 
-    opened = open_model(model, Generation(guidance=guidance))
     own = built_in(model)
-    assert own, "evals run on a built-in model"
-    used, folder = opened.generation, own.probe
-    assert used.guidance is not None  # open_model fills every setting in
-    assert used.height
-    assert used.width
-    settings = Settings(
-        used.steps, used.guidance, used.height, used.width, used.negative_prompt or ""
+    if scorer is None and own is None:
+        raise ValueError(
+            f"--scorer: expected the judge that selects among images of {model}; "
+            "`promptprobe judges` lists those that can be named"
+        )
+    selects = scorer or (own.scorer if own else "")
+    grades = judge or (own.judge if own else selects)
+    opened = open_model(model, generation)
+    device = str(opened.generation.device)
+    selector, grader = open_scorer(selects, device), open_scorer(grades, device)
+    bench = Bench(
+        opened.name,
+        opened.family,
+        settings_of(opened.generation),
+        on_arrays(selector),
+        on_arrays(grader),
+        scorer=selects,
+        grader=grades,
+        scorers=(selector,) if grades == selects else (selector, grader),
+        good=good,
+        own=own,
+        asked={"model": model, "scorer": scorer, "probe": probe, "generation": generation},
+        notes=() if grades != selects else (SAME_JUDGE,),
     )
-    probe = load_probe(folder) if folder.is_dir() else None
-    further = (
-        {target.name: judge_of(target.name) for target in probe.card.targets[1:]} if probe else {}
-    )
-    bench = Bench(model, opened.family, settings, score_images, judge_images, probe, further)
-    if probe:
+    return with_probe(bench, probe)
+
+
+def with_probe(bench: Bench, spec: str | None) -> Bench:
+    """The bench with a probe: the one that is named, or a built-in model's own where it fits.
+
+    ValueError: the one that is named does not fit.
+    """
+    from promptprobe.probe.model.card import ProbeError, check
+    from promptprobe.probe.model.checkpoint import load_probe
+    from promptprobe.tools.models.probes import locate_probe
+
+    if spec is None and not (bench.own and bench.own.probe.is_dir()):
+        return bench
+    probe = load_probe(locate_probe(spec or bench.name))
+    try:
         check(probe.card, bench.facts)
-    return bench
+        if (first := probe.card.targets[0].name) != bench.target:
+            raise ProbeError(
+                f"the first score that this probe predicts is the {first}, and images are selected "
+                f"by the {bench.target}: give the former's judge as the scorer, or train a probe"
+            )
+    except ProbeError as error:
+        if spec is not None:
+            raise
+        return replace(bench, notes=(*bench.notes, f"its own probe does not fit: {error}"))
+    further, notes = judges_of([target.name for target in probe.card.targets[1:]])
+    return replace(
+        bench,
+        probe=probe,
+        probe_name=spec or SHIPPED,
+        further=further,
+        notes=(*bench.notes, *notes),
+    )
+
+
+def judges_of(targets: list[str]) -> tuple[dict[str, Judge], list[str]]:
+    """The judges that a card's targets are named after, and why some of them are left out."""
+    found, left = {}, []
+    for target in targets:
+        try:
+            found[target] = judge_of(target)
+        except ValueError as error:
+            left.append(f"{target} is left out: {error}")
+    return found, left
 
 
 def judge_of(target: str) -> Judge:
@@ -96,8 +207,6 @@ def judge_of(target: str) -> Judge:
 
     ValueError: there is none of that name, or it is one that a stranger's card may not name.
     """
-    from PIL import Image
-
     from promptprobe.tools.scorers.function import names_code
     from promptprobe.tools.scorers.scorer import open_scorer
 
@@ -107,5 +216,36 @@ def judge_of(target: str) -> Judge:
             f"the probe's card names the judge {name!r:.200}, and no card decides which code "
             "runs or where pictures go"
         )
-    scorer = open_scorer(name)
+    return on_arrays(open_scorer(name))
+
+
+def on_arrays(scorer: Scorer) -> Judge:
+    """A scorer of pictures as a judge of arrays."""
+    from PIL import Image
+
     return lambda brief, images: scorer(brief, [Image.fromarray(image) for image in images])
+
+
+def collections(shards: Path | None, probe: str | None) -> list[Path]:
+    """Folders of shards that are known to have made a probe: the given one, and its neighbour."""
+    beside = Path(probe).parent / "shards" if probe and Path(probe).is_dir() else None
+    return [folder for folder in (shards, beside) if folder is not None and folder.is_dir()]
+
+
+def check_shards(bench: Bench, shards: Path) -> Collection:
+    """What a folder of shards was made with.
+
+    ValueError: there are none, or of another model, other settings or another scorer.
+    """
+    from promptprobe.probe.training.shards import read_collection
+
+    collection = read_collection(shards)
+    made = {**collection.facts.model_dump(), "first score": collection.targets[0]}
+    used = {**bench.facts.model_dump(), "first score": bench.target}
+    for name in made:
+        if made[name] != used[name]:
+            raise ValueError(
+                f"{shards} was collected with {name} {made[name]!s:.100}, and what is measured has "
+                f"{used[name]!s:.100}: give its own shards, or leave --shards out"
+            )
+    return collection

@@ -10,13 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from typer import Option
 
 from promptprobe.agent.doors import options as o
-from promptprobe.evals import rewriting
+from promptprobe.agent.doors.schemas import OptimizeRequest, checked
+from promptprobe.evals import options, rewriting
 from promptprobe.evals.fidelity import summary
 from promptprobe.evals.overhead import thresholds
 from promptprobe.evals.overhead.synthetic_models import SHAPES
@@ -24,20 +25,15 @@ from promptprobe.evals.selection import replay_command as replays
 from promptprobe.evals.survival import survival
 from promptprobe.tools.models.built_in import PLUGINS
 from promptprobe.tools.nearest import did_you_mean
-
-if TYPE_CHECKING:
-    from promptprobe.evals.bench import Bench
+from promptprobe.tools.records import Generation
 
 Report = dict[str, Any]
-MOST = 100_000
 ON_SCENES = (
     "On held-out scenes, with images that a built-in model draws here and now. Every figure has a "
     f"95% interval from a bootstrap over scenes.\n\n{o.CODES}"
 )
-Seeds = Annotated[int, Option(min=2, max=MOST, help="fresh seeds of each, at least 2")]
-Scenes = Annotated[int, Option(min=2, max=MOST, help="scenes, at least 2")]
+Scenes = Annotated[int, Option(min=2, max=options.MOST, help="scenes, at least 2")]
 BuiltIn = Annotated[str, Option(help=f"built in: {' or '.join(PLUGINS)}")]
-
 app = typer.Typer(
     no_args_is_help=True,
     help="Measure here and now what this project claims of the model, the probe and the gain.",
@@ -47,7 +43,7 @@ app = typer.Typer(
 @app.command("model", epilog=ON_SCENES)
 def of_model(
     prompts: Scenes = 120,
-    seeds: Seeds = 8,
+    seeds: options.Seeds = 8,
     split: Annotated[
         Literal["test", "validation"], Option(help="validation: scenes to choose settings on")
     ] = "test",
@@ -59,23 +55,37 @@ def of_model(
 
     def work() -> Report:
         from promptprobe.evals import model as evaluation
+        from promptprobe.evals.bench import open_bench
 
-        return evaluation.evaluate(_bench(model, guidance), prompts, seeds, split)
+        if model not in PLUGINS:
+            raise ValueError(
+                f"--model: expected {' or '.join(PLUGINS)}, built in; got {model!r}"
+                f"{did_you_mean(model, PLUGINS)}"
+            )
+        bench = open_bench(model, checked(Generation, {"guidance": guidance}))
+        return evaluation.evaluate(bench, prompts, seeds, split)
 
     return reported("model", work, lines, json)
 
 
-@app.command("fidelity", epilog=ON_SCENES)
+@app.command("fidelity", epilog=options.ON_PROMPTS)
+@o.with_pictures
 def of_fidelity(
-    prompts: Scenes = 100,
-    seeds: Seeds = 8,
+    context: typer.Context,
+    prompts: options.Prompts = "100",
+    most: options.Most = None,
+    seeds: options.Seeds = 8,
     split: Annotated[
         Literal["test", "composition"],
-        Option(help="composition: noun, colour and relation combinations never trained on"),
+        Option(help="of scenes; composition: combinations of words never trained on"),
     ] = "test",
-    model: BuiltIn = "sprites",
+    model: options.AnyModel = "sprites",
+    scorer: options.Scorer = None,
+    judge: options.Judge = None,
+    probe: options.Probe = None,
+    good: options.Good = None,
     step: Annotated[
-        int | None, Option(min=1, max=MOST, help="steps made before the look (a fifth)")
+        int | None, Option(min=1, max=options.MOST, help="steps made before the look (a fifth)")
     ] = None,
     shards: Annotated[
         Path | None,
@@ -101,7 +111,10 @@ def of_fidelity(
 
         if plot:
             plots.check(plot)
-        drawn = run_experiment(_bench(model), prompts, seeds, split, step, shards)
+        bench, briefs = options.opened(context.params, split)
+        images = (len(briefs.test) + len(briefs.known)) * seeds
+        o.say(f"{images} images of {bench.nfe()} denoiser evaluations, and coarse renders")
+        drawn = run_experiment(bench, briefs, seeds, step, shards)
         report = fidelity.report(drawn)
         if plot:
             report["pictures"] = [str(path) for path in plots.save(drawn, report, plot)]
@@ -110,16 +123,42 @@ def of_fidelity(
     return reported("fidelity", work, summary.lines, json)
 
 
-@app.command("gain", epilog=ON_SCENES)
+@app.command("gain", epilog=options.ON_PROMPTS)
+@o.with_pictures
 def of_gain(
-    prompts: Scenes = 100, seeds: Seeds = 8, model: BuiltIn = "sprites", json: o.Json = False
+    context: typer.Context,
+    prompts: options.Prompts = "100",
+    most: options.Most = None,
+    seeds: options.Seeds = 8,
+    model: options.AnyModel = "sprites",
+    scorer: options.Scorer = None,
+    judge: options.Judge = None,
+    probe: options.Probe = None,
+    good: options.Good = None,
+    budget: o.BudgetOption = None,
+    policy: Annotated[
+        list[str] | None,
+        Option(
+            metavar="naive|until-good|planned",
+            help="whose rows are shown (all): naive best-of-n's, naive renders' until one is good, "
+            "the run's own; may be repeated",
+        ),
+    ] = None,
+    shards: Annotated[
+        Path | None,
+        Option(help="a collection of `promptprobe train`: its medians say what a judge calls good"),
+    ] = None,
+    json: o.Json = False,
 ) -> int:
     """Measure what optimize_prompt gains over the brief and over naive best-of-n."""
 
     def work() -> Report:
         from promptprobe.evals.gain import gain
 
-        return gain.evaluate(_bench(model), prompts, seeds)
+        asked = checked(OptimizeRequest, {"brief": "a", "budget": budget or "light"}).budget
+        policies = gain.known_policies(policy or gain.POLICIES)
+        bench, briefs = options.opened(context.params, choosing=False)
+        return gain.evaluate(bench, briefs, seeds, asked, policies, shards=shards)
 
     return reported("gain", work, lines, json)
 
@@ -135,7 +174,7 @@ def of_overhead(
         str, Option(metavar="NAME,...", help=f"some of {', '.join(SHAPES)}")
     ] = ",".join(SHAPES),
     rounds: Annotated[
-        int | None, Option(min=1, max=MOST, help="of every shape; more are surer")
+        int | None, Option(min=1, max=options.MOST, help="of every shape; more are surer")
     ] = None,
     json: o.Json = False,
 ) -> int:
@@ -195,9 +234,11 @@ def of_rewriting(
 @app.command("survival", epilog=f"The runs are small and on the CPU.\n\n{o.CODES}")
 def of_survival(
     kills: Annotated[
-        int, Option(min=0, max=MOST, help="runs killed at calls by which they write")
+        int, Option(min=0, max=options.MOST, help="runs killed at calls by which they write")
     ] = 40,
-    random: Annotated[int, Option(min=0, max=MOST, help="runs killed at random times")] = 20,
+    random: Annotated[
+        int, Option(min=0, max=options.MOST, help="runs killed at random times")
+    ] = 20,
     model: BuiltIn = "sprites",
     seed: Annotated[int, Option(help="of the random times")] = 0,
     json: o.Json = False,
@@ -263,18 +304,6 @@ def shape_names(text: str) -> tuple[str, ...]:
             f"got {unknown[0]!r}{did_you_mean(unknown[0], SHAPES)}"
         )
     return names
-
-
-def _bench(model: str, guidance: float | None = None) -> Bench:
-    """ValueError: no such built-in model."""
-    from promptprobe.evals.bench import open_bench
-
-    if model not in PLUGINS:
-        raise ValueError(
-            f"--model: expected {' or '.join(PLUGINS)}, built in; got {model!r}"
-            f"{did_you_mean(model, PLUGINS)}"
-        )
-    return open_bench(model, guidance)
 
 
 def lines(report: object, indent: str = "") -> Iterator[str]:

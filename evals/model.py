@@ -12,17 +12,10 @@ from typing import Any
 import numpy as np
 
 from promptprobe.evals.bench import Bench
-from promptprobe.evals.sampling import (
-    Brief,
-    corrects,
-    grade,
-    grid,
-    held_out,
-    sample,
-    values,
-    worded,
-)
+from promptprobe.evals.sampling import corrects, grade, grid, sample, values
 from promptprobe.evals.statistics import Floats, mean, over_all, share, spearman
+from promptprobe.tools.models.built_in import Brief
+from promptprobe.tools.sprites.evidence import brief_of, held_out, held_out_scenes, worded
 from promptprobe.tools.sprites.language import Style
 from promptprobe.tools.sprites.world import KINDS, Scene, Split
 
@@ -70,7 +63,7 @@ def evaluate(bench: Bench, prompts: int, seeds: int, split: Split = "test") -> d
 
 def by_kind(briefs: list[Brief], right: Floats) -> dict[str, Any]:
     """Share of images with nothing missing, overall and by kind; `scenes` is the bootstrap's n."""
-    kinds = np.array([brief.scene.kind for brief in briefs])
+    kinds = np.array([brief.kind for brief in briefs])
     table: dict[str, Any] = {"all": share(right.mean(1)).json() | {"scenes": len(briefs)}}
     for kind in KINDS:
         if (rows := kinds == kind).any():
@@ -92,9 +85,9 @@ def phrasing(bench: Bench, prompts: int, seeds: int, split: Split) -> dict[str, 
 
     Each half chooses once and the two differences are averaged. All wordings get the same seeds.
     """
-    scenes = [brief.scene for brief in held_out(max(2, prompts // PHRASED), split)]
+    scenes = held_out_scenes(max(2, prompts // PHRASED), split)
     briefs = [
-        Brief(scene, text, f"{split} phrasing") for scene in scenes for text in wordings(scene)
+        brief_of(scene, text, f"{split} phrasing") for scene in scenes for text in wordings(scene)
     ]
     drawn = sample(bench, grid(briefs, seeds), label="wordings")
     scores = values(grade(bench.score, briefs, drawn.images))

@@ -1,68 +1,20 @@
-"""Held-out briefs, and the images of an eval: sampled in one pass, here and now."""
+"""The images of an eval, sampled in one pass, here and now; and what judges say of them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from promptprobe.evals.bench import Bench, Images, Judge
 from promptprobe.evals.statistics import Floats
+from promptprobe.tools.models.built_in import Brief
 from promptprobe.tools.records import Score
-from promptprobe.tools.splits import fraction
-from promptprobe.tools.sprites.language import Style, word
-from promptprobe.tools.sprites.world import KINDS, Scene, Split, scene_seed, scenes
 
 BATCH = 16
-
-
-@dataclass(frozen=True)
-class Brief:
-    """A scene in one wording, with its fresh seeds."""
-
-    scene: Scene
-    text: str
-    split: str
-
-    def seeds(self, count: int) -> list[int]:
-        """The same for every wording of the scene, and found in no other split."""
-        return [scene_seed(self.split, self.scene, index) for index in range(count)]
-
-
-def held_out(
-    count: int, split: Split, style: Style | None = None, one_object: bool = False
-) -> list[Brief]:
-    """`count` briefs of a split, kinds in turn, each scene once, in an order fixed by hash.
-
-    Kinds with few scenes run out, and the others fill their places. One-object scenes cannot be
-    new; `one_object` adds them with fresh seeds. style None: wordings by natural frequency.
-    """
-    order = _in_turn(split, one_object)
-    if not 1 <= count <= len(order):
-        raise ValueError(f"{count} prompts asked of split {split}; it has 1 to {len(order)} scenes")
-    return [Brief(scene, worded(scene, 0, style), split) for scene in order[:count]]
-
-
-@cache
-def _in_turn(split: Split, one_object: bool) -> list[Scene]:
-    """Every scene of a split, one of each kind at a time."""
-    pools = []
-    for kind in KINDS:
-        joins = one_object and kind == "one object"
-        fits = [scene for scene in scenes(kind) if joins or scene.split == split]
-        pools.append(sorted(fits, key=lambda scene: fraction("eval order", split, scene.key)))
-    return [scene for turn in zip_longest(*pools) for scene in turn if scene]
-
-
-def worded(scene: Scene, index: int, style: Style | None = None) -> str:
-    """The index-th eval wording of a scene."""
-    rng = np.random.default_rng(scene_seed("eval wording", scene, index))
-    return word(scene, rng, style)
 
 
 @dataclass(frozen=True)
@@ -150,6 +102,18 @@ def values(scores: list[list[Score]]) -> Floats:
     return np.array([[score.value for score in row] for row in scores], float)
 
 
-def corrects(scores: list[list[Score]]) -> Floats:
-    """[prompt, seed] of 1 where the judge finds nothing missing, else 0."""
-    return np.array([[bool(score.correct) for score in row] for row in scores], float)
+def right(score: Score, good: float | None = None) -> bool:
+    """Whether an image is correct: scored `good` or better; None: the judge says itself."""
+    if good is None:
+        return bool(score.correct)
+    return score.value is not None and score.value >= good
+
+
+def corrects(scores: list[list[Score]], good: float | None = None) -> Floats:
+    """[prompt, seed] of 1 where an image is correct, else 0; see `right`."""
+    return np.array([[right(score, good) for score in row] for row in scores], float)
+
+
+def tells(scores: list[list[Score]]) -> bool:
+    """Whether a judge says itself of each image whether it is correct."""
+    return all(score.correct is not None for row in scores for score in row)

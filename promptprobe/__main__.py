@@ -20,9 +20,10 @@ from promptprobe.agent.doors import (
     probes_commands,
     training_commands,
 )
-from promptprobe.agent.doors.cli import doctor, judges
+from promptprobe.agent.doors.cli import doctor, judges, score
 from promptprobe.agent.doors.schemas import explain
 from promptprobe.agent.doors.tool_calls import commands as agents
+from promptprobe.agent.doors.ui import commands as ui_commands
 from promptprobe.agent.report import commands as report_commands
 from promptprobe.evals import cli
 from promptprobe.tools.nearest import did_you_mean
@@ -36,8 +37,10 @@ app = typer.Typer(
 )
 app.add_typer(commands.app)
 app.add_typer(agents.app)
+app.add_typer(ui_commands.app)
 app.add_typer(training_commands.app)
 app.add_typer(judges.app)
+app.add_typer(score.app)
 app.add_typer(probes_commands.app, name="probes")
 app.add_typer(report_commands.app)
 app.add_typer(report_commands.runs_app, name="runs")

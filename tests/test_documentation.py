@@ -35,6 +35,9 @@ def folder(
     folder = tmp_path_factory.mktemp("reader")
     (folder / "my-model").symlink_to(saved_pipeline("ddim"))
     (folder / "my-clip").symlink_to(clip_folder)
+    (folder / "judge.py").write_text(
+        "def score(brief, image):\n    return image.resize((1, 1)).getpixel((0, 0))[0] / 255\n"
+    )
     (folder / "briefs.txt").write_text("a fox in snow\nan owl under a lamp\n")
     things = ("red cat", "red fox", "red owl", "red car", "blue hat", "green cup")
     prompts = (f"a {thing}\n" for thing in things)  # three to train on, three to validate

@@ -25,8 +25,13 @@ class Batches:
         """Items in a batch: twice as many after each full one that fitted, up to `most`."""
         self._most = most or size
 
-    def map(self, run: Callable[[Sequence[Item]], list[Done]], items: Sequence[Item]) -> list[Done]:
-        """`run` over batches of items, results in order.
+    def map(
+        self,
+        run: Callable[[Sequence[Item]], list[Done]],
+        items: Sequence[Item],
+        tell: Callable[[str], object],
+    ) -> list[Done]:
+        """`run` over batches of items, results in order; `tell` hears of each halving.
 
         Raises:
             MemoryError: not even one item fits.
@@ -52,5 +57,8 @@ class Batches:
                     ) from error
             # Only now, past the handler, are the failed batch's tensors free.
             self.size = self._most = len(batch) // 2
+            tell(
+                f"{len(batch)} images at once did not fit into memory: {self.size} at once from now"
+            )
             clear_device_cache()
         return done

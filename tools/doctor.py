@@ -20,6 +20,7 @@ EXTRAS = {
     "mcp": "mcp",
     "platformdirs": "mcp",
     "uvicorn": "mcp",
+    "gradio": "ui",
     "pyarrow": "train",
     "matplotlib": "plots",
     "peft": "lora",
@@ -69,7 +70,6 @@ def look_at_model(spec: str, scorer: str | None, probe: str | None) -> Iterator[
         probe: None: the one that is shipped with the model.
     """
     from promptprobe.tools.models.model import open_model, open_toolbox
-    from promptprobe.tools.scorers.scorer import DEFAULT_CLIP
 
     try:
         opened = open_model(spec)
@@ -89,8 +89,7 @@ def look_at_model(spec: str, scorer: str | None, probe: str | None) -> Iterator[
     except CANNOT as error:
         yield Finding(name="scorer and probe", problem=str(error))
         return
-    own = opened.built_in.scorer if opened.built_in else DEFAULT_CLIP
-    yield Finding(name="scorer", found=f"{scorer or own} opens")
+    yield Finding(name="scorer", found=f"{tools.scorer_name} opens")
     yield Finding(name="probe", found="; ".join(tools.notes) or "fits the model and its settings")
 
 

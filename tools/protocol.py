@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
 from pydantic import Field
 
 from promptprobe.tools.records import Candidate, Generation, Prediction, Record, Score
+
+Notices = Annotated[
+    tuple[str, ...],
+    Field(description="what else happened to the candidates of a call; with the first of them"),
+]
 
 
 class Probed(Record):
@@ -33,6 +38,7 @@ class Probed(Record):
     preview: Path | None = Field(
         default=None, description="small picture of the decoded x0, if asked for"
     )
+    notices: Notices = ()
 
 
 class Rendered(Record):
@@ -41,6 +47,7 @@ class Rendered(Record):
     image: Path | None
     reason: str = Field(default="", description="not empty: the image must not be scored, and why")
     nfe: int = Field(ge=0, description="denoiser evaluations this took, the probe's apart")
+    notices: Notices = ()
 
 
 class Tools(Protocol):
@@ -57,6 +64,14 @@ class Tools(Protocol):
     @property
     def settings_used(self) -> Generation:
         """The generation settings with the model's defaults filled in."""
+
+    @property
+    def scorer_name(self) -> str:
+        """Who selects."""
+
+    @property
+    def judge_names(self) -> tuple[str, ...]:
+        """Who only grades; there may be none."""
 
     @property
     def probe_steps(self) -> int:
@@ -110,8 +125,8 @@ class Tools(Protocol):
     def score(self, brief: str, images: Sequence[Path]) -> list[Score]:
         """Judge finished images against the brief; a failure is a reason, never a zero."""
 
-    def judge(self, brief: str, images: Sequence[Path]) -> list[Score]:
-        """The same by a second judge that never selects; a reason where there is none."""
+    def judge(self, name: str, brief: str, images: Sequence[Path]) -> list[Score]:
+        """The same by one of `judge_names`, which never select."""
 
     def unread(self, prompts: Sequence[str]) -> list[tuple[str, ...]]:
         """Per prompt, the words beyond the text encoder's token limit."""
@@ -120,5 +135,5 @@ class Tools(Protocol):
         """Warnings about a brief, such as unknown words.
 
         Raises:
-            ValueError: when the model can draw nothing of it.
+            ValueError: when the model can draw nothing of it, or who is to judge it cannot.
         """

@@ -7,7 +7,6 @@ schemas. Bounds are part of the schema, because briefs and prompts come from any
 from __future__ import annotations
 
 import hashlib
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +20,7 @@ from pydantic import (
 )
 
 from promptprobe.probe.families import CARRIED
+from promptprobe.tools.nearest import did_you_mean
 
 MAX_TEXT = 4000
 MAX_SEED = 2**53 - 1
@@ -141,10 +141,9 @@ def _lora(text: str) -> str:
 
 def _scheduler(name: str) -> str:
     if name not in CARRIED:
-        near = get_close_matches(name, CARRIED, 1, 0.3)
         raise ValueError(
             f"no scheduler of this name can be stopped and continued exactly"
-            f"{f'; the nearest is {near[0]}' if near else ''}; known: {', '.join(CARRIED)}"
+            f"{did_you_mean(name, CARRIED)}: expected one of {', '.join(CARRIED)}"
         )
     return name
 
@@ -166,7 +165,7 @@ class Generation(Picture):
     lora: tuple[Lora, ...] = Field(
         default=(),
         max_length=MOST_LORAS,
-        description="LoRA to add to the weights: file, folder or hub id, its weight after a colon",
+        description="LoRA to add to the weights: a .safetensors file, a folder or a hub id",
     )
     offload: bool = Field(
         default=False, description="keep parts of the model off the GPU while they are not needed"
@@ -299,6 +298,9 @@ class Score(Record):
         description="things in the picture that nobody asked for; they break ties only",
     )
     reason: str = Field(default="", description="why there is no value")
+    failed: bool = Field(
+        default=False, description="whether the judge broke, rather than found nothing to judge"
+    )
     words: tuple[Verdict, ...] = Field(
         default=(), max_length=200, description="in the brief's order"
     )
@@ -316,7 +318,9 @@ class Trial(Record):
     )
     image: Path | None = None
     score: Score | None = None
-    judge: Score | None = Field(default=None, description="a second judge, which never selects")
+    judged: dict[str, Score] = Field(
+        default={}, description="by judge: what those say of it who only grade, and never select"
+    )
 
     @property
     def preview(self) -> Path | None:

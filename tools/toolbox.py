@@ -7,7 +7,6 @@ probe are never paid twice. Safe to use from several threads: each batch takes a
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,8 +45,8 @@ SHOWN_WORDS = 12
 BLACKED_OUT = "the model's safety checker blacked this image out"
 
 Job = tuple[Candidate, Path | None]
-Done = TypeVar("Done")
-log = logging.getLogger(__name__)
+Done = TypeVar("Done", Probed, Rendered)
+Work = Callable[[Sequence[Candidate], State], list[Done]]
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,8 @@ class Toolbox:
 
     Args:
         model: from `open_model`.
-        scorer: judges previews and finished images.
-        second_judge: grades what was selected, and never selects.
+        scorer: judges previews and finished images, and so selects.
+        judges: grade finished images, and never select; their names differ.
         probe: folder of a trained probe for this model, if there is one. A probe that is broken
             or was made for other settings is refused: `notes` says why, and previews step in.
 
@@ -77,10 +76,14 @@ class Toolbox:
     """
 
     def __init__(
-        self, model: Model, scorer: Scorer, second_judge: Scorer, probe: Path | None = None
+        self,
+        model: Model,
+        scorer: Scorer,
+        judges: Sequence[Scorer] = (),
+        probe: Path | None = None,
     ) -> None:
         self._model, self._family = model, model.family
-        self._scorer, self._second_judge = scorer, second_judge
+        self._scorer, self._judges = scorer, {judge.name: judge for judge in judges}
         self._settings = settings_of(model.generation)
         self._family.draw_noise([0], self._settings)  # impossible settings fail now, not later
         self._device = str(model.generation.device)
@@ -103,6 +106,14 @@ class Toolbox:
     @property
     def settings_used(self) -> Generation:
         return self._model.generation
+
+    @property
+    def scorer_name(self) -> str:
+        return self._scorer.name
+
+    @property
+    def judge_names(self) -> tuple[str, ...]:
+        return tuple(self._judges)
 
     @property
     def probe_steps(self) -> int:
@@ -164,12 +175,12 @@ class Toolbox:
     def score(self, brief: str, images: Sequence[Path]) -> list[Score]:
         """Judge finished images against the brief; a failure is a reason, never a zero."""
         with DEVICE:
-            return _judged(self._scorer, brief, images)
+            return self._scorer.of_files(brief, images)
 
-    def judge(self, brief: str, images: Sequence[Path]) -> list[Score]:
-        """The same by a second judge that never selects; a reason where there is none."""
+    def judge(self, name: str, brief: str, images: Sequence[Path]) -> list[Score]:
+        """The same by one of the judges, which never select."""
         with DEVICE:
-            return _judged(self._second_judge, brief, images)
+            return self._judges[name].of_files(brief, images)
 
     def unread(self, prompts: Sequence[str]) -> list[tuple[str, ...]]:
         """Per prompt, the words beyond the text encoder's token limit."""
@@ -181,13 +192,14 @@ class Toolbox:
 
         Raises:
             ValueError: a built-in model can draw nothing of it, and the message says what it
-                knows; or the scorer gives no score for an image of noise.
+                knows; or the scorer or a judge gives no score for an image of noise.
         """
-        with DEVICE:
-            self._scorer.check(brief)
         warnings = list(self.notes)
-        if unread := list(self._scorer.unread(brief)):
-            warnings.append(f"the judge {self._scorer.name} does not read: {_listed(unread)}")
+        for judge in (self._scorer, *self._judges.values()):
+            with DEVICE:
+                judge.check(brief)
+            if unread := list(judge.unread(brief)):
+                warnings.append(f"the judge {judge.name} does not read: {_listed(unread)}")
         if own := self._model.built_in:
             warnings += own.check_brief(brief)
         cut = self._cut([brief])[brief]
@@ -212,30 +224,31 @@ class Toolbox:
         self.notes += filter(None, [found.note])
         return found
 
-    def _continued(
-        self, jobs: Sequence[Job], work: Callable[[Sequence[Candidate], State], list[Done]]
-    ) -> list[Done]:
-        """Work on candidates from where each stands, results in order."""
+    def _continued(self, jobs: Sequence[Job], work: Work[Done]) -> list[Done]:
+        """Work on candidates from where each stands, results in order; notices are the first's."""
         found: dict[int, Done] = {}
+        notices: list[str] = []
         # A batch stands at one step, so those that start and those that continue go apart.
         for continues in (False, True):
             places = [at for at, (_, path) in enumerate(jobs) if (path is not None) == continues]
             done = self._batches.map(
-                lambda batch: self._from_start(batch, work), [jobs[at] for at in places]
+                lambda batch: self._from_start(batch, work, notices),
+                [jobs[at] for at in places],
+                notices.append,
             )
             found |= zip(places, done, strict=True)
+        if notices:
+            found[0] = found[0].model_copy(update={"notices": tuple(dict.fromkeys(notices))})
         return [found[at] for at in range(len(jobs))]
 
-    def _from_start(
-        self, batch: Sequence[Job], work: Callable[[Sequence[Candidate], State], list[Done]]
-    ) -> list[Done]:
+    def _from_start(self, batch: Sequence[Job], work: Work[Done], notices: list[str]) -> list[Done]:
         try:
             start = self._start(batch)
         except StateError as error:
             if len(batch) > 1:
-                return [found for job in batch for found in self._from_start([job], work)]
-            log.warning("%s; the image is rendered from the start instead", error)
-            return self._from_start([(batch[0][0], None)], work)
+                return [found for job in batch for found in self._from_start([job], work, notices)]
+            notices.append(f"latents of no use, so their image is drawn from the start: {error}")
+            return self._from_start([(batch[0][0], None)], work, notices)
         return work([candidate for candidate, _ in batch], start)
 
     def _start(self, batch: Sequence[Job]) -> State:
@@ -325,20 +338,6 @@ def settings_of(generation: Generation) -> Settings:
         negative_prompt=generation.negative_prompt or "",
         extra=CallArguments(**(generation.extra.model_dump() if generation.extra else {})),
     )
-
-
-def _judged(judge: Scorer, brief: str, paths: Sequence[Path]) -> list[Score]:
-    """Scores in order; an image that cannot be read is unscored, the others are not."""
-    scores: dict[int, Score] = {}
-    images: dict[int, Image.Image] = {}
-    for at, path in enumerate(paths):
-        try:
-            with Image.open(path) as opened:
-                images[at] = opened.convert("RGB")
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            scores[at] = Score(reason=f"the image {path} cannot be read: {error}")
-    scores |= zip(images, judge(brief, list(images.values())), strict=True)
-    return [scores[at] for at in range(len(paths))]
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ENDPOINT = tuple(name for name in LLM.model_fields if name != "model")
 REWRITING = "LLM (where more is to be said than its name)"
-SHARED = ("model", "scorer", "probe", "seed", "llm")
+SHARED = ("model", "scorer", "judge", "probe", "target", "seed", "llm")
 OPTIMIZE_EXAMPLES = o.examples(
     'optimize "a scarlet kitty next to a navy automobile"',
     'optimize "two red keys" --prompt "a pair of red keys"',
@@ -193,14 +193,15 @@ class Call:
     ) -> OptimizationResult:
         from promptprobe.agent import run_folder
         from promptprobe.agent.context import NOBODY, Person
-        from promptprobe.agent.doors import display
+        from promptprobe.agent.doors.cli.progress import live
         from promptprobe.agent.doors.interactive import at_terminal
-        from promptprobe.agent.optimize import go_on, opened, start, wait_for
+        from promptprobe.agent.given import opened
+        from promptprobe.agent.optimize import go_on, start, wait_for
 
         asks = self.params["interactive"] or (
             resume is not None and run_folder.read(resume).interactive
         )
-        with display.live(self.console, title, bar=not asks) as show:
+        with live(self.console, title, bar=not asks) as show:
 
             def watch(event: Event) -> None:
                 self.run_dir = getattr(event, "run_dir", self.run_dir)
@@ -209,7 +210,8 @@ class Call:
             person = Person(approve=at_terminal(self.console)) if asks else NOBODY
             llm = llm_of(self.params)
             if resume is not None:
-                again = partial(opened, scorer=self.params["scorer"])
+                judges = tuple(self.params["judge"] or ())
+                again = partial(opened, scorer=self.params["scorer"], judges=judges)
                 going = go_on(resume, watch, open_tools=again, llm=llm, person=person)
                 return wait_for(going)
             return wait_for(start(request, out, watch, llm=llm, person=person))
@@ -255,12 +257,13 @@ def probe(
         from rich.console import Console
 
         from promptprobe.agent.doors import display
+        from promptprobe.agent.doors.cli.progress import waiting
         from promptprobe.agent.probe_prompts import answer
 
-        with Console(stderr=True).status("opening the model") as status:
+        with waiting(Console(stderr=True)) as tell:
 
             def report(done: float, total: float, message: str) -> None:
-                status.update(f"probed {done:.0f} of {total:.0f}")
+                tell(f"probed {done:.0f} of {total:.0f}")
 
             reply = answer(request, report, heatmaps)
         if json:

@@ -1,4 +1,4 @@
-"""How a run looks in a terminal: progress while it works, a table and the verdict at its end.
+"""How a run reads: a line for each of its events, a table and the verdict at its end.
 
 Reads events and results only. Text of others (prompts, refusals) is shown without its control
 characters and never as markup.
@@ -6,8 +6,7 @@ characters and never as markup.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from promptprobe.agent.events import (
@@ -17,7 +16,6 @@ from promptprobe.agent.events import (
     CandidatesSelected,
     Event,
     Finished,
-    OnEvent,
     PromptsProposed,
     RoundEnded,
     RoundStarted,
@@ -31,7 +29,6 @@ LINE = 2000
 """Characters that are shown at once, of a path for example."""
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from promptprobe.agent.doors.replies import ProbeReply, ProbeRow
@@ -56,7 +53,8 @@ def describe(event: Event) -> str:
             verb = "resuming" if event.resumed else "starting"
             return (
                 f"{verb} {event.run_dir} on {event.model}; {event.budget.renders:g} renders' worth "
-                f"of denoising, {counted(event.nfe, 'evaluation')}; rewrites: {event.source}"
+                f"of denoising, {counted(event.nfe, 'evaluation')}; {event.scorer} selects"
+                f"{_graders(event.judges)}; rewrites: {event.source}"
             )
         case RoundStarted():
             expected = "" if event.seconds is None else f", about {event.seconds:.0f} s"
@@ -84,6 +82,11 @@ def describe(event: Event) -> str:
             return f"stopped: {event.stop_reason}"
 
 
+def _graders(judges: Sequence[str]) -> str:
+    """Who only grades, where there is somebody, to follow who selects."""
+    return f", and {' and '.join(judges)} only grade{'s' * (len(judges) == 1)}" * bool(judges)
+
+
 class Meter:
     """How far a run is: the share of its denoiser evaluations that are spent."""
 
@@ -98,66 +101,6 @@ class Meter:
         self.done = min(event.spent.nfe, self.total)
         if isinstance(event, Finished):
             self.done = self.total
-
-
-QUIET = (CandidatesProbed, CandidatesSelected, CandidatesRendered, CandidatesScored)
-
-SILENCE = 10
-"""Seconds without a line where no bar can be drawn."""
-
-
-@contextmanager
-def live(console: Console, title: str = "", bar: bool = True) -> Iterator[OnEvent]:
-    """Show a run's events: a bar where the terminal can draw one, a line for each thing of note.
-
-    Elsewhere, such as in a pipe, there is a line at least every ten seconds of work besides.
-
-    Args:
-        console: stderr, as a rule.
-        title: what the lines begin with.
-        bar: False where somebody is asked on the same terminal.
-
-    Yields:
-        The function to pass as `on_event`.
-    """
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        TextColumn("{task.fields[spent]}", markup=False),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    said, bar = 0.0, bar and console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=not bar) as progress:
-        task = progress.add_task(title or "opening the model", total=None, spent="")
-        meter = Meter()
-
-        def show(event: Event) -> None:
-            nonlocal said
-            meter.update(event)
-            line = plain(describe(event), LINE)
-            late = not console.is_terminal and event.spent.seconds >= said + SILENCE
-            if late or not isinstance(event, QUIET):
-                said = event.spent.seconds
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
-            progress.update(
-                task,
-                description=f"{title}{plain(line, 40)}",
-                completed=meter.done,
-                total=meter.total,
-                spent=f"{event.spent.nfe} NFE",
-            )
-
-        yield show
 
 
 def value(score: Score | None) -> str:
@@ -193,13 +136,15 @@ def table(result: OptimizationResult) -> Table:
     out.add_column("", width=7)
     out.add_column("prompt", ratio=1, overflow="fold")
     out.add_column("seed", justify="right", no_wrap=True)
-    for heading in ("predicted", "score", "judge"):
-        out.add_column(heading, justify="right")
+    for heading in ("predicted", "score"):
+        out.add_column(heading, justify="right", no_wrap=True)
+    for judge in result.judges:
+        out.add_column(plain(judge, 60), justify="right", overflow="fold")
     for trial in shown:
         which = (trial == result.best, trial == result.initial)
         name = {(True, False): "best", (False, True): "initial", (True, True): "both"}.get(which)
-        judge = value(trial.judge) if trial.judge and trial.judge.value is not None else "-"
-        cells = [_prediction(trial.prediction), value(trial.score), judge]
+        grades = [value(trial.judged.get(name)) for name in result.judges]
+        cells = [_prediction(trial.prediction), value(trial.score), *grades]
         prompt, seed = Text(plain(trial.candidate.prompt)), str(trial.candidate.seed)
         out.add_row(name, prompt, seed, *map(Text, cells))
     return out
@@ -220,8 +165,13 @@ def verdict(result: OptimizationResult) -> str:
     lines = [
         f"\nbest prompt    {plain(best.candidate.prompt, 1000)}",
         f"seed           {best.candidate.seed}",
-        f"score          {value(initial.score)} -> {value(best.score)}",
-        f"second judge   {value(initial.judge)} -> {value(best.judge)}  (it selected nothing)",
+        f"score          {value(initial.score)} -> {value(best.score)}  "
+        f"({plain(result.scorer)}, which selected)",
+        *(
+            f"judge          {value(initial.judged.get(name))} -> {value(best.judged.get(name))}  "
+            f"({plain(name)}, which selected nothing)"
+            for name in result.judges
+        ),
         f"spent          {_spent(spent)}",
         f"rewrites       {counts.offered} offered, {counts.accepted} accepted, "
         f"{counts.refused} refused"
@@ -235,7 +185,7 @@ def verdict(result: OptimizationResult) -> str:
         f"contact sheet  {plain(str(result.contact_sheet), LINE)}",
     ]
     if best.score is not None and best.score.explanation:
-        lines.insert(4, f"what it shows  {plain(best.score.explanation, 500)}")
+        lines.insert(3, f"what it shows  {plain(best.score.explanation, 500)}")
     return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from promptprobe.agent.doors.display import LINE, plain
-from promptprobe.agent.doors.schemas import OptimizeRequest, checked
+from promptprobe.agent.doors.schemas import OptimizeRequest, checked, in_words
 from promptprobe.tools.records import (
     BUDGETS,
     Budget,
@@ -35,6 +35,8 @@ CAPS = ("seconds", "llm_calls", "tokens", "usd")
 BUDGET = "Budget (what is not said is planned)"
 OWNER = "What agents get"
 SEARCH, PICTURES = "Search", "Pictures (default: what the model is made for)"
+METAVARS = {"lora": "FILE_OR_ID[:WEIGHT]"}
+"""Of options whose type does not say what is expected."""
 
 Command = Callable[..., int]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
@@ -72,14 +74,14 @@ def _with_options(command: Command, further: Sequence[inspect.Parameter]) -> Com
 def _option(record: type[Record], name: str, panel: str, prefix: str) -> inspect.Parameter:
     field = record.model_fields[name]
     kind, name = _type_of(field.annotation), prefix + name
-    text, flags = str(field.description), []
+    text, flags, metavar = str(field.description), [], METAVARS.get(name)
     if kind is bool:  # a flag without its contrary
-        flags = [f"--{name.replace('_', '-')}"]
+        flags, metavar = [f"--{name.replace('_', '-')}"], " "
     elif get_origin(kind) is list:
         text += "; may be repeated"
     elif isinstance(field.default, str | int):
         text += f" ({field.default})"
-    shown = typer.Option(*flags, help=text, rich_help_panel=panel)
+    shown = typer.Option(*flags, metavar=metavar, help=text, rich_help_panel=panel)
     return _parameter(name, Annotated[kind | None, shown])
 
 
@@ -173,7 +175,7 @@ def generation_of(params: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: an --extra without a name or a value.
     """
-    given = {n: params[n] for n in PICTURE_OPTIONS if params[n] not in (None, [])}
+    given = {n: params[n] for n in PICTURE_OPTIONS if params[n] not in (None, [], ())}
     extra = dict(map(_named_value, params["extra"] or ()))
     return given | ({"extra": extra} if extra else {})
 
@@ -215,7 +217,7 @@ def ended(command: str, work: Callable[[], int], kept: Callable[[], str]) -> int
     except ValueError as error:
         return fail(command, str(error), BAD_USAGE)
     except (OSError, RuntimeError, MemoryError) as error:
-        return fail(command, f"{error}. {kept()}", FAILED)
+        return fail(command, f"{in_words(error)}. {kept()}", FAILED)
 
 
 def flushed(work: Callable[[], int]) -> int:
@@ -247,7 +249,9 @@ def print_line(text: str) -> None:
 
 
 def forgive_terminals() -> None:
-    """A terminal that lacks a letter shows "?"."""
+    """A terminal that lacks a letter shows "?"; libraries' bars are as quiet in a pipe as ours."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", "10")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")

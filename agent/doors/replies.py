@@ -24,7 +24,9 @@ class TrialSummary(Record):
     seed: int
     predicted: float | None = Field(description="score predicted after the first steps")
     score: float | None = Field(description="of the finished image; null: see explanation")
-    judge_score: float | None = Field(description="by a second judge, which never selects")
+    judged: dict[str, float | None] = Field(
+        description="scores by those who only grade, and never select"
+    )
     explanation: str = Field(description="what the scorer saw, or why there is no score")
 
     @classmethod
@@ -36,7 +38,7 @@ class TrialSummary(Record):
             seed=trial.candidate.seed,
             predicted=trial.prediction.score if trial.prediction else None,
             score=score.value if score else None,
-            judge_score=trial.judge.value if trial.judge else None,
+            judged={name: grade.value for name, grade in trial.judged.items()},
             explanation=(score.explanation or score.reason) if score else "",
         )
 
@@ -60,6 +62,7 @@ class OptimizeReply(Record):
     initial: TrialReply = Field(description="the brief itself with the first seed")
     spent: Spend
     stop_reason: StopReason
+    scorer: str = Field(description="who selected")
     trials: tuple[TrialReply, ...] = Field(description=f"the best {MAX_TRIALS} that were rendered")
     warnings: tuple[str, ...]
     run_dir: Path
@@ -74,6 +77,7 @@ class OptimizeReply(Record):
             initial=TrialReply.of(result.initial),
             spent=result.spent,
             stop_reason=result.stop_reason,
+            scorer=result.scorer,
             trials=tuple(map(TrialReply.of, result.top(MAX_TRIALS))),
             warnings=tuple(result.warnings),
             run_dir=result.run_dir,

@@ -28,11 +28,13 @@ from promptprobe.tools.records import (
     Seed,
     Text,
 )
+from promptprobe.tools.scorers.table import DEFAULT_CLIP, TABLE
 
 MAX_PROMPTS = 64
 MAX_REWRITES = 256
 MAX_SEEDS = 64
 MAX_PROBES = 256
+MAX_JUDGES = 8
 TUPLES = ("too_short", "too_long", "tuple_type")
 """Kinds of errors whose texts name our type."""
 
@@ -122,6 +124,11 @@ class OptimizeArguments(Request):
         description="how much may be spent on denoising, in renders' worth (1 is one full image): "
         "light is 4, medium 8, heavy 24, or any number",
     )
+    target: float | None = Field(
+        default=None,
+        description="a score at which to stop; none: only a picture that the scorer calls correct "
+        "ends a run early",
+    )
     seed: Seed = Field(default=0, description="first seed; the others follow from it")
     generation: Picture = Field(default=Picture(), description="how pictures are made")
 
@@ -138,10 +145,16 @@ class OptimizeRequest(OptimizeArguments):
         default=None, description="name of an LLM behind OPENAI_BASE_URL, which proposes rewrites"
     )
     scorer: Text | None = Field(
-        default=None,
-        description='"sprites", "clip:sprites" (its small CLIP), "critic:sprites" (only how '
-        'well formed a picture is) or "clip:FOLDER_OR_HUB_ID"; none: '
-        "the model's own default",
+        None,
+        description="who selects, a judge of `promptprobe judges`: "
+        f"{', '.join(judge.name for judge in TABLE)}, or a built-in model's; none: a built-in "
+        f"model's own, and {DEFAULT_CLIP} for others",
+    )
+    judge: tuple[Text, ...] = Field(
+        default=(),
+        max_length=MAX_JUDGES,
+        description="who only grades the finished pictures, of the same judges; none: a built-in "
+        "model's own",
     )
     probe: Text | None = Field(
         default=None,
@@ -198,6 +211,13 @@ def checked(record: type[R], fields: Mapping[str, Any]) -> R:
         return record.model_validate(fields)
     except ValidationError as error:
         raise ValueError(explain(error, record)) from None
+
+
+def in_words(error: Exception) -> str:
+    """What went wrong; Python's own MemoryError says nothing."""
+    return str(error) or (
+        "out of memory" if isinstance(error, MemoryError) else type(error).__name__
+    )
 
 
 def explain(error: ValidationError, record: type[BaseModel] | None = None) -> str:

@@ -18,12 +18,17 @@ from promptprobe.agent.doors.replies import ProbeReply
 from promptprobe.agent.doors.schemas import OptimizeRequest, ProbeRequest, checked
 from promptprobe.agent.doors.stream import streamed
 from promptprobe.agent.events import OnEvent
-from promptprobe.agent.optimize import (
+from promptprobe.agent.given import (
     DEFAULT_GENERATION,
+    Judge,
+    judge_names,
+    judges_of,
+    named,
+)
+from promptprobe.agent.optimize import (
     blocking,
     check_same_brief,
     go_on,
-    named,
     start,
 )
 from promptprobe.agent.probe_prompts import Report, answer
@@ -59,8 +64,9 @@ class Session:
 
     Args:
         model: "sprites" or "sprites-flow", a diffusers folder, a hub id, or a loaded pipeline.
-        scorer: a name, or a callable (brief, image) -> number or `Score`; None takes the model's
-            own.
+        scorer: who selects: a name, or a callable (brief, image) -> number or `Score`; None takes
+            a built-in model's own, and a CLIP for others.
+        judge: one or several of the same, which only grade the pictures of `optimize`.
         probe: folder or hub id of a trained probe; None takes a built-in model's own, and previews
             for others.
         generation: how images are made; a call may say otherwise. Device and dtype stay.
@@ -74,12 +80,16 @@ class Session:
         self,
         model: str | Path | Any = "sprites",
         *,
-        scorer: str | Callable[..., Any] | None = None,
+        scorer: Judge | None = None,
+        judge: Judge | Sequence[Judge] = (),
         probe: str | Path | None = None,
         generation: Generation = DEFAULT_GENERATION,
     ) -> None:
-        self._named = named(model, scorer, probe)
-        self._given: dict[str, Any] = {"model": model, "scorer": scorer, "probe": probe}
+        judges = judges_of(judge)
+        self._named, self._judges = named(model, scorer, probe), judge_names(judges)
+        self._given: dict[str, Any] = {
+            "model": model, "scorer": scorer, "probe": probe, "judges": judges
+        }  # fmt: skip
         self._known: dict[str, Tools] = {}
         self.generation = generation
         """How images are made where a call does not say otherwise."""
@@ -102,6 +112,7 @@ class Session:
         rewrite: Rewrite = "enrich",
         keep: Sequence[str] = (),
         budget: str | float | Budget = "light",
+        target: float | None = None,
         seed: int = 0,
         out: str | Path = "runs",
         on_event: OnEvent | None = None,
@@ -112,7 +123,8 @@ class Session:
         """Find the prompt and seed that draw a brief best; see `optimize_prompt`.
 
         Raises:
-            ValueError: something given cannot be used; `resume` has another model, scorer or probe.
+            ValueError: something given cannot be used; `resume` has another model, scorer, judge or
+                probe.
             OSError: `out` cannot be written.
         """
         own_llm = llm if isinstance(llm, LLM) else None
@@ -130,6 +142,8 @@ class Session:
             "rewrite": rewrite,
             "keep": keep,
             "budget": budget,
+            "target": target,
+            "judge": self._judges,
             "seed": seed,
         }
         request = checked(OptimizeRequest, self._named | given)
@@ -215,8 +229,13 @@ class Session:
         return self._tools(request.generation)
 
     def _resumed(self, settings: OptimizeRequest | ProbeRequest) -> Tools:
-        """The tools for a run that goes on. ValueError: it has another model, scorer or probe."""
-        own = {**self._named, "model": self.model}
+        """The tools for a run that goes on. ValueError: it has another model, judge or probe."""
+        own = {
+            **self._named,
+            "model": self.model,
+            "scorer": self._named["scorer"] or self._home.scorer_name,
+            "judge": self._judges or self._home.judge_names,
+        }
         for name, mine in own.items():
             if (theirs := getattr(settings, name)) != mine:
                 raise ValueError(

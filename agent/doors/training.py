@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from promptprobe.agent.optimize import DEFAULT_GENERATION
+from promptprobe.agent.given import DEFAULT_GENERATION
 from promptprobe.tools.records import Generation
 
 

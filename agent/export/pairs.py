@@ -19,7 +19,7 @@ from pathlib import Path
 
 from promptprobe.agent import run_folder
 from promptprobe.agent.ledger import Ledger, RenderedLine, ScoredLine
-from promptprobe.agent.policy import by_prompt
+from promptprobe.agent.search.policy import by_prompt
 from promptprobe.tools.protocol import Rendered, Tools
 from promptprobe.tools.records import Candidate, Score, Trial
 
@@ -78,7 +78,7 @@ class FinishedRun:
         scores = tools.score(self.settings.brief, list(images.values()))
         self.added.write(
             [
-                ScoredLine(candidate=candidate, score=score, judge=None)
+                ScoredLine(candidate=candidate, score=score)
                 for candidate, score in zip(images, scores, strict=True)
                 if score.value is not None
             ]

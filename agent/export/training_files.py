@@ -137,12 +137,12 @@ def _plan(source: Path) -> dict[Maker, Work]:
 
 
 def _check_named(settings: RunSettings, folder: Path) -> None:
-    if settings.scorer and names_code(settings.scorer):
+    if names_code(settings.scorer):
         raise ValueError(
             f"{folder} was judged by {settings.scorer!r}, and no folder decides whose code runs "
             "here or where pictures go: leave this run out"
         )
-    if settings.objects:
+    if {"model", "scorer"} & set(settings.objects):
         raise ValueError(
             f"{folder} was started with a model or scorer that is a Python object, so nothing can "
             "be drawn and judged as it was. Save the model as a folder, name a scorer, and run it "

@@ -32,7 +32,7 @@ class RunRow(Record):
     run_dir: Path
     brief: str = ""
     model: str = ""
-    scorer: str | None = Field(default=None, description="none: the model's own")
+    scorer: str = ""
     llm: str | None = None
     initial: float | None = Field(
         default=None, description="score of the brief itself with the first seed"
@@ -63,7 +63,7 @@ def row_of(result: OptimizationResult) -> RunRow:
         run_dir=result.run_dir,
         brief=result.brief,
         model=result.model,
-        scorer=settings.scorer,
+        scorer=result.scorer,
         llm=settings.llm,
         initial=value(result.initial),
         best=value(result.best),

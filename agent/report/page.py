@@ -172,21 +172,29 @@ def curve(points: list[story.Spent], end: int) -> dict[str, Any] | None:
 
 def render(template: str, **content: Any) -> str:
     """A page of a template, with the style and the policy that admits no other."""
-    pages = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return (
+        environment(TEMPLATES)
+        .get_template(template)
+        .render(
+            style=Markup(style),  # noqa: S704, a file of this package
+            style_hash=f"sha256-{digest}",
+            plot=plots,
+            **content,
+        )
+    )
+
+
+def environment(folder: Path) -> Environment:
+    """The templates of a folder; all text that they are given is escaped and readable."""
+    return Environment(
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=_readable,
-    )
-    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return pages.get_template(template).render(
-        style=Markup(style),  # noqa: S704, a file of this package
-        style_hash=f"sha256-{digest}",
-        plot=plots,
-        **content,
     )
 
 

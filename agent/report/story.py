@@ -149,9 +149,11 @@ def command(settings: RunSettings) -> str | None:
     if settings.objects:
         return None
     words = ["promptprobe", "optimize", settings.brief, "--model", settings.model]
-    for name in ("scorer", "probe", "llm"):
+    for name in ("scorer", "probe", "llm", "target"):
         if (given := getattr(settings, name)) is not None:
-            words += [f"--{name}", given]
+            words += [f"--{name}", str(given)]
+    for judge in settings.judge:
+        words += ["--judge", judge]
     for prompt in settings.prompts or ():
         words += ["--prompt", prompt]
     for kept in settings.keep:

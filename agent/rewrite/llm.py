@@ -19,7 +19,6 @@ from typing import Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from promptprobe.agent.events import Refusal
-from promptprobe.agent.policy import best_of
 from promptprobe.agent.rewrite.facts import check_facts
 from promptprobe.agent.rewrite.guard import (
     Claim,
@@ -39,6 +38,7 @@ from promptprobe.agent.rewrite.llm_prompts import (
     TAKE_REQUIREMENTS,
 )
 from promptprobe.agent.rewrite.proposers import Proposals, Recall, Request
+from promptprobe.agent.search.policy import best_of
 from promptprobe.tools.endpoint.endpoint import LLM, Reply
 from promptprobe.tools.records import Trial
 

@@ -11,8 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean, variance
 
-from promptprobe.agent.policy import predicted_at, value_of
 from promptprobe.agent.search.beliefs import Belief, Beliefs, Looked, learn, prior_beliefs
+from promptprobe.agent.search.policy import predicted_at, value_of
 from promptprobe.agent.search.priors import preview_prior
 from promptprobe.agent.search.rounds import Effects, NextRound, Observed, effects, next_round
 from promptprobe.agent.search.schedule import Costs, Schedule, Signal, from_pairwise

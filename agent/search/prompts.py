@@ -9,12 +9,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from promptprobe.agent import policy
 from promptprobe.agent.events import Refusal
 from promptprobe.agent.ledger import ProposedLine
 from promptprobe.agent.rewrite.guard import check_read
 from promptprobe.agent.rewrite.proposers import Proposals, Request
-from promptprobe.agent.search import planning
+from promptprobe.agent.search import planning, policy
 from promptprobe.agent.search.schedule import Schedule
 
 if TYPE_CHECKING:

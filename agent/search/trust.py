@@ -16,7 +16,7 @@ from statistics import fmean
 
 from pydantic import Field
 
-from promptprobe.agent.policy import by_prompt, value_of
+from promptprobe.agent.search.policy import by_prompt, value_of
 from promptprobe.tools.records import Prediction, Record, Trial, Unit
 
 MISSED = 0.2

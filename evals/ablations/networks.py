@@ -21,14 +21,14 @@ from tqdm import tqdm
 from promptprobe.evals.ablations.ablations import ABLATIONS, Ablation
 from promptprobe.evals.baselines.baselines import Cost, Method
 from promptprobe.evals.baselines.coarse import retraced
-from promptprobe.evals.bench import Bench
+from promptprobe.evals.bench import Bench, check_shards
 from promptprobe.evals.fidelity.rollouts import Rollouts
 from promptprobe.evals.fidelity.timing import Timing
 from promptprobe.evals.statistics import Floats
 from promptprobe.probe.model.card import Target
 from promptprobe.probe.model.network import FLOOR, Block
 from promptprobe.probe.training.dataset import Dataset, Splits, scale, split
-from promptprobe.probe.training.shards import Collection, Examples, read_collection, read_shards
+from promptprobe.probe.training.shards import Collection, Examples, read_shards
 from promptprobe.probe.training.trainer import fit
 
 PAPER = "the paper's CNN"
@@ -68,9 +68,12 @@ class PaperCNN(nn.Module):
         return logit
 
 
-def collected(shards: Path, step: int) -> Collection:
-    """What a folder of shards was made with. ValueError: none, or not after this many steps."""
-    collection = read_collection(shards)
+def collected(shards: Path, step: int, bench: Bench) -> Collection:
+    """What a folder of shards was made with.
+
+    ValueError: there are none, not after this many steps, or of another model or scorer.
+    """
+    collection = check_shards(bench, shards)
     if step not in collection.windows:
         raise ValueError(
             f"{shards} was collected after {collection.windows} steps, and {step} are asked for"
@@ -85,7 +88,7 @@ def train_baselines(
 
     ValueError: broken shards, or a collection without this number of steps.
     """
-    collection = collected(shards, step)
+    collection = collected(shards, step, bench)
     known = at_window(read_shards(shards), collection.windows.index(step))
     fresh = at_window(test.examples, list(test.views).index(step))
     target = collection.targets[0]

@@ -20,11 +20,10 @@ from promptprobe.evals.statistics import Floats
 from promptprobe.probe.model.network import PreviewScore
 from promptprobe.probe.statistics import gap_rms, peak, spatial_entropy, x0_std
 from promptprobe.probe.trace import Trace
-from promptprobe.probe.training.shards import Examples
-from promptprobe.tools.sprites.language import tokens
+from promptprobe.probe.training.shards import Examples, Row
 
 COLUMNS = 512
-"""A prompt's words are hashed into so many."""
+"""What is known of a prompt is hashed into so many."""
 CHUNK = 256
 
 
@@ -32,8 +31,8 @@ CHUNK = 256
 class RolloutView:
     """What a rival may look at, of some candidates after some steps."""
 
-    prompts: Sequence[str]
-    kinds: Sequence[str]
+    names: Sequence[Sequence[str]]
+    """What is known of each candidate's prompt, for those who see nothing else."""
     noise: Tensor
     """That denoising begins with, [candidate, channel, row, col]."""
     trace: Trace
@@ -43,7 +42,11 @@ class RolloutView:
 
 
 def rollout_views(
-    examples: Examples, indices: Sequence[int], place: int, draw_noise: Callable[..., Tensor]
+    examples: Examples,
+    indices: Sequence[int],
+    place: int,
+    draw_noise: Callable[..., Tensor],
+    names: Callable[[Row], Sequence[str]],
 ) -> Iterator[RolloutView]:
     """The candidates in chunks, after the window at `place`."""
     rows = examples.rows
@@ -52,8 +55,7 @@ def rollout_views(
         trace, look = examples.batch(some, torch.full((len(some),), place))
         gaps = torch.stack([gap_rms(gap.float()) for gap in examples.gap[: place + 1, some]])
         yield RolloutView(
-            [rows[i].prompt for i in some],
-            [rows[i].kind for i in some],
+            [names(rows[i]) for i in some],
             draw_noise([rows[i].seed for i in some]),
             trace,
             look,
@@ -61,14 +63,11 @@ def rollout_views(
         )
 
 
-def words(prompts: Sequence[str], kinds: Sequence[str]) -> Floats:
-    """The kind of scene, every word, and what the word means, hashed: [prompt, column]."""
-    table = np.zeros((len(prompts), COLUMNS))
-    for row, (prompt, kind) in enumerate(zip(prompts, kinds, strict=True)):
-        names = [f"kind {kind}"]
-        for phrase, (role, value) in tokens(prompt):
-            names += [phrase, f"{role} {value}"]
-        table[row, [crc32(name.encode()) % COLUMNS for name in names]] = 1
+def words(names: Sequence[Sequence[str]]) -> Floats:
+    """What is known of each prompt, hashed: [prompt, column]."""
+    table = np.zeros((len(names), COLUMNS))
+    for row, own in enumerate(names):
+        table[row, [crc32(name.encode()) % COLUMNS for name in own]] = 1
     return table
 
 
@@ -115,7 +114,7 @@ def verdict(sight: RolloutView) -> Tensor:
 
 
 FEATURE_BASELINES: dict[str, Callable[[RolloutView], Tensor]] = {
-    "prompt only": lambda sight: torch.from_numpy(words(sight.prompts, sight.kinds)),
+    "prompt only": lambda sight: torch.from_numpy(words(sight.names)),
     "seed only": noise,
     "noise and prompt embedding": lambda sight: torch.cat([noise(sight), embedding(sight)], 1),
     "guidance gap, accumulated": lambda sight: sight.gap[:, None],

@@ -44,16 +44,11 @@ def fit_baselines(
     return found
 
 
-def prompt_only_interval(known: Rollouts, test: Rollouts) -> tuple[Floats, Floats]:
+def prompt_only_interval(known: Rollouts, test: Rollouts, bench: Bench) -> tuple[Floats, Floats]:
     """Lower and upper ends, [prompt, seed], of a 90% interval that sees the prompt alone: the guess
     moved by quantiles of held-out errors, those of the same kind of scene where there are enough.
     """
-    x, fresh = (
-        words(
-            [row.prompt for row in table.examples.rows], [row.kind for row in table.examples.rows]
-        )
-        for table in (known, test)
-    )
+    x, fresh = (words([bench.names(row) for row in table.examples.rows]) for table in (known, test))
     y = known.scores.ravel()
     errors = y - out_of_fold(x, y, known.groups)
     guesses = fit_ridge(x, y, known.groups)(fresh)
@@ -72,4 +67,4 @@ def _features(table: Rollouts, bench: Bench, step: int) -> dict[str, Floats]:
 
     everyone = range(len(table.examples))
     place = list(table.views).index(step)
-    return features(rollout_views(table.examples, everyone, place, noise))
+    return features(rollout_views(table.examples, everyone, place, noise, bench.names))

@@ -8,22 +8,24 @@ scene, and no picture.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from promptprobe.evals.sampling import Brief
 from promptprobe.evals.statistics import Estimate, Floats, Rows, auc, bootstrap
+from promptprobe.tools.models.built_in import Brief
 from promptprobe.tools.predictions import aligned
 from promptprobe.tools.records import Score
-from promptprobe.tools.sprites.language import requirements_of
 
 SHRINK = 4.0
 """A prior counts so many sightings of all words of the role in addition to a word's own."""
 
 Words = Sequence[tuple[str, ...]]
+Roles = Callable[[str], Mapping[str, str]]
+"""What the words of a brief are, where anybody knows."""
+ANY_ROLE = "word"
 
 
 class Verdicts(NamedTuple):
@@ -44,18 +46,19 @@ class Doubt:
 
 
 def verdicts(
-    briefs: Sequence[Brief], scores: Sequence[Sequence[Score]], words: Words
+    briefs: Sequence[Brief], scores: Sequence[Sequence[Score]], words: Words, roles: Roles
 ) -> list[Verdicts]:
     """The truth of each brief's words; `words` are the traced ones, candidate by candidate."""
     found, at = [], 0
     for brief, row in zip(briefs, scores, strict=True):
-        role = {asking.word: asking.role for asking in requirements_of(brief.text)}
+        role = roles(brief.text)
         names: list[tuple[str, str, str]] = []
         missing: list[float] = []
         for score in row:
             for word, verdict in zip(words[at], aligned(words[at], score.words), strict=True):
                 if verdict is not None:
-                    names.append((brief.scene.kind, role[word.lower()], word.lower()))
+                    word = word.lower()
+                    names.append((brief.kind, role.get(word, ANY_ROLE), word))
                     missing.append(float(not verdict.ok))
             at += 1
         found.append(Verdicts(names, np.array(missing)))
@@ -85,12 +88,12 @@ def doubt(
 Prior = Callable[[Sequence[Verdicts]], Doubt]
 
 
-def prior(briefs: Sequence[Brief], scores: Sequence[Sequence[Score]]) -> Prior:
+def prior(briefs: Sequence[Brief], scores: Sequence[Sequence[Score]], roles: Roles) -> Prior:
     """How often a word of this kind of scene was missing on other scenes, shrunk to its role."""
     words = [
         tuple(verdict.word for verdict in score.words) for of_brief in scores for score in of_brief
     ]
-    known = verdicts(briefs, scores, words)
+    known = verdicts(briefs, scores, words, roles)
     total: dict[object, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for seen in known:
         for (kind, role, word), missing in zip(seen.names, seen.missing, strict=True):

@@ -1,6 +1,6 @@
 """What an eval of fidelity draws: two tables, coarse renders, and every way to guess the scores.
 
-Test scenes are what is measured. Whatever is fitted or chosen, is so on the validation scenes.
+Test prompts are what is measured. Whatever is fitted or chosen, is so on others.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import numpy as np
 from promptprobe.evals.baselines import fitted
 from promptprobe.evals.baselines.baselines import Cost, Method
 from promptprobe.evals.bench import Bench
+from promptprobe.evals.briefs import Sample
 from promptprobe.evals.fidelity.rollouts import Rollouts, roll_out
 from promptprobe.evals.fidelity.timing import Timing, measure_timing
-from promptprobe.evals.sampling import Brief, grade, grid, held_out, sample, values
+from promptprobe.evals.sampling import grade, grid, sample, values
 from promptprobe.evals.statistics import Floats
-from promptprobe.tools.sprites.world import Split
+from promptprobe.tools.models.built_in import Brief
 from promptprobe.tools.toolbox import PROBED_SHARE
 
 COARSE = (3, 5, 8)
@@ -33,10 +34,10 @@ class Experiment:
 
     bench: Bench
     step: int
-    split: Split
+    sample: Sample
     test: Rollouts
     known: Rollouts
-    """Validation scenes."""
+    """Prompts that may be fitted and chosen on."""
     coarse: dict[int, Floats]
     """Scores of renders in few steps, [prompt, seed] of `test`, by their number."""
     timing: Timing
@@ -50,23 +51,24 @@ class Experiment:
 
     @property
     def threshold(self) -> float:
-        """Scores from here on are good: the median of training, or else of validation."""
-        probe = self.bench.probe
+        """Scores from here on are good: as asked, the median of training, or of validation."""
+        good, probe = self.bench.good, self.bench.probe
+        if good is not None:
+            return good
         return float(probe.card.targets[0].median if probe else np.median(self.known.scores))
 
 
 def run_experiment(
     bench: Bench,
-    prompts: int,
+    briefs: Sample,
     seeds: int,
-    split: Split = "test",
     step: int | None = None,
     shards: Path | None = None,
 ) -> Experiment:
-    """Draw `prompts` scenes of a split with `seeds` (at least 2) each, and half as many scenes of
-    validation; and coarse renders of the former.
+    """Draw all of the briefs with `seeds` (at least 2) each, and coarse renders of the test ones.
 
-    ValueError: a step that no render has, or that the probe was not trained for.
+    ValueError: a step that no render has, or that the probe was not trained for; or shards that
+    were made with something else.
     """
     steps = bench.settings.steps
     step = step or probed_steps(bench)
@@ -77,14 +79,15 @@ def run_experiment(
     if shards:  # before an hour's work is done for them
         from promptprobe.evals.ablations.networks import collected
 
-        collected(shards, step)
+        collected(shards, step, bench)
     windows = sorted({step, *windows_of(bench)})
-    briefs = held_out(prompts, split)
-    test = roll_out(bench, briefs, seeds, windows)
-    known = roll_out(bench, held_out(max(2, prompts // 2), "validation"), seeds, windows)
-    coarse = {k: rendered(bench, briefs, seeds, k) for k in sorted({*COARSE, step}) if k < steps}
+    test = roll_out(bench, briefs.test, seeds, windows)
+    known = roll_out(bench, briefs.known, seeds, windows)
+    coarse = {
+        k: rendered(bench, briefs.test, seeds, k) for k in sorted({*COARSE, step}) if k < steps
+    }
     time = measure_timing(bench, test.pairs, step)
-    return Experiment(bench, step, split, test, known, coarse, time, shards)
+    return Experiment(bench, step, briefs, test, known, coarse, time, shards)
 
 
 def coarse_name(steps: int) -> str:
@@ -93,14 +96,19 @@ def coarse_name(steps: int) -> str:
 
 
 def probed_steps(bench: Bench) -> int:
-    """The share of them that the agent's tools take, a fifth as in the paper."""
-    return max(1, round(bench.settings.steps / PROBED_SHARE))
+    """The share of them that the agent's tools take, a fifth as in the paper; of a probe's own
+    numbers of steps the nearest."""
+    share = max(1, round(bench.settings.steps / PROBED_SHARE))
+    known = windows_of(bench) if bench.probe else ()
+    return min(known, key=lambda k: abs(k - share), default=share)
 
 
 def windows_of(bench: Bench) -> Sequence[int]:
-    """The numbers of steps that a probe is trained for."""
+    """The numbers of steps that the probe is trained for, or that one would be."""
     from promptprobe.tools.collect.learn import scaled
 
+    if bench.probe:
+        return [k for k in bench.probe.card.windows_here(bench.facts) if k < bench.settings.steps]
     return scaled(bench.settings)
 
 

@@ -1,8 +1,8 @@
 """Do the first steps predict the finished image, and what is that worth in headroom?
 
-Data: held-out scenes in natural wordings, all seeds of each. Callable: one pass that looks after
-several numbers of steps and goes on to the end, and passes of few coarse steps. Scorer: the
-sprites scorer; the target is its score of the finished image.
+Data: held-out prompts, all seeds of each. Callable: one pass that looks after several numbers of
+steps and goes on to the end, and passes of few coarse steps. Scorer: the one that selects; the
+target is its score of the finished image.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from promptprobe.evals.baselines.baselines import (
     naive_curve,
     worth,
 )
+from promptprobe.evals.bench import Bench
 from promptprobe.evals.fidelity.diagnosis import diagnosis, doubt, prior, verdicts
 from promptprobe.evals.fidelity.experiment import (
     PREVIEW,
@@ -49,7 +50,7 @@ from promptprobe.evals.statistics import (
 )
 from promptprobe.tools.predictions import chances
 
-NO_PROBE = "none is shipped: the figures are those of the x0 preview, graded by the scorer"
+NO_WORDS = "the scorer judges no words: which words go wrong is left out"
 
 
 def report(drawn: Experiment) -> dict[str, Any]:
@@ -79,7 +80,9 @@ def report(drawn: Experiment) -> dict[str, Any]:
         "retrained_minus": retrained(found, scores),
         "rungs": rungs(drawn, chosen, ruled),
         "further_targets": further(drawn),
+        "second_judge": second_judge(drawn, best.guesses),
         "over_steps": over_steps(drawn),
+        "verdict": verdict(drawn),
         **uncertainty(drawn, best.guesses),
         "words": word_diagnosis(drawn),
         "for_training": pairs.pairs(best, scores, full, drawn.threshold),
@@ -90,6 +93,7 @@ def report(drawn: Experiment) -> dict[str, Any]:
         "mean_headroom": mean(scores.max(1) - scores.mean(1)).json(),
         "prompts_without_headroom": share((np.ptp(scores, axis=1) == 0).astype(float)).json(),
         "seconds_per_image": drawn.timing.json(),
+        "notes": notes(drawn),
     }
 
 
@@ -99,18 +103,33 @@ def setting(drawn: Experiment) -> dict[str, Any]:
     return {
         "eval": "fidelity",
         "model": bench.name,
-        "split": f"{drawn.split} scenes, natural wordings",
+        "split": drawn.sample.title,
+        "scorer": bench.scorer,
+        "judge": bench.grader,
         "predictor": drawn.predictor,
-        "probe": "shipped" if bench.probe else NO_PROBE,
+        "probe": bench.probe_name,
         "n_prompts": len(drawn.test.briefs),
         "n_seeds": drawn.test.scores.shape[1],
         "n_validation_prompts": len(drawn.known.briefs),
         "step": drawn.step,
         "of": bench.settings.steps,
         "budget": BUDGET,
-        "positives": f"score >= {drawn.threshold:g}, the median of "
-        + ("training, frozen in the probe's card" if bench.probe else "the validation scenes"),
+        "positives": f"score >= {drawn.threshold:g}, {_whose(bench)}",
     }
+
+
+def _whose(bench: Bench) -> str:
+    """Where the score comes from that counts as good."""
+    if bench.good is not None:
+        return "as asked for"
+    rest = "training, frozen in the probe's card" if bench.probe else "the validation prompts"
+    return f"the median of {rest}"
+
+
+def notes(drawn: Experiment) -> list[str]:
+    """What the reader should know."""
+    told = any(score.words for row in drawn.test.judged for score in row)
+    return [*drawn.bench.notes, *drawn.sample.notes, *([] if told else [NO_WORDS])]
 
 
 def figures(guesses: Floats, scores: Floats, threshold: float) -> dict[str, Any]:
@@ -210,6 +229,33 @@ def further(drawn: Experiment) -> dict[str, Any]:
     return found
 
 
+def second_judge(drawn: Experiment, guesses: Floats) -> dict[str, Any] | None:
+    """How the same guesses agree with a judge who never selected; None where there is none."""
+    graded = drawn.test.graded
+    return None if graded is None else figures(guesses, graded, float(np.median(graded)))
+
+
+def verdict(drawn: Experiment) -> dict[str, Any] | None:
+    """What the probe's card says of it and the preview, and what is found here, paired.
+
+    None without a probe.
+    """
+    bench, test = drawn.bench, drawn.test
+    if bench.probe is None:
+        return None
+    card = bench.probe.card
+    steps = {}
+    for k in test.views:
+        found, (_, window) = predictions_at(test, k), bench.probe_at(k)
+        if "probe" in found:
+            wins = card.windows[card.place(window)].beats_preview(card.targets[0].name)
+            steps[str(k)] = {
+                "used": "probe" if wins else "preview",
+                "probe_minus_preview": pairwise(found["probe"], test.scores, found[PREVIEW]).json(),
+            }
+    return {"card": card.verdict, "steps": steps}
+
+
 def over_steps(drawn: Experiment) -> dict[str, Any]:
     """Figures after each number of steps."""
     return {
@@ -233,7 +279,7 @@ def uncertainty(drawn: Experiment, guesses: Floats) -> dict[str, Any]:
         test.shaped([getattr(p, end) for p in test.views[drawn.step].predictions])
         for end in ("low", "high")
     )
-    plain = fitted.prompt_only_interval(known, test)
+    plain = fitted.prompt_only_interval(known, test, drawn.bench)
     margin = successive_halving.keep_margin(
         predictions_at(known, drawn.step)["probe"], known.scores
     )
@@ -264,7 +310,8 @@ def word_diagnosis(drawn: Experiment) -> dict[str, Any] | None:
     test, view = drawn.test, drawn.test.views[drawn.step]
     if not view.predictions or not any(score.words for row in test.judged for score in row):
         return None
-    truth = verdicts(test.briefs, test.judged, test.words)
+    roles = drawn.bench.roles
+    truth = verdicts(test.briefs, test.judged, test.words, roles)
     preview = [
         [1.0 if chance is None else chance for chance in chances(words, score)]
         for words, score in zip(test.words, view.seen, strict=True)
@@ -274,5 +321,5 @@ def word_diagnosis(drawn: Experiment) -> dict[str, Any] | None:
         "judge's look at the preview": preview,
     }
     doubts = [doubt(name, truth, test.judged, test.words, of) for name, of in ways.items()]
-    by_kind = prior(drawn.known.briefs, drawn.known.judged)(truth)
+    by_kind = prior(drawn.known.briefs, drawn.known.judged, roles)(truth)
     return diagnosis(truth, [*doubts, by_kind])

@@ -17,7 +17,8 @@ COLOURS = {"probe": "#0072b2", PREVIEW: "#e69f00", "coarse": "#009e73", "naive":
 """Okabe and Ito's, which the colour-blind tell apart."""
 WIDE, HIGH = 9.0, 3.6
 JITTER = 0.012
-"""Scores are shares of few requirements; without it the points of many pictures are one."""
+"""Of the scores' span: where they are shares of few requirements, the points of many pictures are
+one without it."""
 
 
 def check(folder: Path) -> None:
@@ -38,7 +39,7 @@ def save(drawn: Experiment, report: dict[str, Any], folder: Path) -> list[Path]:
     for name, draw in (("predicted", _predicted), ("steps", _steps), ("headroom", _headroom)):
         figure = Figure(figsize=(WIDE, HIGH), layout="constrained")
         draw(figure, drawn, report)
-        made.append(folder / f"{report['model']}-{name}.png")
+        made.append(folder / f"{Path(report['model']).name}-{name}.png")
         figure.savefig(made[-1], dpi=160)
     return made
 
@@ -50,8 +51,9 @@ def _predicted(figure: Any, drawn: Experiment, report: dict[str, Any]) -> None:
     for panel, name in zip(panels, sorted(found), strict=True):
         actual = drawn.test.scores.ravel()
         guesses = found[name].ravel()
-        wobble = dice.normal(0, JITTER, (2, len(actual)))
-        panel.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1)
+        wobble = dice.normal(0, JITTER * np.ptp(actual), (2, len(actual)))
+        ends = [actual.min(), actual.max()]
+        panel.plot(ends, ends, color="#bbbbbb", linewidth=1)
         panel.scatter(
             guesses + wobble[0], actual + wobble[1], s=9, alpha=0.35, linewidths=0,
             color=COLOURS[name],

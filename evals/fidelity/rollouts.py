@@ -14,8 +14,9 @@ import numpy as np
 
 from promptprobe.evals.bench import Bench
 from promptprobe.evals.fidelity.rollout import Pair, Rollout, View, look, view
-from promptprobe.evals.sampling import Brief, grade, grid, values
+from promptprobe.evals.sampling import grade, grid, values
 from promptprobe.evals.statistics import Floats
+from promptprobe.tools.models.built_in import Brief
 from promptprobe.tools.predictions import drawn, seen
 from promptprobe.tools.records import Score
 
@@ -36,6 +37,8 @@ class Rollouts:
     """The same as `probe.shards.Examples`, for what learns or was learned."""
     further: dict[str, Floats] = field(default_factory=dict)
     """Scores by the judges of the probe's other targets, [prompt, seed]."""
+    graded: Floats | None = None
+    """Scores by the second judge, [prompt, seed]; None where there is none."""
 
     @cached_property
     def scores(self) -> Floats:
@@ -73,7 +76,10 @@ def roll_out(bench: Bench, briefs: list[Brief], seeds: int, windows: Sequence[in
     further = {
         name: values(grade(judge, briefs, looked.finals)) for name, judge in bench.further.items()
     }
-    return Rollouts(briefs, pairs, judged, views, as_examples(looked.traces, rows), further)
+    second = bench.grader != bench.scorer
+    graded = values(grade(bench.judge, briefs, looked.finals)) if second else None
+    examples = as_examples(looked.traces, rows)
+    return Rollouts(briefs, pairs, judged, views, examples, further, graded)
 
 
 def _rows(
@@ -91,10 +97,10 @@ def _rows(
         brief = briefs[at * len(briefs) // len(pairs)]
         rows.append(
             Row(
-                scene=brief.scene.key,
+                scene=brief.content,
                 prompt=prompt,
                 seed=seed,
-                kind=brief.scene.kind,
+                kind=brief.kind,
                 split=brief.split,
                 scores={TARGET: score.value} if score.value is not None else {},
                 words=words[at],

@@ -12,9 +12,10 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
     """Markdown: a summary, and a table of baselines on the same candidates."""
     yield (
         f"{report['model']}: {report['n_prompts']} {report['split']}, {report['n_seeds']} seeds "
-        f"each; step {report['step']} of {report['of']}; 95% intervals over scenes"
+        f"each; step {report['step']} of {report['of']}; 95% intervals over prompts"
     )
-    yield f"probe: {report['probe']}; good: {report['positives']}"
+    yield f"probe: {report['probe']}; scorer: {report['scorer']}; good: {report['positives']}"
+    yield from (f"note: {note}" for note in report["notes"])
     yield ""
     yield from _baselines(report)
     yield ""
@@ -29,7 +30,13 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
                 for other, more in rung["minus_the_rule_of"].items()
             )
         )
+    yield from _verdict(report["verdict"])
     yield from _further(report["further_targets"])
+    if second := report["second_judge"]:
+        yield (
+            f"- the same guesses against {report['judge']}, which did not select: rank within a "
+            f"prompt {figure(second['within']['pairwise'])}"
+        )
     yield from _sureness(report)
     yield from _words(report["words"])
     yield from _training(report["for_training"])
@@ -79,6 +86,18 @@ def networks(ahead: dict[str, Any]) -> Iterator[str]:
         for name, by in ahead.items():
             yield f"| {name} | {figure(by['pairwise'])} | {figure(by['pcc'])} |"
         yield ""
+
+
+def _verdict(found: dict[str, Any] | None) -> Iterator[str]:
+    if found:
+        steps = "; ".join(
+            f"after {k} {figure(row['probe_minus_preview'])}, used: {row['used']}"
+            for k, row in found["steps"].items()
+        )
+        yield (
+            f"- verdict of the card: {found['card'] or 'none, its ranks decide'}; here the rank "
+            f"of the probe minus the preview's is {steps}"
+        )
 
 
 def _further(found: dict[str, Any]) -> Iterator[str]:

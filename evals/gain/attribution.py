@@ -8,7 +8,7 @@ of one pool is theirs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -17,40 +17,49 @@ import numpy as np
 from promptprobe.evals.bench import Bench
 from promptprobe.evals.fidelity.experiment import probed_steps
 from promptprobe.evals.fidelity.rollout import Pair, Rollout, View, look, view
-from promptprobe.evals.sampling import Brief, corrects, grade, values
+from promptprobe.evals.sampling import corrects, grade, values
 from promptprobe.evals.statistics import best_of_n, mean
-from promptprobe.tools.sprites.lexicon import in_common_words, wordings
+from promptprobe.tools.models.built_in import Brief
 
 REWRITES = 4
 """Prompts in the pool of rewrites, the brief among them: those of budget light."""
-POOLS: dict[str, Callable[[str], list[str]]] = {
-    "brief": lambda brief: [brief],
-    "common words": lambda brief: [in_common_words(brief)],
-    "all rewrites": lambda brief: rewrites(brief),
-}
+POOLS = ("brief", "common words", "all rewrites")
 
 
-def attribute(bench: Bench, briefs: Sequence[Brief], seeds: int) -> dict[str, Any]:
-    """Mean score and share correct of what each chooser picks from each pool, and differences."""
+def prompts_of(bench: Bench, brief: str) -> dict[str, list[str]]:
+    """The prompts of each of `POOLS`; of a model that is not built in, the brief alone."""
+    pools = {"brief": [brief]}
+    if bench.own and bench.evidence:
+        pools["common words"] = [bench.evidence.common_words(brief)]
+        offers = dict.fromkeys([brief, *bench.own.rewrites(brief, 0)])
+        pools["all rewrites"] = list(islice(offers, REWRITES))
+    return pools
+
+
+def attribute(
+    bench: Bench, briefs: Sequence[Brief], seeds: int, good: float | None = None
+) -> dict[str, Any]:
+    """Mean score and share correct of what each chooser picks from each pool, and differences.
+
+    A pool that needs a rewriter is None where there is none. good: see `corrects`.
+    """
     step = probed_steps(bench)
+    offered = [prompts_of(bench, brief.text) for brief in briefs]
     pools = {
-        name: [pool(prompts(brief.text), brief.seeds(seeds)) for brief in briefs]
-        for name, prompts in POOLS.items()
+        name: [
+            pool(one[name], brief.seeds(seeds)) for one, brief in zip(offered, briefs, strict=True)
+        ]
+        for name in offered[0]
     }
     pairs = list(dict.fromkeys(pair for rows in pools.values() for row in rows for pair in row))
     looked = look(bench, pairs, [step])
     seen = view(bench, pairs, looked, step)
     place = {pair: at for at, pair in enumerate(pairs)}
-    report: dict[str, Any] = {"candidates": seeds, "step": step}
+    report: dict[str, Any] = {"candidates": seeds, "step": step, **dict.fromkeys(POOLS)}
     for name, rows in pools.items():
         places = np.array([[place[pair] for pair in row] for row in rows])
-        report[name] = _pool(bench, briefs, looked, seen, places, step)
+        report[name] = _pool(bench, briefs, looked, seen, places, step, good)
     return report
-
-
-def rewrites(brief: str) -> list[str]:
-    """The brief and the offline proposer's first offers."""
-    return list(islice(dict.fromkeys([brief, *wordings(brief, 0)]), REWRITES))
 
 
 def pool(prompts: Sequence[str], seeds: Sequence[int]) -> list[Pair]:
@@ -65,6 +74,7 @@ def _pool(
     seen: View,
     places: np.ndarray,
     step: int,
+    good: float | None,
 ) -> dict[str, Any]:
     """One pool: what each chooser's pick is worth under the second judge.
 
@@ -78,7 +88,7 @@ def _pool(
         predicted = np.array([prediction.score for prediction in seen.predictions])
         guesses["probe"] = predicted[places]
     found: dict[str, Any] = {}
-    for measure, table in (("score", values(final)), ("correct", corrects(final))):
+    for measure, table in (("score", values(final)), ("correct", corrects(final, good))):
         picks = {"random": table.mean(1)}
         picks |= {name: best_of_n(guess, guess.shape[1], table) for name, guess in guesses.items()}
         found[measure] = {name: mean(pick).json() for name, pick in picks.items()}

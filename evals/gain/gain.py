@@ -1,9 +1,9 @@
 """What a user gets: prompt gain, seed gain and returned image, over many held-out briefs.
 
-Data: test scenes in wordings of natural frequency. Callable: `optimize_prompt` at budget light
-with the offline proposer. Scorer: the second judge, which selected nothing. The baselines are the
-brief alone and naive renders of the brief at the same mean NFE, or seconds: best of n, and best
-so far until the scorer finds one correct, since the loop too stops there.
+Data: held-out prompts. Callable: `Session.optimize` without an LLM, at a stated budget. Scorer: the
+second judge, which selected nothing. The baselines are the brief alone and naive renders of the
+brief at the same mean NFE, or seconds: best of n, and best so far until the scorer finds one
+correct, since the loop too stops there.
 """
 
 from __future__ import annotations
@@ -19,24 +19,23 @@ from typing import Any
 import numpy as np
 
 from promptprobe.evals.bench import Bench, Images
+from promptprobe.evals.briefs import Sample
 from promptprobe.evals.gain.attribution import attribute
-from promptprobe.evals.sampling import (
-    Brief,
-    corrects,
-    grade,
-    grid,
-    held_out,
-    sample,
-    values,
-)
+from promptprobe.evals.gain.correctness import Good, good_of
+from promptprobe.evals.sampling import corrects, grade, grid, right, sample, values
 from promptprobe.evals.statistics import Floats, best_of_n, best_until_right, mean, share
-from promptprobe.tools.records import Score
-from promptprobe.tools.sprites.draw import draw
-from promptprobe.tools.sprites.world import scene_seed
+from promptprobe.tools.models.built_in import Brief
+from promptprobe.tools.nearest import did_you_mean
+from promptprobe.tools.records import Budget, Score
 
 COSTS = ("nfe", "seconds")
-LARGEST = 16
+LARGEST = 32
 """Most renders of naive best-of-n."""
+NO_REWRITER = "no rewriter without an LLM: runs search seeds, and pools of rewrites are left out"
+NO_NOISE = "nobody draws these prompts faultlessly: the judge's repeat noise counts as 0"
+POLICIES = ("naive", "until-good", "planned")
+"""Which rows of a report are whose: naive best-of-n's, naive renders' until one is correct, and the
+run's own."""
 
 Optimize = Callable[[str, int, Path], Any]
 """Brief, seed and a folder for runs, to an OptimizationResult."""
@@ -58,38 +57,36 @@ class BriefResult:
 
 
 def evaluate(
-    bench: Bench, prompts: int, seeds: int, optimize: Optimize | None = None
+    bench: Bench,
+    sampled: Sample,
+    seeds: int,
+    budget: str | float | Budget = "light",
+    policies: Sequence[str] = POLICIES,
+    *,
+    shards: Path | None = None,
+    optimize: Optimize | None = None,
 ) -> dict[str, Any]:
-    """The whole report on `prompts` test briefs.
+    """The whole report on the test briefs.
 
     Args:
         seeds: fresh ones on which the returned prompt meets the brief; no run has seen them.
-        optimize: `offline`, unless given.
+        budget: of each run.
+        policies: whose rows are shown, of `POLICIES`.
+        shards: a collection of the same model, whose median says what the judge calls good.
+        optimize: `in_session`, unless given.
     """
-    rows = list(run(bench, held_out(prompts, "test"), optimize or offline(bench.name)))
-    briefs = [row.brief for row in rows]
+    briefs = sampled.test
+    rows = list(run(bench, briefs, optimize or in_session(bench, budget)))
     nfe, seconds = (np.array([getattr(row, of) for row in rows], float) for of in COSTS)
     most = max(seeds, min(LARGEST, math.ceil(nfe.max() / bench.nfe())))
-    alone = sample(bench, grid(briefs, most), label="the brief alone")
-    again = [(row.prompt, seed) for row in rows for seed in row.brief.seeds(seeds)]
-    better = sample(bench, again, label="the best prompt")
-    each = alone.seconds / len(alone.images)
+    pictures, each = drawn(bench, rows, seeds, most)
     renders = {"nfe": nfe.mean() / bench.nfe(), "seconds": seconds.mean() / each}
-    pictures = Graded(
-        alone=grade(bench.judge, briefs, alone.images),
-        better=grade(bench.judge, briefs, better.images),
-        before=[[row.before] for row in rows],
-        after=[[row.after] for row in rows],
-        selector=grade(bench.score, briefs, alone.images),
-    )
+    good = good_of(bench, pictures.selector, pictures.alone, shards)
+    noise = repeat_noise(bench, briefs, good.judge)
     return {
-        "eval": "gain",
-        "model": bench.name,
-        "split": "test scenes, natural wordings",
-        "budget": "light",
-        "proposer": "offline lexicon and grammar: no LLM",
-        "final_judge": "colour segmentation and mask matching; the detector selected",
-        "n_prompts": prompts,
+        **setting(bench, sampled, budget),
+        "positives": good.said,
+        "n_prompts": len(briefs),
         "n_seeds": seeds,
         "spent": {"nfe": mean(nfe).json(), "seconds": mean(seconds).json()},
         "renders_at_equal": {unit: round(number, 2) for unit, number in renders.items()},
@@ -98,19 +95,53 @@ def evaluate(
         "prompt_changed": share(
             np.array([row.prompt != row.brief.text for row in rows], float)
         ).json(),
-        "score": gains(pictures, values, renders),
-        "correct": gains(pictures, corrects, renders),
-        "against_first_image": before_and_after(rows, repeat_noise(bench, briefs)),
-        "attribution": attribute(bench, briefs, seeds),
+        "score": gains(pictures, lambda scores, _: values(scores), renders, good, policies),
+        "correct": gains(pictures, corrects, renders, good, policies),
+        "against_first_image": before_and_after(rows, noise, good.judge),
+        "attribution": attribute(bench, briefs, seeds, good.judge),
+        "notes": [
+            *bench.notes,
+            *sampled.notes,
+            *([] if bench.own else [NO_REWRITER]),
+            *([] if noise is not None else [NO_NOISE]),
+        ],
     }
 
 
-def offline(model: str) -> Optimize:
-    """The main job as a user without an LLM runs it."""
-    from promptprobe.agent.optimize import optimize_prompt
+def known_policies(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, each once. ValueError: one is none of `POLICIES`."""
+    if unknown := [name for name in names if name not in POLICIES]:
+        raise ValueError(
+            f"--policy: expected {', '.join(POLICIES)}; got {unknown[0]!r:.100}"
+            f"{did_you_mean(unknown[0], POLICIES)}"
+        )
+    return tuple(dict.fromkeys(names))
 
-    return lambda brief, seed, out: optimize_prompt(
-        brief, model=model, budget="light", seed=seed, out=out
+
+def setting(bench: Bench, sampled: Sample, budget: str | float | Budget) -> dict[str, Any]:
+    """What was measured, and on what."""
+    return {
+        "eval": "gain",
+        "model": bench.name,
+        "split": sampled.title,
+        "probe": bench.probe_name,
+        "budget": budget if isinstance(budget, str | float) else budget.model_dump(),
+        "proposer": bench.own.rewriter if bench.own else "none: seeds only",
+        "scorer": bench.scorer,
+        "final_judge": bench.grader,
+    }
+
+
+def in_session(bench: Bench, budget: str | float | Budget) -> Optimize:
+    """The main job as a user without an LLM runs it; the model is opened once.
+
+    A run stops at a score that the caller calls good, as the naive renders until one is good do.
+    """
+    from promptprobe.agent.doors.session import Session
+
+    session = Session(**bench.asked)
+    return lambda brief, seed, out: session.optimize(
+        brief, budget=budget, target=bench.good, seed=seed, out=out
     )
 
 
@@ -120,7 +151,7 @@ def run(bench: Bench, briefs: Sequence[Brief], optimize: Optimize) -> Iterator[B
 
     for brief in tqdm(briefs, desc="optimized", unit="brief"):
         with tempfile.TemporaryDirectory() as folder:
-            result = optimize(brief.text, scene_seed("eval run", brief.scene, 0), Path(folder))
+            result = optimize(brief.text, brief.run_seed, Path(folder))
             pictures = np.stack([pixels(result.initial.image), pixels(result.best.image)])
         before, after = bench.judge(brief.text, pictures)
         prompt, spent = result.best.candidate.prompt, result.spent
@@ -153,28 +184,52 @@ class Graded:
     """The scorer's view of `alone`, by which the naive baselines choose and stop."""
 
 
+def drawn(bench: Bench, rows: Sequence[BriefResult], seeds: int, most: int) -> tuple[Graded, float]:
+    """Every picture, graded; and the seconds that a naive render takes.
+
+    most: fresh seeds of each brief alone.
+    """
+    briefs = [row.brief for row in rows]
+    alone = sample(bench, grid(briefs, most), label="the brief alone")
+    again = [(row.prompt, seed) for row in rows for seed in row.brief.seeds(seeds)]
+    better = sample(bench, again, label="the best prompt")
+    graded = Graded(
+        alone=grade(bench.judge, briefs, alone.images),
+        better=grade(bench.judge, briefs, better.images),
+        before=[[row.before] for row in rows],
+        after=[[row.after] for row in rows],
+        selector=grade(bench.score, briefs, alone.images),
+    )
+    return graded, alone.seconds / len(alone.images)
+
+
 def gains(
-    graded: Graded, read: Callable[[list[list[Score]]], Floats], renders: dict[str, float]
+    graded: Graded,
+    read: Callable[[list[list[Score]], float | None], Floats],
+    renders: dict[str, float],
+    good: Good,
+    policies: Sequence[str] = POLICIES,
 ) -> dict[str, Any]:
     """Levels under the final judge, and their paired differences brief by brief.
 
     Args:
         graded: every picture.
-        read: what is compared, the score or whether it is correct.
+        read: what is compared, the score or whether it is correct, given what is good.
         renders: how many renders the mean cost of a run buys, by unit of cost.
+        policies: whose rows are among the levels.
     """
-    alone, better = read(graded.alone), read(graded.better)
+    alone, better = read(graded.alone, good.judge), read(graded.better, good.judge)
     again = better.mean(1)
     brief = alone[:, : better.shape[1]].mean(1)  # on the very seeds that the prompt got
-    returned = read(graded.after)[:, 0]
-    baselines = naive(graded, alone, renders)
-    levels = {
-        "brief alone": brief,
-        "first image": read(graded.before)[:, 0],
+    returned = read(graded.after, good.judge)[:, 0]
+    baselines = naive(graded, alone, renders, good.selector, policies)
+    planned = {
+        "first image": read(graded.before, good.judge)[:, 0],
         "best prompt, fresh seeds": again,
         "returned image": returned,
-        **baselines,
     }
+    shown = planned if "planned" in policies else {}
+    levels = {"brief alone": brief, **shown, **baselines}
     return {
         "levels": {name: mean(level).json() for name, level in levels.items()},
         "prompt_gain": mean(again - brief).json(),
@@ -186,41 +241,55 @@ def gains(
     }
 
 
-def naive(graded: Graded, alone: Floats, renders: dict[str, float]) -> dict[str, Floats]:
+def naive(
+    graded: Graded,
+    alone: Floats,
+    renders: dict[str, float],
+    good: float | None,
+    policies: Sequence[str],
+) -> dict[str, Floats]:
     """The naive baselines' expected result for each brief, by name: chosen by the scorer.
 
     They have as many renders as the fresh seeds allow; `most_naive_renders` says how many.
     """
-    chosen_by, right = values(graded.selector), corrects(graded.selector)
+    chosen_by, correct = values(graded.selector), corrects(graded.selector, good)
     found = {}
     for unit, number in renders.items():
         n = min(max(number, 1.0), alone.shape[1])
-        found[f"best-of-n at equal {unit}"] = best_of_n(chosen_by, n, alone)
-        until, _ = best_until_right(chosen_by, right, n, alone)
-        found[f"until correct, at equal {unit}"] = until
+        if "naive" in policies:
+            found[f"best-of-n at equal {unit}"] = best_of_n(chosen_by, n, alone)
+        if "until-good" in policies:
+            until, _ = best_until_right(chosen_by, correct, n, alone)
+            found[f"until correct, at equal {unit}"] = until
     return found
 
 
-def repeat_noise(bench: Bench, briefs: Sequence[Brief]) -> float:
-    """95th percentile of the judge's differences between two equally correct clean renders."""
+def repeat_noise(bench: Bench, briefs: Sequence[Brief], good: float | None = None) -> float | None:
+    """95th percentile of the judge's differences between two equally correct faultless pictures;
+    None where nobody can draw such pictures."""
     gaps = [0.0]
     for brief in briefs:
-        clean = [draw(brief.scene, scene_seed("eval clean", brief.scene, at))[0] for at in (0, 1)]
+        if brief.draw is None:
+            return None
+        clean = [brief.draw(at) for at in (0, 1)]
         first, second = bench.judge(brief.text, np.stack(clean))
-        if first.correct == second.correct and None not in (first.value, second.value):
+        alike = right(first, good) == right(second, good)
+        if alike and None not in (first.value, second.value):
             gaps.append(abs((first.value or 0) - (second.value or 0)))
     return float(np.percentile(gaps, 95))
 
 
-def before_and_after(rows: Sequence[BriefResult], noise: float) -> dict[str, Any]:
+def before_and_after(
+    rows: Sequence[BriefResult], noise: float | None, good: float | None = None
+) -> dict[str, Any]:
     """Shares of briefs whose returned image is worse, better or tied with the first one.
 
     Worse is correct -> incorrect, or a drop beyond the judge's repeat noise; better mirrors it.
     """
 
     def worse(old: Score, new: Score) -> bool:
-        lost = bool(old.correct) and not new.correct
-        return lost or (old.value or 0) - (new.value or 0) > noise
+        lost = right(old, good) and not right(new, good)
+        return lost or (old.value or 0) - (new.value or 0) > (noise or 0)
 
     drops = np.array([worse(row.before, row.after) for row in rows], float)
     rises = np.array([worse(row.after, row.before) for row in rows], float)

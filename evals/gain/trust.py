@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from promptprobe.agent.doors.schemas import OptimizeRequest
-from promptprobe.agent.optimize import opened, start
+from promptprobe.agent.given import opened
+from promptprobe.agent.optimize import start
 from promptprobe.agent.result import OptimizationResult
-from promptprobe.evals.sampling import held_out
 from promptprobe.evals.statistics import share
+from promptprobe.tools.models.built_in import PLUGINS, built_in
 from promptprobe.tools.protocol import Probed, Tools
 from promptprobe.tools.records import Candidate
-from promptprobe.tools.sprites.world import scene_seed
 
 FEWEST_LOOKS = 8
 """Candidates that a run must have looked at for a shuffled probe to show."""
@@ -55,14 +55,20 @@ def _with_prediction_of(own: Probed, other: Probed) -> Probed:
 
 
 def evaluate(model: str, prompts: int, budget: str) -> dict[str, Any]:
-    """Shares of runs that stopped trusting the probe, and the shuffled probe."""
-    briefs = held_out(prompts, "test")
+    """Shares of runs that stopped trusting the probe, and the shuffled probe.
+
+    ValueError: no such built-in model.
+    """
+    own = built_in(model)
+    if own is None:
+        raise ValueError(f"--model: expected {' or '.join(PLUGINS)}, built in; got {model!r:.200}")
+    briefs = own.evidence().held_out(prompts, "test")
     asked = [
         OptimizeRequest(
             brief=brief.text,
             model=model,
             budget=budget,
-            seed=scene_seed("eval run", brief.scene, 0),
+            seed=brief.run_seed,
         )
         for brief in briefs
     ]

@@ -81,15 +81,14 @@ def evaluate(
                 }
                 for name in names
             }
+    first = f"{budgets[0]:g}"
     return {
         "tables": [table.name for table in tables],
         "prompts": min(lengths),
         "seeds": seeds,
         "reference": f"gain of the best of {REFERENCE} full renders over a random one",
         "budget": budgets[0],
-        "policies": per_table[0][f"{budgets[0]:g}"]
-        if len(tables) == 1
-        else report[f"{budgets[0]:g}"],
+        "policies": (per_table[0] if len(tables) == 1 else report)[first],
         "budgets": report,
         "cost_of": {f"{part:.0%}": _costs(report, names, part) for part in PARTS},
         "settings": per_table,

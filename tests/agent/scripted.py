@@ -63,6 +63,8 @@ class ScriptedTools:
     die_after: int | None = None
     """Kill the own process (SIGKILL) once so many candidates were probed or rendered."""
     model_name: str = "scripted"
+    scorer_name: str = "red and green"
+    judge_names: tuple[str, ...] = ("second",)
     pipeline_name: str = "StableDiffusionPipeline"
     settings_used: Generation = field(default_factory=lambda: Generation(guidance=3.0))
     probe_steps: int = 5
@@ -136,7 +138,8 @@ class ScriptedTools:
             return [Score(reason="the scorer is out of order") for _ in images]
         return [self._read(path) for path in images]
 
-    def judge(self, brief: str, images: Sequence[Path]) -> list[Score]:
+    def judge(self, name: str, brief: str, images: Sequence[Path]) -> list[Score]:
+        assert name in self.judge_names
         return [Score(value=self._read(path).value, explanation="judged") for path in images]
 
     def unread(self, prompts: Sequence[str]) -> list[tuple[str, ...]]:
@@ -166,6 +169,8 @@ def start(out: Path, budget: str | Budget = "light", **settings: object) -> Path
     wanted: dict[str, object] = {
         "brief": "a scarlet kitty next to a navy automobile",
         "model": "scripted",
+        "scorer": "red and green",
+        "judge": ("second",),
         "generation": Generation(guidance=3.0),
         "budget": BUDGETS[budget] if isinstance(budget, str) else budget,
     }

@@ -32,7 +32,7 @@ def lines(folder: Path) -> list[ReplyLine | ProbedLine | RenderedLine | ScoredLi
         ReplyLine(at=1, question="q", text="answer"),
         ProbedLine(at=2, round=0, candidate=CAT, probed=probed),
         RenderedLine(at=3, candidate=CAT, rendered=Rendered(image=image, nfe=40)),
-        ScoredLine(at=4, candidate=CAT, score=Score(value=0.7), judge=None),
+        ScoredLine(at=4, candidate=CAT, score=Score(value=0.7)),
     ]
 
 

@@ -99,6 +99,24 @@ def test_a_run_gives_up_where_no_round_is_expected_to_be_better(tmp_path: Path) 
     assert result.best == result.initial
 
 
+def test_a_target_ends_a_run_at_the_first_picture_that_reaches_it(tmp_path: Path) -> None:
+    result, _ = run(tmp_path, budget="heavy", target=0.9)
+    assert result.stop_reason == "target reached"
+    values = [t.score.value for t in result.trials if t.score and t.score.value is not None]
+    assert [value for value in values if value >= 0.9] == [result.best.score.value]  # type: ignore[union-attr]
+    assert result.spent.nfe < 24 * 50
+
+
+def test_a_scorer_that_scores_no_picture_ends_the_run_after_four(tmp_path: Path) -> None:
+    tools = ScriptedTools(tmp_path / "log", scorer_fails=True)
+    result, _ = run(tmp_path, tools=tools, budget="heavy", target=0.5)
+    assert result.stop_reason == "scorer failed"
+    assert sum(trial.image is not None for trial in result.trials) == 4
+    assert result.spent.nfe < 12 * 50
+    (said,) = (one for one in result.warnings if "so the run stops here" in one)
+    assert said.startswith("red and green scores no picture (the scorer is out of order)")
+
+
 def test_a_failing_scorer_leaves_trials_unscored_with_a_reason(tmp_path: Path) -> None:
     result, events = run(tmp_path, tools=ScriptedTools(tmp_path / "log", scorer_fails=True))
     scores = [trial.score for trial in result.trials if trial.score]

@@ -111,7 +111,7 @@ def test_the_summary_is_the_promised_json_object(hostile_run: OptimizationResult
     promised = {"brief", "best", "initial", "spent", "stop_reason", "run_dir", "trials"}
     assert promised <= summary.keys()
     for row in (summary["best"], summary["initial"]):
-        assert row.keys() == {"prompt", "seed", "score", "judge_score", "predicted", "image"}
+        assert row.keys() == {"prompt", "seed", "score", "judged", "predicted", "image"}
         assert Path(row["image"]).is_file()
     assert summary["spent"].keys() == {"nfe", "seconds", "llm_calls", "tokens", "usd"}
     assert "manual_seed" in hostile_run.snippet()

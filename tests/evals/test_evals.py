@@ -18,17 +18,20 @@ from promptprobe.evals.ablations.ablations import ABLATIONS, RETRAINED
 from promptprobe.evals.ablations.networks import PAPER
 from promptprobe.evals.baselines.features import FEATURE_BASELINES
 from promptprobe.evals.bench import Bench
+from promptprobe.evals.briefs import held_out
 from promptprobe.evals.fidelity import fidelity, plots, summary
 from promptprobe.evals.fidelity.experiment import PREVIEW_DROPOUT, methods, run_experiment
 from promptprobe.evals.fidelity.rollout import look
 from promptprobe.evals.gain import gain
-from promptprobe.evals.gain.attribution import POOLS, pool
+from promptprobe.evals.gain.attribution import POOLS, pool, prompts_of
 from promptprobe.evals.sampling import sample
 from promptprobe.evals.statistics import best_of_n, pairwise
 from promptprobe.tools.collect.collector import Collector, collect
+from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.records import Candidate, Score
 from promptprobe.tools.scorers.scorer import Scorer
 from promptprobe.tools.sprites.prompts import prompts
+from tests.evals.random_probe import random_probe
 
 
 def brightness(channel):
@@ -47,7 +50,16 @@ def bench(ddim_pipeline):
     from promptprobe.probe.families.unet.stable_diffusion import StableDiffusion
 
     settings = Settings(4, 3.0, 32, 32)
-    return Bench("tiny", StableDiffusion(ddim_pipeline), settings, brightness(0), brightness(1))
+    return Bench(
+        "tiny",
+        StableDiffusion(ddim_pipeline),
+        settings,
+        brightness(0),
+        brightness(1),
+        scorer="brightness",
+        grader="other brightness",
+        own=built_in("sprites"),
+    )
 
 
 def test_eval_model_reports_kinds_spread_phrasing_and_previews(bench):
@@ -63,11 +75,11 @@ def test_eval_model_reports_kinds_spread_phrasing_and_previews(bench):
 
 
 def test_eval_fidelity_reports_everything_that_the_protocol_asks_for(bench):
-    report = json.loads(json.dumps(fidelity.report(run_experiment(bench, 8, 4))))
+    report = json.loads(json.dumps(fidelity.report(run_experiment(bench, held_out(bench, 8), 4))))
     assert {"pairwise", "srcc", "srcc_ceiling", "excluded"} == set(report["within"])
     assert {"pcc", "srcc", "auc"} == set(report["pooled"])
     assert (report["step"], report["of"], report["n_prompts"], report["n_seeds"]) == (1, 4, 8, 4)
-    assert "none is shipped" in report["probe"]
+    assert report["probe"].startswith("none")
     # Four looks of 1 step and one finish of 3, two evaluations a step.
     curve = report["headroom"]["x0 preview at step 1"]
     assert curve[0]["nfe"] == 4 * 2 + 6
@@ -87,36 +99,12 @@ def test_eval_fidelity_reports_everything_that_the_protocol_asks_for(bench):
 @pytest.fixture
 def probed(bench):
     """The bench with a random probe of two targets."""
-    import torch
-
-    from promptprobe.probe.model.calibration import Calibration
-    from promptprobe.probe.model.card import Card, ProbeStep, Target, model_spec_of, ranges_of
-    from promptprobe.probe.model.checkpoint import Probe
-    from promptprobe.probe.model.network import Network, NetworkConfig
-    from promptprobe.probe.trace import record_trace
-
-    trace, _ = record_trace(bench.family, ["a cat"], [0], bench.settings, 2)
-    shape = NetworkConfig(
-        layers=trace.maps.shape[2], channels=trace.x0.shape[1], dim=trace.embeddings.shape[2],
-        targets=2,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = Network(shape).eval()
-    facts = model_spec_of(bench.family, bench.settings)
-    card = Card(
-        model="tiny", made_with=facts, ranges=ranges_of(facts), shape=shape,
-        weights_sha256="0" * 64, candidates=0, prompts=0,
-        targets=tuple(
-            Target(name=name, low=0.0, high=1.0, median=0.25) for name in ("brightness", "other")
-        ),
-        windows=(ProbeStep(k=1, calibration=(Calibration(margin=1.0),) * 2, figures={}),),
-    )  # fmt: skip
-    return replace(bench, probe=Probe(network, card), further={"other": brightness(1)})
+    found = random_probe(bench.family, bench.settings, ("brightness score", "other"), (1,))
+    return replace(bench, probe=found, probe_name="shipped", further={"other": brightness(1)})
 
 
 def test_a_shipped_probe_is_what_fidelity_measures_with_its_interval_and_median(probed, tmp_path):
-    drawn = run_experiment(probed, 4, 2)
+    drawn = run_experiment(probed, held_out(probed, 4), 2)
     report = fidelity.report(drawn)
     assert list(summary.lines(report))
     plots.check(tmp_path / "plots")
@@ -151,7 +139,7 @@ def test_rivals_that_are_networks_are_trained_on_a_collection(bench, tmp_path):
     collector = Collector("tiny", bench.family, bench.settings, (1, 2), (judge,))
     wanted = [*islice(prompts("train"), 4), *islice(prompts("validation"), 8)]
     collect(collector, tmp_path, wanted, 2)
-    drawn = run_experiment(bench, 4, 2, shards=tmp_path)
+    drawn = run_experiment(bench, held_out(bench, 4), 2, shards=tmp_path)
     found = methods(drawn)
     networks = [PAPER, *ABLATIONS, "our network on a coarse path of 1 steps"]
     assert [name for name, method in found.items() if method.trained] == networks
@@ -163,7 +151,7 @@ def test_rivals_that_are_networks_are_trained_on_a_collection(bench, tmp_path):
     rows = list(summary.networks(ahead))[2:-1]
     assert [row.split(" | ")[0] for row in rows] == [f"| {name}" for name in ahead]
     with pytest.raises(ValueError, match=r"collected after \(1, 2\) steps, and 3 are asked for"):
-        methods(run_experiment(bench, 4, 2, step=3, shards=tmp_path))
+        methods(run_experiment(bench, held_out(bench, 4), 2, step=3, shards=tmp_path))
 
 
 def test_a_look_that_goes_on_ends_with_the_same_images_as_one_pass(bench):
@@ -189,7 +177,9 @@ def test_eval_gain_keeps_prompt_seed_and_returned_image_apart(bench):
             initial=trials[0], best=trials[best], spent=spent, stop_reason="budget spent"
         )
 
-    report = json.loads(json.dumps(gain.evaluate(bench, 6, 4, best_of_two)))
+    report = json.loads(
+        json.dumps(gain.evaluate(bench, held_out(bench, 6), 4, optimize=best_of_two))
+    )
     score = report["score"]
     assert report["renders_at_equal"]["nfe"] == report["most_naive_renders"] == 8
     assert report["prompt_changed"]["value"] == 0
@@ -208,10 +198,12 @@ def test_eval_gain_keeps_prompt_seed_and_returned_image_apart(bench):
         )
 
 
-def test_every_pool_of_an_attribution_has_the_same_seeds_and_a_chooser_shares_its_ties():
+def test_every_pool_of_an_attribution_has_the_same_seeds_and_a_chooser_shares_its_ties(bench):
     brief = "a scarlet kitty"
-    assert POOLS["common words"](brief) == ["a red cat"]
-    texts = POOLS["all rewrites"](brief)
+    offered = prompts_of(bench, brief)
+    assert tuple(offered) == POOLS
+    assert offered["common words"] == ["a red cat"]
+    texts = offered["all rewrites"]
     assert len(set(texts)) == 4
     assert texts[:2] == [brief, "a red cat"]
     assert pool(texts, [7, 8, 9, 10, 11]) == [*zip(texts, [7, 8, 9, 10], strict=True), (brief, 11)]
@@ -220,14 +212,26 @@ def test_every_pool_of_an_attribution_has_the_same_seeds_and_a_chooser_shares_it
 
 
 @pytest.mark.parametrize(
-    "argv", [["nothing"], ["model", "--seeds", "1"], ["gain", "--x"], ["gain", "--model", "x"]]
+    "argv", [["nothing"], ["model", "--seeds", "1"], ["gain", "--x"], ["model", "--model", "x"]]
 )
 def test_bad_usage_exits_with_two_and_says_why(argv, capsys):
     assert main(["eval", *argv]) == 2
     assert capsys.readouterr().err.startswith("promptprobe eval")
 
 
-def test_more_prompts_than_scenes_is_an_error_that_names_both(bench, monkeypatch, capsys):
-    monkeypatch.setattr("promptprobe.evals.bench.open_bench", lambda model, guidance: bench)
-    assert main(["eval", "fidelity", "--prompts", "99999"]) == 2
-    assert "99999 prompts asked of split test; it has" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["fidelity", "--prompts", "99999"], "99999 prompts asked of split test; it has"),
+        (["gain", "--prompts", "1"], "expected at least 2 scenes, got 1"),
+        (["gain", "--prompts", "9", "--most", "2"], "--most counts prompts of a file"),
+        (["fidelity", "--prompts", "x", "--split", "composition"], "a built-in model's scenes"),
+        (["gain", "--policy", "lucky"], "expected naive, until-good, planned; got 'lucky'"),
+    ],
+)
+def test_prompts_that_cannot_be_meant_are_an_error_before_anything_is_drawn(
+    argv, said, bench, monkeypatch, capsys
+):
+    monkeypatch.setattr("promptprobe.evals.bench.open_bench", lambda model, generation, **_: bench)
+    assert main(["eval", *argv]) == 2
+    assert said in capsys.readouterr().err

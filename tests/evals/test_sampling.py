@@ -7,25 +7,31 @@ from promptprobe.evals.baselines.baselines import Cost, Method, curve, leave_see
 from promptprobe.evals.baselines.features import words
 from promptprobe.evals.baselines.ridge import fit_ridge, out_of_fold
 from promptprobe.evals.model import chosen_difference, wordings
-from promptprobe.evals.sampling import held_out
+from promptprobe.tools.sprites.evidence import EVIDENCE, held_out, held_out_scenes
 from promptprobe.tools.sprites.language import read
+from promptprobe.tools.sprites.world import scene_seed
 
 
 @pytest.mark.parametrize("split", ["validation", "test", "composition"])
 def test_held_out_briefs_mean_their_scene_and_no_scene_comes_twice(split):
-    briefs = held_out(150, split)
-    assert all(read(brief.text).scene == brief.scene.canonical for brief in briefs)
-    assert {brief.scene.split for brief in briefs} == {split}
-    assert len({brief.scene.key for brief in briefs}) == 150
+    briefs, scenes = held_out(150, split), held_out_scenes(150, split)
+    assert [read(brief.text).scene for brief in briefs] == [scene.canonical for scene in scenes]
+    assert {scene.split for scene in scenes} == {split}
+    assert len({brief.content for brief in briefs}) == 150
 
 
 def test_one_object_scenes_join_only_when_asked_and_with_seeds_of_their_own():
-    kinds = {brief.scene.kind for brief in held_out(60, "test")}
+    kinds = {brief.kind for brief in held_out(60, "test")}
     assert "one object" not in kinds
-    alone = [b for b in held_out(60, "test", one_object=True) if b.scene.kind == "one object"]
-    trained = [b for b in held_out(10, "train") if b.scene.kind == "one object"]
+    alone = [b for b in held_out(60, "test", one_object=True) if b.kind == "one object"]
+    trained = [b for b in held_out(10, "train") if b.kind == "one object"]
     assert alone
     assert not {s for b in alone for s in b.seeds(8)} & {s for b in trained for s in b.seeds(8)}
+
+
+def test_the_seeds_of_a_scene_are_those_that_published_figures_rest_on():
+    [brief], [scene] = held_out(1, "test"), held_out_scenes(1, "test")
+    assert brief.seeds(3) == [scene_seed("test", scene, at) for at in range(3)]
 
 
 def test_asking_for_more_scenes_than_a_split_has_is_refused():
@@ -34,10 +40,10 @@ def test_asking_for_more_scenes_than_a_split_has_is_refused():
 
 
 def test_the_wordings_of_a_scene_differ_and_mean_the_same():
-    for brief in held_out(20, "test"):
-        texts = wordings(brief.scene)
+    for scene in held_out_scenes(20, "test"):
+        texts = wordings(scene)
         assert len(set(texts)) == 4
-        assert {read(text).scene for text in texts} == {brief.scene.canonical}
+        assert {read(text).scene for text in texts} == {scene.canonical}
 
 
 def test_a_wording_chosen_by_luck_shows_no_difference_on_the_other_seeds():
@@ -53,8 +59,10 @@ def test_the_mean_of_the_other_seeds_leaves_the_own_score_out():
 
 def test_prompt_only_learns_which_words_are_hard():
     known, fresh = held_out(200, "validation"), held_out(100, "test")
-    told, asked = (words([b.text for b in bs], [b.scene.kind for b in bs]) for bs in (known, fresh))
-    hard = lambda briefs: np.array([float(b.scene.kind != "position") for b in briefs])  # noqa: E731
+    told, asked = (
+        words([[f"kind {b.kind}", *EVIDENCE.meanings(b.text)] for b in bs]) for bs in (known, fresh)
+    )
+    hard = lambda briefs: np.array([float(b.kind != "position") for b in briefs])  # noqa: E731
     predicted = fit_ridge(told, hard(known), np.arange(200.0))(asked)
     easy = hard(fresh) == 1
     assert predicted[easy].min() > predicted[~easy].max()

@@ -31,9 +31,14 @@ class Memory:
 )
 def test_a_batch_that_does_not_fit_is_halved_and_the_size_remembered(error: BaseException):
     batches, work = Batches(8), Memory(error)
-    assert batches.map(work, range(10)) == [2 * item for item in range(10)]
+    told: list[str] = []
+    assert batches.map(work, range(10), told.append) == [2 * item for item in range(10)]
     assert work.sizes == [8, 4, 2, 2, 2, 2, 2]
-    assert batches.map(work, [1]) == [2]
+    assert told == [
+        f"{size} images at once did not fit into memory: {size // 2} at once from now"
+        for size in (8, 4)
+    ]
+    assert batches.map(work, [1], told.append) == [2]
 
 
 def test_one_item_that_does_not_fit_says_what_to_do():
@@ -41,15 +46,15 @@ def test_one_item_that_does_not_fit_says_what_to_do():
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
 
     with pytest.raises(MemoryError, match="use a smaller height and width"):
-        Batches(4).map(never, [1, 2])
+        Batches(4).map(never, [1, 2], print)
 
 
 def test_another_error_is_not_swallowed():
     with pytest.raises(RuntimeError, match="shapes differ"):
-        Batches(8).map(Memory(RuntimeError("shapes differ")), range(8))
+        Batches(8).map(Memory(RuntimeError("shapes differ")), range(8), print)
 
 
 def test_nothing_to_do_runs_nothing():
     work = Memory(RuntimeError())
-    assert Batches(8).map(work, []) == []
+    assert Batches(8).map(work, [], print) == []
     assert work.sizes == []

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.models.model import open_model
 from promptprobe.tools.records import Candidate, Generation
-from promptprobe.tools.scorers.scorer import open_scorer, open_second_judge
+from promptprobe.tools.scorers.scorer import open_scorer
 from promptprobe.tools.sprites import PROBE
 from promptprobe.tools.toolbox import Toolbox
 from tests.images import brightness
@@ -49,7 +48,7 @@ def probe_folder(ddim_folder: Path, tmp_path: Path) -> Path:
 def with_probe(
     folder: Path, probe: Path, scorer: Any = brightness, used: Generation = USED
 ) -> Toolbox:
-    return Toolbox(open_model(folder, used), open_scorer(scorer), open_second_judge(None), probe)
+    return Toolbox(open_model(folder, used), open_scorer(scorer), probe=probe)
 
 
 def test_a_probe_that_fits_predicts_with_an_interval(
@@ -79,9 +78,7 @@ def test_settings_within_its_ranges_are_asked_of_the_probe_too(
 
 
 def test_sprites_ships_a_probe_that_fits_its_defaults(tmp_path: Path):
-    toolbox = Toolbox(
-        open_model("sprites"), open_scorer("sprites"), open_second_judge(built_in("sprites")), PROBE
-    )
+    toolbox = Toolbox(open_model("sprites"), open_scorer("sprites"), probe=PROBE)
     assert toolbox.notes == []
     for view in toolbox.probe("a red cat", TWO, tmp_path / "latents"):
         assert view.prediction is not None

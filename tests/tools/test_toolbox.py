@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.models.model import open_model, open_toolbox
 from promptprobe.tools.pictures.png import read_parameters
 from promptprobe.tools.records import Candidate, Generation, Score
-from promptprobe.tools.scorers.scorer import open_scorer, open_second_judge
+from promptprobe.tools.scorers.scorer import open_scorer
 from promptprobe.tools.toolbox import Toolbox
 from tests.images import brightness, pixels
 
@@ -109,7 +108,7 @@ def test_heat_maps_and_previews_are_drawn_where_asked_for_and_change_nothing(
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "garbage"])
 def test_damaged_latents_cost_a_full_render_and_nothing_else(
-    toolbox: Toolbox, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+    toolbox: Toolbox, tmp_path: Path, damage: str
 ):
     probed = toolbox.probe("a red cat", FOUR[:2], tmp_path)
     whole = toolbox.render(FOUR[:2], [None, None], tmp_path / "whole")
@@ -121,8 +120,9 @@ def test_damaged_latents_cost_a_full_render_and_nothing_else(
         broken.write_bytes(content[:200] if damage == "truncated" else b"\xff" * len(content))
     rendered = toolbox.render(FOUR[:2], [view.latents for view in probed], tmp_path / "images")
     assert rendered[0].nfe == toolbox.nfe_per_render > rendered[1].nfe
-    assert broken.name in caplog.text
-    assert "rendered from the start instead" in caplog.text
+    (notice,) = rendered[0].notices
+    assert "latents of no use, so their image is drawn from the start" in notice
+    assert broken.name in notice and rendered[1].notices == ()
     for ours, theirs in zip(rendered, whole, strict=True):
         assert np.abs(pixels(ours.image) - pixels(theirs.image)).max() <= 1
 
@@ -143,7 +143,7 @@ def test_a_failing_scorer_leaves_previews_and_images_unscored_with_the_reason(
     (rendered,) = toolbox.render(FOUR[:1], [view.latents], tmp_path)
     assert rendered.image is not None
     (score,) = toolbox.score("a red cat", [rendered.image])
-    assert score == Score(reason="broken failed: ConnectionError: the judge is away")
+    assert score == Score(reason="broken failed: ConnectionError: the judge is away", failed=True)
 
 
 def test_an_unreadable_image_is_unscored_and_the_others_are_scored(
@@ -156,7 +156,7 @@ def test_an_unreadable_image_is_unscored_and_the_others_are_scored(
     assert good.value == 1.0
     assert "bad.png cannot be read" in bad.reason
     assert "gone.png cannot be read" in gone.reason
-    assert toolbox.judge("a", paths[1:2]) == [Score(reason="no second judge for this model")]
+    assert toolbox.judge_names == ()
 
 
 def test_a_black_image_of_the_safety_checker_is_unscored_with_that_reason(
@@ -204,7 +204,7 @@ def test_cut_words_are_named(toolbox: Toolbox, tmp_path: Path):
 def sprites(ddim_folder: Path) -> Toolbox:
     """The tiny pipeline under the name of Sprites: only the language is asked."""
     model = replace(open_model(ddim_folder, USED), name="sprites")
-    return Toolbox(model, open_scorer(brightness), open_second_judge(built_in("sprites")))
+    return Toolbox(model, open_scorer(brightness))
 
 
 def test_sprites_names_unknown_words(sprites: Toolbox):

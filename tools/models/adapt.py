@@ -38,13 +38,24 @@ def located(generation: Generation, device: str) -> Generation:
 
     Raises:
         ValueError: a file of LoRA is not there, or there is no GPU to offload from.
+        ModuleNotFoundError: a LoRA without peft.
     """
     if generation.offload and device == "cpu":
         raise ValueError(
             "offload keeps parts of the model off the GPU while they are not needed, and the "
             "device here is cpu: leave it out"
         )
+    if generation.lora:
+        _check_peft()
     return generation.model_copy(update={"lora": tuple(map(_located, generation.lora))})
+
+
+def _check_peft() -> None:
+    try:
+        importlib.import_module("peft")
+    except ModuleNotFoundError as error:
+        missing = "LoRA needs peft: pip install 'promptprobe[lora]'"
+        raise ModuleNotFoundError(missing, name="peft") from error
 
 
 def _located(lora: str) -> str:
@@ -78,7 +89,6 @@ def adapted(pipeline: Any, generation: Generation, device: str) -> Any:
 
     Raises:
         ValueError: a LoRA that cannot be read, or that is of another kind of model.
-        ModuleNotFoundError: a LoRA without peft.
     """
     from promptprobe.probe.families.schedulers import exchanged
 
@@ -96,7 +106,6 @@ def _add(pipeline: Any, loras: Sequence[tuple[str, float]]) -> None:
     kind = type(pipeline).__name__
     if not hasattr(pipeline, "load_lora_weights"):
         raise ValueError(f"diffusers knows no LoRA for a {kind}: leave lora out")
-    importlib.import_module("peft")
     names = [f"lora_{place}" for place in range(len(loras))]
     for name, (source, _) in zip(names, loras, strict=True):
         path = Path(source)

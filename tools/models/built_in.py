@@ -13,7 +13,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from promptprobe.tools.splits import seed_of
+
 if TYPE_CHECKING:
+    import numpy as np
+
     from promptprobe.tools.scorers.table import Judge
 
 DEFAULT_MODEL = "sprites"
@@ -23,6 +27,44 @@ PLUGINS = {
     "sprites-flow": "promptprobe.tools.sprites.plugin",
 }
 """The module that describes a built-in model: its `MODELS` holds the record by the same name."""
+
+
+@dataclass(frozen=True)
+class Brief:
+    """A brief to measure on, with seeds of its own."""
+
+    text: str
+    content: str
+    """What it asks for, whatever its wording: its seeds follow from this."""
+    split: str
+    kind: str = ""
+    """Of what it asks for, for tables; empty: not known."""
+    draw: Callable[[int], np.ndarray] | None = None
+    """Faultless pictures of it, uint8 [height, width, 3], by number; None: nobody can draw them."""
+
+    def seeds(self, count: int) -> list[int]:
+        """The same for every wording of the content, and found in no other split."""
+        return [seed_of(self.split, self.content, index) for index in range(count)]
+
+    @property
+    def run_seed(self) -> int:
+        """The first seed of a run on it."""
+        return seed_of("eval run", self.content, 0)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What evals may ask of a built-in model, beyond what they ask of any model."""
+
+    held_out: Callable[[int, str], list[Brief]]
+    """So many briefs of "test", "validation" or another split that no training has seen.
+    ValueError: there are not so many, or there is no such split."""
+    common_words: Callable[[str], str]
+    """A brief in the words that training saw most."""
+    meanings: Callable[[str], list[str]]
+    """The words of a prompt and what each means, as names for a baseline that sees nothing else."""
+    roles: Callable[[str], Mapping[str, str]]
+    """What each word of a brief that asks for something is, such as a colour, by the word."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +97,8 @@ class BuiltIn:
     """Other wordings of a brief, from a seed; repeats itself, ends, and needs no LLM."""
     rewriter: str
     """What makes those, in words for people."""
+    evidence: Callable[[], Evidence]
+    """Loads what evals may ask."""
 
 
 def built_in(name: str | None) -> BuiltIn | None:

@@ -6,7 +6,7 @@ Weights are read as safetensors only, and no code that comes with a model is run
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -15,16 +15,13 @@ from promptprobe.probe.families import KNOWN_AS, check_known, family_of
 from promptprobe.tools.device import DEVICE
 from promptprobe.tools.models.adapt import adapted, check_untouched, identity, located
 from promptprobe.tools.models.built_in import DEFAULT_MODEL, PLUGINS, BuiltIn, built_in
+from promptprobe.tools.models.memory import check_memory
 from promptprobe.tools.models.quiet import quiet_loading
 from promptprobe.tools.models.shared import MOST_IDLE, Shared, fingerprint, weights_size
 from promptprobe.tools.nearest import did_you_mean, folders_beside, nearest
 from promptprobe.tools.records import IN_MEMORY, Generation
-from promptprobe.tools.scorers.scorer import (
-    DEFAULT_CLIP,
-    Scorer,
-    open_scorer,
-    open_second_judge,
-)
+from promptprobe.tools.scorers.scorer import Scorer, open_judges, open_scorer
+from promptprobe.tools.scorers.table import DEFAULT_CLIP
 
 if TYPE_CHECKING:
     from promptprobe.probe.families.family import Family
@@ -47,8 +44,8 @@ HELP = (
 
 
 _MODELS: Shared[Any] = Shared(lambda family: weights_size(family.pipeline), MOST_IDLE)
-_SCORERS: Shared[Scorer] = Shared(lambda scorer: 1, 1)
-"""Of these, two are kept: a run's, and the one before."""
+_SCORERS: Shared[Scorer] = Shared(lambda scorer: 1, 3)
+"""Of these, four are kept: a run's scorer and judges, as a rule."""
 
 
 @dataclass(frozen=True)
@@ -74,19 +71,21 @@ def open_toolbox(
     generation: Generation = DEFAULTS,
     scorer: str | Callable[..., Any] | None = None,
     probe: str | Path | None = None,
+    judges: Sequence[str | Callable[..., Any]] = (),
 ) -> Toolbox:
     """The agent's tools for a model.
 
     Args:
         model: a built-in one's name, a local folder, a hub id, or a loaded pipeline.
         generation: how images are made; what is None takes the model's own default.
-        scorer: who judges; None takes a built-in model's own, and a CLIP for others.
+        scorer: who selects; None takes a built-in model's own, and a CLIP for others.
         probe: the name of a built-in model for its own, folder or hub id of a trained probe; None
             takes the one that is shipped with the model.
+        judges: who only grades; none takes a built-in model's own.
 
     Raises:
-        ValueError: unknown or unloadable model or scorer, unknown probe, or settings that the
-            model cannot work with.
+        ValueError: unknown or unloadable model, scorer or judge, two judges of one name, unknown
+            probe, or settings that the model cannot work with.
     """
     from promptprobe.tools.models.probes import locate_probe
     from promptprobe.tools.toolbox import Toolbox
@@ -100,7 +99,7 @@ def open_toolbox(
         return Toolbox(
             opened,
             _shared_scorer(scorer or (own.scorer if own else DEFAULT_CLIP), device),
-            open_second_judge(own, device),
+            open_judges(judges or ((own.judge,) if own else ()), device, _shared_scorer),
             located or (shipped if shipped and shipped.is_dir() else None),
         )
 
@@ -127,10 +126,13 @@ def open_model(spec: str | Path | Any = DEFAULT_MODEL, generation: Generation = 
         device, dtype = _placement_of(spec, generation)
         with DEVICE:
             family = _family(name, spec)
-    return Model(name, class_name, family, _filled(generation, name, family, device, dtype))
+    used = _filled(generation, name, family, device, dtype)
+    assert used.width and used.height, "filled in"
+    check_memory(family.pipeline, used.width, used.height, device)
+    return Model(name, class_name, family, used)
 
 
-def _family(name: str, pipeline: Any) -> Family:
+def _family(name: str, pipeline: Any) -> Any:
     try:
         return family_of(pipeline)
     except (TypeError, ValueError) as error:

@@ -125,8 +125,8 @@ def _caption(
     if trial.prediction is not None:
         y = write(draw, (x, y), prediction_text(trial.prediction), size - 1, GREY, width, lines=2)
     y = write(draw, (x, y), _verdict("score", trial.score), size, INK, width, lines=4)
-    if trial.judge is not None:
-        y = write(draw, (x, y), _verdict("judge", trial.judge), size - 1, GREY, width, lines=3)
+    for name, grade in trial.judged.items():
+        y = write(draw, (x, y), _verdict(name, grade), size - 1, GREY, width, lines=3)
     return y
 
 

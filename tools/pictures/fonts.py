@@ -22,7 +22,7 @@ NOWHERE = "\U0010ffff"
 """A character that no font has: drawn, it is the font's box."""
 PROBED_SIZE = 16
 KINDS = (".ttf", ".otf", ".ttc")
-MOST_FILES = 300
+MOST_FILES = 1000
 SPECIAL = (
     "bold",
     "italic",
@@ -104,7 +104,7 @@ def _rank(path: Path) -> int:
 def _folders() -> list[Path]:
     if sys.platform == "win32":
         return [Path(os.environ.get("WINDIR", "C:/Windows"), "Fonts")]
-    home = Path.home()
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - raises nothing where there is no home
     if sys.platform == "darwin":
         return [Path("/System/Library/Fonts"), Path("/Library/Fonts"), home / "Library/Fonts"]
     own = Path(os.environ.get("XDG_DATA_HOME", home / ".local/share"))

@@ -116,7 +116,8 @@ def _one(call: Patient, brief: str, image: Any) -> Score:
     try:
         return _score(call(brief, image))
     except Exception as error:  # noqa: BLE001 - the caller's code may raise anything
-        return Score(reason=f"{call.name} failed: {type(error).__name__}: {error}"[:300])
+        reason = f"{call.name} failed: {type(error).__name__}: {error}"
+        return Score(reason=reason[:300], failed=True)
 
 
 def _score(value: Any) -> Score:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from promptprobe.tools.models.built_in import BuiltIn, built_ins
+from promptprobe.tools.models.built_in import built_ins
 from promptprobe.tools.nearest import did_you_mean
 from promptprobe.tools.records import Score
 from promptprobe.tools.scorers.function import EXPECTED, open_function
@@ -21,8 +22,6 @@ from promptprobe.tools.scorers.table import TABLE, Judge, Opened
 if TYPE_CHECKING:
     from promptprobe.tools.scorers.table import Pictures, ScoreImages
 
-NO_SECOND_JUDGE = "no second judge for this model"
-DEFAULT_CLIP = "clip:openai/clip-vit-base-patch32"
 REASON_LIMIT = 300
 NOISE_SIDE = 224
 
@@ -48,8 +47,23 @@ class Scorer:
             return [unscored(self.name, error)] * len(images)
         if len(scores) != len(images):
             reason = f"{self.name} returned {len(scores)} scores for {len(images)} images"
-            return [Score(reason=reason)] * len(images)
-        return [_explained(score, self.name) for score in scores]
+            return [Score(reason=reason, failed=True)] * len(images)
+        return [self._explained(score) for score in scores]
+
+    def of_files(self, brief: str, paths: Sequence[Path]) -> list[Score]:
+        """Scores in order; an image that cannot be read is unscored, the others are not."""
+        from PIL import Image
+
+        scores: dict[int, Score] = {}
+        images: dict[int, Image.Image] = {}
+        for at, path in enumerate(paths):
+            try:
+                with Image.open(path) as opened:
+                    images[at] = opened.convert("RGB")
+            except (OSError, ValueError, Image.DecompressionBombError) as error:
+                scores[at] = Score(reason=f"the image {path} cannot be read: {error}")
+        scores |= zip(images, self(brief, list(images.values())), strict=True)
+        return [scores[at] for at in range(len(paths))]
 
     def check(self, brief: str) -> None:
         """Judge one image of noise, before anything is spent.
@@ -61,13 +75,20 @@ class Scorer:
 
         pixels = Random(0).randbytes(3 * NOISE_SIDE**2)
         [score] = self(brief, [Image.frombytes("RGB", (NOISE_SIDE, NOISE_SIDE), pixels)])
-        failed = " failed: " in score.reason or score.reason.startswith(self.name)
-        if score.value is None and (failed or not self.may_decline):
+        if score.failed:
             hint = f". Expected {EXPECTED}" if "TypeError" in score.reason else ""
             raise ValueError(
                 f"the judge {self.name} gave no score for an image of noise, with which it is "
                 f"tried before anything is drawn: {score.reason}{hint}"
             )
+
+    def _explained(self, score: Score) -> Score:
+        """The same; without a value it says why, and whether that is a failure."""
+        if score.value is not None:
+            return score
+        reason = score.reason or f"{self.name} gave neither a value nor a reason"
+        failed = score.failed or not score.reason or not self.may_decline
+        return score.model_copy(update={"reason": reason, "failed": failed})
 
 
 def open_scorer(spec: str | Callable[..., Any], device: str = "cpu") -> Scorer:
@@ -83,6 +104,19 @@ def open_scorer(spec: str | Callable[..., Any], device: str = "cpu") -> Scorer:
     return _named(spec, opened)
 
 
+def open_judges(
+    specs: Sequence[str | Callable[..., Any]],
+    device: str = "cpu",
+    open_one: Callable[[str | Callable[..., Any], str], Scorer] = open_scorer,
+) -> list[Scorer]:
+    """Several judges, each by its name. ValueError: see `open_scorer`; or two have one name."""
+    opened = [open_one(spec, device) for spec in specs]
+    names = [judge.name for judge in opened]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"two judges are called {twice!r}: leave one out, or rename a function")
+    return opened
+
+
 def judges() -> list[Judge]:
     """Every judge that can be named: for any model, then those of the built-in models."""
     own = {judge.name: judge for model in built_ins() for judge in model.judges}
@@ -95,17 +129,10 @@ def known_scorers() -> str:
     return f"{', '.join(names)}, or in Python a callable (brief, image) -> float or Score"
 
 
-def open_second_judge(own: BuiltIn | None, device: str = "cpu") -> Scorer:
-    """The judge where nobody names one: it grades what others chose; only built-in models have."""
-    if own:
-        return open_scorer(own.judge, device)
-    return Scorer("none", lambda _, images: [Score(reason=NO_SECOND_JUDGE)] * len(images))
-
-
 def unscored(name: str, error: Exception) -> Score:
     """A score without a value: which judge failed, and how."""
     message = f"{name} failed: {type(error).__name__}: {error}"
-    return Score(reason=message[:REASON_LIMIT])
+    return Score(reason=message[:REASON_LIMIT], failed=True)
 
 
 def _found(spec: str) -> tuple[Judge, str]:
@@ -126,9 +153,3 @@ def _found(spec: str) -> tuple[Judge, str]:
 
 def _named(name: str, opened: Opened) -> Scorer:
     return Scorer(name, opened.score_images, opened.unread, opened.may_decline)
-
-
-def _explained(score: Score, name: str) -> Score:
-    if score.value is None and not score.reason:
-        return score.model_copy(update={"reason": f"{name} gave neither a value nor a reason"})
-    return score

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     ScoreImages = Callable[[str, Pictures], Sequence[Score]]
 
 HERE = "promptprobe.tools.scorers"
+DEFAULT_CLIP = "clip:openai/clip-vit-base-patch32"
+"""Who selects where nobody says who, and the model is not a built-in one."""
 
 
 @dataclass(frozen=True)

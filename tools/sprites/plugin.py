@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from promptprobe.tools.models.built_in import BuiltIn
+from promptprobe.tools.models.built_in import BuiltIn, Evidence
 from promptprobe.tools.scorers.table import Judge, Opened
 from promptprobe.tools.sprites import CLIP, WEIGHTS
 
@@ -73,6 +73,13 @@ def rewrites(brief: str, seed: int) -> Iterator[str]:
     from promptprobe.tools.sprites.lexicon import wordings
 
     return wordings(brief, seed)
+
+
+def evidence() -> Evidence:
+    """Held-out scenes and their language, for evals."""
+    from promptprobe.tools.sprites.evidence import EVIDENCE
+
+    return EVIDENCE
 
 
 def _holding(text: str) -> set[str]:
@@ -145,6 +152,7 @@ _SPRITES = BuiltIn(
     check_rewrite=check_rewrite,
     rewrites=rewrites,
     rewriter="the offline lexicon of Sprites (rules and word lists, no LLM)",
+    evidence=evidence,
 )
 MODELS = {
     "sprites": _SPRITES,

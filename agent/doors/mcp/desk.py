@@ -27,6 +27,7 @@ from promptprobe.probe.cancellation import cancellable
 from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.protocol import Tools
 from promptprobe.tools.records import Candidate, Generation, Picture, Record
+from promptprobe.tools.scorers.table import DEFAULT_CLIP
 
 AT_ONCE, WAITING = 2, 14
 """Jobs, and other calls, that work at once, and that may wait."""
@@ -52,7 +53,7 @@ class Desk:
 
     def __init__(self, out: Path, owner: Owner) -> None:
         self.owner, self.files = owner, Files(out)
-        self.jobs = Jobs(self.files.out, Queue(AT_ONCE, WAITING), owner.scorer)
+        self.jobs = Jobs(self.files.out, Queue(AT_ONCE, WAITING), owner.scorer, owner.judge)
         self._queue = Queue(AT_ONCE, WAITING)
         self._made_for: dict[str, Generation] = {}
 
@@ -187,9 +188,14 @@ class Desk:
             m.ModelSummary(name=name, draws=draws(name), default=name == owner.model)
             for name in owner.models
         )
-        scorer = owner.scorer or "the model's own"
-        budget = owner.budget_cap.model_dump(exclude_none=True)
-        return m.Models(models=models, scorer=scorer, llm=owner.llm, largest_budget=budget), []
+        found = m.Models(
+            models=models,
+            scorer=owner.scorer or f"a built-in model's own, {DEFAULT_CLIP} for others",
+            judges=owner.judge,
+            llm=owner.llm,
+            largest_budget=owner.budget_cap.model_dump(exclude_none=True),
+        )
+        return found, []
 
     # -- how they work ---------------------------------------------------------------------
 

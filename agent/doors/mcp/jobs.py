@@ -21,9 +21,10 @@ from pydantic import ValidationError
 from promptprobe.agent import run_folder
 from promptprobe.agent.doors.display import Meter, describe
 from promptprobe.agent.doors.mcp.queue import Queue
-from promptprobe.agent.doors.schemas import OptimizeRequest
+from promptprobe.agent.doors.schemas import OptimizeRequest, in_words
 from promptprobe.agent.events import Event, RunStarted
-from promptprobe.agent.optimize import go_on, opened, start
+from promptprobe.agent.given import opened
+from promptprobe.agent.optimize import go_on, start
 from promptprobe.probe.cancellation import cancellable
 from promptprobe.probe.files import replacing
 from promptprobe.tools.records import Record
@@ -70,9 +71,11 @@ class Working:
 class Jobs:
     """The jobs of an output folder; one process at a time."""
 
-    def __init__(self, out: Path, queue: Queue, scorer: str | None) -> None:
+    def __init__(
+        self, out: Path, queue: Queue, scorer: str | None, judges: tuple[str, ...]
+    ) -> None:
         self.out, self._queue = out, queue
-        self._resumed = partial(opened, scorer=scorer)
+        self._resumed = partial(opened, scorer=scorer, judges=judges)
         self._working: dict[str, Working] = {}
 
     # -- on the disk -----------------------------------------------------------------------
@@ -208,7 +211,7 @@ class Jobs:
                     )
             ended = {"status": "done", "seconds": result.spent.seconds}
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
-            ended = {"status": "failed", "error": str(error)[:1000]}
+            ended = {"status": "failed", "error": in_words(error)[:1000]}
         self._write(name, job.model_copy(update=ended))
 
 

@@ -106,6 +106,7 @@ class Optimization(Record):
     trials: tuple[TrialSummary, ...] = Field(description="the best rendered: learn from them")
     spent: Spend | None
     stop_reason: StopReason | None
+    scorer: str | None = Field(description="who selects")
     warnings: tuple[str, ...]
 
     @classmethod
@@ -125,6 +126,7 @@ class Optimization(Record):
                 trials=tuple(map(summary, found.top(MAX_TRIALS))) if found else (),
                 spent=found.spent if found else None,
                 stop_reason=found.stop_reason if done and found else None,
+                scorer=found.scorer if found else None,
                 warnings=tuple(cut(one, SHORT) for one in found.warnings) if found else (),
             )
         )
@@ -226,6 +228,7 @@ class Models(Record):
 
     models: tuple[ModelSummary, ...]
     scorer: str
+    judges: tuple[str, ...] = Field(description="who only grades; none: a model's own")
     llm: str | None = Field(description="who proposes rewrites where you pass none")
     largest_budget: dict[str, Any]
 

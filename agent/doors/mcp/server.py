@@ -30,7 +30,7 @@ from promptprobe.agent.doors.mcp.desk import Desk, Said, draws
 from promptprobe.agent.doors.mcp.files import KINDS, SCHEME
 from promptprobe.agent.doors.mcp.jobs import Tell
 from promptprobe.agent.doors.mcp.queue import BusyError
-from promptprobe.agent.doors.schemas import Request
+from promptprobe.agent.doors.schemas import Request, in_words
 from promptprobe.agent.doors.tool_calls.owner import Owner
 from promptprobe.agent.doors.tool_calls.table import TOOLS
 from promptprobe.tools.endpoint.json_schema import json_schema
@@ -70,7 +70,7 @@ class DeskTool(Tool):
         try:
             reply, content = await self.handler(arguments, tell)
         except (ValueError, OSError, RuntimeError, MemoryError, BusyError) as error:
-            raise ToolError(str(error)) from error
+            raise ToolError(in_words(error)) from error
         text = types.TextContent(text=reply.model_dump_json())
         return types.CallToolResult(
             content=[text, *content], structured_content=reply.model_dump(mode="json")

@@ -17,7 +17,7 @@ from promptprobe.agent.doors.schemas import checked
 from promptprobe.agent.doors.tool_calls.owner import Owner
 from promptprobe.tools.records import BUDGETS
 
-OWNED = ("model", "scorer", "probe", "llm", "allow_model")
+OWNED = ("model", "scorer", "judge", "probe", "llm", "allow_model")
 app = typer.Typer()
 
 
@@ -43,8 +43,8 @@ def mcp(
 ) -> int:
     """Serve agents over MCP: optimize, probe, render and score.
 
-    You decide with what: agents name no model, scorer, probe or LLM but those that you give here.
-    Needs promptprobe\\[mcp].
+    You decide with what: agents name no model, scorer, judge, probe or LLM but those that you give
+    here. Needs promptprobe\\[mcp].
     """
 
     def work() -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptprobe.agent.doors.replies import OptimizeReply
+from promptprobe.agent.doors.schemas import in_words
 from promptprobe.agent.doors.tool_calls.owner import Owner
 from promptprobe.agent.doors.tool_calls.table import TOOLS
 from promptprobe.tools.endpoint.json_schema import json_schema
@@ -51,8 +52,8 @@ async def acall_tool(
     async def call() -> str:
         try:
             reply = await _reply(name, _object(arguments), owner or Owner(), Path(out))
-        except (ValueError, OSError, RuntimeError) as error:
-            return json.dumps({"error": str(error)})
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            return json.dumps({"error": in_words(error)})
         return reply.model_dump_json()
 
     # In a context of its own: a LangGraph around it would take our graph for a part of it.

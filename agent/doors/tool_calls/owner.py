@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import Field
 
 from promptprobe.agent.doors.schemas import (
+    MAX_JUDGES,
     OptimizeArguments,
     OptimizeRequest,
     ProbeArguments,
@@ -21,6 +22,7 @@ from promptprobe.agent.doors.schemas import (
 from promptprobe.tools.models.built_in import DEFAULT_MODEL
 from promptprobe.tools.nearest import did_you_mean
 from promptprobe.tools.records import BUDGETS, Budget, Picture, Record, Text, budget_of
+from promptprobe.tools.scorers.table import DEFAULT_CLIP
 
 MAX_STEPS = 100
 MAX_AREA = 4
@@ -33,7 +35,15 @@ class Owner(Record):
     """With what agents' calls are done, and how much one call may cost."""
 
     model: Text = Field(default=DEFAULT_MODEL, description="model that draws")
-    scorer: Text | None = Field(default=None, description="who judges; none: the model's own")
+    scorer: Text | None = Field(
+        default=None,
+        description=f"who selects; none: a built-in model's own, and {DEFAULT_CLIP} for others",
+    )
+    judge: tuple[Text, ...] = Field(
+        default=(),
+        max_length=MAX_JUDGES,
+        description="who only grades the finished pictures; none: a built-in model's own",
+    )
     probe: Text | None = Field(
         default=None, description="trained probe; none: the model's own, or previews"
     )
@@ -60,8 +70,8 @@ class Owner(Record):
         """
         model, asked = self._checked(OptimizeArguments, given)
         budget = self._budget(asked, "budget" in given)
-        own = {"model": model, "scorer": self.scorer, "probe": self.probe, "llm": self.llm}
-        return _filled(OptimizeRequest, asked, budget=budget, **own)
+        own = {name: getattr(self, name) for name in ("scorer", "judge", "probe", "llm")}
+        return _filled(OptimizeRequest, asked, budget=budget, model=model, **own)
 
     def probe_request(self, given: Mapping[str, Any]) -> ProbeRequest:
         """The request of an agent's arguments for probe_prompts. ValueError as above."""

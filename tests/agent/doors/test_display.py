@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
-from promptprobe.agent.doors.display import counted, describe, live
-from promptprobe.agent.events import CandidatesProbed, CandidatesSelected
+from promptprobe.agent.doors.cli.progress import live, spoken
+from promptprobe.agent.doors.display import counted, describe
+from promptprobe.agent.events import CandidatesProbed, CandidatesSelected, Warned
 from promptprobe.tools.records import Candidate, Spend
 
 
@@ -28,10 +30,32 @@ def test_one_candidate_goes_on_and_two_go_on() -> None:
     assert (describe(one), describe(two)) == ("1 goes on", "2 go on")
 
 
-def test_in_a_pipe_a_long_wait_is_broken_by_a_line_every_ten_seconds() -> None:
-    pipe = StringIO()
+class Pipe(StringIO):
+    """Says when something was written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = threading.Event()
+
+    def write(self, text: str) -> int:
+        done = super().write(text)
+        self.written.set()
+        return done
+
+
+def test_in_a_pipe_a_long_wait_is_broken_by_a_line_that_says_what_was_last() -> None:
+    pipe = Pipe()
+    with spoken(Console(file=pipe), "opening the model", silence=0.01) as tell:
+        tell("looked at 3 of 8")
+        while "looked" not in pipe.getvalue():
+            assert pipe.written.wait(10)
+            pipe.written.clear()
+    assert pipe.getvalue().splitlines()[-1] == "0 s: looked at 3 of 8"
+
+
+def test_in_a_pipe_a_short_run_says_nothing_but_its_warnings() -> None:
+    pipe = Pipe()
     with live(Console(file=pipe)) as show:
-        for seconds in range(0, 31, 2):
-            spent = Spend(seconds=seconds)
-            show(CandidatesProbed(spent=spent, round=1, trials=(), done=seconds, of=31))
-    assert pipe.getvalue().split("\n") == [f"looked at {n} of 31" for n in (10, 20, 30)] + [""]
+        show(CandidatesProbed(spent=Spend(), round=1, trials=(), done=3, of=8))
+        show(Warned(spent=Spend(), message="a word is not read"))
+    assert pipe.getvalue() == "note: a word is not read\n"

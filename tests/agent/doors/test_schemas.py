@@ -156,15 +156,16 @@ def test_the_tools_command_prints_the_schemas_as_json(
 def test_no_agent_says_what_the_owner_decides() -> None:
     for spec in TOOLS.values():
         schema = json.dumps(spec.arguments.model_json_schema())
-        for name in ("model", "scorer", "probe", "llm", "device", "dtype", "out"):
+        for name in ("model", "scorer", "judge", "probe", "llm", "device", "dtype", "out"):
             assert f'"{name}"' not in schema
 
 
 def test_the_owner_fills_in_what_agents_may_not_say() -> None:
-    owner = Owner(model="m", scorer="s", probe="p", llm="l", allow_model=("other",))
+    owner = Owner(model="m", scorer="s", judge=("j",), probe="p", llm="l", allow_model=("other",))
     asked = {"brief": "a cat", "generation": {"steps": 9}}
     request = owner.optimize_request(asked)
     assert (request.model, request.scorer, request.probe, request.llm) == ("m", "s", "p", "l")
+    assert request.judge == ("j",)
     assert request.generation == Generation(steps=9)
     assert owner.optimize_request({**asked, "model": "other"}).model == "other"
     with pytest.raises(ValueError, match="model: expected one of m, other"):

@@ -243,7 +243,11 @@ def test_pairs_that_are_all_tied_make_no_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = RunSettings(
-        brief="a red cat", model="sprites", generation=Generation(steps=1), budget=SMALL
+        brief="a red cat",
+        model="sprites",
+        scorer="sprites",
+        generation=Generation(steps=1),
+        budget=SMALL,
     )
     run_dir = probed(run_folder.create(tmp_path, settings), 0.2, 0.8)
     out = tmp_path / "p.parquet"

@@ -1,13 +1,9 @@
-"""A finished run whose every text is hostile, and a browser where there is one."""
+"""A finished run whose every text is hostile."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import pytest
+from typing import Any
 
 from promptprobe.agent.events import Refusal
 from promptprobe.agent.ledger import FILE, Ledger, ProposedLine, WarningLine
@@ -17,9 +13,6 @@ from promptprobe.agent.rewrite.proposers import CallersPrompts
 from promptprobe.agent.runner import run_loop
 from tests.agent.scripted import ScriptedTools, start
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
 SCRIPT = "<script>console.log('run')</script>"
 HOSTILE = (
     f"a cat {SCRIPT}",
@@ -27,16 +20,6 @@ HOSTILE = (
     "a cat </style><style>*{display:none}</style> {{ 7 * 7 }} \u202eright to left",
 )
 BRIEF = f"a cat next to a car {SCRIPT}"
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def hostile_run(out: Path, **settings: Any) -> OptimizationResult:
@@ -52,15 +35,3 @@ def hostile_run(out: Path, **settings: Any) -> OptimizationResult:
     )
     assert "<script>" in (run_dir / FILE).read_text()
     return read_result(run_dir)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium; closed after each file, since Playwright's event loop runs until then."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: `apt-get install chromium` has these tests run")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()

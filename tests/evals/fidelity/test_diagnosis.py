@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from promptprobe.evals.fidelity.diagnosis import diagnosis, doubt, prior, verdicts
-from promptprobe.evals.sampling import Brief, held_out
+from promptprobe.tools.models.built_in import Brief
 from promptprobe.tools.records import Score, Verdict
+from promptprobe.tools.sprites.evidence import EVIDENCE, held_out
 from promptprobe.tools.sprites.language import requirements_of
 
 
@@ -26,10 +27,11 @@ def test_who_knows_the_missing_words_has_an_auc_of_one_and_a_prior_knows_kinds_o
     nouns = [[a.word for a in requirements_of(brief.text) if a.role == "noun"] for brief in briefs]
     scores = [[judged(b, {n[0]}), judged(b, set())] for b, n in zip(briefs, nouns, strict=True)]
     words = [("photo", *(v.word for v in score.words)) for row in scores for score in row]
-    truth = verdicts(briefs, scores, words)
+    roles = EVIDENCE.roles
+    truth = verdicts(briefs, scores, words, roles)
     flat = [score for row in scores for score in row]
     knows = [[1.0, *(0.9 if v.ok else 0.1 for v in score.words)] for score in flat]
-    ways = [doubt("knows", truth, scores, words, knows), prior(briefs, scores)(truth)]
+    ways = [doubt("knows", truth, scores, words, knows), prior(briefs, scores, roles)(truth)]
 
     found = diagnosis(truth, ways)
 

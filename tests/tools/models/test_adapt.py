@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from promptprobe import Budget, optimize_prompt
 from promptprobe.agent import run_folder
 from promptprobe.probe.families import CARRIED
 from promptprobe.probe.model.card import model_spec_of
+from promptprobe.probe.trace import record_trace
 from promptprobe.tools.models.model import open_model
 from promptprobe.tools.records import Generation
 from promptprobe.tools.toolbox import settings_of
 from tests import tiny
 from tests.images import brightness
-from tests.probe.pipelines import full, official
+from tests.probe.pipelines import PROMPTS, SEEDS, full, official
 
 SMALL = {"steps": 3, "guidance": 3.0, "height": 32, "width": 32}
 
@@ -122,7 +124,7 @@ def test_a_flow_model_keeps_its_shift_with_another_scheduler(
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"scheduler": "DPMSolverMultistep"}, "the nearest is DPMSolverMultistepScheduler; known"),
+        ({"scheduler": "DPMSolverMultistep"}, r"did you mean 'DPMSolverMultistepScheduler'\?"),
         ({"scheduler": "HeunDiscreteScheduler"}, "can be stopped and continued exactly"),
         ({"lora": ["style:11"]}, "a weight of at most 10"),
         ({"lora": ["style:nan"]}, "a weight of at most 10"),
@@ -155,6 +157,21 @@ def test_a_lora_that_is_none_or_for_another_model_is_refused_by_name(
             open_model(ddim_folder, Generation(lora=(str(path),)))
     with pytest.raises(ValueError, match="diffusers knows no LoRA for a PixArtSigmaPipeline"):
         open_model(saved_pipeline("pixart"), Generation(lora=(str(of_xl),)))
+
+
+def test_without_peft_the_extra_that_brings_it_is_named(
+    ddim_folder: Path, lora: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'promptprobe\[lora\]'"):
+        open_model(ddim_folder, Generation(lora=(f"{lora}:0.9",)))
+
+
+def test_capture_leaves_a_render_with_lora_unchanged(ddim_folder: Path, lora: Path) -> None:
+    opened = open_model(ddim_folder, Generation.model_validate(SMALL | {"lora": (str(lora),)}))
+    settings = settings_of(opened.generation)
+    _, state = record_trace(opened.family, PROMPTS, SEEDS, settings, 3)
+    assert torch.equal(state.latents, full(opened.family, settings).latents)
 
 
 def test_without_a_gpu_there_is_nothing_to_offload_from(ddim_folder: Path) -> None:

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.records import Score
-from promptprobe.tools.scorers.scorer import Scorer, open_scorer, open_second_judge
+from promptprobe.tools.scorers.scorer import Scorer, open_scorer
 from promptprobe.tools.sprites.draw import draw
 from promptprobe.tools.sprites.world import Scene, Thing
 
@@ -99,7 +98,7 @@ def test_a_clip_folder_with_nothing_in_it_is_a_clear_error(tmp_path: Path):
 
 
 def test_the_sprites_second_judge_sees_colour_and_noun_at_any_size():
-    judge = open_second_judge(built_in("sprites"))
+    judge = open_scorer("segments:sprites")
     right, wrong, large = judge(
         "a red cat",
         [drawn(RED_CAT, 3), drawn(Scene((Thing("cat", "blue"),)), 3), drawn(RED_CAT, 3, 128)],
@@ -118,11 +117,6 @@ def test_the_critic_knows_a_clean_drawing_whatever_was_asked_for():
     scores = [score.value or 0 for score in critic("a blue car", [clean, noisy, ghost])]
     assert scores[0] > 0.8 > 0.6 > max(scores[1:])
     assert scores[0] == pytest.approx(critic("a red cat", [clean])[0].value, abs=1e-5)
-
-
-def test_other_models_have_no_second_judge_and_say_so():
-    (score,) = open_second_judge(None)("a", [drawn(RED_CAT, 1)])
-    assert score == Score(reason="no second judge for this model")
 
 
 def test_nothing_to_score_is_nothing():

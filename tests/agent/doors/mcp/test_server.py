@@ -19,6 +19,7 @@ from promptprobe.agent.doors.mcp.files import MAX_THUMBNAIL, Files
 from promptprobe.agent.doors.mcp.messages import MOST_CHARACTERS, Models, Optimization, Probes
 from promptprobe.agent.doors.mcp.server import build_server
 from promptprobe.agent.doors.tool_calls.owner import Owner
+from promptprobe.tools.models.model import open_model
 
 ASKED: dict[str, Any] = {
     "brief": "a red cat, a blue car",
@@ -41,7 +42,7 @@ TOOLS = [
 @pytest.fixture(scope="module")
 def owner(ddim_folder: Path, clip_folder: Path) -> Owner:
     """Whoever serves a tiny random model."""
-    return Owner(model=str(ddim_folder), scorer=f"clip:{clip_folder}")
+    return Owner(model=str(ddim_folder), scorer=f"clip:{clip_folder}", judge=("critic:sprites",))
 
 
 def with_client(desk: Desk, talk: Callable[[Client], Awaitable[Any]]) -> Any:
@@ -90,6 +91,7 @@ def test_an_optimization_tells_its_progress_and_answers_in_few_tokens(
     assert reply.status == "done"
     assert reply.best is not None
     assert reply.best.score is not None
+    assert list(reply.best.judged) == ["critic:sprites"]
     assert len(text_of(result)) <= MOST_CHARACTERS
     (small,) = [part for part in result.content if isinstance(part, types.ImageContent)]
     assert len(small.data) <= MAX_THUMBNAIL
@@ -212,6 +214,32 @@ def test_a_bad_call_is_answered_in_one_clear_line(
     assert said in text_of(result)
     assert len(text_of(result)) < 500
     assert list(tmp_path.glob("*/*")) == []
+
+
+@pytest.mark.parametrize("words", ["", "CUDA out of memory. Tried to allocate 9 GiB."])
+def test_a_call_that_runs_out_of_memory_is_answered_and_the_next_is_served(
+    owner: Owner, tmp_path: Path, words: str
+) -> None:
+    model: Any = open_model(owner.model).family  # the one that the server shares
+    drawing = {"prompt": "a red cat", "generation": {"steps": 2}}
+
+    def full(module: Any, args: Any) -> None:
+        raise MemoryError(words)
+
+    async def talk(client: Client) -> list[types.CallToolResult]:
+        unhook = model.pipeline.unet.register_forward_pre_hook(full)
+        failed = [
+            await client.call_tool("render_image", drawing),
+            await client.call_tool("optimize_prompt", {**ASKED, "wait_seconds": 600}),
+        ]
+        unhook.remove()
+        return [*failed, await client.call_tool("render_image", drawing)]
+
+    *failed, served = with_client(Desk(tmp_path, owner), talk)
+    for answer in failed:
+        assert answer.is_error
+        assert "one image alone does not fit into memory: use a smaller" in text_of(answer)
+    assert not served.is_error
 
 
 def test_an_agent_may_name_the_models_that_the_owner_allows(owner: Owner, tmp_path: Path) -> None:

@@ -16,13 +16,16 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from mcp import Client, StdioServerParameters
+from mcp import Client, StdioServerParameters, types
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
 
 from promptprobe.agent.doors.mcp.http import TOKEN, check_address
 from tests.agent.doors.mcp.test_server import ASKED, TOOLS
 
 ROOT = Path(__file__).parents[4]
+CUT = 2.0
+"""Seconds that a client waits for an answer; the model is not even open by then."""
 SECRET = "a-token-of-this-test"
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 INITIALIZE = {
@@ -44,13 +47,28 @@ def command(ddim_folder: Path, clip_folder: Path) -> list[str]:
     return [sys.executable, "-m", "promptprobe", "mcp", *model]
 
 
-async def tools_and_result(client: Client) -> tuple[list[str], Any]:
+async def tools_and_result(client: Client, by_id: bool) -> tuple[list[str], Any]:
+    """The tools, and the result of a call that the client's own time limit cut off.
+
+    It goes on by the job's id, which the list of runs tells, or by the same arguments.
+    """
     tools = [tool.name for tool in (await client.list_tools()).tools]
-    result = await client.call_tool("optimize_prompt", {**ASKED, "wait_seconds": 600})
+    asked = {**ASKED, "wait_seconds": 600}
+    with pytest.raises(MCPError) as cut:
+        await client.call_tool("optimize_prompt", asked, read_timeout_seconds=CUT)
+    assert cut.value.error.code == types.REQUEST_TIMEOUT
+    if by_id:
+        listed = (await client.call_tool("list_runs", {})).structured_content
+        assert listed is not None
+        [row] = listed["runs"]
+        told = {"job_id": row["job_id"], "wait_seconds": 600}
+        result = await client.call_tool("get_optimization", told)
+    else:
+        result = await client.call_tool("optimize_prompt", asked)
     return tools, result.structured_content
 
 
-def test_a_fresh_client_over_stdio_lists_the_tools_and_optimizes(
+def test_a_fresh_client_over_stdio_lists_the_tools_and_goes_on_with_a_call_that_it_cut_off(
     command: list[str], tmp_path: Path
 ) -> None:
     strays: list[Exception] = []
@@ -63,11 +81,12 @@ def test_a_fresh_client_over_stdio_lists_the_tools_and_optimizes(
         program, *arguments = [*command, "--out", str(tmp_path)]
         server = StdioServerParameters(command=program, args=arguments, env=ENVIRONMENT, cwd="/")
         async with Client(server, message_handler=keep_strays) as client:
-            return await tools_and_result(client)
+            return await tools_and_result(client, by_id=False)
 
     tools, result = asyncio.run(talk())
     assert tools == TOOLS
     assert result["status"] == "done"
+    assert len(list(tmp_path.glob("*/run.json"))) == 1
     assert strays == []
 
 
@@ -143,7 +162,7 @@ def test_over_http_strangers_are_refused_and_the_owner_is_served(address: str) -
             httpx2.AsyncClient(headers=headers, timeout=600) as web,
             Client(streamable_http_client(address, http_client=web)) as client,
         ):
-            return await tools_and_result(client)
+            return await tools_and_result(client, by_id=True)
 
     tools, result = asyncio.run(talk())
     assert tools == TOOLS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from promptprobe.agent.policy import best_of, candidates_of, go_on
+from promptprobe.agent.search.policy import best_of, candidates_of, go_on
 from promptprobe.agent.search.schedule import Rung, Schedule
 from promptprobe.tools.records import Candidate, Look, Prediction, Score, Trial
 

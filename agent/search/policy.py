@@ -13,7 +13,10 @@ from statistics import fmean, pstdev
 
 from promptprobe.agent.search.beliefs import against_advice
 from promptprobe.agent.search.schedule import Schedule
-from promptprobe.tools.records import Candidate, Trial
+from promptprobe.tools.records import Candidate, Score, Trial
+
+MOST_UNSCORED = 4
+"""Pictures in a row without a score, after which a run stops."""
 
 
 def derive(seed: int, *path: int | str) -> int:
@@ -120,6 +123,18 @@ def value_of(trial: Trial) -> float | None:
 def is_correct(trial: Trial) -> bool:
     """Whether the scorer found nothing missing."""
     return bool(trial.score and trial.score.correct)
+
+
+def scores_nothing(scores: Sequence[Score]) -> bool:
+    """Whether a scorer is of no use: it broke on all pictures, or left the last few unscored.
+
+    Args:
+        scores: of the pictures that could be scored, in their order.
+    """
+    lately = scores[-MOST_UNSCORED:]
+    if not lately or any(score.value is not None for score in lately):
+        return False
+    return len(lately) == MOST_UNSCORED or all(score.failed for score in scores)
 
 
 def _promise(trial: Trial) -> float:

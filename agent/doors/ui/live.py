@@ -1,0 +1,224 @@
+"""The run that the page shows: begun, stopped, picked from and ended by hand, told by its events.
+
+One run at a time, whoever has the page open. It goes on when a tab is closed, and a tab that is
+opened later shows it. All of this happens in one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from promptprobe.agent.doors.display import Meter, describe
+from promptprobe.agent.doors.session import Session
+from promptprobe.agent.events import (
+    CandidatesProbed,
+    CandidatesRendered,
+    CandidatesScored,
+    CandidatesSelected,
+    Event,
+    PromptsProposed,
+    RoundEnded,
+    RoundStarted,
+    RunStarted,
+    Warned,
+)
+from promptprobe.agent.report.page import report_of
+from promptprobe.agent.search.choice import Choice
+from promptprobe.agent.search.policy import best_of
+from promptprobe.probe.cancellation import cancellable
+from promptprobe.tools.records import Candidate, Trial
+
+MOST_NOTES = 8
+
+
+@dataclass
+class Shown:
+    """What a run's events have told so far."""
+
+    brief: str
+    meter: Meter = field(default_factory=Meter)
+    said: str = "opening the model"
+    run_dir: Path | None = None
+    round: RoundStarted | None = None
+    """The one that is under way."""
+    prompts: tuple[str, ...] = ()
+    trials: dict[Candidate, Trial] = field(default_factory=dict)
+    """Of the round that is under way."""
+    alive: tuple[Candidate, ...] | None = None
+    """Who goes on; None: nobody was dropped yet."""
+    best: Trial | None = None
+    notes: list[str] = field(default_factory=list)
+    report: str = ""
+    """The report's page, once there is one."""
+    ended: str = ""
+    """How the run ended, in words; empty: it goes on."""
+    failed: bool = False
+    unfinished: bool = False
+    """Whether the run was cut short, and may go on."""
+
+    def take(self, event: Event) -> None:
+        """Take in one event."""
+        self.meter.update(event)
+        self.said = describe(event)
+        match event:
+            case RunStarted():
+                self.run_dir = event.run_dir
+            case RoundStarted():
+                self.round, self.trials, self.alive = event, {}, None
+            case PromptsProposed():
+                self.prompts = event.prompts
+            case CandidatesSelected():
+                self.alive = event.candidates
+            case CandidatesProbed() | CandidatesRendered() | CandidatesScored():
+                self.trials |= {trial.candidate: trial for trial in event.trials}
+                self.best = best_of([*filter(None, [self.best]), *event.trials])
+            case RoundEnded():
+                self.best = event.best
+            case Warned():
+                self.notes = [*self.notes, event.message][-MOST_NOTES:]
+
+
+class Live:
+    """The run under way, or the last one, and what the person at the page does with it.
+
+    Args:
+        session: draws, scores and predicts.
+        out: folder of runs.
+        llm: name of an LLM that proposes rewrites.
+    """
+
+    def __init__(self, session: Session, out: Path, llm: str | None = None) -> None:
+        self.session, self._out, self._llm = session, out, llm
+        self.shown: Shown | None = None
+        self.choice: Choice | None = None
+        """What the person is asked right now."""
+        self.picks: list[Candidate] = []
+        self.asks_always = self.asks_next = False
+        self._news = asyncio.Event()  # set at the next change; each change has one of its own
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._task: asyncio.Task[None] | None = None
+        self._answer: asyncio.Future[Sequence[Candidate] | None] | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._task is not None and not self._task.done()
+
+    @property
+    def too_many(self) -> bool:
+        """Whether more are picked than what is left of the budget pays for."""
+        return self.choice is not None and len(self.picks) > self.choice.most
+
+    async def follow(self) -> AsyncIterator[None]:
+        """Now, and after each change."""
+        self._loop = asyncio.get_running_loop()
+        while not self._closed:
+            news = self._news
+            yield
+            await news.wait()
+
+    def close(self) -> None:
+        """End the run, and whoever follows it; from another thread."""
+
+        async def ended() -> None:
+            self._closed = True
+            await self.end()
+            if self._task is not None:
+                await asyncio.wait([self._task])
+            self._tell()
+
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(ended(), self._loop).result()
+
+    # -- what the person does --------------------------------------------------------------
+
+    async def begin(
+        self, brief: str | None, prompts: str | None, budget: Any, seed: float | None
+    ) -> None:
+        """Start a run, unless one is under way; None is a field that was not touched."""
+        if self.running:
+            return
+        own = [line for line in map(str.strip, (prompts or "").splitlines()) if line]
+        asked = {"brief": brief or "", "prompts": own or None, "seed": seed or 0}
+        asked["budget"] = budget or "light"
+        self.shown, self.asks_next = Shown(brief or ""), False
+        self._task = asyncio.create_task(self._run(self.shown, asked))
+        self._task.add_done_callback(lambda _: self._tell())
+        self._tell()
+
+    async def ask(self) -> None:
+        """Stop at the next look, so that the person may pick."""
+        self.asks_next = True
+        self._tell()
+
+    async def ask_always(self, wanted: bool) -> None:
+        """The same at each look from now on, or no longer."""
+        self.asks_always = wanted
+
+    async def pick(self, key: object) -> None:
+        """Pick the candidate with this key, or no longer."""
+        for trial in self.choice.trials if self.choice else ():
+            if (one := trial.candidate).key == key:
+                left = [other for other in self.picks if other != one]
+                self.picks = left if one in self.picks else [*left, one]
+                self._tell()
+
+    async def go_on(self) -> None:
+        """Let those that are picked go on."""
+        if not self.too_many:
+            self._answered(tuple(self.picks))
+
+    async def as_planned(self) -> None:
+        """Let those go on whom the plan names."""
+        self._answered(None)
+
+    async def end(self) -> None:
+        """End the run between two steps; it is kept."""
+        if self._task is not None:
+            self._task.cancel()
+
+    # -- how it works ----------------------------------------------------------------------
+
+    def _answered(self, picks: Sequence[Candidate] | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(picks)
+
+    def _tell(self) -> None:
+        told, self._news = self._news, asyncio.Event()
+        told.set()
+
+    async def _run(self, shown: Shown, asked: Mapping[str, Any]) -> None:
+        def on_event(event: Event) -> None:
+            shown.take(event)
+            self._tell()
+
+        try:
+            with cancellable():
+                result = await self.session.aoptimize(
+                    **asked, llm=self._llm, out=self._out, on_event=on_event, choose=self._choose
+                )
+            shown.best, shown.ended = result.best, f"Done: {result.stop_reason}."
+        except asyncio.CancelledError:
+            shown.ended, shown.unfinished = "Ended by you.", shown.run_dir is not None
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            shown.ended, shown.failed = str(error), True
+            shown.unfinished = shown.run_dir is not None
+        if shown.run_dir is not None and shown.best is not None:
+            page = await asyncio.to_thread(report_of, shown.run_dir)
+            shown.report = await asyncio.to_thread(page.read_text, "utf-8")
+
+    async def _choose(self, choice: Choice) -> Sequence[Candidate] | None:
+        if not (self.asks_always or self.asks_next):
+            return None
+        self.choice, self.picks, self.asks_next = choice, list(choice.planned), False
+        self._answer = asyncio.get_running_loop().create_future()
+        self._tell()
+        try:
+            return await self._answer
+        finally:
+            self.choice = None
+            self._tell()

@@ -1,0 +1,140 @@
+"""The page itself, on Gradio and for this machine alone: a form, buttons, and a view of the run.
+
+Gradio sends telemetry and opens tunnels to itself where it is not told otherwise. It is told here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from promptprobe.agent.doors.ui import view
+from promptprobe.agent.doors.ui.guard import Guard
+from promptprobe.agent.doors.ui.live import Live
+from promptprobe.tools.records import BUDGETS
+
+FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
+CLICKED = """
+element.addEventListener('click', (event) => {
+  const card = event.target.closest('[data-pick]');
+  if (card) trigger('pick', { key: card.dataset.pick });
+});
+"""
+"""Passes on which candidate was clicked; what is picked, the server knows."""
+NOW: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""How a click is passed on."""
+FOLLOWING: dict[str, Any] = {**NOW, "queue": True, "concurrency_limit": None}
+
+
+@contextmanager
+def served(live: Live, port: int = 0, *, browse: bool = False) -> Iterator[str]:
+    """Serve the page on this machine for as long as the block lasts.
+
+    Args:
+        live: the run that the page shows.
+        port: 0 takes a free one from 7860 on.
+        browse: open it in a browser.
+
+    Yields:
+        The page's address.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    page = _page(live)
+    theme = gr.themes.Default(
+        primary_hue="blue", font=FONTS, font_mono=("ui-monospace", "monospace")
+    )
+    _, address, _ = page.queue(default_concurrency_limit=None).launch(
+        server_name="127.0.0.1",
+        server_port=port or None,
+        share=False,
+        prevent_thread_lock=True,
+        quiet=True,
+        inbrowser=browse,
+        allowed_paths=[],
+        max_file_size=1,
+        enable_monitoring=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        run_history=False,
+        footer_links=[],
+        app_kwargs={"middleware": [Middleware(Guard)]},
+        theme=theme,
+        css_paths=[view.CSS],
+    )
+    try:
+        yield address
+    finally:
+        live.close()
+        page.close(verbose=False)
+
+
+def _page(live: Live) -> gr.Blocks:
+    with gr.Blocks(title="promptprobe", analytics_enabled=False) as page:
+        gr.HTML(view.head(live.session.model))
+        form = _form()
+        always = gr.Checkbox(label="Stop at each look, so that I can pick who goes on")
+        with gr.Row(elem_id="buttons"):
+            begin = gr.Button("Find the best picture", variant="primary")
+            ask = gr.Button("Stop at the next look", visible=False)
+            go_on = gr.Button("Let these go on", variant="primary", visible=False)
+            as_planned = gr.Button("As planned", visible=False)
+            end = gr.Button("End the run", visible=False)
+        body = gr.HTML(js_on_load=CLICKED)
+        report = gr.HTML()
+
+        async def pick(clicked: gr.EventData) -> None:
+            await live.pick(getattr(clicked, "key", None))
+
+        begin.click(live.begin, form, **NOW)
+        ask.click(live.ask, **NOW)
+        go_on.click(live.go_on, **NOW)
+        as_planned.click(live.as_planned, **NOW)
+        end.click(live.end, **NOW)
+        always.input(live.ask_always, [always], **NOW)
+        body.pick(pick, **NOW)
+        shown = [body, report, begin, ask, go_on, as_planned, end]
+        page.load(partial(_follow, live), outputs=shown, **FOLLOWING)
+    return page
+
+
+def _form() -> list[gr.Component]:
+    """Brief, prompts, budget and seed."""
+    budgets = [(f"{name}: {b.renders:g} renders' worth", name) for name, b in BUDGETS.items()]
+    brief = gr.Textbox(label="Brief", placeholder="what the picture should show", lines=2)
+    with gr.Accordion("Prompts, budget and seed", open=False):
+        prompts = gr.Textbox(label="Prompts of your own, one a line", lines=3)
+        with gr.Row():
+            budget = gr.Dropdown(
+                budgets,
+                value="light",
+                allow_custom_value=True,
+                label="Budget",
+                info="or a number of renders' worth of denoising",
+            )
+            seed = gr.Number(value=0, precision=0, minimum=0, label="First seed")
+    return [brief, prompts, budget, seed]
+
+
+async def _follow(live: Live) -> AsyncIterator[list[Any]]:
+    """What each change makes of the page, for as long as it is open."""
+    async for _ in live.follow():
+        asks, running = live.choice is not None, live.running
+        yield [
+            view.body(live),
+            view.report(live),
+            gr.update(visible=not running),
+            gr.update(visible=running and not asks, interactive=not live.asks_next),
+            gr.update(visible=asks, interactive=not live.too_many),
+            gr.update(visible=asks),
+            gr.update(visible=running),
+        ]

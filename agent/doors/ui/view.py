@@ -1,0 +1,109 @@
+"""What the page shows of a run, as HTML without scripts or addresses.
+
+Briefs, prompts and explanations are text of others: the report's templates escape all of it.
+Pictures are embedded, so the page's server hands out no files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
+from pathlib import Path
+
+from promptprobe.agent.doors.ui.live import Live, Shown
+from promptprobe.agent.report.differences import changes
+from promptprobe.agent.report.page import environment
+from promptprobe.tools.pictures.embedded import Embedded, embed
+from promptprobe.tools.records import Candidate, Prediction, Trial
+
+CARD, BEST = 256, 640
+"""Pixels of a picture's longer side at most."""
+TEMPLATES = Path(__file__).parent / "templates"
+CSS = TEMPLATES / "style.css"
+
+
+@dataclass(frozen=True)
+class Card:
+    """A candidate of the round that is under way."""
+
+    trial: Trial
+    picture: Embedded | None
+    bar: tuple[float, float, float] | None
+    """Ends of the prediction's interval and its score, in percent of a bar's width."""
+    state: str
+    """In a word or two what became of it; empty: nothing yet."""
+    picked: bool
+
+
+def head(model: str) -> str:
+    """What stands above the form."""
+    return f'<h1 class="name">promptprobe</h1><p class="name">draws with {escape(model)}</p>'
+
+
+def body(live: Live) -> str:
+    """The page below its form."""
+    shown = live.shown
+    if shown is None:
+        return ""
+    return (
+        environment(TEMPLATES)
+        .get_template("live.html.jinja")
+        .render(
+            live=live,
+            shown=shown,
+            choice=live.choice,
+            prompts=[changes(shown.brief, prompt) for prompt in shown.prompts],
+            cards=cards(live, shown),
+            best=_picture(shown.best.image, BEST) if shown.best and shown.best.image else None,
+        )
+    )
+
+
+def report(live: Live) -> str:
+    """The report in a frame of its own, in which nothing may run."""
+    if not live.shown or not live.shown.report:
+        return ""
+    page = escape(live.shown.report)
+    return f'<iframe class="report" title="Report" sandbox srcdoc="{page}"></iframe>'
+
+
+def cards(live: Live, shown: Shown) -> list[Card]:
+    """The round's candidates: where a person is asked, as the choice has them."""
+    trials = live.choice.trials if live.choice else tuple(shown.trials.values())
+    found = [trial.prediction for trial in trials if trial.prediction]
+    ends = [v for p in found for v in (p.low, p.high, p.score) if v is not None]
+    low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
+    return [
+        Card(
+            trial=trial,
+            picture=_picture(path, CARD) if (path := trial.image or trial.preview) else None,
+            bar=_bar(trial.prediction, low, high) if trial.prediction else None,
+            state=_state(trial, live, shown),
+            picked=live.choice is not None and trial.candidate in live.picks,
+        )
+        for trial in trials
+    ]
+
+
+def _bar(prediction: Prediction, low: float, high: float) -> tuple[float, float, float]:
+    score = prediction.score
+    ends = (score if end is None else end for end in (prediction.low, prediction.high))
+    left, right, at = (100 * (value - low) / (high - low or 1) for value in (*ends, score))
+    return left, right, at
+
+
+def _state(trial: Trial, live: Live, shown: Shown) -> str:
+    candidate: Candidate = trial.candidate
+    if live.choice:
+        return "planned" if candidate in live.choice.planned else ""
+    if trial.image:
+        return "finished"
+    if shown.alive is None:
+        return ""
+    return "goes on" if candidate in shown.alive else "dropped"
+
+
+@lru_cache(maxsize=256)
+def _picture(path: Path, side: int) -> Embedded | None:
+    return embed(path, side)

@@ -1,0 +1,114 @@
+"""What a caller gives by name or as a Python object: the model, who judges, and the probe.
+
+A name opens again when a run goes on. An object is given again, and so is a judge that is code or a
+service: no run's folder decides whose code runs here, or where pictures go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from promptprobe.agent.doors.schemas import OptimizeRequest, ProbeRequest
+from promptprobe.agent.run_folder import CALLABLE, RunSettings
+from promptprobe.tools.protocol import Tools
+from promptprobe.tools.records import Generation
+
+DEFAULT_GENERATION = Generation()
+Judge = str | Callable[..., Any]
+"""A judge's name, or a function of (brief, image) -> number or `Score`."""
+OpenTools = Callable[[OptimizeRequest | ProbeRequest], Tools]
+"""Opens what a request names; may block for long."""
+
+
+def opened(
+    request: OptimizeRequest | ProbeRequest,
+    model: Any = None,
+    scorer: Judge | None = None,
+    judges: Sequence[Judge] = (),
+) -> Tools:
+    """The tools that a request names, or of a model, scorer and judges that are given.
+
+    Raises:
+        ValueError: something cannot be opened; or a run that goes on had an object, or a judge that
+            is code or a service, which is not given again.
+    """
+    from promptprobe.tools.models.model import open_toolbox
+
+    if isinstance(request, RunSettings):
+        _check_again(request, model, scorer, judges)
+    named_judges = request.judge if isinstance(request, OptimizeRequest) else ()
+    return open_toolbox(
+        request.model if model is None else model,
+        request.generation,
+        request.scorer if scorer is None else scorer,
+        request.probe,
+        judges or named_judges,
+    )
+
+
+def _check_again(
+    settings: RunSettings, model: Any, scorer: Judge | None, judges: Sequence[Judge]
+) -> None:
+    """ValueError: what a run's folder cannot open is missing, or is another than it was."""
+    from promptprobe.tools.scorers.function import names_code
+
+    if "model" in settings.objects and model is None:
+        raise ValueError("this run was started with a model that is a Python object: give it again")
+    given = {"scorer": () if scorer is None else (scorer,), "judge": tuple(judges)}
+    known = {"scorer": (settings.scorer,), "judge": settings.judge}
+    for name, again in given.items():
+        before = known[name]
+        if not again and any(one.startswith(CALLABLE) for one in before):
+            raise ValueError(
+                f"this run was started with a {name} that is a Python object: give it again"
+            )
+        if not again and (code := list(filter(names_code, before))):
+            raise ValueError(
+                f"this run's folder names {code[0]!r} as its {name}, and no folder decides whose "
+                f"code runs here or where pictures go: give the {name} again"
+            )
+        if again and (now := judge_names(again)) != before:
+            was = " and ".join(map(repr, before)) or "none"
+            raise ValueError(f"this run's {name} is {was}, got {' and '.join(map(repr, now))}")
+
+
+def object_of(given: Any) -> Any:
+    """A model or scorer that is a Python object; None for one that has a name."""
+    return None if isinstance(given, str | Path | None) else given
+
+
+def named(model: Any, scorer: Judge | None, probe: str | Path | None) -> dict[str, Any]:
+    """How a request calls them; a Python object has a name that opens nothing.
+
+    Raises:
+        ValueError: the scorer is neither a name nor callable.
+    """
+    return {
+        "model": str(model) if object_of(model) is None else type(model).__name__,
+        "scorer": None if scorer is None else _name(scorer, "scorer"),
+        "probe": None if probe is None else str(probe),
+    }
+
+
+def judges_of(given: Judge | Sequence[Judge]) -> tuple[Judge, ...]:
+    """One judge or several, as several."""
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return tuple(given)
+    return (given,)
+
+
+def judge_names(judges: Sequence[Judge]) -> tuple[str, ...]:
+    """How a request calls judges. ValueError: one is neither a name nor callable."""
+    return tuple(_name(judge, "judge") for judge in judges)
+
+
+def _name(given: Any, role: str) -> Any:
+    if object_of(given) is None:
+        return given
+    if not callable(given):
+        raise ValueError(
+            f'{role} must be a name such as "sprites" or a callable, got {given!r:.80}'
+        )
+    return f"{CALLABLE}{getattr(given, '__name__', type(given).__name__)}"

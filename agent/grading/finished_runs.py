@@ -1,0 +1,131 @@
+"""Finished runs, graded anew: what further judges say of their pictures.
+
+The grades stand in a file of their own in the run's folder. The run's result stays as it is: who
+grades selects nothing, afterwards either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import Field, ValidationError
+
+from promptprobe.agent.grading.judges import disagreements
+from promptprobe.agent.result import OptimizationResult, read_result
+from promptprobe.agent.run_folder import locked, own_file
+from promptprobe.probe.files import replacing
+from promptprobe.tools.records import Candidate, Record, Score, Trial
+from promptprobe.tools.scorers.scorer import Scorer
+
+FILE = "grades.json"
+Say = Callable[[str], None]
+
+
+class Grades(Record):
+    """What one judge says of a run's finished pictures."""
+
+    judge: str
+    pictures: dict[str, Score] = Field(description="by the key of the candidate: its file's name")
+
+
+class Graded(NamedTuple):
+    """A run with the grades of further judges in the place of its own."""
+
+    result: OptimizationResult
+    file: Path
+    notes: tuple[str, ...]
+    """Where a judge is the run's own scorer, failed, or disagrees with the choice."""
+
+
+class _File(Record):
+    judges: tuple[Grades, ...] = ()
+
+
+def grade_again(run_dir: Path, judges: Sequence[Scorer], say: Say) -> Graded:
+    """Have judges grade all finished pictures of a run, and keep what they say in its folder.
+
+    Earlier grades of other judges are kept too, and those of the same ones replaced.
+
+    Args:
+        run_dir: folder of a run.
+        judges: who grades; their names differ.
+        say: told which judge is at work.
+
+    Raises:
+        ValueError: this is no run folder, nothing was rendered there, a judge cannot judge an image
+            of noise, or the file of earlier grades is damaged.
+        OSError: the run is under way, or its folder cannot be written.
+    """
+    result = read_result(run_dir)
+    pictures = [trial for trial in result.trials if trial.image is not None]
+    for judge in judges:
+        judge.check(result.brief)
+    notes: list[str] = []
+    with locked(result.run_dir):
+        path = result.run_dir / FILE
+        kept = {one.judge: one for one in _read(path).judges}
+        for judge in judges:
+            say(f"{judge.name} grades; pictures: {len(pictures)}")
+            scores = _graded(judge, result, pictures)
+            kept[judge.name] = Grades(judge=judge.name, pictures=scores)
+            _write(path, kept)
+            reasons = (score.reason for score in scores.values() if score.value is None)
+            notes += [f"{judge.name} gave no grade: {why}" for why in dict.fromkeys(reasons)]
+            if judge.name == result.scorer:
+                notes.append(f"selector and judge are the same ({judge.name})")
+    regraded = _with(result, {judge.name: kept[judge.name] for judge in judges})
+    notes += disagreements(regraded.trials, regraded.best)
+    return Graded(regraded, path, tuple(notes))
+
+
+def _graded(
+    judge: Scorer, result: OptimizationResult, pictures: Sequence[Trial]
+) -> dict[str, Score]:
+    """A judge's scores by candidate; a picture that is not the run's own file has none."""
+    paths: dict[Candidate, Path] = {}
+    scores: dict[Candidate, Score] = {}
+    for trial in pictures:
+        assert trial.image is not None, "only finished pictures are graded"
+        try:
+            paths[trial.candidate] = own_file(trial.image, result.run_dir)
+        except ValueError as error:
+            scores[trial.candidate] = Score(reason=str(error))
+    scores |= zip(paths, judge.of_files(result.brief, list(paths.values())), strict=True)
+    return {candidate.key: score for candidate, score in scores.items()}
+
+
+def _with(result: OptimizationResult, grades: dict[str, Grades]) -> OptimizationResult:
+    """The result as if these judges had graded it, and no others."""
+
+    def graded(trial: Trial) -> Trial:
+        key = trial.candidate.key
+        found = {name: one.pictures[key] for name, one in grades.items() if key in one.pictures}
+        return trial.model_copy(update={"judged": found})
+
+    return result.model_copy(
+        update={
+            "judges": tuple(grades),
+            "best": graded(result.best),
+            "initial": graded(result.initial),
+            "trials": tuple(map(graded, result.trials)),
+        }
+    )
+
+
+def _read(path: Path) -> _File:
+    try:
+        return _File.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return _File()
+    except ValidationError as error:
+        raise ValueError(
+            f"{path} is damaged or of another version: move it away, and grade again ({error})"
+        ) from error
+
+
+def _write(path: Path, kept: dict[str, Grades]) -> None:
+    with replacing(path) as partial:
+        found = _File(judges=tuple(kept.values()))
+        partial.write_text(found.model_dump_json(indent=2), encoding="utf-8")

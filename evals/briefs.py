@@ -1,0 +1,113 @@
+"""What an eval measures on: briefs that a built-in model holds out, or the prompts of a file.
+
+A file is divided by hash of its prompts, whatever their order: what is fitted or chosen, is so on
+one third, and the rest is measured. Prompts that are known to have trained the probe are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from promptprobe.evals.bench import Bench
+from promptprobe.tools.collect.prompts import Wanted, read_prompts
+from promptprobe.tools.models.built_in import Brief
+from promptprobe.tools.splits import fraction
+
+SPLIT = "eval"
+"""Of a file's prompts: training draws with other seeds, whatever its prompts are."""
+FEWEST = 2
+"""Prompts of a table: one has no interval."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Briefs with no seed in common with any training."""
+
+    test: list[Brief]
+    known: list[Brief]
+    """What may be fitted or chosen on; empty where nothing is."""
+    title: str
+    notes: tuple[str, ...] = ()
+
+
+def held_out(bench: Bench, count: int, split: str = "test", *, choosing: bool = True) -> Sample:
+    """Scenes of a built-in model, and half as many of its validation scenes.
+
+    ValueError: this model holds none out, or not so many.
+    """
+    if count < FEWEST:
+        raise ValueError(f"--prompts: expected at least {FEWEST} scenes, got {count}")
+    if bench.evidence is None:
+        raise ValueError(
+            f"--prompts: a number counts the held-out scenes of a built-in model, and {bench.name} "
+            f"is none: give a file of prompts, got {count}"
+        )
+    test = bench.evidence.held_out(count, split)
+    known = bench.evidence.held_out(max(FEWEST, count // 2), "validation") if choosing else []
+    return Sample(test, known, f"{split} scenes, natural wordings")
+
+
+def from_file(
+    path: Path,
+    most: int | None = None,
+    trained: Collection[str] = (),
+    *,
+    choosing: bool = True,
+) -> Sample:
+    """The prompts of a file, each once.
+
+    Args:
+        most: so many of them at most, by hash.
+        trained: prompts that the probe has seen, as `content` spells them.
+        choosing: whether a third of them is set apart to fit and choose on.
+
+    Raises:
+        ValueError: the file cannot be read, or holds too few prompts that the probe has not seen.
+    """
+    wanted, notice = read_prompts(path)
+    briefs = {content(one.prompt): _brief(one) for one in wanted}
+    fresh = [brief for name, brief in briefs.items() if name not in trained]
+    notes = [notice] if notice else []
+    if left := len(briefs) - len(fresh):
+        notes.append(f"{left} of {len(briefs)} prompts of {path} are left out: they made the probe")
+    chosen = sorted(fresh, key=lambda brief: fraction("eval order", brief.content))[:most]
+    known = chosen[: max(FEWEST, len(chosen) // 3)] if choosing else []
+    test = chosen[len(known) :]
+    if len(test) < FEWEST:
+        raise ValueError(
+            f"expected at least {FEWEST * (1 + choosing)} prompts that the probe has not seen, got "
+            f"{len(chosen)} of {path}"
+        )
+    in_file = {brief.content: at for at, brief in enumerate(fresh)}
+    known, test = (sorted(part, key=lambda one: in_file[one.content]) for part in (known, test))
+    return Sample(test, known, f"prompts of {path.name}", tuple(notes))
+
+
+def check_each(bench: Bench, briefs: Sequence[Brief]) -> None:
+    """Each brief, with an image of noise, before anything is drawn.
+
+    ValueError: the model can draw nothing of one, or a judge gives it no score.
+    """
+    for brief in briefs:
+        if bench.own:
+            bench.own.check_brief(brief.text)
+        for scorer in bench.scorers:
+            scorer.check(brief.text)
+
+
+def content(prompt: str) -> str:
+    """A prompt but for case and white space, by which it is known again."""
+    return " ".join(prompt.lower().split())
+
+
+def contents(shards: Iterable[Path]) -> set[str]:
+    """Every prompt of these collections. ShardError: one cannot be read."""
+    from promptprobe.tools.collect.collector import rows_in
+
+    return {content(row.prompt) for folder in shards for row in rows_in(folder)}
+
+
+def _brief(wanted: Wanted) -> Brief:
+    return Brief(wanted.prompt, content(wanted.prompt), SPLIT, wanted.kind)

@@ -1,0 +1,82 @@
+"""What `eval fidelity` and `eval gain` share: the model, its judges, and what is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option
+
+from promptprobe.agent.doors import options as o
+from promptprobe.agent.doors.schemas import checked
+from promptprobe.tools.models.built_in import PLUGINS
+from promptprobe.tools.records import Generation
+
+if TYPE_CHECKING:
+    from promptprobe.evals.bench import Bench
+    from promptprobe.evals.briefs import Sample
+
+MOST = 100_000
+ON_PROMPTS = (
+    "On held-out scenes of a built-in model, or on a file of prompts that no training has seen, "
+    "with images drawn here and now. A third of a file's prompts is set apart by fidelity to fit "
+    f"and choose on. Every figure has a 95% interval from a bootstrap over prompts.\n\n{o.CODES}"
+)
+AnyModel = Annotated[str, Option(help=f"{', '.join(PLUGINS)}, a diffusers folder, or a hub id")]
+Prompts = Annotated[
+    str,
+    Option(
+        metavar="NUMBER|FILE",
+        help="how many held-out scenes of a built-in model; or a file of fresh prompts",
+    ),
+]
+Most = Annotated[int | None, Option(min=2, max=MOST, help="prompts taken of the file, by hash")]
+Seeds = Annotated[int, Option(min=2, max=MOST, help="fresh seeds of each, at least 2")]
+Scorer = Annotated[
+    str | None, Option(help="who selects (a built-in model's own); promptprobe judges lists them")
+]
+Judge = Annotated[
+    str | None, Option(help="who grades and never selects (a built-in model's own; the scorer)")
+]
+Probe = Annotated[
+    str | None, Option(help="folder or hub id of a probe (a built-in model's own; previews)")
+]
+Good = Annotated[
+    float | None,
+    Option(
+        help="score from which an image is good, and at which runs of gain stop (the median of "
+        "training, or as the scorer says of each image; and runs stop at what it calls correct)"
+    ),
+]
+
+
+def opened(
+    params: Mapping[str, Any], split: str = "test", *, choosing: bool = True
+) -> tuple[Bench, Sample]:
+    """What the options name, and the briefs to measure on; what is worth knowing is said.
+
+    ValueError: something cannot be opened, or used with the briefs.
+    """
+    from promptprobe.evals import briefs
+    from promptprobe.evals.bench import check_shards, collections, open_bench
+
+    generation = checked(Generation, o.generation_of(params))
+    names = ("scorer", "judge", "probe", "good")
+    bench = open_bench(params["model"], generation, **{name: params[name] for name in names})
+    if params["shards"]:
+        check_shards(bench, params["shards"])
+    prompts, most = params["prompts"], params["most"]
+    if prompts.isdecimal():
+        if most is not None:
+            raise ValueError("--most counts prompts of a file, and --prompts already counts scenes")
+        sample = briefs.held_out(bench, int(prompts), split, choosing=choosing)
+    elif split == "test":
+        trained = briefs.contents(collections(params["shards"], params["probe"]))
+        sample = briefs.from_file(Path(prompts), most, trained, choosing=choosing)
+        briefs.check_each(bench, [*sample.known, *sample.test])
+    else:
+        raise ValueError(f"--split {split} is of a built-in model's scenes; leave it out")
+    for note in (*bench.notes, *sample.notes):
+        o.say(f"note: {note}")
+    return bench, sample

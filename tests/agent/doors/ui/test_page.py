@@ -1,0 +1,152 @@
+"""The page in a browser: a person stops a run, picks, lets go on, and reads the report."""
+
+from __future__ import annotations
+
+import io
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from promptprobe import Generation, Session
+from promptprobe.__main__ import main
+from promptprobe.agent.ledger import ChosenLine, Ledger
+from tests.agent.test_optimize import darkness
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytest.importorskip("gradio")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.queueing")
+
+SCRIPT = "<script>console.log('run')</script> ${1 + 1} {{value}}"
+BRIEF = f"a cat {SCRIPT}"
+BEGIN, GO_ON = "Find the best picture", "Let these go on"
+
+
+@pytest.fixture(scope="module")
+def session(ddim_folder: Path) -> Session:
+    return Session(ddim_folder, scorer=darkness, generation=Generation(steps=5))
+
+
+@contextmanager
+def page_of(browser: Browser, session: Session, out: Path) -> Iterator[tuple[Page, list[str]]]:
+    """The page, and all that it said on its console, asked of the network, or failed with."""
+    from promptprobe.agent.doors.ui.live import Live
+    from promptprobe.agent.doors.ui.server import served
+
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    page, told = context.new_page(), list[str]()
+    page.set_default_timeout(15_000)
+    with served(Live(session, out)) as address:
+        page.on("console", lambda message: told.append(message.text))
+        page.on("pageerror", lambda error: told.append(str(error)))
+        page.on("request", lambda asked: told.extend(_outside(asked.url, address)))
+        page.goto(address)
+        yield page, told
+        context.close()
+
+
+def _outside(url: str, address: str) -> list[str]:
+    return [] if url.startswith((address, "data:")) else [url]
+
+
+def test_a_person_stops_picks_and_lets_go_on(
+    browser: Browser, session: Session, tmp_path: Path
+) -> None:
+    with page_of(browser, session, tmp_path) as (page, told):
+        page.get_by_label("Brief").fill(BRIEF)
+        page.get_by_label("Stop at each look").check()
+        page.get_by_role("button", name=BEGIN).click()
+        cards = page.locator("button.card")
+        cards.last.wait_for()
+        assert page.evaluate(
+            "[...document.querySelectorAll('button.card img')].every(i => i.naturalWidth)"
+        )
+        planned = page.locator("[aria-pressed=true]")
+        for left in range(planned.count(), 0, -1):
+            page.get_by_text(f"{left} picked, at most").wait_for()
+            planned.first.press("Enter")
+        page.get_by_text("0 picked, at most").wait_for()
+        cards.last.click()
+        page.get_by_text("1 picked, at most").wait_for()
+        picked = cards.last.get_attribute("data-pick")
+        page.get_by_label("Stop at each look").uncheck()
+        page.get_by_role("button", name=GO_ON).click()
+        report = page.frame_locator("iframe.report")
+        assert report.locator("h1").inner_text() == BRIEF
+        assert SCRIPT in page.locator(".best").inner_text()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert told == []
+    (run,) = tmp_path.iterdir()
+    first = next(line for line in Ledger(run).lines if isinstance(line, ChosenLine))
+    assert first.candidates is not None
+    assert [candidate.key for candidate in first.candidates] == [picked]
+
+
+def test_what_cannot_be_done_is_said_and_a_run_can_be_ended(
+    browser: Browser, session: Session, tmp_path: Path
+) -> None:
+    with page_of(browser, session, tmp_path) as (page, told):
+        page.get_by_role("button", name=BEGIN).click()
+        page.get_by_text("brief: String should have at least 1 character").wait_for()
+        page.get_by_label("Brief").fill(BRIEF)
+        page.get_by_label("Stop at each look").check()
+        page.get_by_role("button", name=BEGIN).click()
+        page.get_by_role("button", name="End the run").click()
+        page.get_by_text("Ended by you").wait_for()
+        page.get_by_role("button", name=BEGIN).wait_for()
+        assert told == []
+
+
+def test_the_server_is_for_this_machine_and_hands_out_no_files(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from promptprobe.agent.doors.ui.live import Live
+    from promptprobe.agent.doors.ui.server import served
+
+    look_up, names = socket.getaddrinfo, set[Any]()
+
+    def noted(host: Any, *given: Any, **named: Any) -> Any:
+        names.add(host)
+        return look_up(host, *given, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", noted)
+    monkeypatch.setenv("GRADIO_SHARE", "True")
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "True")
+    with served(Live(session, tmp_path)) as address, httpx.Client(base_url=address) as client:
+        page = client.get("/")
+        assert page.status_code == 200
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+        for name in ({"Host": "example.org"}, {"Origin": "http://example.org"}, {"Origin": "null"}):
+            assert client.get("/", headers=name).status_code == 403
+        for path in (__file__, "https://example.org/a.png", tmp_path / "run.json"):
+            assert client.get(f"/gradio_api/file={path}").status_code == 404
+        assert client.post("/gradio_api/upload", files={"files": b"text"}).status_code == 404
+    assert {str(name) for name in names} <= {"127.0.0.1", "localhost"}
+
+
+class Interrupting(io.StringIO):
+    """A stderr at which somebody presses Ctrl-C once the page's address is there."""
+
+    def write(self, text: str) -> int:
+        written = super().write(text)
+        if "http://" in text:
+            signal.raise_signal(signal.SIGINT)
+        return written
+
+
+def test_the_command_serves_until_ctrl_c(
+    ddim_folder: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", stderr := Interrupting())
+    scorer = f"clip:{clip_folder}"
+    asked = ["ui", "--model", str(ddim_folder), "--scorer", scorer, "--out", str(tmp_path / "runs")]
+    assert main(asked) == 130
+    assert "http://127.0.0.1:" in stderr.getvalue()
+    assert "Traceback" not in stderr.getvalue()
