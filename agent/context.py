@@ -266,7 +266,7 @@ class Context:
             return ""
         return (
             f"{self.tools.scorer_name} scores no picture ({scores[-1].reason}), so the run stops "
-            f"here. All pictures are kept: promptprobe score {self.ledger.run_dir} --judge NAME"
+            f"here. All pictures are kept: go on with --resume {self.ledger.run_dir} once it works"
         )
 
     @property

@@ -14,10 +14,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from promptprobe.agent.context import NOBODY, Context, Person
+from promptprobe.agent.context import NOBODY, Context, Person, timed
 from promptprobe.agent.events import Finished, OnEvent, RunStarted, StopReason
 from promptprobe.agent.grading.judges import disagreements
-from promptprobe.agent.ledger import FinishedLine, Ledger
+from promptprobe.agent.ledger import FinishedLine, Ledger, ScoredLine
 from promptprobe.agent.result import OptimizationResult, read_result
 from promptprobe.agent.rewrite.proposers import Proposer
 from promptprobe.agent.rewrite.review import Review, answered
@@ -90,7 +90,11 @@ async def _run_locked(run: Context, warnings: Sequence[str]) -> OptimizationResu
     try:
         for message in warnings:
             run.warn(message)
-        if ledger.finished is None:
+        ended = ledger.finished
+        if ended is not None and ended.stop_reason == "scorer failed":
+            await _score_again(run)
+            ended = None
+        if ended is None:
             reason = await _walk(run)
             trials = ledger.trials()
             for message in disagreements(trials, best_of(trials)):
@@ -106,6 +110,25 @@ async def _run_locked(run: Context, warnings: Sequence[str]) -> OptimizationResu
     result = read_result(run_dir, ledger)
     _finish(run, result.stop_reason)
     return result
+
+
+async def _score_again(run: Context) -> None:
+    """Ask a scorer that had failed for the pictures that it left unscored; only success counts."""
+    waiting = [
+        (line, found.image)
+        for line in run.ledger.stages()
+        if isinstance(line, ScoredLine) and line.score.value is None
+        and (found := run.ledger.rendered(line.candidate)) and found.image and not found.reason
+    ]  # fmt: skip
+    paths = [path for _, path in waiting]
+    scores, each = await timed(run.tools.score, run.settings.brief, paths)
+    run.ledger.write(
+        [
+            line.model_copy(update={"at": run.seconds, "score": score, "seconds": each})
+            for (line, _), score in zip(waiting, scores, strict=True)
+            if score.value is not None
+        ]
+    )
 
 
 def _finish(run: Context, reason: StopReason) -> None:
@@ -175,6 +198,9 @@ async def _walk_from(place: str, run: Context) -> StopReason:
         if state.lines > len(run.ledger.lines):  # the ledger wins
             await saver.adelete_thread(THREAD)
             begins = RunState(round=0)
+        elif state.stop_reason == "scorer failed":  # it has been asked again
+            changed = {"stop_reason": None, "next": "reflect"}
+            await graph.aupdate_state(config, changed, as_node="score")
         elif state.stop_reason:
             return state.stop_reason
         told: Any = begins

@@ -157,7 +157,7 @@ class Call:
             o.print_json(result.summary())
         else:
             display.show_result(result)
-        return o.DONE
+        return o.FAILED if result.stop_reason == "scorer failed" else o.DONE
 
     def many(self) -> int:
         """Optimize the briefs of a file."""

@@ -20,6 +20,7 @@ from promptprobe.agent.events import (
 )
 from promptprobe.agent.result import OptimizationResult, read_result
 from promptprobe.agent.rewrite.proposers import CallersPrompts, Proposer, SeedsOnly
+from promptprobe.agent.run_folder import CHECKPOINT
 from promptprobe.agent.runner import run_loop
 from promptprobe.tools.protocol import Probed, Rendered
 from promptprobe.tools.records import Budget, Candidate, Score
@@ -109,12 +110,31 @@ def test_a_target_ends_a_run_at_the_first_picture_that_reaches_it(tmp_path: Path
 
 def test_a_scorer_that_scores_no_picture_ends_the_run_after_four(tmp_path: Path) -> None:
     tools = ScriptedTools(tmp_path / "log", scorer_fails=True)
-    result, _ = run(tmp_path, tools=tools, budget="heavy", target=0.5)
+    result, _ = run(tmp_path, tools=tools, budget="heavy", target=0.999)
     assert result.stop_reason == "scorer failed"
     assert sum(trial.image is not None for trial in result.trials) == 4
     assert result.spent.nfe < 12 * 50
     (said,) = (one for one in result.warnings if "so the run stops here" in one)
     assert said.startswith("red and green scores no picture (the scorer is out of order)")
+
+
+@pytest.mark.parametrize("checkpoint", ["kept", "lost"])
+def test_a_run_whose_scorer_failed_goes_on_once_it_works(checkpoint: str, tmp_path: Path) -> None:
+    broken = ScriptedTools(tmp_path / "log", scorer_fails=True)
+    failed, _ = run(tmp_path, tools=broken, budget="heavy")
+    assert failed.stop_reason == "scorer failed"
+    run_dir = failed.run_dir
+    if checkpoint == "lost":
+        (run_dir / CHECKPOINT).unlink()
+    tools = ScriptedTools(tmp_path / "log")
+    result = asyncio.run(run_loop(run_dir, tools, offline()))
+    assert result.stop_reason in ("budget spent", "no improvement")
+    finished = [trial for trial in result.trials if trial.image]
+    assert len(finished) > sum(trial.image is not None for trial in failed.trials)
+    assert all(trial.score and trial.score.value is not None for trial in finished)
+    log = (tmp_path / "log").read_text().splitlines()
+    assert len(log) == len(set(log))
+    assert asyncio.run(run_loop(run_dir, tools, offline())) == result
 
 
 def test_a_failing_scorer_leaves_trials_unscored_with_a_reason(tmp_path: Path) -> None:

@@ -58,6 +58,9 @@ def hostile_run(ddim_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         ({"llm": "x", "prompts": ["a cat"]}, "both"),
         ({"generation": {"steps": 0}}, "generation.steps"),
         ({"scorer": 5}, "callable"),
+        ({"judge": ["ocr"] * 9}, "judge: List should have at most 8"),
+        ({"target": "high"}, "target: Input should be a valid number"),
+        ({"target": float("nan")}, "target: Input should be a finite number"),
         ({"resume": "nowhere"}, "run.json"),
     ],
 )

@@ -36,7 +36,8 @@ def finish(run_dir: Path, log: Path, events: list[Any] | None = None) -> Optimiz
 def content(result: OptimizationResult) -> object:
     """All but time and place."""
     hidden: dict[str, Any] = {"run_dir": True, "spent": {"seconds"}, "warnings": True}
-    trials = [t.model_dump(exclude={"image"}) for t in result.trials]
+    files: Any = {"image": True, "looks": {"__all__": {"preview"}}}
+    trials = [t.model_dump(exclude=files) for t in result.trials]
     rest = result.model_dump(exclude=hidden | {"trials": True, "best": True, "initial": True})
     return trials, rest, result.best.candidate, result.initial.candidate
 

@@ -11,7 +11,7 @@ app = typer.Typer()
 
 @app.command(epilog=o.examples("judges", "judges --json"))
 def judges(json: o.Json = False) -> int:
-    """List the judges that --scorer takes: what each sees, its range, licence and source."""
+    """List the judges that --scorer and --judge take: what each sees, its range and licence."""
 
     def work() -> int:
         from promptprobe.tools.scorers import scorer

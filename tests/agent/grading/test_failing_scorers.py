@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from promptprobe import Generation, OptimizationResult, Score, optimize_prompt
+from promptprobe.__main__ import main
 from promptprobe.agent.doors.schemas import OptimizeRequest
 from promptprobe.agent.optimize import start, wait_for
 from promptprobe.agent.search.policy import MOST_UNSCORED, scores_nothing
@@ -54,7 +56,6 @@ def run(folder: Path, out: Path, scorer: Any) -> OptimizationResult:
     [
         (away, "ConnectionError: the service is gone"),
         (lambda: float("nan"), "expected a finite number, got nan"),
-        (lambda: "splendid", "expected a number or a Score, got str 'splendid'"),
     ],
 )
 def test_a_scorer_that_fails_on_every_picture_ends_the_run_after_the_first(
@@ -79,6 +80,20 @@ def test_a_scorer_that_dies_midway_ends_the_run_with_the_best_by_then(
     assert MOST_UNSCORED < len(finished) < BUDGET
     assert result.contact_sheet.is_file()
     assert result.report.is_file()
+
+
+def test_the_command_ends_with_1_and_still_says_what_was_drawn(
+    ddim_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge = tmp_path / "judge.py"
+    judge.write_text("def score(brief, image):\n    return 0.5 if image.width == 224 else 'fine'\n")
+    options = ["--model", str(ddim_folder), "--scorer", f"python:{judge}:score", "--steps", "3"]
+    assert main(["optimize", "a red cat", *options, "--json", "--out", str(tmp_path / "runs")]) == 1
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert found["stop_reason"] == "scorer failed"
+    assert Path(found["best"]["image"]).is_file()
+    assert "expected a number or a Score, got str 'fine'" in said.err
 
 
 def test_a_scorer_that_hangs_is_given_up_and_ends_the_run(

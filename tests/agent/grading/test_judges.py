@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from promptprobe import Generation, Session, optimize_prompt
+from promptprobe.agent import run_folder
+from promptprobe.agent.given import opened
 from promptprobe.agent.grading.judges import disagreements
 from promptprobe.agent.runner import run_loop
 from promptprobe.tools.records import Candidate, Score, Trial
@@ -115,6 +117,14 @@ def test_functions_as_judges_grade_and_are_given_again_to_go_on(
     assert optimize_prompt(resume=result.run_dir, **asked, judge=judges) == result
     session = Session(**asked, judge=judges, generation=FEW_STEPS)
     assert session.optimize(resume=result.run_dir) == result
+
+
+def test_no_folder_decides_whose_code_grades(tmp_path: Path) -> None:
+    settings = run_folder.read(start(tmp_path, judge=("python:j.py:grade", "ocr")))
+    with pytest.raises(ValueError, match=r"names 'python:j\.py:grade' as its judge, and no folder"):
+        opened(settings)
+    with pytest.raises(ValueError, match=r"judge is 'python:j\.py:grade' and 'ocr', got 'ocr'"):
+        opened(settings, judges=("ocr",))
 
 
 @pytest.mark.parametrize(
