@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,8 +104,22 @@ def evaluate(
             *sampled.notes,
             *([] if bench.own else [NO_REWRITER]),
             *([] if noise is not None else [NO_NOISE]),
+            *too_few_renders(renders, most),
         ],
     }
+
+
+def too_few_renders(renders: Mapping[str, float], most: int) -> list[str]:
+    """A note on each naive baseline that should have drawn more images than there are.
+
+    renders: how many the mean cost of a run buys, by unit of cost.
+    """
+    return [
+        f"naive baselines at equal {unit} have {most} renders of the {number:.1f} that these buy: "
+        f"give --seeds {math.ceil(number)}"
+        for unit, number in renders.items()
+        if number > most
+    ]
 
 
 def known_policies(names: Sequence[str]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import pytest
 from promptprobe.evals.bench import Bench
 from promptprobe.evals.briefs import content, from_file
 from promptprobe.evals.gain.correctness import good_of
+from promptprobe.evals.gain.gain import too_few_renders
 from promptprobe.tools.records import Score
 
 PROMPTS = [f"a cat number {at}" for at in range(9)]
@@ -51,3 +52,10 @@ def test_what_is_good_is_as_asked_for_or_as_the_judge_says_or_a_median():
     alone = Bench("m", None, None, nobody, nobody, scorer="s", grader="s", good=2.5)
     found = good_of(alone, scored(1.0, correct=True), scored(1.0, correct=True))
     assert (found.selector, found.judge) == (2.5, 2.5)
+
+
+def test_a_naive_baseline_with_fewer_renders_than_it_could_pay_for_is_told():
+    assert too_few_renders({"nfe": 4.0}, 4) == []
+    [note] = too_few_renders({"nfe": 4.0, "seconds": 9.1}, 4)
+    assert "4 renders of the 9.1" in note
+    assert "--seeds 10" in note
