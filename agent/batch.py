@@ -24,6 +24,7 @@ from promptprobe.tools.records import MAX_TEXT, Generation, Record
 
 MAX_BRIEFS = 100_000
 USED = ("id", "seed", "negative_prompt", "width", "height")
+SCORER_FAILED = "the scorer failed, as the warnings say; the same command goes on with the run"
 """Fields of a row, besides its prompt, that a batch uses."""
 RESULTS, SETTINGS, RUNS = "results.jsonl", "batch.json", "runs"
 
@@ -208,6 +209,8 @@ def run_batch(
             runs = folder / RUNS / f"{number:06d}"
             try:
                 row, error = optimize(number, item.request(template), runs).summary(), ""
+                if row["stop_reason"] == "scorer failed":  # not done: the next try goes on
+                    row["error"] = error = SCORER_FAILED
             except (ValueError, RuntimeError, MemoryError) as problem:
                 row, error = {"error": str(problem)}, str(problem)
             results.write(item, row)

@@ -28,7 +28,8 @@ from promptprobe.agent.given import (
     opened,
 )
 from promptprobe.agent.result import OptimizationResult
-from promptprobe.agent.rewrite.proposers import Proposer, Rewrite, SeedsOnly, choose_proposer
+from promptprobe.agent.rewrite.choosing import choose_proposer
+from promptprobe.agent.rewrite.proposers import Proposer, Rewrite, SeedsOnly
 from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import RunSettings
 from promptprobe.agent.runner import run_loop

@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
-from promptprobe.agent.doors.schemas import OptimizeRequest
+from promptprobe.agent.doors.schemas import OptimizeRequest, explain
 from promptprobe.probe.files import replacing
 from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.records import IN_MEMORY, Budget, Text
@@ -175,7 +175,7 @@ def read(run_dir: Path) -> RunSettings:
             "Give the run_dir that a run printed."
         ) from error
     except ValidationError as error:
-        raise ValueError(f"{path} is damaged or of another version: {error}") from error
+        raise ValueError(f"{path} is damaged or of another version: {explain(error)}") from error
 
 
 def own_file(path: Path, run_dir: Path) -> Path:

@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from promptprobe.agent.rewrite.choosing import choose_proposer
 from promptprobe.agent.rewrite.llm import LlmProposer
-from promptprobe.agent.rewrite.proposers import Request, Rewrite, choose_proposer
+from promptprobe.agent.rewrite.proposers import Request, Rewrite
 from promptprobe.tools.endpoint.endpoint import LLM, Reply
 from promptprobe.tools.endpoint.local_endpoint import LocalEndpoint
 from promptprobe.tools.prompt_files import read_prompt_file

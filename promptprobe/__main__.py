@@ -20,9 +20,8 @@ from promptprobe.agent.doors import (
     probes_commands,
     training_commands,
 )
-from promptprobe.agent.doors.cli import doctor, judges, score
+from promptprobe.agent.doors.cli import agents, doctor, judges, score
 from promptprobe.agent.doors.schemas import explain
-from promptprobe.agent.doors.tool_calls import commands as agents
 from promptprobe.agent.doors.ui import commands as ui_commands
 from promptprobe.agent.report import commands as report_commands
 from promptprobe.evals import cli

@@ -22,6 +22,7 @@ from promptprobe.probe.trace import traces_from
 from promptprobe.tools.batches import Batches
 from promptprobe.tools.device import DEVICE
 from promptprobe.tools.models.model import Model
+from promptprobe.tools.pictures.attention import save_attention
 from promptprobe.tools.pictures.embedded import save_previews
 from promptprobe.tools.pictures.heatmaps import save_heatmaps
 from promptprobe.tools.pictures.png import save_png
@@ -270,6 +271,7 @@ class Toolbox:
         views = predict(ask.probe, self._family, self._scorer, ask.brief, prompts, trace, ask.step)
         each = (time.monotonic() - began) / len(batch)
         previews = save_previews(ask.previews, names, [view.preview for view in views])
+        save_attention(ask.previews, names, trace)
         heatmaps: Sequence[Path | None] = [None] * len(batch)
         if ask.heatmaps is not None:
             after = f"after {ask.step} of {self._settings.steps} steps"

@@ -81,6 +81,9 @@ def _option(record: type[Record], name: str, panel: str, prefix: str) -> inspect
         text += "; may be repeated"
     elif isinstance(field.default, str | int):
         text += f" ({field.default})"
+    if text.startswith("None: "):  # as Python says it
+        text = text.replace("None", "default", 1)
+    text = text.replace("[", "\\[")  # brackets are no markup
     shown = typer.Option(*flags, metavar=metavar, help=text, rich_help_panel=panel)
     return _parameter(name, Annotated[kind | None, shown])
 

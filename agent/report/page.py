@@ -10,24 +10,27 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
 from promptprobe.agent.ledger import Ledger
 from promptprobe.agent.report import plots, story
 from promptprobe.agent.result import OptimizationResult, read_result
 from promptprobe.agent.run_folder import own_file, read
 from promptprobe.probe.files import replacing
-from promptprobe.tools.pictures.embedded import Embedded, embed
-from promptprobe.tools.records import Trial
+from promptprobe.tools.pictures.attention import SUFFIX, Attention, attention_of
+from promptprobe.tools.pictures.embedded import Embedded, embed, embed_image
+from promptprobe.tools.records import Trial, Word
 
-HERO, CARD = 768, 288
-"""Pixels of a picture's longer side: the two that are compared, and all others."""
-MOST_CARDS, MOST_PROMPTS, MOST_REFUSALS = 240, 120, 60
+HERO, CARD, MAP = 768, 288, 112
+"""Pixels of a picture's longer side: the two that are compared, all others, and a heat map."""
+MOST_CARDS, MOST_MAPS, MOST_PROMPTS, MOST_REFUSALS = 240, 16, 120, 60
 """What one page shows at most; the rest is counted, and stands in the ledger."""
 UNSAFE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -41,6 +44,8 @@ class Card:
 
     trial: Trial
     picture: Embedded | None
+    maps: Sequence[tuple[Word, Embedded]]
+    """What each word looks at, over the last preview; empty where the run kept none."""
     fate: str
     is_best: bool
     is_initial: bool
@@ -87,9 +92,11 @@ def report_of(run_dir: Path) -> Path:
 def run_page(result: OptimizationResult) -> str:
     """The page of one run."""
     settings, ledger = read(result.run_dir), Ledger(result.run_dir)
-    cards = cards_of(result, ledger)
+    cards, peak = cards_of(result, ledger)
     return render(
         "run.html.jinja",
+        peak=peak,
+        looked=[card for card in cards if card.maps and (card.is_initial or card.is_best)],
         result=result,
         settings=settings,
         best=picture_of(result.best, result.run_dir, HERO),
@@ -109,22 +116,56 @@ def run_page(result: OptimizationResult) -> str:
     )
 
 
-def cards_of(result: OptimizationResult, ledger: Ledger) -> list[Card]:
-    """All candidates: those with a picture by their score, then the dropped by their prediction."""
+def cards_of(result: OptimizationResult, ledger: Ledger) -> tuple[list[Card], float]:
+    """All candidates: those with a picture by their score, then the dropped by their prediction.
+
+    And the share of a place's attention at which the colours of all heat maps end.
+    """
     shown = list(result.top(len(result.trials)))
     dropped = [trial for trial in result.trials if trial.image is None]
     dropped.sort(key=lambda t: t.prediction.score if t.prediction else float("-inf"), reverse=True)
     fates = story.fates(result.trials, ledger)
-    return [
+    kept = [_kept(trial, result.run_dir) for trial in [*shown, *dropped][:MOST_MAPS]]
+    peak = max((one.peak for one in kept if one), default=0.0)
+    cards = [
         Card(
             trial=trial,
             picture=picture_of(trial, result.run_dir, CARD) if place < MOST_CARDS else None,
+            maps=word_maps(trial, result.run_dir, kept[place], peak) if place < len(kept) else (),
             fate=fates[trial.candidate],
             is_best=trial.candidate == result.best.candidate,
             is_initial=trial.candidate == result.initial.candidate,
         )
         for place, trial in enumerate([*shown, *dropped])
     ]
+    return cards, peak
+
+
+def word_maps(
+    trial: Trial, run_dir: Path, kept: Attention | None, peak: float
+) -> list[tuple[Word, Embedded]]:
+    """Heat maps of the words of a candidate, whose colours run to the peak."""
+    if kept is None or not trial.preview or not trial.prediction:
+        return []
+    try:
+        with Image.open(own_file(trial.preview, run_dir)) as opened:
+            preview = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return []
+    preview.thumbnail((MAP, MAP))
+    drawn = [embed_image(one, MAP, lossy=True) for one in kept.over(preview, peak)]
+    return list(zip(trial.prediction.words, drawn, strict=False))
+
+
+def _kept(trial: Trial, run_dir: Path) -> Attention | None:
+    """The attention of the last look; None where it is not inside of the run."""
+    if not trial.preview:
+        return None
+    try:
+        own_file(trial.preview.with_suffix(SUFFIX), run_dir)
+    except (OSError, ValueError):
+        return None
+    return attention_of(trial.preview)
 
 
 def scatter(result: OptimizationResult) -> dict[str, Any] | None:

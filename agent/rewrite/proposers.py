@@ -6,7 +6,7 @@ probe's word. Of a caller's own prompts nothing is refused for its meaning.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -14,10 +14,7 @@ from pydantic import Field
 
 from promptprobe.agent.events import Refusal
 from promptprobe.agent.rewrite.facts import check_facts
-from promptprobe.agent.rewrite.guard import no_reading
-from promptprobe.tools.endpoint.endpoint import LLM, Endpoint, Reply
-from promptprobe.tools.endpoint.local_endpoint import PREFIX, LocalEndpoint
-from promptprobe.tools.models.built_in import built_in
+from promptprobe.tools.endpoint.endpoint import Reply
 from promptprobe.tools.records import Record, Trial
 
 Rewrite = Literal["off", "faithful", "enrich"]
@@ -64,37 +61,6 @@ class Proposer(Protocol):
 
     async def propose(self, request: Request, recall: Recall) -> Proposals:
         """New prompts for the brief."""
-
-
-def choose_proposer(
-    llm: LLM | None, prompts: Sequence[str] | None, rewrite: Rewrite, model: str
-) -> Proposer:
-    """The caller's own prompts first, then an LLM, then what the model allows.
-
-    Raises:
-        ValueError: both were given, or the LLM's endpoint is not set up.
-    """
-    if llm and rewrite == "off":
-        raise ValueError('rewrite="off" and llm=... contradict each other: give one of them')
-    if llm and prompts:
-        raise ValueError("llm and prompts were both given: either an LLM rewrites, or you do")
-    own = built_in(model)
-    if prompts:
-        return CallersPrompts(tuple(prompts))
-    if rewrite == "off":
-        return SeedsOnly("rewriting is off: only seeds are searched")
-    if llm:
-        from promptprobe.agent.rewrite.llm import LlmProposer
-
-        endpoint = LocalEndpoint(llm) if llm.model.startswith(PREFIX) else Endpoint(llm)
-        endpoint.check()
-        return LlmProposer(endpoint, own.check_rewrite if own else no_reading)
-    if own:
-        return OfflineProposer(own.rewrites, own.rewriter)
-    return SeedsOnly(
-        "no LLM and no prompts were given, so only seeds are searched: "
-        "set llm=NAME or prompts=[...] to have rewrites tried"
-    )
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,12 @@ Rungs = tuple[tuple[int, int], ...]
 """(step, keep) of each rung, ascending in step, descending in keep."""
 MOST_RUNGS = 3
 MOST_CANDIDATES = 192
-MOST_LOOKS = 24
-"""Steps that are considered for a look; of more, so many spread evenly."""
+MOST_LOOKS, TELLING = 12, 0.1
+"""Steps that are considered for a look, of more so many spread evenly; and the correlation with the
+final score below which a look tells nothing."""
 WORTH_A_RUNG = 0.004
 """Gain, in spreads within a prompt, below which one more pause of the batch is not worth it."""
-SIMULATED = 64_000
+SIMULATED = 40_000
 """Candidates drawn, all together, to find good schedules on."""
 FINALISTS, TIMES = 16, 4
 """So many of the best are compared once more, on so many times as many fresh candidates."""
@@ -150,9 +151,10 @@ class Search:
 
     def looks(self) -> list[int]:
         """Steps that are considered."""
-        steps = self.signal.steps
+        known = zip(self.signal.steps, self.signal.correlations, strict=True)
+        steps = [step for step, correlation in known if abs(correlation) >= TELLING]
         if len(steps) <= MOST_LOOKS:
-            return list(steps)
+            return steps
         return [steps[i] for i in np.linspace(0, len(steps) - 1, MOST_LOOKS).round().astype(int)]
 
     def seek(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from promptprobe.tools.models.model import open_model, open_toolbox
+from promptprobe.tools.pictures.attention import attention_of
 from promptprobe.tools.pictures.png import read_parameters
 from promptprobe.tools.records import Candidate, Generation, Score
 from promptprobe.tools.scorers.scorer import open_scorer
@@ -100,7 +101,9 @@ def test_heat_maps_and_previews_are_drawn_where_asked_for_and_change_nothing(
     assert [view.prediction for view in drawn] == [view.prediction for view in plain]
     assert [(view.heatmap, view.preview) for view in plain] == [(None, None)] * 4
     assert {view.heatmap for view in drawn} == set(maps.iterdir())
-    assert {view.preview for view in drawn} == set(seen.iterdir())
+    assert {view.preview for view in drawn} == set(seen.glob("*.webp"))
+    kept = [attention_of(view.preview) for view in drawn if view.preview]
+    assert [len(one.maps) for one in kept if one] == [2, 2, 4, 4]
     assert len({pixels(view.preview).tobytes() for view in drawn}) == 4
     few, many = (pixels(drawn[at].heatmap).shape for at in (0, 2))  # two words, then four
     assert few[1] < many[1]

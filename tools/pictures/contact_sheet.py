@@ -1,11 +1,13 @@
-"""One picture to judge a run by: the brief's own image beside the best, and all rendered trials.
+"""One picture to judge a run by: the brief's own image beside the best, then all other candidates.
 
-Reads records and image files, so it serves every door. Predicted and actual scores stand together
-under each image, and a trial without a score says why.
+Reads records and image files, so it serves every door. Each picture is shown once, under what it
+shares with those next to it; predicted and actual scores stand together under it, and a trial
+without a score says why. Candidates that were dropped early are small previews.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -21,7 +23,10 @@ COLUMNS = 4
 MARGIN = 40
 GAP = 24
 WIDTH = 2 * MARGIN + COLUMNS * TILE + (COLUMNS - 1) * GAP
+INNER = WIDTH - 2 * MARGIN
 MAX_TILES = 48
+SMALL, SMALL_COLUMNS, MAX_SMALL = 84, 9, 27
+"""Pixels of the preview of a dropped candidate, how many stand in a row, and how many at most."""
 
 GOOD = "#1a7f4b"
 
@@ -33,7 +38,7 @@ def save_contact_sheet(
 
     Args:
         path: where to write; its folder must exist.
-        trials: all trials of the run; those without an image are only counted.
+        trials: all trials of the run; those without image and preview are only counted.
     """
     _drawn(brief, initial, best, trials).save(path)
     return path
@@ -52,82 +57,122 @@ def small_contact_sheet(
 
 
 def _drawn(brief: str, initial: Trial, best: Trial, trials: Sequence[Trial]) -> Image.Image:
-    shown = [trial for trial in trials if trial.image is not None]
-    left_out = max(0, len(shown) - MAX_TILES)
-    if left_out:
-        shown = sorted(shown, key=_value, reverse=True)[:MAX_TILES]
+    rendered = [trial for trial in trials if trial.image is not None]
+    others = [trial for trial in rendered if trial not in (initial, best)]
+    dropped = [trial for trial in trials if trial.image is None and trial.preview is not None]
     sheet = Image.new("RGB", (WIDTH, 40 * TILE), PAPER)
     draw = ImageDraw.Draw(sheet)
-    y = write(draw, (MARGIN, MARGIN), brief, 26, INK, WIDTH - 2 * MARGIN, lines=3) + 6
-    note = f"{len(trials)} candidates probed, {sum(t.image is not None for t in trials)} rendered"
-    y = write(draw, (MARGIN, y), note, 15, GREY, WIDTH - 2 * MARGIN) + GAP
-    y = _heroes(sheet, draw, y, initial, best) + GAP
-    draw.line([(MARGIN, y), (WIDTH - MARGIN, y)], fill=LINE)
-    y += GAP
-    for start in range(0, len(shown), COLUMNS):
-        row = shown[start : start + COLUMNS]
-        sheet, draw = _with_room(sheet, y + 3 * TILE)
-        bottoms = [
-            _tile(sheet, draw, (MARGIN + column * (TILE + GAP), y), trial, trial == best)
-            for column, trial in enumerate(row)
-        ]
-        y = max(bottoms) + GAP
-    if left_out:
-        y = (
-            write(draw, (MARGIN, y), f"and {left_out} more, with lower scores", 15, GREY, WIDTH)
-            + GAP
+    y = write(draw, (MARGIN, MARGIN), brief, 26, INK, INNER, lines=3) + 6
+    number = f"{len(trials)} candidate{'s' * (len(trials) != 1)}"
+    note = f"{number} probed, {len(rendered)} rendered"
+    y = write(draw, (MARGIN, y), note, 15, GREY, INNER) + GAP
+    y = _heroes(sheet, draw, y, initial, best)
+    groups: dict[str, list[Trial]] = defaultdict(list)
+    for trial in sorted(others, key=_value, reverse=True)[:MAX_TILES]:
+        groups[trial.candidate.prompt].append(trial)
+    for prompt, group in groups.items():
+        if len(group) > 1:
+            sheet, y = _group(sheet, y, prompt, group, COLUMNS, TILE)
+    if single := [trial for group in groups.values() if len(group) == 1 for trial in group]:
+        title = "one picture of each prompt" if len(single) > 1 else "one more picture"
+        sheet, y = _group(sheet, y, title, single, COLUMNS, TILE, prompts=True)
+    if len(others) > MAX_TILES:
+        sheet, y = _titled(sheet, y, f"and {len(others) - MAX_TILES} more, with lower scores")
+    if dropped:
+        shown = sorted(dropped, key=_promise, reverse=True)[:MAX_SMALL]
+        more = f"; the first {len(shown)} of {len(dropped)}" * (len(shown) < len(dropped))
+        title = f"dropped early: previews with predicted scores, the most promising first{more}"
+        sheet, y = _group(sheet, y, title, shown, SMALL_COLUMNS, SMALL)
+    return sheet.crop((0, 0, WIDTH, y + MARGIN))
+
+
+def _group(
+    sheet: Image.Image,
+    y: int,
+    title: str,
+    trials: Sequence[Trial],
+    columns: int,
+    side: int,
+    prompts: bool = False,
+) -> tuple[Image.Image, int]:
+    """Tiles under a heading that says what they share; the sheet, and where they end."""
+    sheet, y = _titled(sheet, y, title)
+    gap = (INNER - columns * side) // (columns - 1)
+    for start in range(0, len(trials), columns):
+        sheet = _with_room(sheet, y + 3 * TILE)
+        draw = ImageDraw.Draw(sheet)
+        row = trials[start : start + columns]
+        corners = [(MARGIN + column * (side + gap), y) for column in range(columns)]
+        y = GAP + max(
+            _tile(sheet, draw, at, trial, side, prompts)
+            for at, trial in zip(corners, row, strict=False)
         )
-    return sheet.crop((0, 0, WIDTH, y + MARGIN - GAP))
+    return sheet, y - GAP
 
 
-def _with_room(sheet: Image.Image, bottom: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+def _titled(sheet: Image.Image, y: int, title: str) -> tuple[Image.Image, int]:
+    sheet = _with_room(sheet, y + 2 * TILE)
+    draw = ImageDraw.Draw(sheet)
+    y += GAP
+    draw.line([(MARGIN, y), (WIDTH - MARGIN, y)], fill=LINE)
+    return sheet, write(draw, (MARGIN, y + GAP // 2), title, 15, INK, INNER, lines=3) + 8
+
+
+def _with_room(sheet: Image.Image, bottom: int) -> Image.Image:
     if bottom <= sheet.height:
-        return sheet, ImageDraw.Draw(sheet)
+        return sheet
     taller = Image.new("RGB", (sheet.width, bottom + 10 * TILE), PAPER)
     taller.paste(sheet)
-    return taller, ImageDraw.Draw(taller)
+    return taller
 
 
 def _heroes(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, y: int, initial: Trial, best: Trial
 ) -> int:
-    """The initial image beside the best one; returns where the next thing may begin."""
+    """The initial image beside the best one, or one for both; returns where they end."""
     right = WIDTH - MARGIN - HERO
-    bottoms = []
-    for x, title, trial in ((MARGIN, "initial", initial), (right, "best", best)):
-        colour = GOOD if title == "best" else GREY
-        top = write(draw, (x, y), title, 17, colour, HERO) + 8
-        _place(sheet, draw, (x, top), trial.image, HERO)
-        bottom = _caption(draw, (x, top + HERO + 12), trial, HERO, size=17, lines=4)
-        if trial.score is not None and trial.score.explanation:
-            bottom = write(draw, (x, bottom), trial.score.explanation, 16, GREY, HERO, lines=3)
-        bottoms.append(bottom)
-    return max(bottoms)
+    if initial == best:
+        shown = [(MARGIN, "initial and best", best)]
+    else:
+        shown = [(MARGIN, "initial", initial), (right, "best", best)]
+    return max(_hero(sheet, draw, (x, y), title, trial) for x, title, trial in shown)
+
+
+def _hero(sheet: Image.Image, draw: ImageDraw.ImageDraw, at: Box, title: str, trial: Trial) -> int:
+    x, y = at
+    top = write(draw, at, title, 17, GREY if title == "initial" else GOOD, HERO) + 8
+    _place(sheet, draw, (x, top), trial.image, HERO)
+    y = write(draw, (x, top + HERO + 12), trial.candidate.prompt, 17, INK, HERO, lines=4) + 3
+    y = _caption(draw, (x, y), trial, HERO, size=17)
+    if trial.score is not None and trial.score.explanation:
+        y = write(draw, (x, y), trial.score.explanation, 16, GREY, HERO, lines=3)
+    return y
 
 
 def _tile(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, at: Box, trial: Trial, is_best: bool
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, at: Box, trial: Trial, side: int, prompt: bool
 ) -> int:
+    """A picture and what is known of it alone; of a dropped one, its preview and prediction."""
     x, y = at
-    _place(sheet, draw, at, trial.image, TILE)
-    if is_best:
-        draw.rectangle([x - 4, y - 4, x + TILE + 3, y + TILE + 3], outline=GOOD, width=3)
-    return _caption(draw, (x, y + TILE + 9), trial, TILE, size=13, lines=5)
+    _place(sheet, draw, at, trial.image or trial.preview, side)
+    if trial.image is not None:
+        y += side + 9
+        if prompt:
+            y = write(draw, (x, y), trial.candidate.prompt, 13, INK, side, lines=5) + 3
+        return _caption(draw, (x, y), trial, side, size=13)
+    said = "-" if trial.prediction is None else f"{trial.prediction.score:.2f}"
+    return write(draw, (x, y + side + 4), said, 13, GREY, side)
 
 
-def _caption(
-    draw: ImageDraw.ImageDraw, at: Box, trial: Trial, width: int, size: int, lines: int
-) -> int:
-    """Prompt, seed, predicted, actual and judge's score, one under the other."""
+def _caption(draw: ImageDraw.ImageDraw, at: Box, trial: Trial, width: int, size: int) -> int:
+    """Score, prediction, judges' scores and seed, one under the other."""
     x, y = at
-    y = write(draw, (x, y), trial.candidate.prompt, size, INK, width, lines=lines) + 3
-    y = write(draw, (x, y), f"seed {trial.candidate.seed}", size - 1, GREY, width, lines=2)
+    y = write(draw, (x, y), _verdict("score", trial.score), size, INK, width, lines=4)
     if trial.prediction is not None:
         y = write(draw, (x, y), prediction_text(trial.prediction), size - 1, GREY, width, lines=2)
-    y = write(draw, (x, y), _verdict("score", trial.score), size, INK, width, lines=4)
     for name, grade in trial.judged.items():
         y = write(draw, (x, y), _verdict(name, grade), size - 1, GREY, width, lines=3)
-    return y
+    return write(draw, (x, y), f"seed {trial.candidate.seed}", size - 1, GREY, width, lines=2)
 
 
 def _verdict(name: str, score: Score | None) -> str:
@@ -143,6 +188,11 @@ def _value(trial: Trial) -> float:
     """For sorting: an unscored trial comes last."""
     value = trial.score.value if trial.score else None
     return float("-inf") if value is None else value
+
+
+def _promise(trial: Trial) -> float:
+    """For sorting: what nobody predicts comes last."""
+    return trial.prediction.score if trial.prediction else float("-inf")
 
 
 def _place(

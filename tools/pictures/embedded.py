@@ -62,9 +62,9 @@ def embed(path: Path, side: int) -> Embedded | None:
     return embed_image(image, side)
 
 
-def embed_image(image: Image.Image, side: int) -> Embedded:
-    """The same of a picture in memory."""
-    tiny = max(image.size) <= TINY
+def embed_image(image: Image.Image, side: int, lossy: bool = False) -> Embedded:
+    """The same of a picture in memory; `lossy`: however small it is."""
+    tiny = max(image.size) <= TINY and not lossy
     if max(image.size) > side:
         image = image.copy()
         image.thumbnail((side, side), Image.Resampling.LANCZOS)

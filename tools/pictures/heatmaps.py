@@ -114,12 +114,15 @@ def named(words: Sequence[Word], number: int) -> str:
     return word if readable(word) else f"word {number}"
 
 
-def overlay(preview: Image.Image, attention: Float[np.ndarray, "row col"]) -> Image.Image:
+def overlay(
+    preview: Image.Image, attention: Float[np.ndarray, "row col"], peak: float | None = None
+) -> Image.Image:
     """A word's attention in colours, the preview as shades in them.
 
     Shades are weakest where attention is strongest, so that a peak is bright on dark ground too.
+    Without a peak to which the colours run, it is the word's own.
     """
-    peak = float(attention.max()) or 1.0
+    peak = peak or float(attention.max()) or 1.0
     small = Image.fromarray((attention / peak).astype(np.float32))
     share = np.asarray(small.resize(preview.size, Image.Resampling.BICUBIC)).clip(0, 1)
     light = np.asarray(ImageOps.autocontrast(preview.convert("L"))) / 255

@@ -5,6 +5,7 @@ Gradio sends telemetry and opens tunnels to itself where it is not told otherwis
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -75,7 +76,17 @@ def served(live: Live, port: int = 0, *, browse: bool = False) -> Iterator[str]:
         yield address
     finally:
         live.close()
-        page.close(verbose=False)
+        _close(page)
+
+
+def _close(page: gr.Blocks) -> None:
+    """Without waiting for browsers that have the page open, and without a word on them."""
+    log = logging.getLogger("uvicorn.error")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    page.server.force_exit = True
+    page.close(verbose=False)
+    log.setLevel(level)
 
 
 def _page(live: Live) -> gr.Blocks:

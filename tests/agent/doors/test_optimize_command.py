@@ -137,6 +137,12 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert f"Usage: promptprobe {command}" in capsys.readouterr().out
 
 
+def test_help_shows_brackets_and_no_python(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["optimize", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert "[klein]" in said and "None" not in said
+
+
 def test_text_of_others_is_shown_without_its_control_characters() -> None:
     assert plain("a\x1b[2Jb\u202ec") == "a\ufffd[2Jb\ufffdc"
     assert plain("x" * 500, 10) == "x" * 9 + "\N{HORIZONTAL ELLIPSIS}"

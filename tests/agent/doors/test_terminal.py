@@ -91,7 +91,7 @@ def test_the_shell_completes_commands_options_and_values(typed: str, offered: st
         ("optimize cat --probe spritess", "'sprites'"),
         ("mcp --budget-cap medum", "'medium'"),
         ("tools --format antropic", "'anthropic'"),
-        ("eval gain --model sprites_flow", "'sprites-flow'"),
+        ("eval model --model sprites_flow", "'sprites-flow'"),
         ("eval replay --table x --policy adaptve", "'adaptive'"),
         ("eval overhead --shapes fluxx", "'flux'"),
     ],

@@ -96,6 +96,27 @@ def test_the_command_ends_with_1_and_still_says_what_was_drawn(
     assert "expected a number or a Score, got str 'fine'" in said.err
 
 
+def test_a_batch_goes_on_with_the_brief_at_which_the_scorer_failed(
+    ddim_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge, works = tmp_path / "judge.py", tmp_path / "works"
+    judge.write_text(
+        "import pathlib\ndef score(brief, image):\n"
+        f"    return 0.5 if image.width == 224 or pathlib.Path({str(works)!r}).exists() else None\n"
+    )
+    (tmp_path / "briefs.txt").write_text("a red cat\n")
+    batch = ["--briefs", str(tmp_path / "briefs.txt"), "--out", str(tmp_path / "out")]
+    options = ["--model", str(ddim_folder), "--scorer", f"python:{judge}:score", "--steps", "3"]
+    command = ["optimize", *batch, *options, "--budget", "2", "--rewrite", "off"]
+    assert main(command) == 1
+    assert "failed: the scorer failed, as the warnings say" in capsys.readouterr().err
+    works.touch()
+    assert main(command) == 0
+    (row,) = map(json.loads, (tmp_path / "out" / "results.jsonl").read_text().splitlines())
+    assert row["best"]["score"] == 0.5
+    assert len(list((tmp_path / "out").rglob("run.json"))) == 1
+
+
 def test_a_scorer_that_hangs_is_given_up_and_ends_the_run(
     ddim_folder: Path, tmp_path: Path
 ) -> None:

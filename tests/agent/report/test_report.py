@@ -19,9 +19,11 @@ from promptprobe.agent.report.differences import changes
 from promptprobe.agent.report.page import report_of, run_page
 from promptprobe.agent.result import read_result
 from promptprobe.agent.run_folder import read
+from promptprobe.tools.pictures.attention import save_attention
 from promptprobe.tools.protocol import Rendered
 from promptprobe.tools.records import CallArguments, Generation
 from tests.agent.report.conftest import BRIEF, HOSTILE, SCRIPT, hostile_run
+from tests.tools.pictures.test_heatmaps import planted
 
 
 class Page(HTMLParser):
@@ -104,6 +106,19 @@ def test_a_picture_that_is_gone_or_outside_of_the_run_is_not_shown(tmp_path: Pat
     )
     page = run_page(read_result(result.run_dir))
     assert "cannot be read" in page
+
+
+def test_heat_maps_that_a_run_has_kept_are_shown_with_each_word_s_chance(tmp_path: Path) -> None:
+    result = hostile_run(tmp_path)
+    assert "Where the words look" not in Page(run_page(result)).text
+    for trial in (result.initial, result.best):
+        assert trial.preview is not None
+        save_attention(trial.preview.parent, [trial.preview.stem], planted(("cat",), [(3, 4)]))
+    page = Page(run_page(result))
+    assert "Where the words look" in page.text
+    shown = [name for name, _ in page.attributes if name == "alt"]
+    assert ("alt", "where cat looks") in page.attributes and len(shown) > 4
+    assert "light is 32% of a place's attention" in page.text
 
 
 def test_the_command_repeats_the_run_and_quotes_what_a_shell_would_read(tmp_path: Path) -> None:

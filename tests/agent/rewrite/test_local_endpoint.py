@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from promptprobe.__main__ import main
+from promptprobe.agent.rewrite.choosing import choose_proposer
 from promptprobe.agent.rewrite.llm import Requirements, Rewrites
-from promptprobe.agent.rewrite.proposers import choose_proposer
 from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.endpoint.local_endpoint import MOST_ITEMS, LocalEndpoint
 from tests.tiny.language import save_language_model
@@ -53,7 +53,6 @@ def test_a_run_goes_on_whatever_the_model_writes(
     result = json.loads(shown.out)
     assert result["best"]["image"]
     assert result["spent"]["tokens"] > 0
-    assert f"the LLM local:{folder}" in shown.err
 
 
 def test_a_folder_without_a_model_ends_before_anything_is_opened(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from promptprobe.agent.rewrite.choosing import choose_proposer
 from promptprobe.agent.rewrite.proposers import (
     CallersPrompts,
     OfflineProposer,
@@ -16,7 +17,6 @@ from promptprobe.agent.rewrite.proposers import (
     Request,
     Rewrite,
     SeedsOnly,
-    choose_proposer,
 )
 from promptprobe.tools.endpoint.endpoint import Reply
 from promptprobe.tools.sprites import language
