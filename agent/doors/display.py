@@ -165,10 +165,11 @@ def verdict(result: OptimizationResult) -> str:
     lines = [
         f"\nbest prompt    {plain(best.candidate.prompt, 1000)}",
         f"seed           {best.candidate.seed}",
-        f"score          {value(initial.score)} -> {value(best.score)}  "
+        f"score          {_change(result, initial.score, best.score)}  "
         f"({plain(result.scorer)}, which selected)",
         *(
-            f"judge          {value(initial.judged.get(name))} -> {value(best.judged.get(name))}  "
+            f"judge          "
+            f"{_change(result, initial.judged.get(name), best.judged.get(name))}  "
             f"({plain(name)}, which selected nothing)"
             for name in result.judges
         ),
@@ -187,6 +188,12 @@ def verdict(result: OptimizationResult) -> str:
     if best.score is not None and best.score.explanation:
         lines.insert(3, f"what it shows  {plain(best.score.explanation, 500)}")
     return "\n".join(lines)
+
+
+def _change(result: OptimizationResult, initial: Score | None, best: Score | None) -> str:
+    """From the initial picture to the best one, where they are two."""
+    same = result.best.candidate == result.initial.candidate
+    return f"{value(best)} from the start" if same else f"{value(initial)} -> {value(best)}"
 
 
 def _spent(spent: Spend) -> str:

@@ -19,7 +19,9 @@ from promptprobe.agent.events import (
     CandidatesScored,
     CandidatesSelected,
     Event,
+    Finished,
     OnEvent,
+    PromptsProposed,
     Warned,
 )
 
@@ -105,6 +107,12 @@ def say(console: Console, text: str) -> None:
     console.print(plain(text, LINE), markup=False, highlight=False, soft_wrap=True)
 
 
+def _is_said_elsewhere(event: Event) -> bool:
+    """Whether the bar, the line of the round or the verdict says the same."""
+    brief_alone = isinstance(event, PromptsProposed) and event.round == 0
+    return brief_alone or isinstance(event, (*FREQUENT, Finished))
+
+
 @contextmanager
 def _drawn(console: Console, title: str, bar: bool) -> Iterator[OnEvent]:
     from rich.progress import (
@@ -129,7 +137,7 @@ def _drawn(console: Console, title: str, bar: bool) -> Iterator[OnEvent]:
 
         def show(event: Event) -> None:
             meter.update(event)
-            if not isinstance(event, FREQUENT):
+            if not _is_said_elsewhere(event):
                 say(console, describe(event))
             progress.update(
                 task,
