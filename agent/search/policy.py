@@ -28,16 +28,18 @@ def derive(seed: int, *path: int | str) -> int:
 def candidates_of(
     prompts: Sequence[str], count: int, seed: int, round: int
 ) -> tuple[Candidate, ...]:
-    """So many candidates, spread evenly over the prompts, which share their seeds.
+    """So many candidates, spread evenly over the prompts, each with a seed of its own.
 
-    Fresh seeds each round; round 0 has the run's own seed, as a user without us would.
+    Two wordings of one content draw nearly the same from one seed, and the best of many counts only
+    as many as differ. Fresh seeds each round; round 0 has the run's own, as a user without us would.
     """
-    found = []
-    for number in range(count):
-        place = number // len(prompts)
-        fresh = seed if round == 0 else derive(seed, round, place)
-        found.append(Candidate(prompt=prompts[number % len(prompts)], seed=fresh))
-    return tuple(found)
+    return tuple(
+        Candidate(
+            prompt=prompts[number % len(prompts)],
+            seed=derive(seed, round, number) if round else seed,
+        )
+        for number in range(count)
+    )
 
 
 def go_on(
