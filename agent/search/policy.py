@@ -31,7 +31,7 @@ def candidates_of(
     """So many candidates, spread evenly over the prompts, each with a seed of its own.
 
     Two wordings of one content draw nearly the same from one seed, and the best of many counts only
-    as many as differ. Fresh seeds each round; round 0 has the run's own, as a user without us would.
+    as many as differ. Fresh seeds each round; round 0 has the run's own, as without us.
     """
     return tuple(
         Candidate(

@@ -302,7 +302,7 @@ def test_experts_fix_prompts_seeds_and_how_many_are_rendered(tmp_path: Path) -> 
     assert (schedule.candidates, schedule.finishes) == (12, 2)
     of_first = [trial for trial in result.trials if trial.round == 1]
     assert len({trial.candidate.prompt for trial in of_first}) == 3
-    assert len({trial.candidate.seed for trial in of_first}) == 4
+    assert len({trial.candidate.seed for trial in of_first}) == 12
 
 
 def test_candidates_that_a_budget_does_not_pay_for_are_told_before_the_first_step(
