@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from promptprobe.tools.models.built_in import BuiltIn, Evidence
+from promptprobe.tools.models.built_in import PLUGINS, BuiltIn, Evidence, built_in
+from promptprobe.tools.nearest import did_you_mean
 from promptprobe.tools.records import Generation, Score
 
 if TYPE_CHECKING:
@@ -103,6 +104,17 @@ class Bench:
         return self.evidence.roles(brief) if self.evidence else {}
 
 
+def own_of(model: str) -> BuiltIn:
+    """What a built-in model brings along. ValueError: no such built-in model."""
+    own = built_in(model)
+    if own is None:
+        raise ValueError(
+            f"--model: expected {' or '.join(PLUGINS)}, built in; got {model!r:.200}"
+            f"{did_you_mean(model, PLUGINS)}"
+        )
+    return own
+
+
 def open_bench(
     model: str = "sprites",
     generation: Generation = DEFAULTS,
@@ -125,7 +137,6 @@ def open_bench(
     Raises:
         ValueError: something cannot be opened, weights are missing, or the probe is for others.
     """
-    from promptprobe.tools.models.built_in import built_in
     from promptprobe.tools.models.model import open_model
     from promptprobe.tools.scorers.scorer import open_scorer
     from promptprobe.tools.toolbox import settings_of

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from promptprobe.evals.bench import Bench
-from promptprobe.tools.collect.prompts import Wanted, read_prompts
+from promptprobe.tools.collect.prompts import Wanted, content_of, read_prompts
 from promptprobe.tools.models.built_in import Brief
 from promptprobe.tools.splits import fraction
 
@@ -60,14 +60,14 @@ def from_file(
 
     Args:
         most: so many of them at most, by hash.
-        trained: prompts that the probe has seen, as `content` spells them.
+        trained: prompts that the probe has seen, as `content_of` spells them.
         choosing: whether a third of them is set apart to fit and choose on.
 
     Raises:
         ValueError: the file cannot be read, or holds too few prompts that the probe has not seen.
     """
     wanted, notice = read_prompts(path)
-    briefs = {content(one.prompt): _brief(one) for one in wanted}
+    briefs = {content_of(one.prompt): _brief(one) for one in wanted}
     fresh = [brief for name, brief in briefs.items() if name not in trained]
     notes = [notice] if notice else []
     if left := len(briefs) - len(fresh):
@@ -97,17 +97,12 @@ def check_each(bench: Bench, briefs: Sequence[Brief]) -> None:
             scorer.check(brief.text)
 
 
-def content(prompt: str) -> str:
-    """A prompt but for case and white space, by which it is known again."""
-    return " ".join(prompt.lower().split())
-
-
 def contents(shards: Iterable[Path]) -> set[str]:
     """Every prompt of these collections. ShardError: one cannot be read."""
     from promptprobe.tools.collect.collector import rows_in
 
-    return {content(row.prompt) for folder in shards for row in rows_in(folder)}
+    return {content_of(row.prompt) for folder in shards for row in rows_in(folder)}
 
 
 def _brief(wanted: Wanted) -> Brief:
-    return Brief(wanted.prompt, content(wanted.prompt), SPLIT, wanted.kind)
+    return Brief(wanted.prompt, content_of(wanted.prompt), SPLIT, wanted.kind)

@@ -55,13 +55,9 @@ def of_model(
 
     def work() -> Report:
         from promptprobe.evals import model as evaluation
-        from promptprobe.evals.bench import open_bench
+        from promptprobe.evals.bench import open_bench, own_of
 
-        if model not in PLUGINS:
-            raise ValueError(
-                f"--model: expected {' or '.join(PLUGINS)}, built in; got {model!r}"
-                f"{did_you_mean(model, PLUGINS)}"
-            )
+        own_of(model)
         bench = open_bench(model, checked(Generation, {"guidance": guidance}))
         return evaluation.evaluate(bench, prompts, seeds, split)
 

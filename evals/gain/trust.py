@@ -20,8 +20,8 @@ from promptprobe.agent.doors.schemas import OptimizeRequest
 from promptprobe.agent.given import opened
 from promptprobe.agent.optimize import start
 from promptprobe.agent.result import OptimizationResult
+from promptprobe.evals.bench import own_of
 from promptprobe.evals.statistics import share
-from promptprobe.tools.models.built_in import PLUGINS, built_in
 from promptprobe.tools.protocol import Probed, Tools
 from promptprobe.tools.records import Candidate
 
@@ -59,17 +59,9 @@ def evaluate(model: str, prompts: int, budget: str) -> dict[str, Any]:
 
     ValueError: no such built-in model.
     """
-    own = built_in(model)
-    if own is None:
-        raise ValueError(f"--model: expected {' or '.join(PLUGINS)}, built in; got {model!r:.200}")
-    briefs = own.evidence().held_out(prompts, "test")
+    briefs = own_of(model).evidence().held_out(prompts, "test")
     asked = [
-        OptimizeRequest(
-            brief=brief.text,
-            model=model,
-            budget=budget,
-            seed=brief.run_seed,
-        )
+        OptimizeRequest(brief=brief.text, model=model, budget=budget, seed=brief.run_seed)
         for brief in briefs
     ]
     sound = list(run(asked, opened, "with the probe"))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from promptprobe.evals.bench import Bench
-from promptprobe.evals.briefs import content, from_file
+from promptprobe.evals.briefs import from_file
 from promptprobe.evals.gain.correctness import good_of
 from promptprobe.evals.gain.gain import too_few_renders
+from promptprobe.tools.collect.prompts import content_of
 from promptprobe.tools.records import Score
 
 PROMPTS = [f"a cat number {at}" for at in range(9)]
@@ -27,7 +28,7 @@ def test_a_third_of_a_file_is_set_apart_whatever_the_order_of_its_prompts(tmp_pa
 def test_prompts_that_made_the_probe_are_left_out_with_a_notice(tmp_path):
     file = tmp_path / "prompts.txt"
     file.write_text("\n".join(PROMPTS))
-    trained = {content(f" {prompt.upper()}") for prompt in PROMPTS[:5]}
+    trained = {content_of(f" {prompt.upper()}") for prompt in PROMPTS[:5]}
     found = from_file(file, trained=trained)
     assert {one.text for one in found.test + found.known} == set(PROMPTS[5:])
     assert "5 of 9 prompts" in found.notes[0]

@@ -38,7 +38,7 @@ class Wanted(Record):
 
     @property
     def content(self) -> str:
-        return self.scene or " ".join(self.prompt.lower().split())
+        return self.scene or content_of(self.prompt)
 
     @property
     def part(self) -> str:
@@ -58,6 +58,11 @@ class Job(NamedTuple):
     @property
     def key(self) -> tuple[str, int]:
         return self.wanted.prompt, self.seed
+
+
+def content_of(prompt: str) -> str:
+    """A prompt but for case and white space, by which it is known again."""
+    return " ".join(prompt.lower().split())
 
 
 def read_prompts(path: Path) -> tuple[list[Wanted], str]:
