@@ -20,9 +20,9 @@ from promptprobe.tools.sprites import CLIP, WEIGHTS
 from promptprobe.tools.sprites.draw import draw
 from promptprobe.tools.sprites.judges.scorer import score_images
 from promptprobe.tools.sprites.judges.segments import judge_images
-from promptprobe.tools.sprites.language import read, word
+from promptprobe.tools.sprites.language import plural, read, word
 from promptprobe.tools.sprites.plugin import MODELS
-from promptprobe.tools.sprites.world import KINDS, Scene, scene_seed, scenes
+from promptprobe.tools.sprites.world import KINDS, NOUNS, Scene, scene_seed, scenes
 
 RECORD = WEIGHTS / "frozen.json"
 EACH = 24
@@ -88,6 +88,8 @@ def _verdicts(sample: list[Scene]) -> Iterable[bytes]:
 def _verdict(score: Score) -> bytes:
     value = None if score.value is None else round(score.value, 3)
     said = score.explanation.partition("; also: ")[0]  # extras are named, and change no score
+    for noun in NOUNS:  # as does the plural, in which several things are named
+        said = said.replace(plural(noun), noun)
     return f"{value}|{score.correct}|{said}".encode()
 
 
