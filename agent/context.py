@@ -238,9 +238,8 @@ class Context:
 
     def last_round(self, round: int) -> int:
         """The number of the last round, if the others after this one are of its size."""
-        size = planning.ROUND_TO_CORRECT if self.to_correct else planning.ROUND
         left = self.left(round - 1) - (0 if round else 1)
-        return max(0, round - 1) + (planning.rounds_in(left, size) if left >= 1 else 0)
+        return max(0, round - 1) + (planning.rounds_in(left) if left >= 1 else 0)
 
     def expected_seconds(self, schedule: Schedule, round: int) -> float | None:
         """What a round will take, as earlier ones took it; None where there were none."""
@@ -272,12 +271,13 @@ class Context:
     @property
     def to_correct(self) -> bool:
         """Whether a run may end with a picture, so that they are finished one by one."""
-        if self.settings.target is not None:
-            return True
-        scored = (trial.score for trial in self.ledger.trials() if trial.score)
-        return next(
-            (score.correct is not None for score in scored if score.value is not None), False
-        )
+        first = planning.first_score(self.ledger.trials())
+        return self.settings.target is not None or (first is not None and first.correct is not None)
+
+    @property
+    def good(self) -> float | None:
+        """The score from which on a picture ends the run; None: not known."""
+        return planning.good_from(self.settings.target, self.ledger.trials())
 
     def trust(self, before: int | None = None) -> Trust:
         """Whether the probe is believed, by what the run, or its earlier rounds, have shown."""
@@ -295,7 +295,7 @@ class Context:
         """The schedule of a round. ValueError: what is left pays for not one render."""
         budget, left = self.settings.budget, self.left(before - 1)
         fixed = budget.seeds is not None or budget.keep is not None
-        share = left if fixed else planning.round_share(left, self.to_correct)
+        share = left if fixed else planning.round_share(left)
         seconds, costs = self.seconds_left(before - 1), self.costs(before)
         schedule = planning.plan_round(
             beliefs,
@@ -304,6 +304,7 @@ class Context:
             costs,
             budget,
             least=1 + len(self.untried(before)),
+            chance=None if fixed else self._fresh_chance(beliefs, before),
             seconds=None if seconds is None else self._seconds_of(share / left, seconds, costs),
         )
         asked = budget.most or 0
@@ -313,6 +314,12 @@ class Context:
                 f"budget of {budget.renders:g} renders pays for no more with looks that tell"
             )
         return schedule
+
+    def _fresh_chance(self, beliefs: Beliefs, before: int) -> float | None:
+        """Of a new candidate to end the run; None where nobody can tell, or a person chooses."""
+        if (good := self.good) is None or self.person.choose is not None:
+            return None
+        return planning.fresh_chance(beliefs, self.ledger.trials(before=before), good)
 
     def _seconds_of(self, part: float, seconds: float, costs: Costs) -> float:
         """A round's part of the seconds that are left, but enough for a picture."""

@@ -9,10 +9,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from langgraph.types import interrupt
+
 from promptprobe.agent.events import Refusal
-from promptprobe.agent.ledger import ProposedLine
+from promptprobe.agent.ledger import ApprovedLine, ProposedLine
 from promptprobe.agent.rewrite.guard import check_read
 from promptprobe.agent.rewrite.proposers import Proposals, Request
+from promptprobe.agent.rewrite.review import answered, review
 from promptprobe.agent.search import planning, policy
 from promptprobe.agent.search.schedule import Schedule
 
@@ -54,6 +57,27 @@ async def rewritten(
     )
     _warn_of(run, proposals, refused)
     return tuple(dict.fromkeys([*kept, *accepted, *ranked]))[:most], accepted, refused
+
+
+def approved(
+    run: Context, round: int, prompts: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[Refusal, ...]]:
+    """A round's prompts, and what a person refused of them, where one is asked.
+
+    The interrupt leaves the graph until the runner brings the answer, which the ledger keeps.
+    """
+    line = run.ledger.approved(round)
+    if line is None and run.person.approve is not None:
+        earlier = run.ledger.trials(before=round)
+        known = {run.settings.brief, *(trial.candidate.prompt for trial in earlier)}
+        if new := [prompt for prompt in prompts if prompt not in known]:
+            shown = review(round, run.settings.brief, new)
+            kept, refused = answered(new, interrupt(shown.model_dump(mode="json")))
+            said = [kept.get(p, p) for p in prompts if p in kept or p not in new]
+            line = ApprovedLine(at=run.seconds, round=round,
+                                prompts=tuple(dict.fromkeys(said)), refused=refused)  # fmt: skip
+            run.ledger.write([line])
+    return (line.prompts, line.refused) if line else (prompts, ())
 
 
 async def _readable(run: Context, proposals: Proposals) -> Proposals:

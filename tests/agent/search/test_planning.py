@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from promptprobe.agent.search import planning
-from promptprobe.agent.search.priors import preview_prior
+from promptprobe.agent.search.beliefs import preview_prior
 from promptprobe.agent.search.schedule import Signal, from_pairwise
 from promptprobe.agent.search.trust import trust_in
 from promptprobe.tools.records import Budget, Candidate, Look, Prediction, Score, Trial
