@@ -35,7 +35,7 @@ from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import RunSettings
 from promptprobe.agent.search import planning, policy
 from promptprobe.agent.search.beliefs import Beliefs
-from promptprobe.agent.search.choice import Choice, Choose, picked
+from promptprobe.agent.search.choice import Choice, Choose, picked, planned_first
 from promptprobe.agent.search.schedule import Costs, Schedule
 from promptprobe.agent.search.trust import Trust, trust_in
 from promptprobe.tools.endpoint.endpoint import Reply
@@ -43,12 +43,6 @@ from promptprobe.tools.protocol import Tools
 from promptprobe.tools.records import Basis, Candidate, Spend, Trial
 
 T = TypeVar("T")
-
-
-def _place(trial: Trial, planned: Sequence[Candidate]) -> tuple[int, float]:
-    """Those that go on as planned come first, in their order; then the best predicted."""
-    known = trial.candidate in planned
-    return planned.index(trial.candidate) if known else len(planned), -policy.predicted(trial)
 
 
 async def timed(work: Callable[..., list[T]], *given: Any, **named: Any) -> tuple[list[T], float]:
@@ -176,7 +170,7 @@ class Context:
                 round=round,
                 step=step,
                 steps=steps,
-                trials=tuple(sorted(seen, key=lambda trial: _place(trial, planned))),
+                trials=planned_first(seen, planned),
                 planned=tuple(planned),
                 most=min(len(seen), max(len(planned), pays_for)),
             )
