@@ -14,7 +14,7 @@ from promptprobe.tools.models.built_in import Brief
 from promptprobe.tools.records import Score
 
 if TYPE_CHECKING:
-    from promptprobe.tools.rollout import Pair, Rollout
+    from promptprobe.tools.collect.rollout import Pair, Rollout
 
 
 def sample(
@@ -26,12 +26,12 @@ def sample(
     steps: int | None = None,
     known: Mapping[Pair, np.ndarray] | None = None,
 ) -> Rollout:
-    """`tools.rollout.roll_out` on this bench's model.
+    """`tools.collect.rollout.roll_out` on this bench's model.
 
     Args:
         steps: other than the model's own make a coarse path from the same noise.
     """
-    from promptprobe.tools.rollout import roll_out
+    from promptprobe.tools.collect.rollout import roll_out
 
     settings = replace(bench.settings, steps=steps or bench.settings.steps)
     return roll_out(bench.family, settings, pairs, windows, known=known, label=label)

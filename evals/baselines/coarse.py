@@ -13,9 +13,9 @@ from tqdm import trange
 from promptprobe.evals.bench import Bench
 from promptprobe.probe.trace import join, record_trace
 from promptprobe.probe.training.shards import Examples, as_examples
+from promptprobe.tools.collect.rollout import BATCH, prompt_by_prompt
 from promptprobe.tools.predictions import seen
 from promptprobe.tools.records import Score
-from promptprobe.tools.rollout import BATCH, prompt_by_prompt
 
 
 def retraced(bench: Bench, examples: Examples, steps: int) -> Examples:

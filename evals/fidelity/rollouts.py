@@ -20,7 +20,7 @@ from promptprobe.tools.predictions import drawn, seen
 from promptprobe.tools.records import Score
 
 if TYPE_CHECKING:
-    from promptprobe.tools.rollout import Pair, Rollout
+    from promptprobe.tools.collect.rollout import Pair, Rollout
 
 TARGET = "score"
 
@@ -98,8 +98,8 @@ def roll_out(bench: Bench, briefs: list[Brief], seeds: int, windows: Sequence[in
 
 def view(bench: Bench, pairs: Sequence[Pair], looked: Rollout, k: int) -> View:
     """What the scorer and, where it was trained for k steps, the probe say after k steps."""
+    from promptprobe.tools.collect.rollout import prompt_by_prompt
     from promptprobe.tools.predictions import look_of
-    from promptprobe.tools.rollout import prompt_by_prompt
 
     seen = prompt_by_prompt(bench.score, [prompt for prompt, _ in pairs], looked.previews[k])
     (probe, k), trace = bench.probe_at(k), looked.traces[k]

@@ -12,7 +12,7 @@ from promptprobe.evals.baselines.baselines import Cost
 from promptprobe.evals.bench import Bench
 
 if TYPE_CHECKING:
-    from promptprobe.tools.rollout import Pair
+    from promptprobe.tools.collect.rollout import Pair
 
 ROUNDS = 3
 
@@ -61,7 +61,7 @@ class Timing:
 def measure_timing(bench: Bench, pairs: Sequence[Pair], k: int) -> Timing:
     """Every part on the first batch of these candidates, looked at after k steps."""
     from promptprobe.probe.trace import record_trace
-    from promptprobe.tools.rollout import BATCH, prompt_by_prompt
+    from promptprobe.tools.collect.rollout import BATCH, prompt_by_prompt
 
     family, settings = bench.family, bench.settings
     prompts, seeds = [p for p, _ in pairs[:BATCH]], [s for _, s in pairs[:BATCH]]

@@ -22,7 +22,7 @@ from promptprobe.evals.statistics import best_of_n, mean
 from promptprobe.tools.models.built_in import Brief
 
 if TYPE_CHECKING:
-    from promptprobe.tools.rollout import Pair, Rollout
+    from promptprobe.tools.collect.rollout import Pair, Rollout
 
 REWRITES = 4
 """Prompts in the pool of rewrites, the brief among them: those of budget light."""

@@ -29,7 +29,7 @@ from promptprobe.tools.nearest import did_you_mean
 from promptprobe.tools.records import Budget, Score
 
 if TYPE_CHECKING:
-    from promptprobe.tools.rollout import Pair
+    from promptprobe.tools.collect.rollout import Pair
 
 COSTS = ("nfe", "seconds")
 LARGEST = 32

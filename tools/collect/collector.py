@@ -35,10 +35,10 @@ from promptprobe.probe.training.shards import (
 from promptprobe.tools.batches import Batches
 from promptprobe.tools.collect.claims import Claims
 from promptprobe.tools.collect.prompts import Job, Wanted, jobs
+from promptprobe.tools.collect.rollout import BATCH, Pair, prompt_by_prompt, roll_out
 from promptprobe.tools.pictures.png import read_finished
 from promptprobe.tools.predictions import drawn, seen
 from promptprobe.tools.records import Candidate, Score
-from promptprobe.tools.rollout import BATCH, Pair, prompt_by_prompt, roll_out
 from promptprobe.tools.scorers.scorer import Scorer
 
 PER_SHARD = 16

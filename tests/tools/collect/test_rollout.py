@@ -9,7 +9,7 @@ import torch
 
 from promptprobe.probe.families.family import Settings
 from promptprobe.probe.families.unet.stable_diffusion import StableDiffusion
-from promptprobe.tools.rollout import roll_out
+from promptprobe.tools.collect.rollout import roll_out
 
 SETTINGS = Settings(steps=3, guidance=3.0, height=32, width=32)
 PAIRS = [(prompt, seed) for prompt in ("a red cat", "two dogs") for seed in (1, 2)]
