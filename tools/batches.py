@@ -8,7 +8,7 @@ Between two batches others may have the device (device.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from promptprobe.tools.device import DEVICE
@@ -31,22 +31,28 @@ class Batches:
         items: Sequence[Item],
         tell: Callable[[str], object],
     ) -> list[Done]:
-        """`run` over batches of items, results in order; `tell` hears of each halving.
+        """What `run` finds of each item, in order; see `each`."""
+        return [done for batch in self.each(run, items, tell) for done in batch]
+
+    def each(
+        self,
+        run: Callable[[Sequence[Item]], Done],
+        items: Sequence[Item],
+        tell: Callable[[str], object],
+    ) -> Iterator[Done]:
+        """`run` of each batch of items in order; `tell` hears of each halving.
 
         Raises:
             MemoryError: not even one item fits.
         """
         from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-        done: list[Done] = []
-        while len(done) < len(items):
-            batch = items[len(done) : len(done) + self.size]
+        at = 0
+        while at < len(items):
+            batch = items[at : at + self.size]
             try:
                 with DEVICE:
-                    done += run(batch)
-                if len(batch) == self.size:
-                    self.size = min(2 * self.size, self._most)
-                continue
+                    done = run(batch)
             except (RuntimeError, MemoryError) as error:
                 if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
                     raise
@@ -55,10 +61,15 @@ class Batches:
                         "one image alone does not fit into memory: use a smaller height and width, "
                         'dtype "float16" on a GPU, or a device with more memory'
                     ) from error
+            else:
+                at += len(batch)
+                if len(batch) == self.size:
+                    self.size = min(2 * self.size, self._most)
+                yield done
+                continue
             # Only now, past the handler, are the failed batch's tensors free.
             self.size = self._most = len(batch) // 2
             tell(
                 f"{len(batch)} images at once did not fit into memory: {self.size} at once from now"
             )
             clear_device_cache()
-        return done
