@@ -32,10 +32,10 @@ from promptprobe.probe.training.shards import (
     shards_of,
     write_shard,
 )
-from promptprobe.tools.batches import Batches
 from promptprobe.tools.collect.claims import Claims
 from promptprobe.tools.collect.prompts import Job, Wanted, jobs
 from promptprobe.tools.collect.rollout import BATCH, Pair, prompt_by_prompt, roll_out
+from promptprobe.tools.device import Batches
 from promptprobe.tools.pictures.png import read_finished
 from promptprobe.tools.predictions import drawn, seen
 from promptprobe.tools.records import Candidate, Score

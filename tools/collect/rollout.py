@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from promptprobe.probe.families.family import Family, Images, Settings
 from promptprobe.probe.trace import Trace, join, traces_from
-from promptprobe.tools.batches import Batches
+from promptprobe.tools.device import Batches
 from promptprobe.tools.records import Score
 
 BATCH = 16
