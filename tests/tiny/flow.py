@@ -92,7 +92,8 @@ def klein() -> Any:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     tokenizer = qwen_tokenizer()
-    layers = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 28}
+    one_head = {"num_attention_heads": 1, "num_key_value_heads": 1}  # reads 512 places: costly
+    layers = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 28, **one_head}
     transformer = Flux2Transformer2DModel(
         in_channels=16,
         num_layers=2,
