@@ -94,7 +94,7 @@ def _run(
     os.environ.update(environment)
     for number, name in enumerate(("stdout", "stderr"), 1):
         os.dup2(written[number - 1].fileno(), number)
-        setattr(sys, name, open(number, "w", closefd=False))
+        setattr(sys, name, os.fdopen(number, "w", closefd=False))
     # As at a terminal: it is ignored where tests run in the background of a script.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(command(arguments))
