@@ -65,25 +65,27 @@ def killed_at(line: str, arguments: list[str], further: int = 0) -> None:
 
 def made(out: Path) -> dict[str, bytes]:
     """The probe, and what was collected, with and without other settings."""
-    return {
+    found = {
         str(path.relative_to(out)): path.read_bytes()
         for folder in (out / "probe", out / "shards", out / "also")
         for path in folder.rglob("*")
         if path.is_file() and path.parent.name != "claims"
     }
+    assert {"probe/card.json", "shards/shard-00000.safetensors"} <= found.keys()
+    return found
 
 
 def test_killed_and_resumed_it_gives_the_same_probe_as_unbroken(
     prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
     assert main(command(prompts, unbroken)) == 0
     done = capsys.readouterr()
     assert "12 prompts x 3 seeds = 36 candidates of 8 denoiser evaluations" in done.err
     assert "candidates each with steps 6 (12 denoiser evaluations); by the first" in done.err
     assert "fewer than 20 seldom tell which is better; give about 134 prompts" in done.err
     assert "1 prompt is too few to tell after 1 to 2 steps: previews are used" in done.out
-    assert f"probe in {unbroken / 'probe'}" in done.out
+    assert f"probe in {unbroken}/probe" in done.out
     # Any moment of the collecting will do: no shard, some, or all are there by then.
     killed_at("collect:", command(prompts, broken), further=random.randrange(220))
     killed_at("epoch 2 of", command(prompts, broken))
@@ -92,7 +94,6 @@ def test_killed_and_resumed_it_gives_the_same_probe_as_unbroken(
     assert load_probe(broken / "probe").card.checks == ()
     assert main(command(prompts, broken)) == 0
     assert made(broken) == made(unbroken)
-    assert {"probe/card.json", "shards/shard-00000.safetensors"} <= made(broken).keys()
     card = load_probe(broken / "probe").card
     assert [target.name for target in card.targets] == ["clip:sprites score", "sprites score"]
     assert [window.k for window in card.windows] == [1, 2]
