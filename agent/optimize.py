@@ -27,6 +27,7 @@ from promptprobe.agent.given import (
     object_of,
     opened,
 )
+from promptprobe.agent.report.notebook import shown_in_notebook
 from promptprobe.agent.result import OptimizationResult
 from promptprobe.agent.rewrite.choosing import choose_proposer
 from promptprobe.agent.rewrite.proposers import Proposer, Rewrite, SeedsOnly
@@ -104,7 +105,8 @@ async def aoptimize_prompt(
         target: a score at which to stop; a picture that the scorer calls correct stops a run too.
         seed: the first seed; all others derive from it.
         out: folder of runs; this one gets a folder of its own there.
-        on_event: called with each event, in the thread of the loop.
+        on_event: called with each event, in the thread of the loop. A notebook shows the best so
+            far without it.
         approve: awaited with a `Review` before a round with new prompts spends anything. It shows
             each prompt and what changed, and wants as many answers: the prompt's text to approve
             it, another text in its place, or None to veto it.
@@ -119,6 +121,7 @@ async def aoptimize_prompt(
         OSError: `out` cannot be written.
     """
     own_llm = llm if isinstance(llm, LLM) else None
+    on_event = shown_in_notebook(on_event)
     person = Person(approve, choose)
     judges = judges_of(judge)
     open_tools = partial(opened, model=object_of(model), scorer=scorer, judges=judges)

@@ -156,8 +156,8 @@ def open_bench(
         opened.name,
         opened.family,
         settings_of(opened.generation),
-        on_arrays(selector),
-        on_arrays(grader),
+        selector.of_arrays,
+        grader.of_arrays,
         scorer=selects,
         grader=grades,
         scorers=(selector,) if grades == selects else (selector, grader),
@@ -227,14 +227,7 @@ def judge_of(target: str) -> Judge:
             f"the probe's card names the judge {name!r:.200}, and no card decides which code "
             "runs or where pictures go"
         )
-    return on_arrays(open_scorer(name))
-
-
-def on_arrays(scorer: Scorer) -> Judge:
-    """A scorer of pictures as a judge of arrays."""
-    from PIL import Image
-
-    return lambda brief, images: scorer(brief, [Image.fromarray(image) for image in images])
+    return open_scorer(name).of_arrays
 
 
 def collections(shards: Path | None, probe: str | None) -> list[Path]:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from promptprobe.tools.models.loading import quiet_loading
 from promptprobe.tools.models.model import is_folder
-from promptprobe.tools.models.quiet import quiet_loading
 
 EXTRA = "promptprobe[local-llm]"
 

@@ -19,8 +19,7 @@ from PIL import Image
 from promptprobe.probe.families.family import CallArguments, Settings, State, StateError
 from promptprobe.probe.model.card import ProbeError
 from promptprobe.probe.trace import traces_from
-from promptprobe.tools.batches import Batches
-from promptprobe.tools.device import DEVICE
+from promptprobe.tools.device import DEVICE, Batches
 from promptprobe.tools.models.model import Model
 from promptprobe.tools.pictures.attention import save_attention
 from promptprobe.tools.pictures.embedded import save_previews

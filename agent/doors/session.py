@@ -32,6 +32,7 @@ from promptprobe.agent.optimize import (
     start,
 )
 from promptprobe.agent.probe_prompts import Report, answer
+from promptprobe.agent.report.notebook import shown_in_notebook
 from promptprobe.agent.result import OptimizationResult
 from promptprobe.agent.rewrite.proposers import Rewrite
 from promptprobe.agent.rewrite.review import Approve
@@ -128,6 +129,7 @@ class Session:
             OSError: `out` cannot be written.
         """
         own_llm = llm if isinstance(llm, LLM) else None
+        on_event = shown_in_notebook(on_event)
         person = Person(approve, choose)
         if resume is not None:
             check_same_brief(Path(resume), brief)

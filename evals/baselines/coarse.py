@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tqdm import trange
+
 from promptprobe.evals.bench import Bench
-from promptprobe.evals.fidelity.rollout import score_previews
-from promptprobe.evals.sampling import in_batches
-from promptprobe.probe.trace import join, record_traces
+from promptprobe.probe.trace import join, record_trace
 from promptprobe.probe.training.shards import Examples, as_examples
+from promptprobe.tools.collect.rollout import BATCH, prompt_by_prompt
 from promptprobe.tools.predictions import seen
 from promptprobe.tools.records import Score
 
@@ -21,11 +22,12 @@ def retraced(bench: Bench, examples: Examples, steps: int) -> Examples:
     """The examples with what is seen at the last of `steps` coarse steps, as their one window."""
     settings = replace(bench.settings, steps=steps)
     traces, looks = [], list[Score]()
-    for chunk in in_batches(examples.rows, f"traced on a path of {steps} steps"):
+    for at in trange(0, len(examples), BATCH, desc=f"traced on a path of {steps} steps"):
+        chunk = examples.rows[at : at + BATCH]
         prompts, seeds = [row.prompt for row in chunk], [row.seed for row in chunk]
-        found, _ = record_traces(bench.family, prompts, seeds, settings, (steps,))
-        traces.append(found[steps])
-        looks += score_previews(bench, prompts, bench.family.decode(found[steps].x0))
+        trace, _ = record_trace(bench.family, prompts, seeds, settings, steps)
+        traces.append(trace)
+        looks += prompt_by_prompt(bench.score, prompts, bench.family.decode(trace.x0))
     rows = [
         row.model_copy(update={"previews": (seen(row.words, look),)})
         for row, look in zip(examples.rows, looks, strict=True)

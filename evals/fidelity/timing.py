@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import TYPE_CHECKING
 
 from promptprobe.evals.baselines.baselines import Cost
 from promptprobe.evals.bench import Bench
-from promptprobe.evals.fidelity.rollout import Pair, score_previews
-from promptprobe.evals.sampling import BATCH
+
+if TYPE_CHECKING:
+    from promptprobe.tools.collect.rollout import Pair
 
 ROUNDS = 3
 
@@ -59,6 +61,7 @@ class Timing:
 def measure_timing(bench: Bench, pairs: Sequence[Pair], k: int) -> Timing:
     """Every part on the first batch of these candidates, looked at after k steps."""
     from promptprobe.probe.trace import record_trace
+    from promptprobe.tools.collect.rollout import BATCH, prompt_by_prompt
 
     family, settings = bench.family, bench.settings
     prompts, seeds = [p for p, _ in pairs[:BATCH]], [s for _, s in pairs[:BATCH]]
@@ -71,7 +74,7 @@ def measure_timing(bench: Bench, pairs: Sequence[Pair], k: int) -> Timing:
         "step": _timed(lambda: family.denoise(noise, text, settings, k)) / k,
         "traced": _timed(lambda: record_trace(family, prompts, seeds, settings, k)),
         "decode": _timed(lambda: family.decode(trace.x0)),
-        "score": _timed(lambda: score_previews(bench, prompts, images)),
+        "score": _timed(lambda: prompt_by_prompt(bench.score, prompts, images)),
         "predict": _timed(lambda: probe.predict(trace, window)) if probe else 0.0,
     }
     capture = took.pop("traced") - took["encode"] - k * took["step"]

@@ -8,18 +8,21 @@ of one pool is theirs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from promptprobe.evals.bench import Bench
 from promptprobe.evals.fidelity.experiment import probed_steps
-from promptprobe.evals.fidelity.rollout import Pair, Rollout, View, look, view
-from promptprobe.evals.sampling import corrects, grade, values
+from promptprobe.evals.fidelity.rollouts import View, view
+from promptprobe.evals.sampling import corrects, grade, sample, values
 from promptprobe.evals.statistics import best_of_n, mean
 from promptprobe.tools.models.built_in import Brief
+
+if TYPE_CHECKING:
+    from promptprobe.tools.collect.rollout import Pair, Rollout
 
 REWRITES = 4
 """Prompts in the pool of rewrites, the brief among them: those of budget light."""
@@ -37,11 +40,19 @@ def prompts_of(bench: Bench, brief: str) -> dict[str, list[str]]:
 
 
 def attribute(
-    bench: Bench, briefs: Sequence[Brief], seeds: int, good: float | None = None
+    bench: Bench,
+    briefs: Sequence[Brief],
+    seeds: int,
+    good: float | None = None,
+    known: Mapping[Pair, np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """Mean score and share correct of what each chooser picks from each pool, and differences.
 
-    A pool that needs a rewriter is None where there is none. good: see `corrects`.
+    A pool that needs a rewriter is None where there is none.
+
+    Args:
+        good: see `corrects`.
+        known: images that are drawn already, by prompt and seed.
     """
     step = probed_steps(bench)
     offered = [prompts_of(bench, brief.text) for brief in briefs]
@@ -52,7 +63,7 @@ def attribute(
         for name in offered[0]
     }
     pairs = list(dict.fromkeys(pair for rows in pools.values() for row in rows for pair in row))
-    looked = look(bench, pairs, [step])
+    looked = sample(bench, pairs, [step], "looked at", known=known)
     seen = view(bench, pairs, looked, step)
     place = {pair: at for at, pair in enumerate(pairs)}
     report: dict[str, Any] = {"candidates": seeds, "step": step, **dict.fromkeys(POOLS)}
@@ -82,7 +93,7 @@ def _pool(
         places: which of the looked-at images are the candidates, [brief, candidate].
     """
     flat = places.ravel()
-    final = grade(bench.judge, briefs, looked.finals[flat])
+    final = grade(bench.judge, briefs, looked.images[flat])
     guesses = {"x0 preview": values(grade(bench.score, briefs, looked.previews[step][flat]))}
     if seen.predictions:
         predicted = np.array([prediction.score for prediction in seen.predictions])

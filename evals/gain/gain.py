@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from promptprobe.evals.statistics import Floats, best_of_n, best_until_right, me
 from promptprobe.tools.models.built_in import Brief
 from promptprobe.tools.nearest import did_you_mean
 from promptprobe.tools.records import Budget, Score
+
+if TYPE_CHECKING:
+    from promptprobe.tools.collect.rollout import Pair
 
 COSTS = ("nfe", "seconds")
 LARGEST = 32
@@ -79,7 +82,7 @@ def evaluate(
     rows = list(run(bench, briefs, optimize or in_session(bench, budget)))
     nfe, seconds = (np.array([getattr(row, of) for row in rows], float) for of in COSTS)
     most = max(seeds, min(LARGEST, math.ceil(nfe.max() / bench.nfe())))
-    pictures, each = drawn(bench, rows, seeds, most)
+    pictures, images, each = drawn(bench, rows, seeds, most)
     renders = {"nfe": nfe.mean() / bench.nfe(), "seconds": seconds.mean() / each}
     good = good_of(bench, pictures.selector, pictures.alone, shards)
     noise = repeat_noise(bench, briefs, good.judge)
@@ -98,7 +101,7 @@ def evaluate(
         "score": gains(pictures, lambda scores, _: values(scores), renders, good, policies),
         "correct": gains(pictures, corrects, renders, good, policies),
         "against_first_image": before_and_after(rows, noise, good.judge),
-        "attribution": attribute(bench, briefs, seeds, good.judge),
+        "attribution": attribute(bench, briefs, seeds, good.judge, images),
         "notes": [
             *bench.notes,
             *sampled.notes,
@@ -198,23 +201,28 @@ class Graded:
     """The scorer's view of `alone`, by which the naive baselines choose and stop."""
 
 
-def drawn(bench: Bench, rows: Sequence[BriefResult], seeds: int, most: int) -> tuple[Graded, float]:
-    """Every picture, graded; and the seconds that a naive render takes.
+def drawn(
+    bench: Bench, rows: Sequence[BriefResult], seeds: int, most: int
+) -> tuple[Graded, dict[Pair, Images], float]:
+    """Every picture, graded; the pictures by prompt and seed; and the seconds that one takes.
 
     most: fresh seeds of each brief alone.
     """
     briefs = [row.brief for row in rows]
-    alone = sample(bench, grid(briefs, most), label="the brief alone")
+    naive = grid(briefs, most)
     again = [(row.prompt, seed) for row in rows for seed in row.brief.seeds(seeds)]
-    better = sample(bench, again, label="the best prompt")
+    pairs = list(dict.fromkeys([*naive, *again]))
+    found = sample(bench, pairs, label="briefs and best prompts")
+    images = dict(zip(pairs, found.images, strict=True))
+    alone, better = (np.stack([images[pair] for pair in table]) for table in (naive, again))
     graded = Graded(
-        alone=grade(bench.judge, briefs, alone.images),
-        better=grade(bench.judge, briefs, better.images),
+        alone=grade(bench.judge, briefs, alone),
+        better=grade(bench.judge, briefs, better),
         before=[[row.before] for row in rows],
         after=[[row.after] for row in rows],
-        selector=grade(bench.score, briefs, alone.images),
+        selector=grade(bench.score, briefs, alone),
     )
-    return graded, alone.seconds / len(alone.images)
+    return graded, images, found.seconds / len(pairs)
 
 
 def gains(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from promptprobe.tools.models.quiet import quiet_loading
+from promptprobe.tools.models.loading import quiet_loading
 from promptprobe.tools.sprites import PIPELINE, PROBE
 
 PROMPTS = (

@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from promptprobe.probe.cancellation import check_cancelled
 from promptprobe.probe.capture.capture import Capture, Groups, Layout
 from promptprobe.probe.families import resume
-from promptprobe.probe.families.adapters import adapters
 from promptprobe.probe.families.family import (
     Conditioning,
     Images,
@@ -37,6 +36,7 @@ from promptprobe.probe.families.family import (
     Settings,
     State,
 )
+from promptprobe.probe.families.modules import adapters
 from promptprobe.probe.families.schedulers import check_scheduler, evaluations, fresh, predict_x0
 from promptprobe.probe.families.self_check import Given, Reference, self_check
 from promptprobe.probe.families.token_alignment import without_truncation_warnings

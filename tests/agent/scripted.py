@@ -11,7 +11,6 @@ import hashlib
 import itertools
 import os
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -177,10 +176,9 @@ def start(out: Path, budget: str | Budget = "light", **settings: object) -> Path
     return run_folder.create(out, RunSettings.model_validate(wanted | settings))
 
 
-def main(run_dir: str, log: str, die_after: str) -> None:
-    """Go on with a run in this process, until it is killed."""
-    tools = ScriptedTools(Path(log), die_after=int(die_after))
-    asyncio.run(run_loop(Path(run_dir), tools, offline()))
+def run_until_drawn(run_dir: Path, log: Path, die_after: int) -> None:
+    """Go on with a run in this process, killed once so many candidates were probed or rendered."""
+    asyncio.run(run_loop(run_dir, ScriptedTools(log, die_after=die_after), offline()))
 
 
 def run_until_checkpoint(run_dir: Path, log: Path, number: int) -> None:
@@ -199,7 +197,3 @@ def run_until_checkpoint(run_dir: Path, log: Path, number: int) -> None:
 
     with patch.object(AsyncSqliteSaver, "aput", die):
         asyncio.run(run_loop(run_dir, ScriptedTools(log), offline()))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

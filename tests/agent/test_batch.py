@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +24,7 @@ from promptprobe.agent.batch import (
 from promptprobe.agent.doors.schemas import OptimizeRequest
 from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.records import Generation
-
-ROOT = Path(__file__).parents[2]
+from tests.processes import begun
 
 
 def written(folder: Path, text: str | bytes, name: str = "briefs.txt") -> Path:
@@ -198,17 +195,13 @@ def test_a_killed_batch_goes_on_with_the_run_in_flight(
 ) -> None:
     file = written(tmp_path, "a cat\na red car\na dog\n")
     arguments = [*command, "--briefs", str(file)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "promptprobe", *arguments],
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
     out = tmp_path / "out"
-    while not list(out.glob("runs/000002/*/run.json")):
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(0.02)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+    with begun(arguments) as child:
+        while not list(out.glob("runs/000002/*/run.json")):
+            child.process.join(0.02)
+            assert child.process.is_alive()
+        child.process.kill()
+        assert child.wait() == -signal.SIGKILL
     assert [row["brief"] for row in rows(out)] == ["a cat"]
     (in_flight,) = (out / "runs/000002").iterdir()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
-import multiprocessing
 import os
 import resource
 import sqlite3
@@ -14,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langgraph.checkpoint.sqlite import aio
 
-from promptprobe.agent import graph, run_folder
+from promptprobe.agent import run_folder
 from promptprobe.agent.result import OptimizationResult
 from promptprobe.agent.runner import run_loop
-from tests.agent import scripted
 from tests.agent.scripted import ScriptedTools, offline, start
+from tests.processes import called
 
 FULL = 7
 """Exit code of a run whose error is the disk's."""
@@ -54,13 +52,8 @@ def run_on_a_small_disk(run_dir: Path, log: Path, most: int) -> None:
 
 @pytest.mark.parametrize("most", [3_000, 15_000])
 def test_a_full_disk_is_an_error_of_the_disk_and_damages_nothing(tmp_path: Path, most: int) -> None:
-    forks = multiprocessing.get_context("forkserver")
-    forks.set_forkserver_preload([scripted.__name__, graph.__name__, aio.__name__])
     run_dir, log = start(tmp_path), tmp_path / "log"
-    child = forks.Process(target=run_on_a_small_disk, args=(run_dir, log, most))
-    child.start()
-    child.join()
-    assert child.exitcode == FULL
+    assert called(run_on_a_small_disk, run_dir, log, most) == FULL
     result = finish(run_dir, log)
     assert result.stop_reason == "budget spent"
     assert not any("damaged" in warning for warning in result.warnings)

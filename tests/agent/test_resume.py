@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from langgraph.checkpoint.sqlite import aio
 
-from promptprobe.agent import graph
 from promptprobe.agent.result import OptimizationResult, read_result
 from promptprobe.agent.runner import run_loop
 from tests.agent import scripted
 from tests.agent.scripted import ScriptedTools, offline, start
+from tests.processes import called
 
 BATCH = ScriptedTools.batch_size
 CHECKPOINTS = (2, 5, 9, 11, 15)
@@ -53,10 +49,7 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_result(
     die_after: int, tmp_path: Path, uninterrupted: OptimizationResult
 ) -> None:
     run_dir, log = start(tmp_path), tmp_path / "log"
-    killed = subprocess.run(
-        [sys.executable, scripted.__file__, str(run_dir), str(log), str(die_after)], check=False
-    )
-    assert killed.returncode == -signal.SIGKILL
+    assert called(scripted.run_until_drawn, run_dir, log, die_after) == -signal.SIGKILL
     assert len(log.read_text().splitlines()) == die_after
     events: list[Any] = []
     result = finish(run_dir, log, events)
@@ -72,15 +65,10 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_result(
 def test_a_run_killed_between_a_nodes_writes_and_its_checkpoint_pays_nothing_twice(
     tmp_path: Path, uninterrupted: OptimizationResult
 ) -> None:
-    forks = multiprocessing.get_context("forkserver")
-    forks.set_forkserver_preload([scripted.__name__, graph.__name__, aio.__name__])
     for number in CHECKPOINTS:
         (tmp_path / str(number)).mkdir()
         run_dir, log = start(tmp_path / str(number)), tmp_path / str(number) / "log"
-        child = forks.Process(target=scripted.run_until_checkpoint, args=(run_dir, log, number))
-        child.start()
-        child.join()
-        assert child.exitcode == -signal.SIGKILL
+        assert called(scripted.run_until_checkpoint, run_dir, log, number) == -signal.SIGKILL
         assert content(finish(run_dir, log)) == content(uninterrupted), f"checkpoint {number}"
         work = (uninterrupted.run_dir.parent / "log").read_text().splitlines()
         assert sorted(log.read_text().splitlines()) == sorted(work)
@@ -187,7 +175,7 @@ def test_cancelled_while_its_checkpoint_opens_a_run_leaves_no_thread_behind(
 ) -> None:
     died: list[Any] = []
     monkeypatch.setattr(threading, "excepthook", died.append)
-    run_dir, log = start(tmp_path), tmp_path / "log"
+    run_dir, log, before = start(tmp_path), tmp_path / "log", set(threading.enumerate())
 
     async def cancelled() -> None:
         def watch(event: Any) -> None:
@@ -200,8 +188,9 @@ def test_cancelled_while_its_checkpoint_opens_a_run_leaves_no_thread_behind(
     for _ in range(20):
         with pytest.raises(asyncio.CancelledError):
             asyncio.run(cancelled())
-    for thread in set(threading.enumerate()) - {threading.main_thread()}:
+    for thread in set(threading.enumerate()) - before:
         thread.join(10)
+        assert not thread.is_alive()
     assert died == []
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from promptprobe.__main__ import main
-from promptprobe.evals import cli, model
+from promptprobe.evals import cli, model, options
 from promptprobe.evals.ablations.ablations import ABLATIONS, RETRAINED
 from promptprobe.evals.ablations.networks import PAPER
 from promptprobe.evals.baselines.features import FEATURE_BASELINES
@@ -21,7 +21,6 @@ from promptprobe.evals.bench import Bench
 from promptprobe.evals.briefs import held_out
 from promptprobe.evals.fidelity import fidelity, plots, summary
 from promptprobe.evals.fidelity.experiment import PREVIEW_DROPOUT, methods, run_experiment
-from promptprobe.evals.fidelity.rollout import look
 from promptprobe.evals.gain import gain
 from promptprobe.evals.gain.attribution import POOLS, pool, prompts_of
 from promptprobe.evals.sampling import sample
@@ -107,7 +106,7 @@ def test_a_shipped_probe_is_what_fidelity_measures_with_its_interval_and_median(
     drawn = run_experiment(probed, held_out(probed, 4), 2)
     report = fidelity.report(drawn)
     assert list(summary.lines(report))
-    plots.check(tmp_path / "plots")
+    options.check_plots(tmp_path / "plots")
     made = plots.save(drawn, report, tmp_path / "plots")
     assert [path.name for path in made] == [
         f"tiny-{name}.png" for name in ("predicted", "steps", "headroom")
@@ -156,10 +155,8 @@ def test_rivals_that_are_networks_are_trained_on_a_collection(bench, tmp_path):
 
 def test_a_look_that_goes_on_ends_with_the_same_images_as_one_pass(bench):
     pairs = [("a red cat", 1), ("a blue car", 2)]
-    looked = look(bench, pairs, [1])
-    at_once = sample(bench, pairs, [1])
-    np.testing.assert_array_equal(looked.finals, at_once.images)
-    np.testing.assert_array_equal(looked.previews[1], at_once.previews[1])
+    looked = sample(bench, pairs, [1])
+    np.testing.assert_array_equal(looked.images, sample(bench, pairs).images)
 
 
 def test_eval_gain_keeps_prompt_seed_and_returned_image_apart(bench):

@@ -132,7 +132,7 @@ def gemma_encoder(tokenizer: Any) -> Any:
             hidden_size=32,
             intermediate_size=32,
             num_hidden_layers=2,
-            num_attention_heads=2,
+            num_attention_heads=1,
             num_key_value_heads=1,
             head_dim=16,
         )

@@ -16,6 +16,9 @@ from tests.tiny.encoders import (
 )
 from tests.tiny.parts import kl_vae, sharp
 
+ONE_HEAD = {"num_attention_heads": 1, "num_key_value_heads": 1}
+"""Of an encoder that reads 512 places, whose attention is most of the work."""
+
 
 def sd3() -> Any:
     """Three text encoders; norms of queries and keys, and a second attention, as in 3.5."""
@@ -92,7 +95,7 @@ def klein() -> Any:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     tokenizer = qwen_tokenizer()
-    layers = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 28}
+    layers = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 28, **ONE_HEAD}
     transformer = Flux2Transformer2DModel(
         in_channels=16,
         num_layers=2,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from promptprobe.tools.batches import Batches
+from promptprobe.tools.device import Batches
 
 
 class Memory:

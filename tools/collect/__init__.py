@@ -1,1 +1,1 @@
-"""Rollouts to learn from: prompts x seeds, looked at, rendered and scored."""
+"""Roll-outs: prompts x seeds, looked at, rendered and scored; and probes made of them."""

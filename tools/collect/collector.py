@@ -9,10 +9,10 @@ shard that is missing, extra prompts extend it, and several processes share it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from io import BytesIO
-from itertools import chain, groupby
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,10 +20,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from promptprobe.probe.families.family import Family, Settings
+from promptprobe.probe.families.family import Family, Images, Settings
 from promptprobe.probe.files import replacing
 from promptprobe.probe.model.card import model_spec_of
-from promptprobe.probe.trace import Trace, join, traces_from
+from promptprobe.probe.trace import Trace
 from promptprobe.probe.training.shards import (
     Collection,
     Row,
@@ -34,20 +34,19 @@ from promptprobe.probe.training.shards import (
 )
 from promptprobe.tools.collect.claims import Claims
 from promptprobe.tools.collect.prompts import Job, Wanted, jobs
+from promptprobe.tools.collect.rollout import BATCH, Pair, prompt_by_prompt, roll_out
+from promptprobe.tools.device import Batches
 from promptprobe.tools.pictures.png import read_finished
 from promptprobe.tools.predictions import drawn, seen
 from promptprobe.tools.records import Candidate, Score
 from promptprobe.tools.scorers.scorer import Scorer
 
-BATCH = 16
 PER_SHARD = 16
 """Candidates, rounded up to whole prompts: as many as a kill can cost."""
 IMAGES = "images"
 """Folder of the finished images, within that of the shards."""
 QUALITY = 95
 """Of their JPEG."""
-
-Pictures = list[Image.Image]
 
 
 class Collected(NamedTuple):
@@ -56,7 +55,7 @@ class Collected(NamedTuple):
     traces: dict[int, Trace]
     """By number of steps."""
     rows: list[Row]
-    images: Pictures
+    images: Images
     """Finished."""
 
 
@@ -74,6 +73,7 @@ class Collector:
     judges: tuple[Scorer, ...] = ()
     """Grade the finished images only."""
     keep_images: bool = False
+    batches: Batches = field(default_factory=lambda: Batches(BATCH), compare=False, repr=False)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -100,26 +100,26 @@ class Collector:
 
         ValueError: a picture cannot be read.
         """
-        traces: dict[int, list[Trace]] = {k: [] for k in self.windows}
-        previews: dict[int, Pictures] = {k: [] for k in self.windows}
-        finals: Pictures = []
-        for batch in _batches(chosen):
-            found, pictures = self._finished(batch)
-            finals += pictures
-            for k, trace in found.items():
-                traces[k].append(trace)
-                previews[k] += _pictures(self.family.decode(trace.x0))
-        joined = {k: join(parts) for k, parts in traces.items()}
-        looks = [self._judge(chosen, previews[k], self.scorers) for k in self.windows]
-        scores = self._judge(chosen, finals, (*self.scorers, *self.judges))
-        words = joined[self.windows[0]].words
+        pairs = [job.key for job in chosen]
+        drawn = roll_out(
+            self.family,
+            self.settings,
+            pairs,
+            self.windows,
+            known=self._kept(chosen),
+            batches=self.batches,
+        )
+        prompts = [prompt for prompt, _ in pairs]
+        looks = [_judge(self.scorers, prompts, drawn.previews[k]) for k in self.windows]
+        scores = _judge((*self.scorers, *self.judges), prompts, drawn.images)
+        words = drawn.traces[self.windows[0]].words
         rows = [
             self._row(
                 job, words[at], [of[at] for of in scores], [[of[at] for of in k] for k in looks]
             )
             for at, job in enumerate(chosen)
         ]
-        return Collected(joined, rows, finals)
+        return Collected(drawn.traces, rows, drawn.images)
 
     def _row(
         self,
@@ -166,54 +166,28 @@ class Collector:
 
     def distance(self, job: Job) -> float:
         """From its picture to what the model draws now: mean over pixels, of 255 levels."""
-        [before] = self._kept([job])
-        _, [now] = self._finished([job._replace(picture=None)])
-        return float(np.abs(np.asarray(before, float) - np.asarray(now, float)).mean())
+        now = roll_out(self.family, self.settings, [job.key], batches=self.batches).images[0]
+        return float(np.abs(self._kept([job])[job.key].astype(float) - now).mean())
 
-    def _finished(self, chosen: Sequence[Job]) -> tuple[dict[int, Trace], Pictures]:
-        """Traces and finished pictures of a batch, which either has them all or none."""
-        prompts, seeds = [job.wanted.prompt for job in chosen], [job.seed for job in chosen]
-        conditioning = self.family.encode(prompts, self.settings)
-        noise = self.family.draw_noise(seeds, self.settings)
-        traces, state = traces_from(self.family, conditioning, noise, self.settings, self.windows)
-        if chosen[0].picture is not None:
-            return traces, self._kept(chosen)
-        state = self.family.denoise(state, conditioning, self.settings, self.settings.steps)
-        return traces, _pictures(self.family.decode(state.latents))
-
-    def _kept(self, chosen: Sequence[Job]) -> Pictures:
+    def _kept(self, chosen: Sequence[Job]) -> dict[Pair, np.ndarray]:
+        """The pictures that there are already, by candidate."""
         width, height = self.settings.width, self.settings.height
-        return [read_finished(job.picture, width, height) for job in chosen if job.picture]
-
-    def _judge(
-        self, chosen: Sequence[Job], pictures: Pictures, scorers: Sequence[Scorer]
-    ) -> list[list[Score]]:
-        """Each scorer's scores of all pictures, asked prompt by prompt."""
-        found: list[list[Score]] = [[] for _ in scorers]
-        at = 0
-        for prompt, same in groupby(chosen, key=lambda job: job.wanted.prompt):
-            own = pictures[at : (at := at + len(list(same)))]
-            for scores, scorer in zip(found, scorers, strict=True):
-                scores += scorer(prompt, own)
-        return found
+        return {
+            job.key: np.asarray(read_finished(job.picture, width, height))
+            for job in chosen
+            if job.picture
+        }
 
 
-def _batches(chosen: Sequence[Job]) -> Iterator[Sequence[Job]]:
-    """At most `BATCH` candidates that are neighbours, all with a picture or all without."""
-    for _, alike in groupby(chosen, key=lambda job: job.picture is None):
-        same = list(alike)
-        for at in range(0, len(same), BATCH):
-            yield same[at : at + BATCH]
+def _judge(scorers: Sequence[Scorer], prompts: Sequence[str], images: Images) -> list[list[Score]]:
+    """Each scorer's scores of all images."""
+    return [prompt_by_prompt(scorer.of_arrays, prompts, images) for scorer in scorers]
 
 
-def _pictures(pixels: Iterable[object]) -> Pictures:
-    return [Image.fromarray(image) for image in pixels]  # type: ignore[arg-type]
-
-
-def jpeg(image: Image.Image) -> bytes:
+def jpeg(image: np.ndarray) -> bytes:
     """A finished image as it is kept."""
     file = BytesIO()
-    image.convert("RGB").save(file, "JPEG", quality=QUALITY)
+    Image.fromarray(image).save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
 
 

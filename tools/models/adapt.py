@@ -11,8 +11,7 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
-from promptprobe.tools.models.quiet import quiet_loading
-from promptprobe.tools.models.shared import fingerprint
+from promptprobe.tools.models.loading import fingerprint, quiet_loading
 from promptprobe.tools.records import Generation, lora_of
 
 HOW = {

@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from promptprobe.probe.families import KNOWN_AS, check_known, family_of
-from promptprobe.tools.device import DEVICE
+from promptprobe.tools.device import DEVICE, check_memory
 from promptprobe.tools.models.adapt import adapted, check_untouched, identity, located
 from promptprobe.tools.models.built_in import DEFAULT_MODEL, PLUGINS, BuiltIn, built_in
-from promptprobe.tools.models.memory import check_memory
-from promptprobe.tools.models.quiet import quiet_loading
-from promptprobe.tools.models.shared import MOST_IDLE, Shared, fingerprint, weights_size
+from promptprobe.tools.models.loading import (
+    MOST_IDLE,
+    Shared,
+    fingerprint,
+    quiet_loading,
+    weights_size,
+)
 from promptprobe.tools.nearest import did_you_mean, folders_beside, nearest
 from promptprobe.tools.records import IN_MEMORY, Generation
 from promptprobe.tools.scorers.scorer import Scorer, open_judges, open_scorer

@@ -22,8 +22,8 @@ from huggingface_hub.errors import (
 from promptprobe.probe.model.card import Card, ProbeError, check, model_spec_of
 from promptprobe.probe.model.checkpoint import CARD, MOST_BYTES, WEIGHTS, load_probe
 from promptprobe.tools.models.built_in import PLUGINS, built_in, built_ins
+from promptprobe.tools.models.loading import quiet_loading
 from promptprobe.tools.models.model import DEFAULTS, is_folder, open_model
-from promptprobe.tools.models.quiet import quiet_loading
 from promptprobe.tools.nearest import did_you_mean, folders_beside
 from promptprobe.tools.records import Generation, Record
 from promptprobe.tools.toolbox import settings_of

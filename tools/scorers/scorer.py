@@ -20,6 +20,7 @@ from promptprobe.tools.scorers.function import EXPECTED, open_function
 from promptprobe.tools.scorers.table import TABLE, Judge, Opened
 
 if TYPE_CHECKING:
+    from promptprobe.probe.families.family import Images
     from promptprobe.tools.scorers.table import Pictures, ScoreImages
 
 REASON_LIMIT = 300
@@ -49,6 +50,12 @@ class Scorer:
             reason = f"{self.name} returned {len(scores)} scores for {len(images)} images"
             return [Score(reason=reason, failed=True)] * len(images)
         return [self._explained(score) for score in scores]
+
+    def of_arrays(self, brief: str, images: Images) -> list[Score]:
+        """The same of images as arrays."""
+        from PIL import Image
+
+        return self(brief, [Image.fromarray(image) for image in images])
 
     def of_files(self, brief: str, paths: Sequence[Path]) -> list[Score]:
         """Scores in order; an image that cannot be read is unscored, the others are not."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from promptprobe.tools.models.quiet import quiet_loading
+from promptprobe.tools.models.loading import quiet_loading
 from promptprobe.tools.records import Score
 from promptprobe.tools.scorers.table import Opened, scored
 

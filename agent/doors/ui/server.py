@@ -5,9 +5,11 @@ Gradio sends telemetry and opens tunnels to itself where it is not told otherwis
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -49,6 +51,17 @@ def served(live: Live, port: int = 0, *, browse: bool = False) -> Iterator[str]:
         OSError: the port is taken.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    with ThreadPoolExecutor(1) as thread:
+        page, address = thread.submit(asyncio.run, _launched(live, port, browse)).result()
+    try:
+        yield address
+    finally:
+        live.close()
+        _close(page)
+
+
+async def _launched(live: Live, port: int, browse: bool) -> tuple[gr.Blocks, str]:
+    """The page and its address; where no event loop runs, Gradio opens some and closes none."""
     page = _page(live)
     theme = gr.themes.Default(
         primary_hue="blue", font=FONTS, font_mono=("ui-monospace", "monospace")
@@ -72,11 +85,7 @@ def served(live: Live, port: int = 0, *, browse: bool = False) -> Iterator[str]:
         theme=theme,
         css_paths=[view.CSS],
     )
-    try:
-        yield address
-    finally:
-        live.close()
-        _close(page)
+    return page, address
 
 
 def _close(page: gr.Blocks) -> None:

@@ -14,9 +14,9 @@ import torch
 from diffusers import FluxPipeline
 from torch import nn
 
-from promptprobe.probe.families.attention import joint_and_single, normed, rotated
 from promptprobe.probe.families.dit.packed import Packed
 from promptprobe.probe.families.family import Conditioning, Settings
+from promptprobe.probe.families.modules import joint_and_single, normed, rotated
 from promptprobe.probe.families.self_check import Given, Reference
 from promptprobe.probe.families.token_alignment import align_words, conditioned
 

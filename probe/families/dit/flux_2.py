@@ -19,9 +19,9 @@ from diffusers import Flux2KleinPipeline
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from torch import Tensor, nn
 
-from promptprobe.probe.families.attention import joint_and_single, normed, rotated
 from promptprobe.probe.families.dit.packed import Packed
 from promptprobe.probe.families.family import Conditioning, Latents, Settings, State
+from promptprobe.probe.families.modules import joint_and_single, normed, rotated
 from promptprobe.probe.families.schedulers import even_sigmas
 from promptprobe.probe.families.self_check import Given, Reference
 from promptprobe.probe.families.token_alignment import AlignedWords, align_in_chat, conditioned

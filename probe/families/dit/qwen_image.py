@@ -14,9 +14,9 @@ import torch
 from diffusers import QwenImagePipeline
 from torch import Tensor, nn
 
-from promptprobe.probe.families.attention import blocks, normed, rotated
 from promptprobe.probe.families.dit.packed import Packed, packed, unpacked
 from promptprobe.probe.families.family import Conditioning, Latents, Settings
+from promptprobe.probe.families.modules import blocks, normed, rotated
 from promptprobe.probe.families.self_check import Given, Reference
 from promptprobe.probe.families.token_alignment import AlignedWords, align_words, conditioned
 

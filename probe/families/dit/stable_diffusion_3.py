@@ -15,8 +15,8 @@ from diffusers import StableDiffusion3Pipeline
 from torch import Tensor, nn
 
 from promptprobe.probe.capture.capture import Layout
-from promptprobe.probe.families.attention import blocks, normed
 from promptprobe.probe.families.family import Conditioning, Latents, Settings
+from promptprobe.probe.families.modules import blocks, normed
 from promptprobe.probe.families.pipeline import PipelineFamily
 from promptprobe.probe.families.schedulers import flow_shift
 from promptprobe.probe.families.self_check import Given, Reference

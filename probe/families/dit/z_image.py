@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from promptprobe.probe.capture.capture import Layout
-from promptprobe.probe.families.attention import blocks, normed, rotated
 from promptprobe.probe.families.family import Conditioning, Latents, Settings
+from promptprobe.probe.families.modules import blocks, normed, rotated
 from promptprobe.probe.families.pipeline import PipelineFamily
 from promptprobe.probe.families.schedulers import flow_shift
 from promptprobe.probe.families.self_check import Given, Reference

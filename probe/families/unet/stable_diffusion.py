@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from promptprobe.probe.capture.capture import Layout
-from promptprobe.probe.families.attention import cross_attention, cross_attentions
 from promptprobe.probe.families.family import Conditioning, Latents, Settings
+from promptprobe.probe.families.modules import cross_attention, cross_attentions
 from promptprobe.probe.families.pipeline import PipelineFamily
 from promptprobe.probe.families.self_check import Given, Reference
 from promptprobe.probe.families.token_alignment import AlignedWords, align_words, conditioned

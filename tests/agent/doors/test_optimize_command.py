@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +15,10 @@ from promptprobe.agent.doors.commands import app, optimize_request
 from promptprobe.agent.doors.display import plain
 from promptprobe.agent.run_folder import SHEET
 from promptprobe.tools.records import CallArguments, Generation
+from tests.processes import begun
 
 ROOT = Path(__file__).parents[3]
 BRIEF = "a red cat and a blue car"
-STARTED_AT_A_TERMINAL = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in background
-from promptprobe.__main__ import main
-sys.exit(main(["optimize", *sys.argv[1:]]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -192,18 +183,13 @@ def test_the_run_ends_with_scores_spend_and_where_the_pictures_are(
 def test_an_interrupted_run_is_kept_and_goes_on(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", STARTED_AT_A_TERMINAL, BRIEF, *options, "--out", str(tmp_path)],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    while not list(tmp_path.glob("*/trials.jsonl")):
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(0.05)
-    process.send_signal(signal.SIGINT)
-    _, rest = process.communicate()
-    assert process.returncode == 130
+    with begun(["optimize", BRIEF, *options, "--out", str(tmp_path)]) as child:
+        while not list(tmp_path.glob("*/trials.jsonl")):
+            child.process.join(0.02)
+            assert child.process.is_alive()
+        child.interrupt()
+        assert child.wait() == 130
+        rest = child.stderr.read().decode()
     (run,) = tmp_path.iterdir()
     assert rest.splitlines()[-1].endswith(f"promptprobe optimize --resume {run}")
     assert "Traceback" not in rest

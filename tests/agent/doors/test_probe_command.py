@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -18,20 +17,19 @@ from promptprobe.__main__ import main
 from promptprobe.agent.doors.commands import app, probe_request
 from promptprobe.agent.doors.replies import ProbeReply
 from promptprobe.tools.records import Generation
+from tests.processes import begun
 
 ROOT = Path(__file__).parents[3]
 BRIEF = "a red cat left of a blue car"
-INTERRUPTED_AT_THE_FIRST_PICTURE = """
-import signal, sys
-from pathlib import Path
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in background
-def interrupt(event, arguments):
-    if event == "open" and Path(str(arguments[0])).match("heatmaps/*.png"):
-        signal.raise_signal(signal.SIGINT)
-sys.addaudithook(interrupt)
-from promptprobe.__main__ import main
-sys.exit(main(["probe", *sys.argv[1:]]))
-"""
+
+
+def interrupted_at_the_first_picture(arguments: list[str]) -> int:
+    def interrupt(event: str, given: tuple[object, ...]) -> None:
+        if event == "open" and Path(str(given[0])).match("heatmaps/*.png"):
+            signal.raise_signal(signal.SIGINT)
+
+    sys.addaudithook(interrupt)
+    return main(arguments)
 
 
 @pytest.fixture
@@ -151,17 +149,13 @@ def test_the_table_shows_each_wording_with_its_words(
 def test_an_interrupted_probe_leaves_nothing_behind(tiny: list[str], tmp_path: Path) -> None:
     scratch, maps = tmp_path / "scratch", tmp_path / "maps"
     scratch.mkdir()
-    code = ["-c", INTERRUPTED_AT_THE_FIRST_PICTURE]
-    finished = subprocess.run(
-        [sys.executable, *code, BRIEF, *tiny, "--heatmaps", str(maps), "--json"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(scratch)},
-    )
-    assert finished.returncode == 130
-    assert finished.stdout == ""
-    assert finished.stderr.splitlines()[-1].endswith("interrupted. Nothing is kept")
-    assert "Traceback" not in finished.stderr
+    arguments = ["probe", BRIEF, *tiny, "--heatmaps", str(maps), "--json"]
+    with begun(arguments, interrupted_at_the_first_picture, TMPDIR=str(scratch)) as child:
+        assert child.wait() == 130, child.stderr.read().decode()
+        assert child.stdout.read() == b""
+        said = child.stderr.read().decode()
+    assert said.splitlines()[-1].endswith("interrupted. Nothing is kept")
+    assert "Traceback" not in said
     # onnxruntime leaves a .ses; diffusers imports it where it is installed.
     assert [path for path in scratch.iterdir() if path.name != ".ses"] == []
     assert list(maps.iterdir()) == []

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import subprocess
-import sys
+import signal
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from promptprobe.probe.training.shards import read_collection, read_shards
 from promptprobe.tools.models.model import open_toolbox
 from promptprobe.tools.records import Candidate, Generation
 from promptprobe.tools.scorers.scorer import open_scorer
+from tests.processes import begun
 
 THINGS = ("a red cat", "a blue car", "two fish", "a moon", "a key above a star", "a tree")
 STEPS = 4
@@ -42,7 +42,7 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(prompts: Path, out: Path) -> list[str]:
     return [
-        sys.executable, "-m", "promptprobe", "train", "--model", "sprites", "--prompts",
+        "train", "--model", "sprites", "--prompts",
         str(prompts), "--scorer", "clip:sprites", "--scorer", "sprites", "--out", str(out),
         "--seeds", "3", "--steps", str(STEPS), "--probed", "1,2", "--epochs", "3",
         "--also", "steps=6",
@@ -51,50 +51,53 @@ def command(prompts: Path, out: Path) -> list[str]:
 
 def killed_at(line: str, arguments: list[str], further: int = 0) -> None:
     """SIGKILL as soon as the command says so, or so many letters of its progress later."""
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stderr is not None
+    with begun(arguments) as child:
         said = b""
         while line.encode() not in said:
-            piece = process.stderr.read(1)
+            piece = child.stderr.read(1)
             assert piece, f"it ended without saying {line!r}: {said.decode()}"
             said += piece
-        process.stderr.read(further)
-        process.kill()
+        for _ in range(further):
+            child.stderr.read(1)
+        child.process.kill()
+        assert child.wait() == -signal.SIGKILL
 
 
 def made(out: Path) -> dict[str, bytes]:
     """The probe, and what was collected, with and without other settings."""
-    return {
+    found = {
         str(path.relative_to(out)): path.read_bytes()
         for folder in (out / "probe", out / "shards", out / "also")
         for path in folder.rglob("*")
         if path.is_file() and path.parent.name != "claims"
     }
+    assert {"probe/card.json", "shards/shard-00000.safetensors"} <= found.keys()
+    return found
 
 
 def test_killed_and_resumed_it_gives_the_same_probe_as_unbroken(
-    prompts: Path, tmp_path: Path
+    prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    done = subprocess.run(command(prompts, unbroken), capture_output=True, text=True, check=True)
-    assert "12 prompts x 3 seeds = 36 candidates of 8 denoiser evaluations" in done.stderr
-    assert "candidates each with steps 6 (12 denoiser evaluations); by the first" in done.stderr
-    assert "fewer than 20 seldom tell which is better; give about 134 prompts" in done.stderr
-    assert "1 prompt is too few to tell after 1 to 2 steps: previews are used" in done.stdout
-    assert f"probe in {unbroken / 'probe'}" in done.stdout
+    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
+    assert main(command(prompts, unbroken)) == 0
+    done = capsys.readouterr()
+    assert "12 prompts x 3 seeds = 36 candidates of 8 denoiser evaluations" in done.err
+    assert "candidates each with steps 6 (12 denoiser evaluations); by the first" in done.err
+    assert "fewer than 20 seldom tell which is better; give about 134 prompts" in done.err
+    assert "1 prompt is too few to tell after 1 to 2 steps: previews are used" in done.out
+    assert f"probe in {unbroken}/probe" in done.out
     # Any moment of the collecting will do: no shard, some, or all are there by then.
     killed_at("collect:", command(prompts, broken), further=random.randrange(220))
     killed_at("epoch 2 of", command(prompts, broken))
     assert not (broken / "probe").exists()
     killed_at("candidates with steps 6", command(prompts, broken))
     assert load_probe(broken / "probe").card.checks == ()
-    subprocess.run(command(prompts, broken), capture_output=True, check=True)
+    assert main(command(prompts, broken)) == 0
     assert made(broken) == made(unbroken)
-    assert {"probe/card.json", "shards/shard-00000.safetensors"} <= made(broken).keys()
     card = load_probe(broken / "probe").card
     assert [target.name for target in card.targets] == ["clip:sprites score", "sprites score"]
     assert [window.k for window in card.windows] == [1, 2]
-    assert_measured(broken, card, done.stdout)
+    assert_measured(broken, card, done.out)
 
     generation = Generation(steps=STEPS)
     toolbox = open_toolbox("sprites", generation, "sprites", broken / "probe")
@@ -106,7 +109,7 @@ def test_killed_and_resumed_it_gives_the_same_probe_as_unbroken(
 
     again = tmp_path / "again"
     shutil.copytree(broken / "shards", again / "shards")
-    arguments = command(prompts, again)[3:]
+    arguments = command(prompts, again)
     also = arguments.index("--also")
     del arguments[also : also + 2]
     assert main([*arguments, "--start", str(broken / "probe")]) == 0
@@ -148,7 +151,7 @@ def test_bad_input_is_refused_before_anything_is_drawn(
     problem: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    arguments = command(prompts, tmp_path / "out")[3:]
+    arguments = command(prompts, tmp_path / "out")
     for option, value in change.items():
         arguments[arguments.index(option) + 1] = value
     assert main(arguments) == 2

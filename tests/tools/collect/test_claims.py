@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from promptprobe.probe.training.shards import read_rows, shards_of, write_shard
 from promptprobe.tools.collect.claims import FOLDER, Claims
 from promptprobe.tools.collect.prompts import Job, Wanted, jobs
 from tests.probe.planted import WINDOWS, at, planted
+from tests.processes import FORKS
 
 PLAN = list(jobs([Wanted(prompt=f"prompt {number}") for number in range(12)], 2))
 
@@ -43,8 +43,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_processes_that_share_a_folder_write_what_one_would_have_written(tmp_path: Path) -> None:
     fill(tmp_path / "alone")
-    spawn = multiprocessing.get_context("spawn")
-    others = [spawn.Process(target=fill, args=(tmp_path / "shared",)) for _ in range(2)]
+    others = [FORKS.Process(target=fill, args=(tmp_path / "shared",)) for _ in range(2)]
     for process in others:
         process.start()
     for process in others:

@@ -29,6 +29,7 @@ def test_the_entry_for_registries_names_this_package_and_a_command_that_exists()
     entry = json.loads((ROOT / "server.json").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     [package] = entry["packages"]
+    assert entry["$schema"].endswith("/schemas/2025-12-11/server.schema.json")
     assert re.fullmatch(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+", entry["name"])
     assert 1 <= len(entry["description"]) <= 100
     assert entry["version"] == package["version"] == __version__
@@ -40,6 +41,12 @@ def test_the_entry_for_registries_names_this_package_and_a_command_that_exists()
     served: Any = get_command(app)
     known = {name for one in served.commands[command["value"]].params for name in one.opts}
     assert {option["name"] for option in options} <= known
+
+
+def test_the_package_s_description_names_the_entry_by_which_registries_know_its_owner() -> None:
+    entry = json.loads((ROOT / "server.json").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f"<!-- mcp-name: {entry['name']} -->" in (ROOT / project["readme"]).read_text()
 
 
 @pytest.fixture(scope="module")

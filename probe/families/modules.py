@@ -1,7 +1,11 @@
-"""Attention modules by name, and their queries and keys made plainly, for the self-check."""
+"""Modules by name, with the queries and keys of attention made plainly, for the self-check.
+
+Several families share them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -67,3 +71,19 @@ def rotated(
     """
     pairs = torch.view_as_complex(rows.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * turns.unsqueeze(-2)).flatten(-2).to(rows.dtype)
+
+
+def adapters(pipeline: Any) -> Iterator[tuple[str, Tensor]]:
+    """What LoRA and its kin (peft) have added: parameters in use, and their strengths, by name.
+
+    Of text encoders too, and of layers that are not captured: all of them change the picture.
+    """
+    for part, module in sorted(pipeline.components.items()):
+        for name, layer in module.named_modules() if isinstance(module, nn.Module) else ():
+            if not hasattr(layer, "adapter_layer_names") or layer.disable_adapters:
+                continue
+            scales = [layer.scaling[one] for one in layer.active_adapters if one in layer.scaling]
+            yield f"{part}.{name}.scaling", torch.tensor(scales)
+            for own, tensor in sorted(layer.state_dict().items()):
+                if own.partition(".")[0] in layer.adapter_layer_names:
+                    yield f"{part}.{name}.{own}", tensor

@@ -1,15 +1,19 @@
-"""What is opened once a process and shared: by calls, by the briefs of a batch, by requests.
+"""Models are loaded without noise, one at a time, and once a process.
 
-While somebody holds a model, everybody who asks for it gets the same one. What nobody holds is kept
-for the next who asks, up to a bound, and makes way before another is opened. A folder whose files
-have changed is opened anew.
+What is open is shared: by calls, by the briefs of a batch, by requests. While somebody holds a
+model, everybody who asks for it gets the same one. What nobody holds is kept for the next who asks,
+up to a bound, and makes way before another is opened. A folder whose files have changed is opened
+anew. A library's progress bars would break into the display of a run; and while it loads, a library
+changes globals, such as torch's default dtype, that no other thread may meet.
 """
 
 from __future__ import annotations
 
 import gc
+import logging
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
@@ -18,6 +22,14 @@ from promptprobe.tools.device import DEVICE
 
 MOST_IDLE = 2**32
 """Bytes of weights kept that nobody may be using. What is larger makes way for the next model."""
+CHATTER = (
+    "transformers.utils.import_utils",  # Pillow is used for want of torchvision: as we wish
+    "diffusers.configuration_utils",  # a config holds a field that its class ignores
+    "huggingface_hub.utils._http",  # it tries again; where that fails too, the error says so
+    "diffusers.pipelines.pipeline_utils",  # an AutoencoderTiny where a pipeline names another
+    "diffusers.loaders.lora_base",  # a LoRA leaves the text encoders alone
+)
+"""Loggers whose warnings concern nobody here; one on missing weights is not among them."""
 
 T = TypeVar("T")
 
@@ -65,3 +77,24 @@ def fingerprint(source: str) -> tuple[Hashable, ...]:
     files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []
     found = ((str(file), file.stat()) for file in files)
     return source, *((name, stat.st_mtime_ns, stat.st_size) for name, stat in found)
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Take a turn, switch off the loading bars of diffusers and transformers, and restore them.
+
+    Import what loads inside, too: some of the noise is made by imports.
+    """
+    with DEVICE, ExitStack() as restored:
+        import diffusers.utils.logging
+        import transformers.utils.logging
+
+        for bars in (diffusers.utils.logging, transformers.utils.logging):
+            if bars.is_progress_bar_enabled():
+                bars.disable_progress_bar()
+                restored.callback(bars.enable_progress_bar)
+        for name in CHATTER:
+            logger = logging.getLogger(name)
+            restored.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
+        yield

@@ -11,7 +11,7 @@ import torch
 
 from promptprobe.probe.families import family_of
 from promptprobe.probe.families.family import Settings
-from promptprobe.tools.models.memory import least_to_decode
+from promptprobe.tools.device import least_to_decode
 from promptprobe.tools.models.model import open_model
 from promptprobe.tools.records import Generation
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
+from promptprobe.tools.models.loading import Shared
 from promptprobe.tools.models.model import open_model, open_toolbox
-from promptprobe.tools.models.shared import Shared
 from promptprobe.tools.records import Generation
 from tests.images import brightness
 
