@@ -245,7 +245,7 @@ class Context:
 
     def reached(self, trial: Trial) -> bool:
         """Whether a picture is good enough to stop: correct, or at the target."""
-        value, target = policy.value_of(trial), self.settings.target
+        value, target = trial.value, self.settings.target
         at_target = value is not None and target is not None and value >= target
         return at_target or policy.is_correct(trial)
 

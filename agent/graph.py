@@ -256,7 +256,7 @@ def _next_round(
     except ValueError:  # the seconds that are left pay for no picture
         return "budget spent", "stop", {}
     known = planning.known_effects(beliefs, run.ledger.trials(before=round))
-    value = policy.value_of(best) if best else None
+    value = best.value if best else None
     # A run that is replayed has asked already, and may have no call left.
     rewrites = run.rewrites or any(line.round == round for line in run.ledger.proposed)
     if known is None or value is None:

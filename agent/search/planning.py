@@ -19,7 +19,7 @@ from promptprobe.agent.search.beliefs import (
     preview_prior,
     prior_beliefs,
 )
-from promptprobe.agent.search.policy import predicted_at, value_of
+from promptprobe.agent.search.policy import predicted_at
 from promptprobe.agent.search.rounds import Effects, NextRound, Observed, effects, next_round
 from promptprobe.agent.search.schedule import Costs, Schedule, Signal, from_pairwise
 from promptprobe.agent.search.stopping import plan_until_good
@@ -69,7 +69,7 @@ def believe(signal: Signal, trials: Sequence[Trial], basis: Basis) -> Beliefs:
                 for look in trial.looks
                 if look.prediction and (basis == "probe" or look.prediction.basis == basis)
             },
-            score=value_of(trial),
+            score=trial.value,
         )
         for trial in trials
     ]
@@ -89,7 +89,7 @@ def scale_of(trials: Sequence[Trial]) -> float:
     predictions = [
         (t.candidate.prompt, t.prediction.score if t.prediction else None) for t in trials
     ]
-    scores = [(trial.candidate.prompt, value_of(trial)) for trial in trials]
+    scores = [(trial.candidate.prompt, trial.value) for trial in trials]
     return _pooled(predictions) or _pooled(scores) or 1.0
 
 
@@ -160,7 +160,7 @@ def fresh_chance(beliefs: Beliefs, trials: Sequence[Trial], good: float) -> floa
     """Chance that a candidate nobody has looked at turns out good, by those that were tried."""
     chances, came = chances_of(beliefs, trials, good), []
     for trial in trials:
-        value = value_of(trial)
+        value = trial.value
         if value is not None:
             came.append(float(value >= good))
         elif trial.score is None:
@@ -244,7 +244,7 @@ def _observed(beliefs: Beliefs, trials: Sequence[Trial]) -> list[Observed]:
     offsets = {step: _offset(belief, trials) for step, belief in latest.items()}
     found = []
     for trial in trials:
-        prompt, value = trial.candidate.prompt, value_of(trial)
+        prompt, value = trial.candidate.prompt, trial.value
         if value is not None:
             found.append(Observed(prompt=prompt, value=value))
             continue
@@ -261,7 +261,7 @@ def _offset(belief: Belief, trials: Sequence[Trial]) -> float:
     """What a prediction times the slope lacks, on the run's finished candidates."""
     gaps, seen = [], []
     for trial in trials:
-        prediction, value = predicted_at(trial, belief.step), value_of(trial)
+        prediction, value = predicted_at(trial, belief.step), trial.value
         if prediction is not None:
             seen.append(prediction)
             if value is not None:
