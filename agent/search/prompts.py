@@ -13,7 +13,7 @@ from langgraph.types import interrupt
 
 from promptprobe.agent.events import Refusal
 from promptprobe.agent.ledger import ApprovedLine, ProposedLine
-from promptprobe.agent.rewrite.guard import check_read
+from promptprobe.agent.rewrite.guard import check_read, folded
 from promptprobe.agent.rewrite.proposers import Proposals, Request
 from promptprobe.agent.rewrite.review import answered, review
 from promptprobe.agent.search import planning, policy
@@ -93,25 +93,21 @@ async def _readable(run: Context, proposals: Proposals) -> Proposals:
 
 def _admit(request: Request, proposals: Proposals) -> tuple[tuple[str, ...], tuple[Refusal, ...]]:
     """The first offers that are new, and what was refused."""
-    known = {_same(prompt) for prompt in (request.brief, *request.tried)}
-    before = {_same(one.prompt) for one in request.refused}
+    known = {folded(prompt) for prompt in (request.brief, *request.tried)}
+    before = {folded(one.prompt) for one in request.refused}
     accepted: list[str] = []
     refused = list(proposals.refused)
     for offer in proposals.offered:
         if len(accepted) == request.want:
             break
-        if _same(offer) in known:
+        if folded(offer) in known:
             refused.append(Refusal(prompt=offer[:400], reason="it was tried already"))
-        elif _same(offer) in before:
+        elif folded(offer) in before:
             refused.append(Refusal(prompt=offer[:400], reason="it was refused before"))
         else:
-            known.add(_same(offer))
+            known.add(folded(offer))
             accepted.append(offer.strip())
     return tuple(accepted), tuple(refused)
-
-
-def _same(prompt: str) -> str:
-    return " ".join(prompt.casefold().split())
 
 
 def _warn_of(run: Context, proposals: Proposals, refused: Sequence[Refusal]) -> None:
