@@ -122,9 +122,9 @@ def clip_folder(ddim_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fresh_pipeline(device: str) -> Any:
-    """A pipeline of the test's own, by its name in tests/tiny."""
+    """What makes a pipeline of the caller's own, by its name in tests/tiny."""
     return lambda name: _load(name, device)
 
 
