@@ -7,15 +7,31 @@ with the first fixture that needs them.
 from __future__ import annotations
 
 import copy
+import importlib.util
 import os
 from functools import cache
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import pytest
-from jaxtyping import install_import_hook
+from jaxtyping import _import_hook
 
-install_import_hook("promptprobe.probe", "beartype.beartype")
+
+class Checked(_import_hook._JaxtypingLoader):
+    """Compiles a module with checks, and for once that module alone.
+
+    jaxtyping's own has all that it imports compiled anew as well, torch included: 10 s a process.
+    """
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        code = super().get_code(fullname)
+        importlib._bootstrap_external.cache_from_source = importlib.util.cache_from_source
+        return code
+
+
+_import_hook._JaxtypingLoader = Checked
+_import_hook.install_import_hook("promptprobe.probe", "beartype.beartype")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models spend a second thread on waiting
 
 from tests import tiny  # noqa: E402
