@@ -30,7 +30,7 @@ class Checked(_import_hook._JaxtypingLoader):
         return code
 
 
-_import_hook._JaxtypingLoader = Checked
+_import_hook._JaxtypingLoader = Checked  # type: ignore[misc]
 _import_hook.install_import_hook("promptprobe.probe", "beartype.beartype")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models spend a second thread on waiting
 
