@@ -14,7 +14,7 @@ from promptprobe.agent.ledger import Ledger
 from promptprobe.agent.run_folder import REPORT, SHEET, RunSettings, read, spoken
 from promptprobe.agent.search.policy import best_of
 from promptprobe.agent.search.trust import Trust, trust_in
-from promptprobe.tools.records import Generation, Record, Score, Spend, Trial
+from promptprobe.tools.records import Generation, Record, Spend, Trial
 
 __all__ = ["OptimizationResult", "StopReason", "read_result"]
 
@@ -173,20 +173,15 @@ def _row(trial: Trial) -> dict[str, Any]:
     return {
         "prompt": trial.candidate.prompt,
         "seed": trial.candidate.seed,
-        "score": _value(trial.score),
+        "score": trial.value,
         "judged": {name: grade.value for name, grade in trial.judged.items()},
-        "predicted": trial.prediction.score if trial.prediction else None,
+        "predicted": trial.predicted,
         "image": str(trial.image) if trial.image else None,
     }
 
 
-def _value(score: Score | None) -> float | None:
-    return score.value if score else None
-
-
 def _shown(trial: Trial) -> str:
-    value = _value(trial.score)
-    return "unscored" if value is None else f"score {value:.2f}"
+    return "unscored" if trial.value is None else f"score {trial.value:.2f}"
 
 
 def _figure(name: str, trial: Trial) -> str:

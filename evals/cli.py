@@ -106,7 +106,7 @@ def of_fidelity(
         from promptprobe.evals.fidelity.experiment import run_experiment
 
         if plot:
-            plots.check(plot)
+            options.check_plots(plot)
         bench, briefs = options.opened(context.params, split)
         images = (len(briefs.test) + len(briefs.known)) * seeds
         o.say(f"{images} images of {bench.nfe()} denoiser evaluations, and coarse renders")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,3 +81,13 @@ def opened(
     for note in (*bench.notes, *sample.notes):
         o.say(f"note: {note}")
     return bench, sample
+
+
+def check_plots(folder: Path) -> None:
+    """That pictures can be drawn and written, before an hour's work is done for them.
+
+    ValueError: matplotlib is not installed. OSError: the folder cannot be made.
+    """
+    if find_spec("matplotlib") is None:
+        raise ValueError("--plot needs matplotlib: pip install 'promptprobe[plots]'")
+    folder.mkdir(parents=True, exist_ok=True)

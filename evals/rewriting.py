@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from promptprobe.agent.rewrite.choosing import choose_proposer
+from promptprobe.agent.given import choose_proposer
+from promptprobe.agent.rewrite.guard import folded
 from promptprobe.agent.rewrite.llm import LlmProposer
 from promptprobe.agent.rewrite.proposers import Request, Rewrite
 from promptprobe.tools.endpoint.endpoint import LLM, Reply
@@ -64,7 +65,7 @@ async def _evaluate(
     for number, brief in enumerate(briefs, 1):
         request = Request(brief=brief, want=WANT, round=1, seed=0, rewrite=rewrite, rounds_left=1)
         found = await proposer.propose(request, recall)
-        repeats = sum(_same(prompt) == _same(brief) for prompt in found.offered)
+        repeats = sum(folded(prompt) == folded(brief) for prompt in found.offered)
         counts["accepted"] += len(found.offered) - repeats
         counts["refused"] += len(found.refused) + repeats
         counts["briefs with an accepted rewrite"] += len(found.offered) > repeats
@@ -105,7 +106,3 @@ def _kind(reason: str) -> str:
 
 def _listed(counted: Counter[str]) -> Iterator[tuple[str, int]]:
     return ((name, count) for name, count in counted.most_common(20) if count)
-
-
-def _same(text: str) -> str:
-    return " ".join(text.casefold().split())

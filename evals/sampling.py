@@ -51,11 +51,17 @@ def grade(judge: Judge, briefs: Sequence[Brief], images: Images) -> list[list[Sc
 
 
 def values(scores: list[list[Score]]) -> Floats:
-    """[prompt, seed] values. An eval needs every image scored, so an unscored one is an error."""
+    """[prompt, seed] values. ValueError: an image was not scored."""
     for score in (score for row in scores for score in row):
         if score.value is None:
             raise ValueError(f"an image was not scored: {score.reason}")
-    return np.array([[score.value for score in row] for row in scores], float)
+    return with_gaps(scores)
+
+
+def with_gaps(scores: list[list[Score]]) -> Floats:
+    """[prompt, seed] values; nan of an image that was not scored."""
+    numbers = ([np.nan if score.value is None else score.value for score in row] for row in scores)
+    return np.array(list(numbers), float)
 
 
 def right(score: Score, good: float | None = None) -> bool:

@@ -323,6 +323,16 @@ class Trial(Record):
     )
 
     @property
+    def value(self) -> float | None:
+        """The score, where there is one."""
+        return self.score.value if self.score else None
+
+    @property
+    def predicted(self) -> float | None:
+        """The predicted score, where there is one."""
+        return self.prediction.score if self.prediction else None
+
+    @property
     def preview(self) -> Path | None:
         """Picture of the last decoded x0 that was kept."""
         return next((look.preview for look in reversed(self.looks) if look.preview), None)

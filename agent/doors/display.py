@@ -117,8 +117,7 @@ def _prediction(prediction: Prediction | None) -> str:
 
 
 def _rank(trial: Trial) -> float:
-    found = trial.score.value if trial.score else None
-    return float("-inf") if found is None else found
+    return float("-inf") if trial.value is None else trial.value
 
 
 def table(result: OptimizationResult) -> Table:

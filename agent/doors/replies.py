@@ -36,8 +36,8 @@ class TrialSummary(Record):
         return TrialSummary(
             prompt=trial.candidate.prompt,
             seed=trial.candidate.seed,
-            predicted=trial.prediction.score if trial.prediction else None,
-            score=score.value if score else None,
+            predicted=trial.predicted,
+            score=trial.value,
             judged={name: grade.value for name, grade in trial.judged.items()},
             explanation=(score.explanation or score.reason) if score else "",
         )

@@ -16,7 +16,7 @@ from promptprobe.agent.events import StopReason
 from promptprobe.agent.ledger import Ledger
 from promptprobe.agent.report import plots
 from promptprobe.agent.report.page import CARD, picture_of, render, save_page
-from promptprobe.agent.report.story import spend_curve, value
+from promptprobe.agent.report.story import spend_curve
 from promptprobe.agent.result import OptimizationResult, read_result
 from promptprobe.agent.run_folder import read
 from promptprobe.tools.records import Candidate, Record, Spend
@@ -65,8 +65,8 @@ def row_of(result: OptimizationResult) -> RunRow:
         model=result.model,
         scorer=result.scorer,
         llm=settings.llm,
-        initial=value(result.initial),
-        best=value(result.best),
+        initial=result.initial.value,
+        best=result.best.value,
         prompt=best.prompt,
         seed=best.seed,
         candidates=len(result.trials),

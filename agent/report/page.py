@@ -123,7 +123,7 @@ def cards_of(result: OptimizationResult, ledger: Ledger) -> tuple[list[Card], fl
     """
     shown = list(result.top(len(result.trials)))
     dropped = [trial for trial in result.trials if trial.image is None]
-    dropped.sort(key=lambda t: t.prediction.score if t.prediction else float("-inf"), reverse=True)
+    dropped.sort(key=lambda t: float("-inf") if t.predicted is None else t.predicted, reverse=True)
     fates = story.fates(result.trials, ledger)
     kept = [_kept(trial, result.run_dir) for trial in [*shown, *dropped][:MOST_MAPS]]
     peak = max((one.peak for one in kept if one), default=0.0)
@@ -173,7 +173,7 @@ def scatter(result: OptimizationResult) -> dict[str, Any] | None:
     known = [
         (trial, trial.prediction, actual)
         for trial in result.trials
-        if trial.prediction is not None and (actual := story.value(trial)) is not None
+        if trial.prediction is not None and (actual := trial.value) is not None
     ]
     if not known:
         return None

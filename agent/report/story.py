@@ -69,7 +69,7 @@ def prompt_stories(result: OptimizationResult) -> list[PromptStory]:
             candidates=len(trials),
             rendered=sum(trial.image is not None for trial in trials),
             predicted=_mean([t.prediction.score for t in trials if t.prediction]),
-            best=max((v for t in trials if (v := value(t)) is not None), default=None),
+            best=max((t.value for t in trials if t.value is not None), default=None),
         )
         for text, trials in groups.items()
     ]
@@ -184,11 +184,6 @@ def _pictures(generation: Generation) -> Iterator[str]:
         elif given:
             parts = given if isinstance(given, tuple) else (given,)
             yield from (part for one in parts for part in (option, str(one)))
-
-
-def value(trial: Trial) -> float | None:
-    """The score of a trial; None where there is none."""
-    return trial.score.value if trial.score else None
 
 
 def _at(verdicts: Sequence[Verdict], place: int) -> Verdict | None:

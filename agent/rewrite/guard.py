@@ -69,12 +69,12 @@ def shows_nothing(
 
 def check_claims(requirements: Sequence[Requirement], rewrite: str, claims: Sequence[Claim]) -> str:
     """Why a rewrite does not show that it meets each requirement; empty where it does."""
-    quoted = {_plain(c.requirement): _plain(c.phrase) for c in claims}
+    quoted = {folded(c.requirement): folded(c.phrase) for c in claims}
     for requirement in requirements:
-        phrase = quoted.get(_plain(requirement.text))
+        phrase = quoted.get(folded(requirement.text))
         if not phrase:
             return f"it does not say where it meets {requirement.text!r}"
-        if phrase not in _plain(rewrite):
+        if phrase not in folded(rewrite):
             return f"it quotes {phrase!r} for {requirement.text!r}, which it does not hold"
     return ""
 
@@ -97,5 +97,6 @@ def _words(text: str) -> list[str]:
     return [match.group().casefold() for match in WORD.finditer(text)]
 
 
-def _plain(text: str) -> str:
+def folded(text: str) -> str:
+    """A text but for case and white space, by which it is known again."""
     return " ".join(text.casefold().split())

@@ -25,6 +25,7 @@ from promptprobe.agent.rewrite.guard import (
     Requirement,
     check_claims,
     check_text,
+    folded,
     no_reading,
     shows_nothing,
 )
@@ -195,7 +196,7 @@ class LlmProposer:
             return {}, (
                 f"{self.source} did not judge its rewrites, so its own claims decide: {reply}",
             )
-        known = {_same(requirement.text): requirement.text for requirement in required}
+        known = {folded(requirement.text): requirement.text for requirement in required}
         judged = {
             prompts[one.number - 1]: _verdict(one, known, request.rewrite)
             for one in reply.judgements
@@ -221,9 +222,9 @@ class LlmProposer:
                 f"{self.source} listed no requirements, so its rewrites are held to the brief as a "
                 f"whole: {reply}",
             )
-        said = _same(brief)
+        said = folded(brief)
         quoted = [r for r in reply.requirements if 0 < len(r.text) <= 400 and len(r.kind) <= 40]
-        kept = [r for r in quoted if _same(r.text) in said]
+        kept = [r for r in quoted if folded(r.text) in said]
         listed = tuple(Requirement(kind=r.kind, text=r.text) for r in kept[:MAX_REQUIREMENTS])
         return listed or whole, ()
 
@@ -269,15 +270,11 @@ def _claims(rewrite: _Rewrite) -> list[Claim]:
 def _verdict(found: _Judgement, known: dict[str, str], rewrite: str) -> str:
     """In words for a person; what is no requirement of the list counts for nothing."""
     for verb, names in (("contradicts", found.contradicted), ("drops", found.dropped)):
-        if listed := [known[_same(name)] for name in names if _same(name) in known]:
+        if listed := [known[folded(name)] for name in names if folded(name) in known]:
             return f"it {verb} {', '.join(map(repr, listed))}"
     if rewrite == "faithful" and found.added:
         return f"it adds {', '.join(name[:60] for name in found.added[:4])}"
     return ""
-
-
-def _same(text: str) -> str:
-    return " ".join(text.casefold().split())
 
 
 def _briefing(request: Request, required: Sequence[Requirement], guidance: str) -> str:

@@ -15,11 +15,11 @@ from promptprobe.evals.baselines import fitted
 from promptprobe.evals.baselines.baselines import Cost, Method
 from promptprobe.evals.bench import Bench
 from promptprobe.evals.briefs import Sample
+from promptprobe.evals.fidelity.gaps import without_gaps
 from promptprobe.evals.fidelity.rollouts import Rollouts, roll_out
 from promptprobe.evals.fidelity.timing import Timing, measure_timing
-from promptprobe.evals.sampling import grade, grid, sample, values
+from promptprobe.evals.sampling import grade, sample, with_gaps
 from promptprobe.evals.statistics import Floats
-from promptprobe.tools.models.built_in import Brief
 from promptprobe.tools.toolbox import PROBED_SHARE
 
 COARSE = (3, 5, 8)
@@ -43,6 +43,8 @@ class Experiment:
     timing: Timing
     shards: Path | None = None
     """A collection to train the baselines on that are networks; None: they are left out."""
+    notes: tuple[str, ...] = ()
+    """What was left out of the tables."""
 
     @property
     def predictor(self) -> str:
@@ -83,11 +85,10 @@ def run_experiment(
     windows = sorted({step, *windows_of(bench)})
     test = roll_out(bench, briefs.test, seeds, windows)
     known = roll_out(bench, briefs.known, seeds, windows)
-    coarse = {
-        k: rendered(bench, briefs.test, seeds, k) for k in sorted({*COARSE, step}) if k < steps
-    }
+    coarse = {k: rendered(bench, test, k) for k in sorted({*COARSE, step}) if k < steps}
+    test, known, coarse, notes = without_gaps(test, known, coarse)
     time = measure_timing(bench, test.pairs, step)
-    return Experiment(bench, step, briefs, test, known, coarse, time, shards)
+    return Experiment(bench, step, briefs, test, known, coarse, time, shards, notes)
 
 
 def coarse_name(steps: int) -> str:
@@ -112,10 +113,10 @@ def windows_of(bench: Bench) -> Sequence[int]:
     return scaled(bench.settings)
 
 
-def rendered(bench: Bench, briefs: Sequence[Brief], seeds: int, steps: int) -> Floats:
+def rendered(bench: Bench, table: Rollouts, steps: int) -> Floats:
     """Scores of renders of the same seeds in few steps, [prompt, seed]."""
-    found = sample(bench, grid(briefs, seeds), label=f"{steps} coarse steps", steps=steps)
-    return values(grade(bench.score, briefs, found.images))
+    found = sample(bench, table.pairs, label=f"{steps} coarse steps", steps=steps)
+    return with_gaps(grade(bench.score, table.briefs, found.images))
 
 
 def methods(drawn: Experiment) -> dict[str, Method]:

@@ -129,7 +129,7 @@ def _whose(bench: Bench) -> str:
 def notes(drawn: Experiment) -> list[str]:
     """What the reader should know."""
     told = any(score.words for row in drawn.test.judged for score in row)
-    return [*drawn.bench.notes, *drawn.sample.notes, *([] if told else [NO_WORDS])]
+    return [*drawn.bench.notes, *drawn.sample.notes, *drawn.notes, *([] if told else [NO_WORDS])]
 
 
 def figures(guesses: Floats, scores: Floats, threshold: float) -> dict[str, Any]:

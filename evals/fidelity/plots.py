@@ -5,7 +5,6 @@ Needs matplotlib, which comes with promptprobe[plots].
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,6 @@ WIDE, HIGH = 9.0, 3.6
 JITTER = 0.012
 """Of the scores' span: where they are shares of few requirements, the points of many pictures are
 one without it."""
-
-
-def check(folder: Path) -> None:
-    """That pictures can be drawn and written, before an hour's work is done for them.
-
-    ValueError: matplotlib is not installed. OSError: the folder cannot be made.
-    """
-    if find_spec("matplotlib") is None:
-        raise ValueError("--plot needs matplotlib: pip install 'promptprobe[plots]'")
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def save(drawn: Experiment, report: dict[str, Any], folder: Path) -> list[Path]:

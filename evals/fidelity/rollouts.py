@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from promptprobe.evals.bench import Bench
-from promptprobe.evals.sampling import grade, grid, sample, values
+from promptprobe.evals.sampling import grade, grid, sample, with_gaps
 from promptprobe.evals.statistics import Floats
 from promptprobe.tools.models.built_in import Brief
 from promptprobe.tools.predictions import drawn, seen
@@ -57,7 +57,7 @@ class Rollouts:
     @cached_property
     def scores(self) -> Floats:
         """[prompt, seed]."""
-        return values(self.judged)
+        return with_gaps(self.judged)
 
     @cached_property
     def groups(self) -> Floats:
@@ -73,9 +73,34 @@ class Rollouts:
         """One number a candidate as [prompt, seed]."""
         return np.asarray(flat, float).reshape(self.scores.shape)
 
+    def part(self, seeds: Sequence[Sequence[int]]) -> Rollouts:
+        """The prompts of which seeds are given, by their places; equally many of each."""
+        width = self.scores.shape[1]
+        kept = [row for row, places in enumerate(seeds) if places]
+        flat = [row * width + place for row in kept for place in seeds[row]]
+
+        def of(table: Floats) -> Floats:
+            return np.asarray(table.ravel()[flat].reshape(len(kept), -1), float)
+
+        def each(found: list[Any]) -> list[Any]:
+            return [found[at] for at in flat] if found else []
+
+        return Rollouts(
+            [self.briefs[row] for row in kept],
+            each(self.pairs),
+            [[self.judged[row][place] for place in seeds[row]] for row in kept],
+            {
+                k: View(each(view.seen), each(view.predictions), each(view.blind))
+                for k, view in self.views.items()
+            },
+            self.examples.take(flat, range(len(self.views))),
+            {name: of(table) for name, table in self.further.items()},
+            None if self.graded is None else of(self.graded),
+        )
+
     def previews(self, k: int) -> Floats:
         """The scorer's view of the x0 after k steps."""
-        return values([self.views[k].seen])[0].reshape(self.scores.shape)
+        return with_gaps([self.views[k].seen])[0].reshape(self.scores.shape)
 
 
 def roll_out(bench: Bench, briefs: list[Brief], seeds: int, windows: Sequence[int]) -> Rollouts:
@@ -88,10 +113,11 @@ def roll_out(bench: Bench, briefs: list[Brief], seeds: int, windows: Sequence[in
     judged = grade(bench.score, briefs, looked.images)
     rows = _rows(briefs, pairs, looked, [score for row in judged for score in row], views)
     further = {
-        name: values(grade(judge, briefs, looked.images)) for name, judge in bench.further.items()
+        name: with_gaps(grade(judge, briefs, looked.images))
+        for name, judge in bench.further.items()
     }
     second = bench.grader != bench.scorer
-    graded = values(grade(bench.judge, briefs, looked.images)) if second else None
+    graded = with_gaps(grade(bench.judge, briefs, looked.images)) if second else None
     examples = as_examples(looked.traces, rows)
     return Rollouts(briefs, pairs, judged, views, examples, further, graded)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Option
 
+from promptprobe.evals.options import check_plots
 from promptprobe.tools.nearest import did_you_mean
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def run(
             f"--policy: expected some of {', '.join(POLICIES)}; got {unknown[0]!r}{meant}"
         )
     if plot:
-        replay_plot.check(plot)
+        check_plots(plot)
     read = (
         [_collected(folder, probe, scorer, signal)]
         if folder

@@ -6,7 +6,6 @@ Needs matplotlib, which comes with promptprobe[plots].
 from __future__ import annotations
 
 import math
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,6 @@ COLOURS = {
     "keep-one": "#e69f00", "psp": "#009e73", "until-content": "#56b4e9",
 }  # fmt: skip
 """Okabe and Ito's, which the colour-blind tell apart."""
-
-
-def check(folder: Path) -> None:
-    """That a picture can be drawn and written. ValueError: no matplotlib. OSError: no folder."""
-    if find_spec("matplotlib") is None:
-        raise ValueError("--plot needs matplotlib: pip install 'promptprobe[plots]'")
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def save(report: dict[str, Any], folder: Path) -> Path:

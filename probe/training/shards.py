@@ -146,6 +146,26 @@ class Examples:
         )
         return trace, look
 
+    def take(self, indices: Sequence[int], windows: Sequence[int]) -> Examples:
+        """These candidates alone, at these places among the windows, each in the order given."""
+        at, places = (torch.as_tensor(chosen, dtype=torch.long) for chosen in (indices, windows))
+        rows = [self.rows[i] for i in indices]
+        words = [torch.arange(int(self.starts[i]), int(self.starts[i + 1])) for i in indices]
+        flat = torch.cat(words)
+        chosen = [
+            row.model_copy(update={"previews": tuple(row.previews[place] for place in windows)})
+            for row in rows
+        ]
+        return Examples(
+            maps=self.maps[places][:, flat],
+            embeddings=self.embeddings[flat],
+            starts=_starts(rows),
+            x0=self.x0[places][:, at],
+            gap=self.gap[places][:, at],
+            rows=tuple(chosen),
+            layers=self.layers,
+        )
+
 
 def padded(rows: Sequence[Sequence[float | None]], length: int = 0) -> Float[Tensor, "batch word"]:
     """Values side by side, `length` or more a row; nan where one is None, and behind the last."""

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import Sequence
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,6 +24,12 @@ from promptprobe.agent.runner import run_loop
 from tests.agent.scripted import ScriptedTools, start
 
 BRIEF = "a fox in the snow"
+ROOT = Path(__file__).parents[2]
+AT_A_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # Ctrl-C typed there is a signal to this process
+os.execv(sys.executable, [sys.executable, "-m", "promptprobe", *sys.argv[1:]])
+"""
 PROMPTS = ("a red fox in the snow", "a fox in deep snow, dusk", "a wolf in the snow")
 
 
@@ -124,3 +134,48 @@ def test_at_the_terminal(
     assert main(["optimize", "--resume", str(run_dir), "--json"]) == 0
     tried = {trial["prompt"] for trial in json.loads(capsys.readouterr().out)["trials"]}
     assert tried == {BRIEF, *PROMPTS[1:]}
+
+
+def shown(terminal: int) -> Iterator[str]:
+    """What a program shows at its terminal, until it ends."""
+    while True:
+        try:
+            part = os.read(terminal, 65536)
+        except OSError:  # Linux says so where the last process has left
+            return
+        if not part:
+            return
+        yield part.decode(errors="replace")
+
+
+def test_ctrl_c_at_the_question_keeps_the_run(
+    ddim_folder: Path,
+    clip_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = ["--model", str(ddim_folder), "--scorer", f"clip:{clip_folder}", "--steps", "5"]
+    asked = ["optimize", BRIEF, "--interactive", *drawn, "--prompt", PROMPTS[0]]
+    command = [sys.executable, "-c", AT_A_TERMINAL, *asked, "--out", str(tmp_path)]
+    terminal, its_end = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command, stdin=its_end, stdout=its_end, stderr=its_end, env=environment,
+        start_new_session=True,
+    )  # fmt: skip
+    os.close(its_end)
+    told = ""
+    for part in shown(terminal):
+        told += part
+        if told.endswith("[a/e/v/all/q]: "):
+            os.write(terminal, b"\x03")
+    os.close(terminal)
+    assert process.wait() == 130, told
+    assert "interrupted" in told
+    assert "Traceback" not in told
+    (run_dir,) = tmp_path.iterdir()
+    assert str(run_dir) in "".join(told.split())
+    assert len(Ledger(run_dir).trials()) == 1  # the brief itself
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\n"))
+    assert main(["optimize", "--resume", str(run_dir)]) == 0
+    assert {trial.candidate.prompt for trial in Ledger(run_dir).trials()} == {BRIEF, PROMPTS[0]}

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from promptprobe.__main__ import main
-from promptprobe.evals import cli, model
+from promptprobe.evals import cli, model, options
 from promptprobe.evals.ablations.ablations import ABLATIONS, RETRAINED
 from promptprobe.evals.ablations.networks import PAPER
 from promptprobe.evals.baselines.features import FEATURE_BASELINES
@@ -106,7 +106,7 @@ def test_a_shipped_probe_is_what_fidelity_measures_with_its_interval_and_median(
     drawn = run_experiment(probed, held_out(probed, 4), 2)
     report = fidelity.report(drawn)
     assert list(summary.lines(report))
-    plots.check(tmp_path / "plots")
+    options.check_plots(tmp_path / "plots")
     made = plots.save(drawn, report, tmp_path / "plots")
     assert [path.name for path in made] == [
         f"tiny-{name}.png" for name in ("predicted", "steps", "headroom")

@@ -186,13 +186,12 @@ def _verdict(name: str, score: Score | None) -> str:
 
 def _value(trial: Trial) -> float:
     """For sorting: an unscored trial comes last."""
-    value = trial.score.value if trial.score else None
-    return float("-inf") if value is None else value
+    return float("-inf") if trial.value is None else trial.value
 
 
 def _promise(trial: Trial) -> float:
     """For sorting: what nobody predicts comes last."""
-    return trial.prediction.score if trial.prediction else float("-inf")
+    return float("-inf") if trial.predicted is None else trial.predicted
 
 
 def _place(

@@ -87,13 +87,12 @@ class Desk:
         rows = []
         for name, job in self.jobs.recent(asked.limit):
             found = await _beside(self._found, job)
-            score = found.best.score if found else None
             rows.append(
                 m.RunSummary(
                     job_id=name,
                     brief=m.cut(job.request.brief, m.SHORT),
                     status="working" if self.jobs.is_working(name) else job.status,
-                    best_score=score.value if score else None,
+                    best_score=found.best.value if found else None,
                     error=m.cut(job.error, m.SHORT),
                 )
             )

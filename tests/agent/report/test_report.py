@@ -161,7 +161,7 @@ def test_the_curve_never_falls_and_ends_at_the_best_score(tmp_path: Path) -> Non
     result = hostile_run(tmp_path)
     curve = story.spend_curve(Ledger(result.run_dir))
     assert [point.best for point in curve] == sorted(point.best for point in curve)
-    assert curve[-1].best == story.value(result.best)
+    assert curve[-1].best == result.best.value
     assert curve[-1].nfe == result.spent.nfe
 
 

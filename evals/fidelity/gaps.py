@@ -1,0 +1,80 @@
+"""Candidates that a judge could not score: left out and counted, and no reason to end an eval.
+
+Tables are [prompt, seed], with equally many seeds of each prompt. Their number is the one that
+keeps most candidates: where a few images lack a score their prompts go, where many do a seed of
+each prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promptprobe.evals.fidelity.rollouts import Rollouts
+from promptprobe.evals.statistics import Floats
+
+MOST = 0.1
+"""Share of the candidates that may be left out."""
+FEWEST = 2
+"""Prompts of a table, and seeds of each."""
+Bools = NDArray[np.bool_]
+
+
+def without_gaps(
+    test: Rollouts, known: Rollouts, coarse: Mapping[int, Floats]
+) -> tuple[Rollouts, Rollouts, dict[int, Floats], tuple[str, ...]]:
+    """The same of the candidates alone that have every score, and what was left out.
+
+    Args:
+        coarse: further scores of `test`, [prompt, seed], by number of steps.
+
+    Raises:
+        ValueError: too many lack a score, or too few are left.
+    """
+    tables = [_scored(test, *coarse.values()), _scored(known)]
+    counts = np.concatenate([table.sum(1) for table in tables])
+    total = sum(table.size for table in tables)
+    if not (lost := total - int(counts.sum())):
+        return test, known, dict(coarse), ()
+    said = f"{lost} of {total} candidates were not scored{_reason(test, known)}"
+    if lost > MOST * total:
+        raise ValueError(f"{said}: more than {MOST:.0%} cannot be left out; mend the judge first")
+    width = tables[0].shape[1]
+    seeds = max(range(FEWEST, width + 1), key=lambda n: (n * (counts >= n).sum(), n))
+    kept = [_kept(table, seeds) for table in tables]
+    prompts = [sum(map(bool, rows)) for rows in kept]
+    if min(prompts) < FEWEST:
+        raise ValueError(f"{said}: too few prompts are left that have {seeds} seeds; give more")
+    note = f"{said}; left are {seeds} of {width} seeds of {sum(prompts)} of {len(counts)} prompts"
+    scores = {k: _part(table, kept[0]) for k, table in coarse.items()}
+    return test.part(kept[0]), known.part(kept[1]), scores, (note,)
+
+
+def _scored(table: Rollouts, *further: Floats) -> Bools:
+    """Which candidates have all scores, [prompt, seed]."""
+    graded = [] if table.graded is None else [table.graded]
+    looks = [table.previews(k) for k in table.views]
+    found = [table.scores, *looks, *table.further.values(), *graded, *further]
+    return np.asarray(np.isfinite(found).all(0))
+
+
+def _kept(scored: Bools, seeds: int) -> list[list[int]]:
+    """The first places with a score of each prompt; none of one that has fewer than `seeds`."""
+    found = [np.flatnonzero(row)[:seeds].tolist() for row in scored]
+    return [places if len(places) == seeds else [] for places in found]
+
+
+def _part(table: Floats, kept: list[list[int]]) -> Floats:
+    return np.array([table[row, places] for row, places in enumerate(kept) if places])
+
+
+def _reason(*tables: Rollouts) -> str:
+    """The first that a judge gives, to follow what it is of."""
+    for table in tables:
+        looks = [view.seen for view in table.views.values()]
+        for score in (score for some in (*table.judged, *looks) for score in some):
+            if score.value is None and score.reason:
+                return f" ({score.reason})"
+    return ""
