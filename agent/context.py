@@ -35,7 +35,7 @@ from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import RunSettings
 from promptprobe.agent.search import planning, policy
 from promptprobe.agent.search.beliefs import Beliefs
-from promptprobe.agent.search.choice import Choice, Choose, picked
+from promptprobe.agent.search.choice import Choice, Choose, picked, planned_first
 from promptprobe.agent.search.schedule import Costs, Schedule
 from promptprobe.agent.search.trust import Trust, trust_in
 from promptprobe.tools.endpoint.endpoint import Reply
@@ -43,12 +43,6 @@ from promptprobe.tools.protocol import Tools
 from promptprobe.tools.records import Basis, Candidate, Spend, Trial
 
 T = TypeVar("T")
-
-
-def _place(trial: Trial, planned: Sequence[Candidate]) -> tuple[int, float]:
-    """Those that go on as planned come first, in their order; then the best predicted."""
-    known = trial.candidate in planned
-    return planned.index(trial.candidate) if known else len(planned), -policy.predicted(trial)
 
 
 async def timed(work: Callable[..., list[T]], *given: Any, **named: Any) -> tuple[list[T], float]:
@@ -176,7 +170,7 @@ class Context:
                 round=round,
                 step=step,
                 steps=steps,
-                trials=tuple(sorted(seen, key=lambda trial: _place(trial, planned))),
+                trials=planned_first(seen, planned),
                 planned=tuple(planned),
                 most=min(len(seen), max(len(planned), pays_for)),
             )
@@ -238,9 +232,8 @@ class Context:
 
     def last_round(self, round: int) -> int:
         """The number of the last round, if the others after this one are of its size."""
-        size = planning.ROUND_TO_CORRECT if self.to_correct else planning.ROUND
         left = self.left(round - 1) - (0 if round else 1)
-        return max(0, round - 1) + (planning.rounds_in(left, size) if left >= 1 else 0)
+        return max(0, round - 1) + (planning.rounds_in(left) if left >= 1 else 0)
 
     def expected_seconds(self, schedule: Schedule, round: int) -> float | None:
         """What a round will take, as earlier ones took it; None where there were none."""
@@ -252,7 +245,7 @@ class Context:
 
     def reached(self, trial: Trial) -> bool:
         """Whether a picture is good enough to stop: correct, or at the target."""
-        value, target = policy.value_of(trial), self.settings.target
+        value, target = trial.value, self.settings.target
         at_target = value is not None and target is not None and value >= target
         return at_target or policy.is_correct(trial)
 
@@ -272,12 +265,13 @@ class Context:
     @property
     def to_correct(self) -> bool:
         """Whether a run may end with a picture, so that they are finished one by one."""
-        if self.settings.target is not None:
-            return True
-        scored = (trial.score for trial in self.ledger.trials() if trial.score)
-        return next(
-            (score.correct is not None for score in scored if score.value is not None), False
-        )
+        first = planning.first_score(self.ledger.trials())
+        return self.settings.target is not None or (first is not None and first.correct is not None)
+
+    @property
+    def good(self) -> float | None:
+        """The score from which on a picture ends the run; None: not known."""
+        return planning.good_from(self.settings.target, self.ledger.trials())
 
     def trust(self, before: int | None = None) -> Trust:
         """Whether the probe is believed, by what the run, or its earlier rounds, have shown."""
@@ -295,7 +289,7 @@ class Context:
         """The schedule of a round. ValueError: what is left pays for not one render."""
         budget, left = self.settings.budget, self.left(before - 1)
         fixed = budget.seeds is not None or budget.keep is not None
-        share = left if fixed else planning.round_share(left, self.to_correct)
+        share = left if fixed else planning.round_share(left)
         seconds, costs = self.seconds_left(before - 1), self.costs(before)
         schedule = planning.plan_round(
             beliefs,
@@ -304,6 +298,7 @@ class Context:
             costs,
             budget,
             least=1 + len(self.untried(before)),
+            chance=None if fixed else self._fresh_chance(beliefs, before),
             seconds=None if seconds is None else self._seconds_of(share / left, seconds, costs),
         )
         asked = budget.most or 0
@@ -313,6 +308,12 @@ class Context:
                 f"budget of {budget.renders:g} renders pays for no more with looks that tell"
             )
         return schedule
+
+    def _fresh_chance(self, beliefs: Beliefs, before: int) -> float | None:
+        """Of a new candidate to end the run; None where nobody can tell, or a person chooses."""
+        if (good := self.good) is None or self.person.choose is not None:
+            return None
+        return planning.fresh_chance(beliefs, self.ledger.trials(before=before), good)
 
     def _seconds_of(self, part: float, seconds: float, costs: Costs) -> float:
         """A round's part of the seconds that are left, but enough for a picture."""

@@ -1,4 +1,4 @@
-"""What a caller gives by name or as a Python object: the model, who judges, and the probe.
+"""What a caller gives, by name or as a Python object: model, judges, probe, and who rewrites.
 
 A name opens again when a run goes on. An object is given again, and so is a judge that is code or a
 service: no run's folder decides whose code runs here, or where pictures go.
@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from promptprobe.agent.doors.schemas import OptimizeRequest, ProbeRequest
+from promptprobe.agent.rewrite.guard import no_reading
+from promptprobe.agent.rewrite.proposers import (
+    CallersPrompts,
+    OfflineProposer,
+    Proposer,
+    Rewrite,
+    SeedsOnly,
+)
 from promptprobe.agent.run_folder import CALLABLE, RunSettings
+from promptprobe.tools.endpoint.endpoint import LLM, Endpoint
+from promptprobe.tools.endpoint.local_endpoint import PREFIX, LocalEndpoint
+from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.protocol import Tools
 from promptprobe.tools.records import Generation
 
@@ -72,6 +83,37 @@ def _check_again(
         if again and (now := judge_names(again)) != before:
             was = " and ".join(map(repr, before)) or "none"
             raise ValueError(f"this run's {name} is {was}, got {' and '.join(map(repr, now))}")
+
+
+def choose_proposer(
+    llm: LLM | None, prompts: Sequence[str] | None, rewrite: Rewrite, model: str
+) -> Proposer:
+    """The caller's own prompts first, then an LLM, then what the model allows.
+
+    Raises:
+        ValueError: both were given, or the LLM's endpoint is not set up.
+    """
+    if llm and rewrite == "off":
+        raise ValueError('rewrite="off" and llm=... contradict each other: give one of them')
+    if llm and prompts:
+        raise ValueError("llm and prompts were both given: either an LLM rewrites, or you do")
+    own = built_in(model)
+    if prompts:
+        return CallersPrompts(tuple(prompts))
+    if rewrite == "off":
+        return SeedsOnly("rewriting is off: only seeds are searched")
+    if llm:
+        from promptprobe.agent.rewrite.llm import LlmProposer
+
+        endpoint = LocalEndpoint(llm) if llm.model.startswith(PREFIX) else Endpoint(llm)
+        endpoint.check()
+        return LlmProposer(endpoint, own.check_rewrite if own else no_reading)
+    if own:
+        return OfflineProposer(own.rewrites, own.rewriter)
+    return SeedsOnly(
+        "no LLM and no prompts were given, so only seeds are searched: "
+        "set llm=NAME or prompts=[...] to have rewrites tried"
+    )
 
 
 def object_of(given: Any) -> Any:

@@ -13,18 +13,16 @@ from typing import Any, Literal
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
-from langgraph.types import interrupt
 from pydantic import BaseModel, ConfigDict
 
 from promptprobe.agent import events as e
 from promptprobe.agent.context import Context, timed
 from promptprobe.agent.grading.judges import grade
-from promptprobe.agent.ledger import ApprovedLine, ProbedLine, RenderedLine, ScoredLine
-from promptprobe.agent.rewrite.review import answered, review
+from promptprobe.agent.ledger import ProbedLine, RenderedLine, ScoredLine
 from promptprobe.agent.run_folder import IMAGES, LATENTS, PREVIEWS
-from promptprobe.agent.search import planning, policy
-from promptprobe.agent.search.prompts import rewritten
-from promptprobe.agent.search.schedule import Rung, Schedule
+from promptprobe.agent.search import planning, policy, stopping
+from promptprobe.agent.search.prompts import approved, rewritten
+from promptprobe.agent.search.schedule import Rung, Schedule, Waves
 from promptprobe.tools.protocol import Rendered
 from promptprobe.tools.records import Candidate, Score, Trial
 
@@ -43,6 +41,7 @@ class RunState(BaseModel):
     schedule: Schedule | None = None
     rung: int = 0
     alive: tuple[Candidate, ...] = ()
+    looking: tuple[Candidate, ...] = ()
     chosen: tuple[Candidate, ...] = ()
     best: Candidate | None = None
     next: Next = "propose"
@@ -56,7 +55,7 @@ class RunState(BaseModel):
         return self.schedule
 
 
-SERIALIZED = (e.Refusal, Candidate, Schedule, Rung)
+SERIALIZED = (e.Refusal, Candidate, Schedule, Rung, Waves)
 """All that a checkpoint may bring back to life."""
 
 
@@ -82,24 +81,25 @@ async def propose(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
     alive = policy.candidates_of(prompts, schedule.candidates, settings.seed, state.round)
     return {
         "prompts": prompts, "refused": (*state.refused, *refused), "schedule": schedule,
-        "alive": alive, "rung": 0,
+        "alive": alive, "looking": schedule.first(alive), "rung": 0,
     }  # fmt: skip
 
 
 async def probe(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """A rung's look at every candidate that is left, each from where its last look left it."""
+    """A rung's look at candidates that are left, each from where its last look left it."""
     run, done = runtime.context, 0
     latents = run.ledger.run_dir / LATENTS
     latents.mkdir(exist_ok=True)
     _forget_latents(run, state)
-    prompts, declined = _approved(run, state) if state.rung == 0 else (state.prompts, ())
-    alive = state.alive
+    prompts, declined = approved(run, state.round, state.prompts)
+    alive, looking = state.alive, state.looking
     if prompts != state.prompts:
         count = state.planned.candidates
         alive = policy.candidates_of(prompts, count, run.settings.seed, state.round)
+        looking = state.planned.first(alive)
     previews_only = bool(run.trust(state.round).broken)
     for rung in state.planned.rungs[state.rung : state.rung + 1]:
-        for batch in run.batches(alive):
+        for batch in run.batches(looking):
             new = [one for one in batch if not run.ledger.probed(one, rung.step)]
             if new and run.exhausted and state.round:
                 break
@@ -120,10 +120,11 @@ async def probe(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
                 _warn_of_probed(run, lines)
             done += len(batch)
             run.emit(e.CandidatesProbed, round=state.round, trials=run.trials(batch), done=done,
-                     of=len(alive))  # fmt: skip
+                     of=len(looking))  # fmt: skip
     refused = (*state.refused, *declined)
     return {
-        "prompts": prompts, "alive": alive, "refused": refused, "lines": len(run.ledger.lines)
+        "prompts": prompts, "alive": alive, "looking": looking, "refused": refused,
+        "lines": len(run.ledger.lines),
     }  # fmt: skip
 
 
@@ -131,6 +132,8 @@ async def select(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
     """Who goes on. After the last rung: who is rendered now, the best predicted first."""
     run, schedule = runtime.context, state.planned
     alive, rung = state.alive, state.rung
+    if schedule.waves:
+        return _select_in_waves(run, state)
     if rung < len(schedule.rungs):
         step = schedule.rungs[rung].step
         seen = run.trials([one for one in alive if run.ledger.probed(one, step)])
@@ -143,7 +146,7 @@ async def select(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
                  by_person=chosen is not None)  # fmt: skip
         rung += 1
     if alive and rung < len(schedule.rungs):
-        return {"alive": alive, "rung": rung, "next": "probe"}
+        return {"alive": alive, "looking": alive, "rung": rung, "next": "probe"}
     waiting = _waiting(run, alive)
     chosen = waiting[:1] if run.to_correct else waiting
     following: Next = "render" if chosen else "reflect"
@@ -243,25 +246,6 @@ def onward(state: RunState) -> Next:
 # -- details -----------------------------------------------------------------------------------
 
 
-def _approved(run: Context, state: RunState) -> tuple[tuple[str, ...], tuple[e.Refusal, ...]]:
-    """A round's prompts, and what a person refused of them, where one is asked.
-
-    The interrupt leaves the graph until the runner brings the answer, which the ledger keeps.
-    """
-    line = run.ledger.approved(state.round)
-    if line is None and run.person.approve is not None:
-        earlier = run.ledger.trials(before=state.round)
-        known = {run.settings.brief, *(trial.candidate.prompt for trial in earlier)}
-        if new := [prompt for prompt in state.prompts if prompt not in known]:
-            shown = review(state.round, run.settings.brief, new)
-            kept, refused = answered(new, interrupt(shown.model_dump(mode="json")))
-            said = [kept.get(p, p) for p in state.prompts if p in kept or p not in new]
-            line = ApprovedLine(at=run.seconds, round=state.round,
-                                prompts=tuple(dict.fromkeys(said)), refused=refused)  # fmt: skip
-            run.ledger.write([line])
-    return (line.prompts, line.refused) if line else (state.prompts, ())
-
-
 def _next_round(
     run: Context, round: int, best: Trial | None
 ) -> tuple[e.StopReason | None, e.Decision, dict[str, Any]]:
@@ -272,7 +256,7 @@ def _next_round(
     except ValueError:  # the seconds that are left pay for no picture
         return "budget spent", "stop", {}
     known = planning.known_effects(beliefs, run.ledger.trials(before=round))
-    value = policy.value_of(best) if best else None
+    value = best.value if best else None
     # A run that is replayed has asked already, and may have no call left.
     rewrites = run.rewrites or any(line.round == round for line in run.ledger.proposed)
     if known is None or value is None:
@@ -284,6 +268,26 @@ def _next_round(
         return "no improvement", "stop", {}
     prompts = (offer.prompt,) if offer.action == "reseed" and offer.prompt else ()
     return None, offer.action, {"schedule": schedule, "prompts": prompts}
+
+
+def _select_in_waves(run: Context, state: RunState) -> dict[str, Any]:
+    """Whoever's chance is good enough to be finished now; else whom to look at next."""
+    if run.exhausted:
+        return {"chosen": (), "next": "reflect"}
+    schedule, waiting = state.planned, _waiting(run, state.alive)
+    step = schedule.rungs[0].step
+    seen = [one for one in waiting if run.ledger.probed(one, step)]
+    beliefs, trials = run.beliefs(state.round), run.ledger.trials(before=state.round + 1)
+    known = {} if run.good is None else planning.chances_of(beliefs, trials, run.good)
+    room = schedule.renders - (run.left(state.round - 1) - run.left(state.round))
+    looking, chosen = stopping.turn(
+        schedule, {one: known.get(one, 0.0) for one in seen},
+        [one for one in waiting if one not in seen], room,
+    )  # fmt: skip
+    if chosen:
+        run.emit(e.CandidatesSelected, round=state.round, candidates=chosen)
+    following: Next = "probe" if looking else "render" if chosen else "reflect"
+    return {"looking": looking, "chosen": chosen, "next": following}
 
 
 def _waiting(run: Context, alive: Sequence[Candidate]) -> tuple[Candidate, ...]:

@@ -21,6 +21,7 @@ from promptprobe.agent.given import (
     DEFAULT_GENERATION,
     Judge,
     OpenTools,
+    choose_proposer,
     judge_names,
     judges_of,
     named,
@@ -29,7 +30,6 @@ from promptprobe.agent.given import (
 )
 from promptprobe.agent.report.notebook import shown_in_notebook
 from promptprobe.agent.result import OptimizationResult
-from promptprobe.agent.rewrite.choosing import choose_proposer
 from promptprobe.agent.rewrite.proposers import Proposer, Rewrite, SeedsOnly
 from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import RunSettings

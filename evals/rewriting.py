@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from promptprobe.agent.rewrite.choosing import choose_proposer
+from promptprobe.agent.given import choose_proposer
 from promptprobe.agent.rewrite.guard import folded
 from promptprobe.agent.rewrite.llm import LlmProposer
 from promptprobe.agent.rewrite.proposers import Request, Rewrite

@@ -7,15 +7,31 @@ with the first fixture that needs them.
 from __future__ import annotations
 
 import copy
+import importlib.util
 import os
 from functools import cache
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import pytest
-from jaxtyping import install_import_hook
+from jaxtyping import _import_hook
 
-install_import_hook("promptprobe.probe", "beartype.beartype")
+
+class Checked(_import_hook._JaxtypingLoader):
+    """Compiles a module with checks, and for once that module alone.
+
+    jaxtyping's own has all that it imports compiled anew as well, torch included: 10 s a process.
+    """
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        code = super().get_code(fullname)
+        importlib._bootstrap_external.cache_from_source = importlib.util.cache_from_source
+        return code
+
+
+_import_hook._JaxtypingLoader = Checked  # type: ignore[misc]
+_import_hook.install_import_hook("promptprobe.probe", "beartype.beartype")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models spend a second thread on waiting
 
 from tests import tiny  # noqa: E402
@@ -122,9 +138,9 @@ def clip_folder(ddim_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fresh_pipeline(device: str) -> Any:
-    """A pipeline of the test's own, by its name in tests/tiny."""
+    """What makes a pipeline of the caller's own, by its name in tests/tiny."""
     return lambda name: _load(name, device)
 
 

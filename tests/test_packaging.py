@@ -29,6 +29,7 @@ pytestmark = pytest.mark.skipif(
 def call(command: Sequence[str | Path], folder: Path, **environment: str) -> str:
     """Standard output of a command that must succeed, untouched by this process's environment."""
     ours = {"PYTHONPATH", "VIRTUAL_ENV", "OPENAI_BASE_URL", "OPENAI_API_KEY"}
+    ours.add("PYTHONDONTWRITEBYTECODE")
     inherited = {name: value for name, value in os.environ.items() if name not in ours}
     finished = subprocess.run(
         command, capture_output=True, text=True, cwd=folder, env={**inherited, **environment}
@@ -78,7 +79,8 @@ def environment(wheel: Path) -> Path:
     folder = ROOT / ".build/environment"
     python, stamp = folder / "bin/python", folder / "dependencies"
     install: list[str | Path] = [
-        python, "-m", "pip", "--disable-pip-version-check", "install", "-c", CONSTRAINTS
+        python, "-m", "pip", "--disable-pip-version-check", "install", "-c", CONSTRAINTS,
+        "--no-compile",  # what is imported is compiled then: a tenth of all that comes along
     ]  # fmt: skip
     key = hashlib.sha256(CONSTRAINTS.read_bytes() + (ROOT / "pyproject.toml").read_bytes())
     if stamp.exists() and stamp.read_text() == key.hexdigest():

@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,7 @@ def render(template: str, **content: Any) -> str:
     )
 
 
+@cache
 def environment(folder: Path) -> Environment:
     """The templates of a folder; all text that they are given is escaped and readable."""
     return Environment(

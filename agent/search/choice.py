@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from pydantic import Field
 
+from promptprobe.agent.search import policy
 from promptprobe.tools.records import Candidate, Record, Trial
 
 
@@ -31,6 +32,16 @@ Picked = Sequence[Candidate] | None
 """Who goes on, in the order in which they are to be rendered; None: as planned."""
 Choose = Callable[[Choice], Awaitable[Picked] | Picked]
 """Answers a choice, at once or awaited."""
+
+
+def planned_first(seen: Sequence[Trial], planned: Sequence[Candidate]) -> tuple[Trial, ...]:
+    """Those that go on as planned, in their order; then the best predicted."""
+
+    def place(trial: Trial) -> tuple[int, float]:
+        known = trial.candidate in planned
+        return planned.index(trial.candidate) if known else len(planned), -policy.predicted(trial)
+
+    return tuple(sorted(seen, key=place))
 
 
 def picked(choice: Choice, answer: object) -> tuple[Candidate, ...] | None:

@@ -9,14 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean, variance
+from statistics import NormalDist, fmean, variance
 
-from promptprobe.agent.search.beliefs import Belief, Beliefs, Looked, learn, prior_beliefs
-from promptprobe.agent.search.policy import predicted_at, value_of
-from promptprobe.agent.search.priors import preview_prior
+from promptprobe.agent.search.beliefs import (
+    Belief,
+    Beliefs,
+    Looked,
+    learn,
+    preview_prior,
+    prior_beliefs,
+)
+from promptprobe.agent.search.policy import predicted_at
 from promptprobe.agent.search.rounds import Effects, NextRound, Observed, effects, next_round
 from promptprobe.agent.search.schedule import Costs, Schedule, Signal, from_pairwise
-from promptprobe.tools.records import Basis, Budget, Trial
+from promptprobe.agent.search.stopping import plan_until_good
+from promptprobe.tools.records import Basis, Budget, Candidate, Score, Trial
 
 PROMPTS = 4
 """Of a round that rewrites, the brief and the best so far among them, if there are candidates."""
@@ -24,9 +31,12 @@ BETWEEN = 0.25
 """Variance between prompts before any was seen, in units of the variance within one."""
 WORTH = 0.01
 """Expected improvement, in spreads within a prompt, below which a round is not worth its cost."""
-ROUND, ROUND_TO_CORRECT = 3.0, 2.0
-"""Renders' worth of a round, at least; smaller where the scorer says what is correct, since a run
-then ends with the first correct picture."""
+ROUND = 3.0
+"""Renders' worth of a round, at least."""
+INTERVAL = 2 * NormalDist().inv_cdf(0.95)
+"""Width of a prediction's 90% interval, in standard deviations."""
+PRIOR_GOOD, PRIOR_TRIED = 1.0, 2.0
+"""As if one of two pictures had been good, before any was seen."""
 
 
 def prior_signal(total: int, ranks: Mapping[int, float]) -> Signal:
@@ -59,7 +69,7 @@ def believe(signal: Signal, trials: Sequence[Trial], basis: Basis) -> Beliefs:
                 for look in trial.looks
                 if look.prediction and (basis == "probe" or look.prediction.basis == basis)
             },
-            score=value_of(trial),
+            score=trial.value,
         )
         for trial in trials
     ]
@@ -79,7 +89,7 @@ def scale_of(trials: Sequence[Trial]) -> float:
     predictions = [
         (t.candidate.prompt, t.prediction.score if t.prediction else None) for t in trials
     ]
-    scores = [(trial.candidate.prompt, value_of(trial)) for trial in trials]
+    scores = [(trial.candidate.prompt, trial.value) for trial in trials]
     return _pooled(predictions) or _pooled(scores) or 1.0
 
 
@@ -91,15 +101,71 @@ def known_effects(beliefs: Beliefs, trials: Sequence[Trial]) -> Effects | None:
     return effects(observed, BETWEEN * scale, scale) if observed else None
 
 
-def round_share(left: float, to_correct: bool) -> float:
+def round_share(left: float) -> float:
     """Renders' worth of the next round, of what is left: rounds of about equal size."""
-    size = ROUND_TO_CORRECT if to_correct else ROUND
-    return left / rounds_in(left, size)
+    return left / rounds_in(left)
 
 
-def rounds_in(left: float, size: float = ROUND) -> int:
+def rounds_in(left: float) -> int:
     """How many rounds so many renders' worth are spent in."""
-    return max(1, int(left / size + 1e-9))
+    return max(1, int(left / ROUND + 1e-9))
+
+
+def good_from(target: float | None, trials: Sequence[Trial]) -> float | None:
+    """The score from which on a picture ends the run; None: not known.
+
+    Where the scorer says itself what is correct, of n things, that is halfway between all of them
+    and all but one.
+    """
+    if target is not None:
+        return target
+    first = first_score(trials)
+    if first is None or first.correct is None or not first.words:
+        return None
+    return 1 - 0.5 / len(first.words)
+
+
+def first_score(trials: Sequence[Trial]) -> Score | None:
+    """The first score with a value, which shows what a scorer says; None: there is none."""
+    scores = (trial.score for trial in trials if trial.score)
+    return next((score for score in scores if score.value is not None), None)
+
+
+def chances_of(beliefs: Beliefs, trials: Sequence[Trial], good: float) -> dict[Candidate, float]:
+    """Chance of each that was looked at that its finished picture scores `good` or more.
+
+    By the 90% interval of its last prediction; of previews, which have none, by what the run
+    believes of looks. Who could not be judged early has chance 0, and so is finished last.
+    """
+    known = {belief.step: belief for belief in beliefs.looks}
+    offsets = {step: _offset(belief, trials) for step, belief in known.items()}
+    found = {}
+    for trial in trials:
+        step = next((look.step for look in reversed(trial.looks) if look.prediction), None)
+        seen = trial.prediction
+        if seen is None or step is None:
+            found[trial.candidate] = 0.0
+            continue
+        mean, spread = seen.score, 0.0
+        if seen.low is not None and seen.high is not None:
+            spread = (seen.high - seen.low) / INTERVAL
+        elif step in known:
+            mean = known[step].slope * seen.score + offsets[step]
+            spread = math.sqrt(known[step].noise)
+        found[trial.candidate] = 1 - NormalDist(mean, max(spread, 1e-9)).cdf(good)
+    return found
+
+
+def fresh_chance(beliefs: Beliefs, trials: Sequence[Trial], good: float) -> float:
+    """Chance that a candidate nobody has looked at turns out good, by those that were tried."""
+    chances, came = chances_of(beliefs, trials, good), []
+    for trial in trials:
+        value = trial.value
+        if value is not None:
+            came.append(float(value >= good))
+        elif trial.score is None:
+            came.append(chances[trial.candidate])
+    return (PRIOR_GOOD + sum(came)) / (PRIOR_TRIED + len(came))
 
 
 def plan_round(
@@ -110,8 +176,12 @@ def plan_round(
     budget: Budget,
     seconds: float | None,
     least: int = 1,
+    chance: float | None = None,
 ) -> Schedule:
     """The schedule of a round, its looks as good as believed; `least` candidates, if they fit.
+
+    Args:
+        chance: of a fresh candidate to end the run; None: the best of all is what is looked for.
 
     ValueError: not one render fits.
     """
@@ -122,13 +192,18 @@ def plan_round(
         update={"correlations": tuple(round(one, 2) for one in learned.correlations)}
     )
     most = MOST_CANDIDATES if budget.most is None else budget.most
+    if chance is not None:
+        return plan_until_good(
+            signal, renders, costs, chance, seconds=seconds, most=most, least=least
+        )
     return plan(signal, renders, costs, seconds=seconds, most=most, keep=budget.keep, least=least)
 
 
 def first_render(schedule: Schedule) -> Schedule:
     """One candidate, looked at wherever the first round will look, and finished in any case."""
     rungs = tuple(rung.model_copy(update={"keep": 1}) for rung in schedule.rungs)
-    return schedule.model_copy(update={"candidates": 1, "prompts": 1, "rungs": rungs, "renders": 1})
+    one = {"candidates": 1, "prompts": 1, "rungs": rungs, "waves": None, "renders": 1}
+    return schedule.model_copy(update=one)
 
 
 def decide(known: Effects, best: float, schedule: Schedule, rewriting: bool) -> NextRound:
@@ -169,7 +244,7 @@ def _observed(beliefs: Beliefs, trials: Sequence[Trial]) -> list[Observed]:
     offsets = {step: _offset(belief, trials) for step, belief in latest.items()}
     found = []
     for trial in trials:
-        prompt, value = trial.candidate.prompt, value_of(trial)
+        prompt, value = trial.candidate.prompt, trial.value
         if value is not None:
             found.append(Observed(prompt=prompt, value=value))
             continue
@@ -186,7 +261,7 @@ def _offset(belief: Belief, trials: Sequence[Trial]) -> float:
     """What a prediction times the slope lacks, on the run's finished candidates."""
     gaps, seen = [], []
     for trial in trials:
-        prediction, value = predicted_at(trial, belief.step), value_of(trial)
+        prediction, value = predicted_at(trial, belief.step), trial.value
         if prediction is not None:
             seen.append(prediction)
             if value is not None:

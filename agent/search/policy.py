@@ -83,12 +83,12 @@ def best_of(trials: Sequence[Trial]) -> Trial | None:
     Where nothing has a score, the best predicted of what was rendered.
     """
     rendered = [trial for trial in trials if trial.image is not None]
-    scored = [trial for trial in rendered if value_of(trial) is not None]
+    scored = [trial for trial in rendered if trial.value is not None]
     return max(scored or rendered, key=_merit, default=None)
 
 
 def _merit(trial: Trial) -> tuple[float, bool, int, float]:
-    value, extras = value_of(trial), trial.score.extras if trial.score else 0
+    value, extras = trial.value, trial.score.extras if trial.score else 0
     return value or 0.0, is_correct(trial), -extras, predicted(trial)
 
 
@@ -117,11 +117,6 @@ def predicted(trial: Trial) -> float:
     return trial.prediction.score if trial.prediction else -math.inf
 
 
-def value_of(trial: Trial) -> float | None:
-    """The score, where there is one."""
-    return trial.score.value if trial.score else None
-
-
 def is_correct(trial: Trial) -> bool:
     """Whether the scorer found nothing missing."""
     return bool(trial.score and trial.score.correct)
@@ -140,5 +135,5 @@ def scores_nothing(scores: Sequence[Score]) -> bool:
 
 
 def _promise(trial: Trial) -> float:
-    value = value_of(trial)
+    value = trial.value
     return predicted(trial) if value is None else value

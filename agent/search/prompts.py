@@ -9,10 +9,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from langgraph.types import interrupt
+
 from promptprobe.agent.events import Refusal
-from promptprobe.agent.ledger import ProposedLine
-from promptprobe.agent.rewrite.guard import check_read
+from promptprobe.agent.ledger import ApprovedLine, ProposedLine
+from promptprobe.agent.rewrite.guard import check_read, folded
 from promptprobe.agent.rewrite.proposers import Proposals, Request
+from promptprobe.agent.rewrite.review import answered, review
 from promptprobe.agent.search import planning, policy
 from promptprobe.agent.search.schedule import Schedule
 
@@ -56,6 +59,27 @@ async def rewritten(
     return tuple(dict.fromkeys([*kept, *accepted, *ranked]))[:most], accepted, refused
 
 
+def approved(
+    run: Context, round: int, prompts: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[Refusal, ...]]:
+    """A round's prompts, and what a person refused of them, where one is asked.
+
+    The interrupt leaves the graph until the runner brings the answer, which the ledger keeps.
+    """
+    line = run.ledger.approved(round)
+    if line is None and run.person.approve is not None:
+        earlier = run.ledger.trials(before=round)
+        known = {run.settings.brief, *(trial.candidate.prompt for trial in earlier)}
+        if new := [prompt for prompt in prompts if prompt not in known]:
+            shown = review(round, run.settings.brief, new)
+            kept, refused = answered(new, interrupt(shown.model_dump(mode="json")))
+            said = [kept.get(p, p) for p in prompts if p in kept or p not in new]
+            line = ApprovedLine(at=run.seconds, round=round,
+                                prompts=tuple(dict.fromkeys(said)), refused=refused)  # fmt: skip
+            run.ledger.write([line])
+    return (line.prompts, line.refused) if line else (prompts, ())
+
+
 async def _readable(run: Context, proposals: Proposals) -> Proposals:
     """Without the offers in which what was asked for stands beyond the text encoder's limit."""
     offered = [prompt for prompt in proposals.offered if prompt in proposals.meets]
@@ -69,25 +93,21 @@ async def _readable(run: Context, proposals: Proposals) -> Proposals:
 
 def _admit(request: Request, proposals: Proposals) -> tuple[tuple[str, ...], tuple[Refusal, ...]]:
     """The first offers that are new, and what was refused."""
-    known = {_same(prompt) for prompt in (request.brief, *request.tried)}
-    before = {_same(one.prompt) for one in request.refused}
+    known = {folded(prompt) for prompt in (request.brief, *request.tried)}
+    before = {folded(one.prompt) for one in request.refused}
     accepted: list[str] = []
     refused = list(proposals.refused)
     for offer in proposals.offered:
         if len(accepted) == request.want:
             break
-        if _same(offer) in known:
+        if folded(offer) in known:
             refused.append(Refusal(prompt=offer[:400], reason="it was tried already"))
-        elif _same(offer) in before:
+        elif folded(offer) in before:
             refused.append(Refusal(prompt=offer[:400], reason="it was refused before"))
         else:
-            known.add(_same(offer))
+            known.add(folded(offer))
             accepted.append(offer.strip())
     return tuple(accepted), tuple(refused)
-
-
-def _same(prompt: str) -> str:
-    return " ".join(prompt.casefold().split())
 
 
 def _warn_of(run: Context, proposals: Proposals, refused: Sequence[Refusal]) -> None:

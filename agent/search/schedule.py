@@ -6,11 +6,12 @@ Nothing here needs numpy, so the command line can name a schedule without loadin
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from promptprobe.tools.records import Record
+from promptprobe.tools.records import Candidate, Record, Unit
 
 Correlation = Annotated[float, Field(ge=-1, le=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -83,6 +84,13 @@ class Rung(Record):
     )
 
 
+class Waves(Record):
+    """Look at a few candidates at a time, and finish whoever has a chance, until one is good."""
+
+    size: int = Field(ge=1, description="candidates that are looked at together")
+    chance: Unit = Field(description="of being good, from which on a candidate is finished at once")
+
+
 class Schedule(Record):
     """How to spend a budget. Without rungs it is naive best-of-n."""
 
@@ -90,6 +98,11 @@ class Schedule(Record):
     candidates: int = Field(ge=1, description="started, spread evenly over the prompts")
     prompts: int = Field(default=1, ge=1)
     rungs: tuple[Rung, ...] = ()
+    waves: Waves | None = Field(
+        default=None,
+        description="where a run ends with the first good picture; there is one rung then. None: "
+        "all candidates take each rung together",
+    )
     renders: float = Field(description="denoising it takes, in renders' worth")
     nfe: float
     seconds: float = Field(description="expected; 0 where no times are known")
@@ -104,6 +117,10 @@ class Schedule(Record):
         """How many candidates are rendered in full."""
         return self.rungs[-1].keep if self.rungs else self.candidates
 
+    def first(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+        """Who is looked at first."""
+        return tuple(candidates[: self.waves.size] if self.waves else candidates)
+
     @property
     def is_naive(self) -> bool:
         """Whether everything that is started is finished."""
@@ -112,6 +129,11 @@ class Schedule(Record):
     def __str__(self) -> str:
         number = f"{self.candidates} candidate{'s' * (self.candidates != 1)}"
         prompts = f" of {self.prompts} prompts" if self.prompts > 1 else ""
+        if self.waves:
+            return (
+                f"up to {number}{prompts}, {self.waves.size} at a time, look after "
+                f"{self.rungs[0].step}, finish from a chance of {self.waves.chance:.0%}"
+            )
         left, said = self.candidates, ""
         for rung in self.rungs:
             if rung.keep < left:

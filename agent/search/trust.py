@@ -16,7 +16,7 @@ from statistics import fmean
 
 from pydantic import Field
 
-from promptprobe.agent.search.policy import by_prompt, value_of
+from promptprobe.agent.search.policy import by_prompt
 from promptprobe.tools.records import Prediction, Record, Trial, Unit
 
 MISSED = 0.2
@@ -59,7 +59,7 @@ def trust_in(trials: Sequence[Trial], preview_ranks: Mapping[int, float]) -> Tru
 
 
 def _held(trial: Trial) -> Iterator[tuple[Prediction, float]]:
-    value = value_of(trial)
+    value = trial.value
     if value is not None and trial.prediction is not None:
         yield trial.prediction, value
 

@@ -3,17 +3,20 @@
 Data: held-out prompts. Callable: `Session.optimize` without an LLM, at a stated budget. Scorer: the
 second judge, which selected nothing. The baselines are the brief alone and naive renders of the
 brief at the same mean NFE, or seconds: best of n, and best so far until the scorer finds one
-correct, since the loop too stops there.
+correct, since the loop too stops there. For equal seconds the former are timed in batches, and the
+latter one by one.
 """
 
 from __future__ import annotations
 
 import math
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +35,10 @@ if TYPE_CHECKING:
     from promptprobe.tools.collect.rollout import Pair
 
 COSTS = ("nfe", "seconds")
+ONE_BY_ONE = "seconds, one by one"
+"""Seconds of renders as one draws them who stops at a correct one: alone, and scored at once."""
+TIMED = 12
+"""Renders that are drawn one by one to know what one takes."""
 LARGEST = 32
 """Most renders of naive best-of-n."""
 NO_REWRITER = "no rewriter without an LLM: runs search seeds, and pools of rewrites are left out"
@@ -83,7 +90,11 @@ def evaluate(
     nfe, seconds = (np.array([getattr(row, of) for row in rows], float) for of in COSTS)
     most = max(seeds, min(LARGEST, math.ceil(nfe.max() / bench.nfe())))
     pictures, images, each = drawn(bench, rows, seeds, most)
-    renders = {"nfe": nfe.mean() / bench.nfe(), "seconds": seconds.mean() / each}
+    renders = {
+        "nfe": nfe.mean() / bench.nfe(),
+        "seconds": seconds.mean() / each,
+        ONE_BY_ONE: seconds.mean() / seconds_one_by_one(bench, briefs),
+    }
     good = good_of(bench, pictures.selector, pictures.alone, shards)
     noise = repeat_noise(bench, briefs, good.judge)
     return {
@@ -225,6 +236,17 @@ def drawn(
     return graded, images, found.seconds / len(pairs)
 
 
+def seconds_one_by_one(bench: Bench, briefs: Sequence[Brief]) -> float:
+    """Median seconds of a render that is scored before the next one begins."""
+    taken = []
+    for brief in briefs[:TIMED]:
+        found = sample(bench, grid([brief], 1), label="one by one")
+        began = time.monotonic()
+        bench.score(brief.text, found.images)
+        taken.append(found.seconds + time.monotonic() - began)
+    return median(taken)
+
+
 def gains(
     graded: Graded,
     read: Callable[[list[list[Score]], float | None], Floats],
@@ -278,9 +300,9 @@ def naive(
     found = {}
     for unit, number in renders.items():
         n = min(max(number, 1.0), alone.shape[1])
-        if "naive" in policies:
+        if "naive" in policies and unit != ONE_BY_ONE:
             found[f"best-of-n at equal {unit}"] = best_of_n(chosen_by, n, alone)
-        if "until-good" in policies:
+        if "until-good" in policies and unit != "seconds":
             until, _ = best_until_right(chosen_by, correct, n, alone)
             found[f"until correct, at equal {unit}"] = until
     return found

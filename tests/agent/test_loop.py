@@ -341,7 +341,7 @@ def test_a_probe_that_misses_is_told_and_previews_decide_instead(tmp_path: Path)
             ]
 
     tools = Wrong(tmp_path / "log")
-    result, _ = run(tmp_path, tools=tools, budget="medium")
+    result, _ = run(tmp_path, tools=tools, budget="heavy")
     assert tools.asked[0] is False
     assert tools.asked[-1] is True
     assert "scores lie outside of their 90% intervals" in " ".join(result.warnings)

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import spearmanr
 
-from promptprobe.probe.families.family import Family, Settings
+from promptprobe.probe.families.family import Family, Settings, State
 from promptprobe.probe.statistics import peak
 from promptprobe.probe.trace import Trace, join, record_trace, record_traces, word_focus
+from tests import tiny
 from tests.probe.pipelines import family_of
 
 PROMPTS = ["a cat", "a red cat left of a blue car", "a photo of a green umbrella"]
@@ -20,9 +21,25 @@ SETTINGS = Settings(6, 3.0, 32, 32, "")
 K = 3
 
 
-@pytest.fixture
-def family(tiny_pipeline: Any) -> Family:
-    return family_of(tiny_pipeline)
+@pytest.fixture(scope="module", params=list(tiny.PIPELINES))
+def family(request: pytest.FixtureRequest, fresh_pipeline: Any) -> Family:
+    """Each of them in turn; no test changes it."""
+    return family_of(fresh_pipeline(request.param))
+
+
+@pytest.fixture(scope="module")
+def recorded(family: Family) -> tuple[Trace, State]:
+    """What most tests look at."""
+    return record_trace(family, PROMPTS, SEEDS, SETTINGS, K)
+
+
+@pytest.fixture(scope="module")
+def one_by_one(family: Family) -> list[tuple[Trace, State]]:
+    """The same, each candidate alone."""
+    return [
+        record_trace(family, [prompt], [seed], SETTINGS, K)
+        for prompt, seed in zip(PROMPTS, SEEDS, strict=True)
+    ]
 
 
 def row(trace: Trace, index: int) -> dict[str, torch.Tensor]:
@@ -36,8 +53,8 @@ def row(trace: Trace, index: int) -> dict[str, torch.Tensor]:
     }
 
 
-def test_a_trace_has_the_shapes_it_states(family: Family) -> None:
-    trace, state = record_trace(family, PROMPTS, SEEDS, SETTINGS, K)
+def test_a_trace_has_the_shapes_it_states(family: Family, recorded: tuple[Trace, State]) -> None:
+    trace, state = recorded
     layers = len(family.layers())
     assert trace.words == (
         ("cat",),
@@ -53,13 +70,13 @@ def test_a_trace_has_the_shapes_it_states(family: Family) -> None:
     assert state.step == K
 
 
-def test_words_never_share_more_than_all(family: Family) -> None:
-    trace, _ = record_trace(family, PROMPTS, SEEDS, SETTINGS, K)
+def test_words_never_share_more_than_all(recorded: tuple[Trace, State]) -> None:
+    trace, _ = recorded
     assert bool((trace.maps.sum(1) < 1 + 1e-5).all())
 
 
-def test_padding_is_zero_and_words_are_not(family: Family) -> None:
-    trace, _ = record_trace(family, PROMPTS, SEEDS, SETTINGS, K)
+def test_padding_is_zero_and_words_are_not(recorded: tuple[Trace, State]) -> None:
+    trace, _ = recorded
     assert bool((trace.maps[~trace.mask] == 0).all())
     assert bool((trace.embeddings[~trace.mask] == 0).all())
     assert bool((trace.maps[trace.mask] > 0).all())
@@ -93,12 +110,14 @@ def test_maps_are_those_of_the_last_step(family: Family, k: int) -> None:
     assert torch.allclose(trace.maps[0, 0, 0], red[-1], atol=1e-6)
 
 
-def test_traces_of_several_windows_are_those_of_each_alone(family: Family) -> None:
+def test_traces_of_several_windows_are_those_of_each_alone(
+    family: Family, recorded: tuple[Trace, State]
+) -> None:
     traces, state = record_traces(family, PROMPTS, SEEDS, SETTINGS, (4, 1, K))
     assert list(traces) == sorted({1, K, 4})
     assert state.step == 4
     for k, trace in traces.items():
-        alone, _ = record_trace(family, PROMPTS, SEEDS, SETTINGS, k)
+        alone = recorded[0] if k == K else record_trace(family, PROMPTS, SEEDS, SETTINGS, k)[0]
         for index in range(len(PROMPTS)):
             for name, expected in row(alone, index).items():
                 assert torch.equal(row(trace, index)[name], expected), (k, name)
@@ -115,16 +134,17 @@ def test_the_pieces_of_a_word_are_joined(family: Family) -> None:
     assert torch.allclose(trace.embeddings[0, 2], mean, atol=1e-6)
 
 
-def test_a_trace_and_its_image_do_not_depend_on_the_batch(family: Family) -> None:
-    together, state = record_trace(family, PROMPTS, SEEDS, SETTINGS, K)
+def test_a_trace_and_its_image_do_not_depend_on_the_batch(
+    family: Family, recorded: tuple[Trace, State], one_by_one: list[tuple[Trace, State]]
+) -> None:
+    together, state = recorded
     conditioning = family.encode(PROMPTS, SETTINGS)
     latents = family.denoise(state, conditioning, SETTINGS, SETTINGS.steps).latents
     images = family.decode(latents).astype(int)
-    for index, (prompt, seed) in enumerate(zip(PROMPTS, SEEDS, strict=True)):
-        alone, own = record_trace(family, [prompt], [seed], SETTINGS, K)
+    for index, (alone, own) in enumerate(one_by_one):
         for name, expected in row(alone, 0).items():
             assert (row(together, index)[name] - expected).abs().max() < 1e-4, name
-        finished = family.denoise(own, family.encode([prompt], SETTINGS), SETTINGS, 6)
+        finished = family.denoise(own, family.encode([PROMPTS[index]], SETTINGS), SETTINGS, 6)
         assert (finished.latents[0] - latents[index]).abs().max() < 1e-4
         assert abs(family.decode(finished.latents)[0].astype(int) - images[index]).max() <= 1
 
@@ -137,8 +157,10 @@ def test_prompt_and_seed_both_show_in_the_maps(family: Family) -> None:
     assert (trace.maps[0, 1] - trace.maps[2, 1]).abs().max() > 1e-4
 
 
-def test_recording_leaves_the_denoised_state_bit_identical(family: Family) -> None:
-    _, state = record_trace(family, PROMPTS, SEEDS, SETTINGS, K)
+def test_recording_leaves_the_denoised_state_bit_identical(
+    family: Family, recorded: tuple[Trace, State]
+) -> None:
+    _, state = recorded
     plain = family.denoise(
         family.draw_noise(SEEDS, SETTINGS), family.encode(PROMPTS, SETTINGS), SETTINGS, K
     )
@@ -185,10 +207,8 @@ def test_a_prompt_without_words_has_an_empty_mask(family: Family) -> None:
     assert word_focus(trace).tolist() == [[0.0]]
 
 
-def test_joined_traces_keep_every_candidate(family: Family) -> None:
-    parts = [
-        record_trace(family, PROMPTS[i : i + 1], SEEDS[i : i + 1], SETTINGS, K)[0] for i in range(3)
-    ]
+def test_joined_traces_keep_every_candidate(one_by_one: list[tuple[Trace, State]]) -> None:
+    parts = [trace for trace, _ in one_by_one]
     whole = join(parts)
     assert whole.words == tuple(part.words[0] for part in parts)
     for index, part in enumerate(parts):
@@ -198,8 +218,8 @@ def test_joined_traces_keep_every_candidate(family: Family) -> None:
     assert bool((whole.maps[~whole.mask] == 0).all())
 
 
-def test_focus_is_a_share_and_nought_for_padding(family: Family) -> None:
-    trace, _ = record_trace(family, PROMPTS, SEEDS, SETTINGS, K)
+def test_focus_is_a_share_and_nought_for_padding(recorded: tuple[Trace, State]) -> None:
+    trace, _ = recorded
     focus = word_focus(trace)
     assert bool(((focus >= 0) & (focus <= 1)).all())
     assert bool((focus[~trace.mask] == 0).all())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from promptprobe.__main__ import main
 from promptprobe.tools.doctor import EXTRAS
+from tests.hub import Hub, serving
 
 ROOT = Path(__file__).parents[3]
 
@@ -20,6 +22,15 @@ def nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A hub that answers at once; one that cannot be reached is asked six times in 23 seconds."""
+    with serving(Hub({})) as hub:
+        url = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", url)
+        yield
 
 
 def found(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
@@ -50,7 +61,7 @@ def test_a_model_that_works_is_told_with_its_scorer_and_its_probe(
     ],
 )
 def test_what_is_wrong_is_named_and_ends_with_1(
-    arguments: list[str], name: str, problem: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], name: str, problem: str, hub: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, findings = found(capsys, *arguments)
     assert code == 1

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from promptprobe.agent.given import choose_proposer
 from promptprobe.agent.ledger import Ledger
-from promptprobe.agent.rewrite.choosing import choose_proposer
 from promptprobe.agent.rewrite.llm import LlmProposer
 from promptprobe.agent.runner import run_loop
 from promptprobe.tools.endpoint.endpoint import LLM, Endpoint

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from promptprobe.__main__ import main
-from promptprobe.agent.rewrite.choosing import choose_proposer
+from promptprobe.agent.given import choose_proposer
 from promptprobe.agent.rewrite.llm import Requirements, Rewrites
 from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.endpoint.local_endpoint import MOST_ITEMS, LocalEndpoint

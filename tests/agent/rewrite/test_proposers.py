@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from promptprobe.agent.rewrite.choosing import choose_proposer
+from promptprobe.agent.given import choose_proposer
 from promptprobe.agent.rewrite.proposers import (
     CallersPrompts,
     OfflineProposer,

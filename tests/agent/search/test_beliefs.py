@@ -8,14 +8,15 @@ import pytest
 
 from promptprobe.agent.search.beliefs import (
     AGAINST_ADVICE,
+    PREVIEW_RANKS,
     Beliefs,
     Looked,
     against_advice,
     learn,
+    preview_prior,
     prior_beliefs,
 )
 from promptprobe.agent.search.planner import plan
-from promptprobe.agent.search.priors import PREVIEW_RANKS, preview_prior
 from promptprobe.agent.search.schedule import Signal
 
 CARD = Signal(total=20, steps=(4, 8), correlations=(0.4, 0.7))

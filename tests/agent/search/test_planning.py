@@ -8,10 +8,10 @@ from random import Random
 import pytest
 
 from promptprobe.agent.search import planning
-from promptprobe.agent.search.priors import preview_prior
+from promptprobe.agent.search.beliefs import preview_prior
 from promptprobe.agent.search.schedule import Signal, from_pairwise
 from promptprobe.agent.search.trust import trust_in
-from promptprobe.tools.records import Budget, Candidate, Look, Prediction, Score, Trial
+from promptprobe.tools.records import Budget, Candidate, Look, Prediction, Score, Trial, Verdict
 
 SIGNAL = Signal(total=20, steps=(5, 10), correlations=(0.6, 0.8))
 
@@ -105,3 +105,40 @@ def test_a_probe_that_contradicts_good_previews_is_not_trusted() -> None:
     assert trust_in(trials(1), {5: 0.85}).agreement == 1
     assert "0% of pairs" in trust_in(trials(-1), {5: 0.85}).broken
     assert trust_in(trials(-1), {5: 0.6}).broken == ""  # previews say too little there
+
+
+def test_a_picture_ends_a_run_from_the_target_on_or_between_all_things_and_all_but_one() -> None:
+    words = tuple(Verdict(word=f"thing {n}", ok=n > 0, chance=0.5) for n in range(4))
+    first = finished(1, 0.75).model_copy(
+        update={"score": Score(value=0.75, correct=False, words=words)}
+    )
+    assert planning.good_from(None, [first]) == 1 - 0.5 / 4
+    assert planning.good_from(21.5, [first]) == 21.5
+    assert planning.good_from(None, [finished(1, 0.75)]) is None
+    assert planning.good_from(None, []) is None
+
+
+def test_the_chance_to_end_a_run_follows_the_interval_and_of_previews_the_beliefs() -> None:
+    sure, unsure = finished(1, None, low=0.7, at5=0.8), finished(2, None, low=0.3, at5=0.4)
+    lost = finished(3, None)
+    beliefs = planning.believe(SIGNAL, [sure, unsure, lost], "probe")
+    found = planning.chances_of(beliefs, [sure, unsure, lost], good=0.8)
+    assert found[sure.candidate] == pytest.approx(0.5)
+    assert found[unsure.candidate] < 0.001
+    assert found[lost.candidate] == 0
+
+    dice = Random(1)
+    seen = [finished(n, n / 20, at5=n / 20 + dice.gauss(-0.3, 0.02)) for n in range(20)]
+    fresh = [finished(50 + n, None, at5=n / 20 - 0.3) for n in (2, 18)]
+    beliefs = planning.believe(SIGNAL, [*seen, *fresh], "preview")
+    low, high = list(planning.chances_of(beliefs, [*seen, *fresh], good=0.8).values())[-2:]
+    assert low < 0.2 < 0.4 < high
+
+
+def test_what_came_of_those_that_were_tried_says_what_to_expect_of_the_next() -> None:
+    beliefs = planning.believe(SIGNAL, [], "probe")
+    assert planning.fresh_chance(beliefs, [], good=0.8) == 0.5
+    failed = [finished(n, 0.2, low=0.1, at5=0.2) for n in range(4)]
+    unlikely = [finished(9 + n, None, low=0.1, at5=0.2) for n in range(4)]
+    assert planning.fresh_chance(beliefs, failed, good=0.8) == pytest.approx(1 / 6)
+    assert planning.fresh_chance(beliefs, failed + unlikely, good=0.8) == pytest.approx(0.1)

@@ -7,8 +7,8 @@ from statistics import fmean
 
 import pytest
 
+from promptprobe.agent.search.beliefs import preview_prior
 from promptprobe.agent.search.planner import plan
-from promptprobe.agent.search.priors import preview_prior
 from promptprobe.agent.search.rounds import Observed, effects, expected_improvement, next_round
 from promptprobe.agent.search.schedule import Schedule
 
