@@ -1,7 +1,7 @@
-"""What an eval measures on: briefs that a built-in model holds out, or the prompts of a file.
+"""What an eval measures on: briefs that a built-in model holds out, a file, or a collection.
 
-A file is divided by hash of its prompts, whatever their order: what is fitted or chosen, is so on
-one third, and the rest is measured. Prompts that are known to have trained the probe are left out.
+Prompts are divided by hash, whatever their order: what is fitted or chosen, is so on one third, and
+the rest is measured. Prompts that are known to have trained the probe are left out.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class Sample:
     """What may be fitted or chosen on; empty where nothing is."""
     title: str
     notes: tuple[str, ...] = ()
+    shards: Path | None = None
+    """A collection that holds the candidates of these briefs; None: they are to be drawn."""
 
 
 def held_out(bench: Bench, count: int, split: str = "test", *, choosing: bool = True) -> Sample:
@@ -72,17 +74,71 @@ def from_file(
     notes = [notice] if notice else []
     if left := len(briefs) - len(fresh):
         notes.append(f"{left} of {len(briefs)} prompts of {path} are left out: they made the probe")
+    test, known = _divided(fresh, most, choosing, path)
+    return Sample(test, known, f"prompts of {path.name}", tuple(notes))
+
+
+def from_shards(
+    bench: Bench,
+    shards: Path,
+    seeds: int,
+    most: int | None = None,
+    trained: Collection[str] = (),
+) -> Sample:
+    """Prompts of a collection, one a scene, that it has enough seeds of.
+
+    With a probe, only those that training neither learns from nor stops by.
+
+    Args:
+        seeds: so many of each prompt.
+        most: so many prompts at most, by hash.
+        trained: prompts that the probe has seen elsewhere, as `content_of` spells them.
+
+    Raises:
+        ValueError: too few are left.
+    """
+    from promptprobe.probe.training.dataset import groups_of, splits_of
+    from promptprobe.tools.collect.collector import rows_in
+
+    rows = rows_in(shards)
+    groups = splits_of(rows).calibration if bench.probe else groups_of(rows)
+    groups = [group for group in groups if content_of(rows[group[0]].prompt) not in trained]
+    first = [rows[group[0]] for group in groups if len(group) >= seeds]
+    briefs = {row.scene: Brief(row.prompt, row.scene, row.split, row.kind) for row in first}
+    notes = []
+    if short := len(groups) - len(first):
+        longest = max(map(len, groups))
+        notes.append(
+            f"{short} of {len(groups)} prompts of {shards} have fewer than {seeds} seeds and are "
+            f"left out (--seeds {longest} is the most that it has of a prompt)"
+        )
+    if bench.probe:
+        notes.append(
+            "these prompts stopped no training, but where they are of the probe's own collection, "
+            "its intervals were calibrated on them: their coverage here is no test of them"
+        )
+    try:
+        test, known = _divided(list(briefs.values()), most, True, shards)
+    except ValueError as error:
+        raise ValueError("; ".join([str(error), *notes])) from None
+    return Sample(test, known, f"prompts of {shards}, read", tuple(notes), shards)
+
+
+def _divided(
+    fresh: Sequence[Brief], most: int | None, choosing: bool, source: Path
+) -> tuple[list[Brief], list[Brief]]:
+    """Briefs to measure on, and to fit and choose on, in the order of the source."""
     chosen = sorted(fresh, key=lambda brief: fraction("eval order", brief.content))[:most]
     known = chosen[: max(FEWEST, len(chosen) // 3)] if choosing else []
     test = chosen[len(known) :]
     if len(test) < FEWEST:
         raise ValueError(
             f"expected at least {FEWEST * (1 + choosing)} prompts that the probe has not seen, got "
-            f"{len(chosen)} of {path}"
+            f"{len(chosen)} of {source}"
         )
-    in_file = {brief.content: at for at, brief in enumerate(fresh)}
-    known, test = (sorted(part, key=lambda one: in_file[one.content]) for part in (known, test))
-    return Sample(test, known, f"prompts of {path.name}", tuple(notes))
+    order = {brief.content: at for at, brief in enumerate(fresh)}
+    known, test = (sorted(part, key=lambda one: order[one.content]) for part in (known, test))
+    return test, known
 
 
 def check_each(bench: Bench, briefs: Sequence[Brief]) -> None:

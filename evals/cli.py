@@ -68,7 +68,7 @@ def of_model(
 @o.with_pictures
 def of_fidelity(
     context: typer.Context,
-    prompts: options.Prompts = "100",
+    prompts: options.PromptsOrShards = "100",
     most: options.Most = None,
     seeds: options.Seeds = 8,
     split: Annotated[
@@ -87,7 +87,8 @@ def of_fidelity(
         Path | None,
         Option(
             help="a collection of `promptprobe train` (OUT/shards): baselines that are networks, "
-            "and ours with parts taken away, are trained on it first"
+            "and ours with parts taken away, are trained on it first; with --prompts shards its "
+            "candidates are read instead"
         ),
     ] = None,
     plot: Annotated[
@@ -109,8 +110,9 @@ def of_fidelity(
             options.check_plots(plot)
         bench, briefs = options.opened(context.params, split)
         images = (len(briefs.test) + len(briefs.known)) * seeds
-        o.say(f"{images} images of {bench.nfe()} denoiser evaluations, and coarse renders")
-        drawn = run_experiment(bench, briefs, seeds, step, shards)
+        read = f"are read from {briefs.shards}" if briefs.shards else "are drawn"
+        o.say(f"{images} images of {bench.nfe()} evaluations {read}; coarse renders are drawn")
+        drawn = run_experiment(bench, briefs, seeds, step, None if briefs.shards else shards)
         report = fidelity.report(drawn)
         if plot:
             report["pictures"] = [str(path) for path in plots.save(drawn, report, plot)]

@@ -25,11 +25,21 @@ ON_PROMPTS = (
     f"and choose on. Every figure has a 95% interval from a bootstrap over prompts.\n\n{o.CODES}"
 )
 AnyModel = Annotated[str, Option(help=f"{', '.join(PLUGINS)}, a diffusers folder, or a hub id")]
+SHARDS = "shards"
 Prompts = Annotated[
     str,
     Option(
         metavar="NUMBER|FILE",
         help="how many held-out scenes of a built-in model; or a file of fresh prompts",
+    ),
+]
+PromptsOrShards = Annotated[
+    str,
+    Option(
+        metavar=f"NUMBER|FILE|{SHARDS}",
+        help="how many held-out scenes of a built-in model; a file of fresh prompts; or the "
+        "prompts of --shards that no training has learned from, whose candidates are not drawn "
+        "again",
     ),
 ]
 Most = Annotated[int | None, Option(min=2, max=MOST, help="prompts taken of the file, by hash")]
@@ -68,7 +78,9 @@ def opened(
     if params["shards"]:
         check_shards(bench, params["shards"])
     prompts, most = params["prompts"], params["most"]
-    if prompts.isdecimal():
+    if prompts == SHARDS and choosing:
+        sample = _of_shards(bench, params)
+    elif prompts.isdecimal():
         if most is not None:
             raise ValueError("--most counts prompts of a file, and --prompts already counts scenes")
         sample = briefs.held_out(bench, int(prompts), split, choosing=choosing)
@@ -81,6 +93,19 @@ def opened(
     for note in (*bench.notes, *sample.notes):
         o.say(f"note: {note}")
     return bench, sample
+
+
+def _of_shards(bench: Bench, params: Mapping[str, Any]) -> Sample:
+    """The held-out prompts of --shards. ValueError: there are none, or too few."""
+    from promptprobe.evals import briefs
+    from promptprobe.evals.bench import collections
+
+    shards = params["shards"]
+    if shards is None:
+        raise ValueError(f"--prompts {SHARDS} reads a collection: name it with --shards DIR")
+    beside = [one for one in collections(None, params["probe"]) if not one.samefile(shards)]
+    trained = briefs.contents(beside)
+    return briefs.from_shards(bench, shards, params["seeds"], params["most"], trained)
 
 
 def check_plots(folder: Path) -> None:

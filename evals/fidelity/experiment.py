@@ -17,9 +17,11 @@ from promptprobe.evals.bench import Bench
 from promptprobe.evals.briefs import Sample
 from promptprobe.evals.fidelity.gaps import without_gaps
 from promptprobe.evals.fidelity.rollouts import Rollouts, roll_out
+from promptprobe.evals.fidelity.stored import stored
 from promptprobe.evals.fidelity.timing import Timing, measure_timing
 from promptprobe.evals.sampling import grade, sample, with_gaps
 from promptprobe.evals.statistics import Floats
+from promptprobe.probe.training.shards import read_collection
 from promptprobe.tools.toolbox import PROBED_SHARE
 
 COARSE = (3, 5, 8)
@@ -69,26 +71,40 @@ def run_experiment(
 ) -> Experiment:
     """Draw all of the briefs with `seeds` (at least 2) each, and coarse renders of the test ones.
 
+    What a collection holds of the briefs is read instead.
+
     ValueError: a step that no render has, or that the probe was not trained for; or shards that
     were made with something else.
     """
     steps = bench.settings.steps
-    step = step or probed_steps(bench)
-    if not 1 <= step < steps:
-        raise ValueError(f"expected a step from 1 to {steps - 1}, got {step}")
-    if bench.probe:
-        bench.probe.card.window_for(step, bench.facts)
-    if shards:  # before an hour's work is done for them
-        from promptprobe.evals.ablations.networks import collected
-
-        collected(shards, step, bench)
-    windows = sorted({step, *windows_of(bench)})
-    test = roll_out(bench, briefs.test, seeds, windows)
-    known = roll_out(bench, briefs.known, seeds, windows)
+    step, windows = looks_of(bench, step, shards or briefs.shards)
+    if briefs.shards:
+        windows = [k for k in windows if k in read_collection(briefs.shards).windows]
+        test, known = stored(bench, briefs.shards, (briefs.test, briefs.known), seeds, windows)
+    else:
+        test = roll_out(bench, briefs.test, seeds, windows)
+        known = roll_out(bench, briefs.known, seeds, windows)
     coarse = {k: rendered(bench, test, k) for k in sorted({*COARSE, step}) if k < steps}
     test, known, coarse, notes = without_gaps(test, known, coarse)
     time = measure_timing(bench, test.pairs, step)
     return Experiment(bench, step, briefs, test, known, coarse, time, shards, notes)
+
+
+def looks_of(bench: Bench, step: int | None, shards: Path | None) -> tuple[int, list[int]]:
+    """The step that is asked for, else the usual one, and all numbers of steps to look after.
+
+    ValueError: as for `run_experiment`, before an hour's work is done.
+    """
+    steps, step = bench.settings.steps, step or probed_steps(bench)
+    if not 1 <= step < steps:
+        raise ValueError(f"expected a step from 1 to {steps - 1}, got {step}")
+    if bench.probe:
+        bench.probe.card.window_for(step, bench.facts)
+    if shards:
+        from promptprobe.evals.ablations.networks import collected
+
+        collected(shards, step, bench)
+    return step, sorted({step, *windows_of(bench)})
 
 
 def coarse_name(steps: int) -> str:

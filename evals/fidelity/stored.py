@@ -1,0 +1,127 @@
+"""A collection's candidates as the tables of an eval: nothing is drawn that its shards hold.
+
+They hold traces, the scorer's looks at previews, and final scores; in half precision, as training
+reads them. The finished images are drawn again only where a judge is asked for whose scores the
+shards lack.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from promptprobe.evals.bench import Bench, Judge
+from promptprobe.evals.fidelity.rollouts import Rollouts, View
+from promptprobe.evals.sampling import grade, sample, with_gaps
+from promptprobe.evals.statistics import Floats
+from promptprobe.tools.models.built_in import Brief
+from promptprobe.tools.records import Score, Verdict
+
+if TYPE_CHECKING:
+    from promptprobe.probe.training.shards import Examples, PreviewScores, Row
+
+SURE = 0.5
+"""Chance from which a word of a preview counts as drawn."""
+
+
+def stored(
+    bench: Bench,
+    shards: Path,
+    tables: Sequence[list[Brief]],
+    seeds: int,
+    windows: Sequence[int],
+) -> list[Rollouts]:
+    """The candidates of each table's briefs, the first `seeds` of each.
+
+    Args:
+        windows: numbers of steps, all of which the collection was looked at after.
+
+    Raises:
+        ValueError: no such shards, or broken ones.
+    """
+    from promptprobe.probe.training.shards import read_collection, read_shards
+
+    examples, places = read_shards(shards), read_collection(shards).windows
+    by_prompt: dict[str, list[int]] = defaultdict(list)
+    for at in sorted(range(len(examples)), key=lambda at: examples.rows[at].seed):
+        by_prompt[examples.rows[at].prompt].append(at)
+    chosen = [places.index(k) for k in windows]
+    return [
+        _table(
+            bench,
+            briefs,
+            examples.take([at for one in briefs for at in by_prompt[one.text][:seeds]], chosen),
+            windows,
+        )
+        for briefs in tables
+    ]
+
+
+def _table(
+    bench: Bench, briefs: list[Brief], examples: Examples, windows: Sequence[int]
+) -> Rollouts:
+    rows, seeds = examples.rows, len(examples) // len(briefs)
+    finished = [_finished(row, bench.target) for row in rows]
+    wanted = dict(bench.further)
+    if second := bench.grader != bench.scorer:
+        wanted[f"{bench.grader} score"] = bench.judge
+    scores = _scores(bench, briefs, rows, wanted)
+    return Rollouts(
+        briefs,
+        [(row.prompt, row.seed) for row in rows],
+        [finished[at : at + seeds] for at in range(0, len(rows), seeds)],
+        {k: _view(bench, examples, place, k) for place, k in enumerate(windows)},
+        examples,
+        {name: scores[name] for name in bench.further},
+        scores[f"{bench.grader} score"] if second else None,
+    )
+
+
+def _view(bench: Bench, examples: Examples, place: int, k: int) -> View:
+    """What was said of the previews after k steps, and what the probe says now."""
+    looks = [_look(row, row.previews[place]) for row in examples.rows]
+    probe, window = bench.probe_at(k)
+    if probe is None:
+        return View(looks, [], [])
+    everyone = range(len(examples))
+    trace, look = examples.batch(everyone, torch.full((len(everyone),), place))
+    return View(looks, probe.predict(trace, window, look), probe.predict(trace, window))
+
+
+def _scores(
+    bench: Bench, briefs: list[Brief], rows: Sequence[Row], wanted: Mapping[str, Judge]
+) -> dict[str, Floats]:
+    """Final scores [prompt, seed] by name: those that are stored, the rest of images drawn anew."""
+    found, shape = {}, (len(briefs), -1)
+    for name in wanted:
+        if any(name in row.scores for row in rows):
+            found[name] = np.array([row.scores.get(name, np.nan) for row in rows]).reshape(shape)
+    if left := {name: judge for name, judge in wanted.items() if name not in found}:
+        pairs = [(row.prompt, row.seed) for row in rows]
+        images = sample(bench, pairs, label="images, for judges whose scores are missing").images
+        found |= {name: with_gaps(grade(judge, briefs, images)) for name, judge in left.items()}
+    return found
+
+
+def _finished(row: Row, target: str) -> Score:
+    """What the scorer said of a finished image, as far as it is stored."""
+    value = row.scores.get(target)
+    if value is None:
+        return Score(reason=row.explanation or "no score is stored")
+    drawn = zip(row.words, row.drawn, strict=True)
+    words = [Verdict(word=word, ok=ok, chance=float(ok)) for word, ok in drawn if ok is not None]
+    return Score(value=value, correct=row.correct, explanation=row.explanation, words=tuple(words))
+
+
+def _look(row: Row, look: PreviewScores) -> Score:
+    """What the scorer said of a preview, as far as it is stored."""
+    if look.score is None:
+        return Score(reason="no score of this preview is stored")
+    said = zip(row.words, look.words, strict=True)
+    words = [Verdict(word=word, ok=x >= SURE, chance=x) for word, x in said if x is not None]
+    return Score(value=look.score, words=tuple(words))
