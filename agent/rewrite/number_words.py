@@ -30,14 +30,24 @@ def _tens(listed: str) -> dict[str, int]:
     return {word: 10 * value for word, value in _words(2, listed).items()}
 
 
+def _joined(pattern: str, tens: dict[str, int], ones: dict[str, int]) -> dict[str, int]:
+    """Every ten with every one, as a language puts them together."""
+    return {pattern.format(t=t, o=o): tens[t] + ones[o] for t, o in product(tens, ones)}
+
+
+def _times(pattern: str, ones: dict[str, int], unit: int) -> dict[str, int]:
+    """So many hundreds or thousands."""
+    return {pattern.format(o=word): unit * value for word, value in ones.items()}
+
+
 def _english() -> dict[str, int]:
     low = _words(2, "two three four five six seven eight nine ten eleven twelve thirteen fourteen "
                     "fifteen sixteen seventeen eighteen nineteen")  # fmt: skip
     tens = _tens("twenty thirty forty fifty sixty seventy eighty ninety")
     ones = {"one": 1} | {word: value for word, value in low.items() if value < 10}
-    both = {f"{t} {o}": tens[t] + ones[o] for t, o in product(tens, ones)}
-    high = {f"{o} hundred": 100 * ones[o] for o in ones} | {"a hundred": 100, "hundred": 100}
-    high |= {f"{o} thousand": 1000 * ones[o] for o in ones} | {"a thousand": 1000, "thousand": 1000}
+    both = _joined("{t} {o}", tens, ones)
+    high = _times("{o} hundred", ones, 100) | {"a hundred": 100, "hundred": 100}
+    high |= _times("{o} thousand", ones, 1000) | {"a thousand": 1000, "thousand": 1000}
     return {**low, **tens, **both, **high, "dozen": 12, "a dozen": 12, "half a dozen": 6,
             "half dozen": 6, "two dozen": 24}  # fmt: skip
 
@@ -47,9 +57,9 @@ def _german() -> dict[str, int]:
                     "fünfzehn sechzehn siebzehn achtzehn neunzehn")  # fmt: skip
     tens = _tens("zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig")
     ones = {"ein": 1} | {word: value for word, value in low.items() if value < 10}
-    both = {f"{o}und{t}": tens[t] + ones[o] for t, o in product(tens, ones)}
-    high = {f"{o}hundert": 100 * ones[o] for o in ones} | {"hundert": 100}
-    high |= {f"{o}tausend": 1000 * ones[o] for o in ones} | {"tausend": 1000}
+    both = _joined("{o}und{t}", tens, ones)
+    high = _times("{o}hundert", ones, 100) | {"hundert": 100}
+    high |= _times("{o}tausend", ones, 1000) | {"tausend": 1000}
     return {**low, **tens, **both, **high, "zwo": 2, "dutzend": 12, "halbes dutzend": 6}
 
 
@@ -59,13 +69,12 @@ def _french() -> dict[str, int]:
     low |= {"dix sept": 17, "dix huit": 18, "dix neuf": 19}
     tens = _tens("vingt trente quarante cinquante soixante") | {"quatre vingt": 80}
     ones = {"et un": 1} | {word: value for word, value in low.items() if value < 10}
-    both = {f"{t} {o}": tens[t] + ones[o] for t, o in product(tens, ones)}
     teens = {word: value for word, value in low.items() if 10 <= value < 17}
-    both |= {
-        f"{t} {o}": tens[t] + teens[o] for t, o in product(("soixante", "quatre vingt"), teens)
-    }
-    high = {f"{o} cents": 100 * value for o, value in ones.items() if value > 1} | {"cent": 100}
-    high |= {f"{o} mille": 1000 * value for o, value in ones.items() if value > 1} | {"mille": 1000}
+    both = _joined("{t} {o}", tens, ones) | _joined("{t} {o}", {"soixante": 60, "quatre vingt": 80},
+                                                    teens)  # fmt: skip
+    several = {word: value for word, value in ones.items() if value > 1}
+    high = _times("{o} cents", several, 100) | {"cent": 100}
+    high |= _times("{o} mille", several, 1000) | {"mille": 1000}
     return {**low, **tens, **both, **high, "quatre vingts": 80, "douzaine": 12,
             "demi douzaine": 6}  # fmt: skip
 
@@ -77,7 +86,7 @@ def _spanish() -> dict[str, int]:
                     "veintinueve")  # fmt: skip
     tens = _tens("- treinta cuarenta cincuenta sesenta setenta ochenta noventa")
     ones = {"uno": 1, "una": 1} | {word: value for word, value in low.items() if value < 10}
-    both = {f"{t} y {o}": tens[t] + ones[o] for t, o in product(tens, ones)}
+    both = _joined("{t} y {o}", tens, ones)
     high = {"cien": 100, "ciento": 100, "doscientos": 200, "doscientas": 200, "mil": 1000}
     return {**low, **tens, **both, **high, "docena": 12, "media docena": 6, "veintiún": 21}
 
