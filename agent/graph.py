@@ -278,12 +278,12 @@ def _select_in_waves(run: Context, state: RunState) -> dict[str, Any]:
     step = schedule.rungs[0].step
     seen = [one for one in waiting if run.ledger.probed(one, step)]
     beliefs, trials = run.beliefs(state.round), run.ledger.trials(before=state.round + 1)
-    known = {} if run.good is None else planning.chances_of(beliefs, trials, run.good)
+    good = run.good
+    assert good is not None, "waves are planned only where it is known"
+    known = planning.chances_of(beliefs, trials, good)
     room = schedule.renders - (run.left(state.round - 1) - run.left(state.round))
-    looking, chosen = stopping.turn(
-        schedule, {one: known.get(one, 0.0) for one in seen},
-        [one for one in waiting if one not in seen], room,
-    )  # fmt: skip
+    fresh = [one for one in waiting if one not in seen]
+    looking, chosen = stopping.turn(schedule, {one: known[one] for one in seen}, fresh, room)
     if chosen:
         run.emit(e.CandidatesSelected, round=state.round, candidates=chosen)
     following: Next = "probe" if looking else "render" if chosen else "reflect"

@@ -24,6 +24,7 @@ from promptprobe.agent.ledger import Ledger
 from promptprobe.agent.report import plots, story
 from promptprobe.agent.result import OptimizationResult, read_result
 from promptprobe.agent.run_folder import own_file, read
+from promptprobe.agent.search.policy import predicted
 from promptprobe.probe.files import replacing
 from promptprobe.tools.pictures.attention import SUFFIX, Attention, attention_of
 from promptprobe.tools.pictures.embedded import Embedded, embed, embed_image
@@ -124,7 +125,7 @@ def cards_of(result: OptimizationResult, ledger: Ledger) -> tuple[list[Card], fl
     """
     shown = list(result.top(len(result.trials)))
     dropped = [trial for trial in result.trials if trial.image is None]
-    dropped.sort(key=lambda t: float("-inf") if t.predicted is None else t.predicted, reverse=True)
+    dropped.sort(key=predicted, reverse=True)
     fates = story.fates(result.trials, ledger)
     kept = [_kept(trial, result.run_dir) for trial in [*shown, *dropped][:MOST_MAPS]]
     peak = max((one.peak for one in kept if one), default=0.0)

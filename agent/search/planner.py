@@ -17,7 +17,7 @@ from itertools import combinations, pairwise, product
 import numpy as np
 
 from promptprobe.agent.search.draws import Draws, best_drawn, draw, expected_best, weights
-from promptprobe.agent.search.schedule import Costs, Rung, Schedule, Signal
+from promptprobe.agent.search.schedule import Costs, Rung, Schedule, Signal, none_fits
 
 Rungs = tuple[tuple[int, int], ...]
 """(step, keep) of each rung, ascending in step, descending in keep."""
@@ -72,8 +72,7 @@ def _plan(
     signal: Signal, renders: float, costs: Costs, seconds: float | None, prompts: int,
     between: float, within: float, most: int, keep: int | None, least: int,
 ) -> Schedule:  # fmt: skip
-    caps = [renders * costs.render_seconds(signal.total), seconds or 0]
-    cap = min((one for one in caps if one > 0), default=math.inf)
+    cap = costs.cap(signal.total, renders, seconds)
     counts = sorted({*(2**n for n in range(prompts.bit_length())), prompts})
     found = []
     for count in counts if costs.prompt_seconds else [prompts]:
@@ -82,9 +81,7 @@ def _plan(
         if search.most(()) >= 1:
             found.append(search.schedule(math.sqrt(within)))
     if not found:
-        raise ValueError(
-            f"not one render fits into a budget of {renders:g} renders' worth and {cap:g} seconds"
-        )
+        raise none_fits(renders, cap)
     return max(found, key=lambda schedule: schedule.gain)
 
 
@@ -115,15 +112,9 @@ class Search:
 
     def price(self, candidates: int, rungs: Rungs) -> tuple[float, float]:
         """Steps and seconds that a schedule takes."""
-        steps, seconds, left, at = 0.0, 0.0, candidates, 0
-        for step, keep in rungs:
-            steps += left * (step - at)
-            seconds += left * self.costs.look_seconds
-            left, at = keep, step
-        steps += left * (self.signal.total - at)
+        steps, seconds = self.costs.price(self.signal.total, candidates, rungs)
         written = (min(self.prompts, candidates) - 1) * self.costs.prompt_seconds
-        seconds += steps * self.costs.step_seconds + left * self.costs.finish_seconds + written
-        return steps, seconds
+        return steps, seconds + written
 
     def most(self, rungs: Rungs) -> int:
         """How many candidates can be started so that the rungs can be paid; 0 if none."""

@@ -138,7 +138,6 @@ def chances_of(beliefs: Beliefs, trials: Sequence[Trial], good: float) -> dict[C
     believes of looks. Who could not be judged early has chance 0, and so is finished last.
     """
     known = {belief.step: belief for belief in beliefs.looks}
-    offsets = {step: _offset(belief, trials) for step, belief in known.items()}
     found = {}
     for trial in trials:
         step = next((look.step for look in reversed(trial.looks) if look.prediction), None)
@@ -150,7 +149,7 @@ def chances_of(beliefs: Beliefs, trials: Sequence[Trial], good: float) -> dict[C
         if seen.low is not None and seen.high is not None:
             spread = (seen.high - seen.low) / INTERVAL
         elif step in known:
-            mean = known[step].slope * seen.score + offsets[step]
+            mean = known[step].slope * seen.score + _offset(known[step], trials)
             spread = math.sqrt(known[step].noise)
         found[trial.candidate] = 1 - NormalDist(mean, max(spread, 1e-9)).cdf(good)
     return found

@@ -114,7 +114,7 @@ def predicted_at(trial: Trial, step: int) -> float | None:
 
 def predicted(trial: Trial) -> float:
     """The last prediction; minus infinity where there is none."""
-    return trial.prediction.score if trial.prediction else -math.inf
+    return -math.inf if trial.predicted is None else trial.predicted
 
 
 def is_correct(trial: Trial) -> bool:

@@ -73,6 +73,23 @@ class Costs(Record):
         """Of one image in full, scored."""
         return total * self.step_seconds + self.finish_seconds
 
+    def cap(self, total: int, renders: float, seconds: float | None) -> float:
+        """Seconds that a schedule may take: no more than so many full renders, nor than a cap."""
+        caps = (renders * self.render_seconds(total), seconds or 0)
+        return min((one for one in caps if one > 0), default=math.inf)
+
+    def price(
+        self, total: int, candidates: int, rungs: Sequence[tuple[int, int]]
+    ) -> tuple[float, float]:
+        """Steps and seconds of so many candidates with rungs (step, keep), in order."""
+        steps, seconds, left, at = 0.0, 0.0, candidates, 0
+        for step, keep in rungs:
+            steps += left * (step - at)
+            seconds += left * self.look_seconds
+            left, at = keep, step
+        steps += left * (total - at)
+        return steps, seconds + steps * self.step_seconds + left * self.finish_seconds
+
 
 class Rung(Record):
     """After `step` steps, look at every candidate that is left, and let `keep` of them go on."""
@@ -143,6 +160,13 @@ class Schedule(Record):
                 said += f" and {rung.step}" if again else f", look after {rung.step}"
             left = rung.keep
         return f"{number}{prompts}{said}, finish {self.finishes}"
+
+
+def none_fits(renders: float, seconds: float) -> ValueError:
+    """What there is to say where a budget pays for no picture."""
+    return ValueError(
+        f"not one render fits into a budget of {renders:g} renders' worth and {seconds:g} seconds"
+    )
 
 
 def from_spearman(rank: float) -> float:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist, fmean
 
-from promptprobe.agent.search.schedule import Costs, Rung, Schedule, Signal, Waves
+from promptprobe.agent.search.schedule import Costs, Rung, Schedule, Signal, Waves, none_fits
 from promptprobe.tools.records import Candidate
 
 WAVE = 2
@@ -46,13 +46,10 @@ def plan_until_good(
 
     ValueError: not one render fits into the budget.
     """
-    cap = min((c for c in (renders * costs.render_seconds(signal.total), seconds) if c),
-              default=math.inf)  # fmt: skip
+    cap = costs.cap(signal.total, renders, seconds)
     plain = _affordable(signal.total, 0, renders, costs, cap)
     if plain < 1:
-        raise ValueError(
-            f"not one render fits into a budget of {renders:g} renders' worth and {cap:g} seconds"
-        )
+        raise none_fits(renders, cap)
     offers = {}
     for step, correlation in zip(signal.steps, signal.correlations, strict=True):
         count = _affordable(signal.total, step, renders, costs, cap)
@@ -149,21 +146,20 @@ def _schedule(
     from promptprobe.agent.search.draws import best_drawn, draw
 
     total = signal.total
-    steps = candidates * (step or total) + (total - step if step else 0)
-    whole = max(1, steps // total)
+    taken = ((step, 1),) if step else ()
+    steps, seconds = costs.price(total, candidates, taken)
+    whole = max(1, int(steps / total))
     drawn = draw(signal, max(candidates, whole), EXPECTED, 0)
-    best = best_drawn(drawn, signal, candidates, ((step, 1),) if step else ())
+    best = best_drawn(drawn, signal, candidates, taken)
     return Schedule(
         total=total,
         candidates=candidates,
-        rungs=(Rung(step=step, keep=1, weights=(1.0,)),) if step else (),
+        rungs=tuple(Rung(step=at, keep=keep, weights=(1.0,)) for at, keep in taken),
         waves=waves,
         renders=steps / total,
         nfe=steps * costs.nfe_per_step,
-        seconds=steps * costs.step_seconds
-        + (candidates * costs.look_seconds + costs.finish_seconds if step else
-           candidates * costs.finish_seconds),
+        seconds=seconds,
         gain=float(best.mean()),
         deviation=float(best.std()),
         naive_gain=float(best_drawn(drawn, signal, whole, ()).mean()),
-    )  # fmt: skip
+    )
