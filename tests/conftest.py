@@ -33,6 +33,7 @@ class Checked(_import_hook._JaxtypingLoader):
 _import_hook._JaxtypingLoader = Checked  # type: ignore[misc]
 _import_hook.install_import_hook("promptprobe.probe", "beartype.beartype")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models spend a second thread on waiting
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or every process compiles the whole source anew
 
 from tests import tiny  # noqa: E402
 

@@ -29,7 +29,6 @@ pytestmark = pytest.mark.skipif(
 def call(command: Sequence[str | Path], folder: Path, **environment: str) -> str:
     """Standard output of a command that must succeed, untouched by this process's environment."""
     ours = {"PYTHONPATH", "VIRTUAL_ENV", "OPENAI_BASE_URL", "OPENAI_API_KEY"}
-    ours.add("PYTHONDONTWRITEBYTECODE")
     inherited = {name: value for name, value in os.environ.items() if name not in ours}
     finished = subprocess.run(
         command, capture_output=True, text=True, cwd=folder, env={**inherited, **environment}
