@@ -275,7 +275,8 @@ class Context:
 
     def trust(self, before: int | None = None) -> Trust:
         """Whether the probe is believed, by what the run, or its earlier rounds, have shown."""
-        return trust_in(self.ledger.trials(before=before), self.tools.preview_ranks)
+        tools = self.tools
+        return trust_in(self.ledger.trials(before=before), tools.ranks, tools.preview_ranks)
 
     def beliefs(self, before: int) -> Beliefs:
         """What looks are worth, as earlier rounds have taught."""

@@ -3,30 +3,30 @@
 A probe that meets content unlike its training, or another model than it was trained on, is sure
 and wrong. Two things tell. Scores that lie outside of their intervals: a calibrated 90% interval
 misses one in ten, and the finished were chosen for their predictions, which doubles that. And
-predictions that order candidates otherwise than the scorer's look at the same previews, after steps
-where that look is known to be good. Pure functions of the run's trials.
+predictions that order candidates otherwise than the scorer's look at the same previews does: two
+guesses with the ranks that a card states agree on so many pairs, even if they have nothing but the
+score in common. Pure functions of the run's trials.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from math import comb
+from math import asin, comb, pi, sqrt
 from statistics import fmean
+from typing import NamedTuple
 
 from pydantic import Field
 
-from promptprobe.agent.search.policy import by_prompt
+from promptprobe.agent.search.schedule import from_pairwise
 from promptprobe.tools.records import Prediction, Record, Trial, Unit
 
 MISSED = 0.2
 """Share of finished candidates outside of their intervals that a good probe stays below."""
 ALARM = 0.01
 """Chance below which so many misses are no accident."""
-GOOD_PREVIEW = 0.75
-"""Rank within a prompt from which a preview can tell whether a probe makes sense."""
-AGREED, FEWEST = 0.62, 8
-"""Share of pairs in one order below which a probe contradicts good previews, of so many looks."""
+SURE = 1.64
+"""Standard deviations below what is promised at which an agreement is no accident: 5%."""
 
 
 class Trust(Record):
@@ -37,24 +37,33 @@ class Trust(Record):
     error: float | None = Field(default=None, description="mean distance of prediction from score")
     agreement: Unit | None = Field(
         default=None,
-        description="pairs of looks that probe and preview order alike, where previews rank",
+        description="pairs of looks that probe and preview order alike, after the step that tells "
+        "most; None: too few to tell",
     )
     broken: str = Field(default="", description="why the probe is not trusted; empty: it is")
 
 
-def trust_in(trials: Sequence[Trial], preview_ranks: Mapping[int, float]) -> Trust:
-    """The figures of a run so far, and whether its probe is still believed."""
+def trust_in(
+    trials: Sequence[Trial], ranks: Mapping[int, float], preview_ranks: Mapping[int, float]
+) -> Trust:
+    """The figures of a run so far, and whether its probe is still believed.
+
+    Args:
+        ranks: share of pairs that a prediction orders rightly, by the step of the look.
+        preview_ranks: the same of the scorer's look at previews.
+    """
     held = [(prediction, value) for trial in trials for prediction, value in _held(trial)]
     sure = [(p, v) for p, v in held if p.low is not None and p.high is not None]
     inside = sum(p.low <= v <= p.high for p, v in sure)  # type: ignore[operator]
-    alike = list(_orders(trials, preview_ranks))
-    agreement = fmean(alike) if alike else None
+    tests = [_agreement(trials, k, ranks[k], preview_ranks[k]) for k in ranks if k in preview_ranks]
+    telling = [test for test in tests if test and test.power > SURE]
+    order = max(telling, key=lambda test: test.power, default=None)
     return Trust(
         held=len(sure),
         inside=inside,
         error=fmean(abs(p.score - v) for p, v in held) if held else None,
-        agreement=agreement,
-        broken=_broken(len(sure), inside, agreement),
+        agreement=order.agreed if order else None,
+        broken=_broken(len(sure), inside, order),
     )
 
 
@@ -64,11 +73,14 @@ def _held(trial: Trial) -> Iterator[tuple[Prediction, float]]:
         yield trial.prediction, value
 
 
-def _broken(held: int, inside: int, agreement: float | None) -> str:
+def _broken(held: int, inside: int, order: _Agreement | None) -> str:
     if _tail(held, held - inside) < ALARM:
         return f"{held - inside} of {held} scores lie outside of their 90% intervals"
-    if agreement is not None and agreement < AGREED:
-        return f"it orders only {agreement:.0%} of pairs as the scorer's look at previews does"
+    if order and order.agreed < order.promised - SURE * order.spread:
+        return (
+            f"it orders only {order.agreed:.0%} of pairs as the scorer's look at previews does, "
+            f"and its card promises {order.promised:.0%}"
+        )
     return ""
 
 
@@ -80,22 +92,44 @@ def _tail(count: int, missed: int) -> float:
     return min(1.0, sum(chances))
 
 
-def _orders(trials: Sequence[Trial], preview_ranks: Mapping[int, float]) -> Iterator[float]:
-    """1 where probe and preview order a pair alike, 0 where not; pairs of one prompt and step."""
-    found: list[float] = []
-    looked = 0
-    for step in (step for step, rank in preview_ranks.items() if rank >= GOOD_PREVIEW):
-        for group in by_prompt(trials).values():
-            seen = [
-                (look.prediction.score, look.prediction.preview)
-                for trial in group
-                for look in trial.looks
-                if look.step == step and look.prediction and look.prediction.basis == "probe"
-                if look.prediction.preview is not None
-            ]
-            looked += len(seen)
-            for (a, x), (b, y) in combinations(seen, 2):
-                if x != y and x is not None and y is not None:
-                    found.append(0.5 if a == b else float((a > b) == (x > y)))
-    if looked >= FEWEST:
-        yield from found
+class _Agreement(NamedTuple):
+    """Of probe and previews, over the pairs of a run's looks after one step."""
+
+    agreed: float
+    """Share of pairs in the same order."""
+    promised: float
+    """What two guesses of these ranks agree on that have nothing in common but the score."""
+    spread: float
+    """Standard deviation of that share if there were no agreement (Kendall's tau)."""
+
+    @property
+    def power(self) -> float:
+        """Standard deviations of a worthless probe below what is promised."""
+        return (self.promised - 0.5) / self.spread
+
+
+def _agreement(
+    trials: Sequence[Trial], step: int, rank: float, preview_rank: float
+) -> _Agreement | None:
+    """After this step, over all prompts of the run; None: previews tell no two looks apart."""
+    seen = [
+        (look.prediction.score, look.prediction.preview)
+        for trial in trials
+        for look in trial.looks
+        if look.step == step and look.prediction and look.prediction.basis == "probe"
+        if look.prediction.preview is not None
+    ]
+    alike = [
+        0.5 if a == b else float((a > b) == (x > y))
+        for (a, x), (b, y) in combinations(seen, 2)
+        if x != y
+    ]
+    n = len({preview for _, preview in seen})  # ties tell nothing
+    if n < 2:
+        return None
+    common = from_pairwise(rank) * from_pairwise(preview_rank)
+    return _Agreement(
+        agreed=fmean(alike),
+        promised=0.5 + asin(common) / pi,
+        spread=sqrt((2 * n + 5) / (18 * n * (n - 1))),
+    )

@@ -1,9 +1,10 @@
 """Are predictions distrusted where they should be, and only there?
 
-Every brief is optimized twice: as a user would, and with a shuffled probe, whose predictions are
-given to other candidates of the same batch while their previews stay. A run that stops trusting
-the first is a false alarm, one that stops trusting the second has found it out. A run that ends
-with its first picture has nothing to tell by, so the share found is given of the others too.
+Every brief is optimized twice: with the probe, and with a shuffled one, whose predictions are given
+to other candidates of the same batch while their previews stay. A run that stops trusting the
+first is a false alarm, one that stops trusting the second has found it out. The scorer's word that
+a picture is correct is kept from both, as most scorers give none: they spend their budget, where
+half of Sprites' runs would end with a first, correct picture, which tells nothing of a probe.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -23,14 +25,11 @@ from promptprobe.agent.result import OptimizationResult
 from promptprobe.evals.bench import own_of
 from promptprobe.evals.statistics import share
 from promptprobe.tools.protocol import Probed, Tools
-from promptprobe.tools.records import Candidate
-
-FEWEST_LOOKS = 8
-"""Candidates that a run must have looked at for a shuffled probe to show."""
+from promptprobe.tools.records import Candidate, Score
 
 
-class Shuffled:
-    """Tools whose probe says of each candidate what it thinks of another one."""
+class Spending:
+    """Tools whose scorer calls no picture correct, so that no run ends with one."""
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
@@ -38,13 +37,24 @@ class Shuffled:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tools, name)
 
+    def score(self, brief: str, images: Sequence[Path]) -> list[Score]:
+        """The same values."""
+        scores = self._tools.score(brief, images)
+        return [score.model_copy(update={"correct": None}) for score in scores]
+
+
+class Shuffled(Spending):
+    """The same, and the probe says of each candidate what it thinks of another one of the batch."""
+
     def probe(
         self, brief: str, candidates: Sequence[Candidate], folder: Path, *given: Any, **named: Any
     ) -> list[Probed]:
-        """Looks in which predictions have moved on by a place, and previews have not."""
+        """Looks in which predictions have changed places, and previews have not."""
         looks = self._tools.probe(brief, candidates, folder, *given, **named)
-        others = looks[-1:] + looks[:-1]
-        return [_with_prediction_of(own, other) for own, other in zip(looks, others, strict=True)]
+        ring = list(range(len(looks)))
+        Random(candidates[0].seed).shuffle(ring)
+        following = dict(zip(ring, ring[1:] + ring[:1], strict=True))
+        return [_with_prediction_of(own, looks[following[at]]) for at, own in enumerate(looks)]
 
 
 def _with_prediction_of(own: Probed, other: Probed) -> Probed:
@@ -64,7 +74,7 @@ def evaluate(model: str, prompts: int, budget: str) -> dict[str, Any]:
         OptimizeRequest(brief=brief.text, model=model, budget=budget, seed=brief.run_seed)
         for brief in briefs
     ]
-    sound = list(run(asked, opened, "with the probe"))
+    sound = list(run(asked, lambda request: Spending(opened(request)), "with the probe"))
     shuffled = list(run(asked, lambda request: Shuffled(opened(request)), "shuffled"))
     return {
         "eval": "trust",
@@ -88,15 +98,11 @@ def run(
 
 
 def figures(results: Sequence[OptimizationResult]) -> dict[str, Any]:
-    """How many runs lost their trust: of all, and of those that looked at enough to tell."""
+    """How many runs lost their trust, why, and what they had to tell by."""
     broken = np.array([bool(result.trust.broken) for result in results], float)
-    looked = np.array([sum(bool(t.looks) for t in result.trials) for result in results])
     held = sum(result.trust.held for result in results)
-    long = looked >= FEWEST_LOOKS
     return {
         "not_trusted": share(broken).json(),
-        "runs_with_enough_looks": int(long.sum()),
-        "not_trusted_of_these": share(broken[long]).json() if long.sum() > 1 else None,
         "intervals_hold": sum(r.trust.inside for r in results) / held if held else None,
         "reasons": sorted({r.trust.broken for r in results if r.trust.broken}),
     }

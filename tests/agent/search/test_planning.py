@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -85,26 +86,32 @@ def test_times_are_planned_with_only_where_seconds_are_capped() -> None:
 
 def test_scores_outside_of_their_intervals_break_trust_and_a_few_of_many_do_not() -> None:
     outside = [finished(n, 0.6, low=0.7, at5=0.8) for n in range(3)]
-    assert "3 of 3 scores lie outside" in trust_in(outside, {}).broken
+    assert "3 of 3 scores lie outside" in trust_in(outside, {}, {}).broken
     inside = [finished(n, 0.75, low=0.7, at5=0.8) for n in range(9)]
-    assert trust_in([*inside, *outside], {}).broken == ""
-    assert trust_in([*inside, *outside], {}).inside == 9
-    assert trust_in([], {}).broken == ""
+    assert trust_in([*inside, *outside], {}, {}).broken == ""
+    assert trust_in([*inside, *outside], {}, {}).inside == 9
+    assert trust_in([], {}, {}).broken == ""
 
 
 def test_a_probe_that_contradicts_good_previews_is_not_trusted() -> None:
-    def trials(sign: int) -> list[Trial]:
+    def trials(scores: Sequence[float]) -> list[Trial]:
         found = []
-        for seed in range(10):
-            shown = Prediction(score=sign * seed, basis="probe", preview=seed)
+        for seed, score in enumerate(scores):
+            shown = Prediction(score=score, basis="probe", preview=seed)
             look = Look(step=5, prediction=shown)
-            candidate = Candidate(prompt="a", seed=seed)
+            candidate = Candidate(prompt="ab"[seed % 2], seed=seed)
             found.append(Trial(candidate=candidate, round=1, looks=(look,), prediction=shown))
         return found
 
-    assert trust_in(trials(1), {5: 0.85}).agreement == 1
-    assert "0% of pairs" in trust_in(trials(-1), {5: 0.85}).broken
-    assert trust_in(trials(-1), {5: 0.6}).broken == ""  # previews say too little there
+    good, weak = {3: 0.6, 5: 0.85}, {5: 0.6}
+    ordered, mixed = range(10), [0, 9, 1, 8, 2, 7, 3, 6, 4, 5]
+    assert trust_in(trials(ordered), good, good).agreement == 1
+    assert trust_in(trials(ordered), good, good).broken == ""
+    assert "only 56% of pairs" in trust_in(trials(mixed), good, good).broken
+    assert "its card promises 79%" in trust_in(trials(mixed), good, good).broken
+    assert trust_in(trials(mixed[:4]), good, good).agreement is None  # too few
+    assert trust_in(trials(mixed), good, weak).agreement is None  # previews say too little there
+    assert trust_in(trials(mixed), weak, good).agreement is None  # the probe promises too little
 
 
 def test_a_picture_ends_a_run_from_the_target_on_or_between_all_things_and_all_but_one() -> None:
