@@ -10,6 +10,7 @@ score in common. Pure functions of the run's trials.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from math import asin, comb, pi, sqrt
@@ -100,7 +101,7 @@ class _Agreement(NamedTuple):
     promised: float
     """What two guesses of these ranks agree on that have nothing in common but the score."""
     spread: float
-    """Standard deviation of that share if there were no agreement (Kendall's tau)."""
+    """Standard deviation of that share if there were no agreement (Kendall 1970, with ties)."""
 
     @property
     def power(self) -> float:
@@ -124,12 +125,17 @@ def _agreement(
         for (a, x), (b, y) in combinations(seen, 2)
         if x != y
     ]
-    n = len({preview for _, preview in seen})  # ties tell nothing
-    if n < 2:
+    if not alike:
         return None
     common = from_pairwise(rank) * from_pairwise(preview_rank)
+    ties = Counter(preview for _, preview in seen).values()
+    variance = (_variance(len(seen)) - sum(map(_variance, ties))) / 18  # of right less wrong pairs
     return _Agreement(
         agreed=fmean(alike),
         promised=0.5 + asin(common) / pi,
-        spread=sqrt((2 * n + 5) / (18 * n * (n - 1))),
+        spread=sqrt(variance) / (2 * len(alike)),
     )
+
+
+def _variance(n: int) -> int:
+    return n * (n - 1) * (2 * n + 5)
