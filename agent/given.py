@@ -25,10 +25,12 @@ from promptprobe.tools.endpoint.local_endpoint import PREFIX, LocalEndpoint
 from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.protocol import Tools
 from promptprobe.tools.records import Generation
+from promptprobe.tools.scorers.table import JOINT, parts_of, specs_of
 
 DEFAULT_GENERATION = Generation()
 Judge = str | Callable[..., Any]
 """A judge's name, or a function of (brief, image) -> number or `Score`."""
+Judges = Judge | Sequence[Judge]
 OpenTools = Callable[[OptimizeRequest | ProbeRequest], Tools]
 """Opens what a request names; may block for long."""
 
@@ -36,7 +38,7 @@ OpenTools = Callable[[OptimizeRequest | ProbeRequest], Tools]
 def opened(
     request: OptimizeRequest | ProbeRequest,
     model: Any = None,
-    scorer: Judge | None = None,
+    scorer: Judges | None = None,
     judges: Sequence[Judge] = (),
 ) -> Tools:
     """The tools that a request names, or of a model, scorer and judges that are given.
@@ -53,22 +55,22 @@ def opened(
     return open_toolbox(
         request.model if model is None else model,
         request.generation,
-        request.scorer if scorer is None else scorer,
+        scorer or request.scorer,
         request.probe,
         judges or named_judges,
     )
 
 
 def _check_again(
-    settings: RunSettings, model: Any, scorer: Judge | None, judges: Sequence[Judge]
+    settings: RunSettings, model: Any, scorer: Judges | None, judges: Sequence[Judge]
 ) -> None:
     """ValueError: what a run's folder cannot open is missing, or is another than it was."""
     from promptprobe.tools.scorers.function import names_code
 
     if "model" in settings.objects and model is None:
         raise ValueError("this run was started with a model that is a Python object: give it again")
-    given = {"scorer": () if scorer is None else (scorer,), "judge": tuple(judges)}
-    known = {"scorer": (settings.scorer,), "judge": settings.judge}
+    given = {"scorer": specs_of(scorer or ()), "judge": tuple(judges)}
+    known = {"scorer": parts_of(settings.scorer), "judge": settings.judge}
     for name, again in given.items():
         before = known[name]
         if not again and any(one.startswith(CALLABLE) for one in before):
@@ -80,7 +82,7 @@ def _check_again(
                 f"this run's folder names {code[0]!r} as its {name}, and no folder decides whose "
                 f"code runs here or where pictures go: give the {name} again"
             )
-        if again and (now := judge_names(again)) != before:
+        if again and (now := judge_names(again, name)) != before:
             was = " and ".join(map(repr, before)) or "none"
             raise ValueError(f"this run's {name} is {was}, got {' and '.join(map(repr, now))}")
 
@@ -121,29 +123,30 @@ def object_of(given: Any) -> Any:
     return None if isinstance(given, str | Path | None) else given
 
 
-def named(model: Any, scorer: Judge | None, probe: str | Path | None) -> dict[str, Any]:
+def named(model: Any, scorer: Judges | None, probe: str | Path | None) -> dict[str, Any]:
     """How a request calls them; a Python object has a name that opens nothing.
 
     Raises:
-        ValueError: the scorer is neither a name nor callable.
+        ValueError: a scorer is neither a name nor callable.
     """
+    scorers = JOINT.join(map(str, judge_names(specs_of(scorer or ()), "scorer")))
     return {
         "model": str(model) if object_of(model) is None else type(model).__name__,
-        "scorer": None if scorer is None else _name(scorer, "scorer"),
+        "scorer": scorers or None,
         "probe": None if probe is None else str(probe),
     }
 
 
-def judges_of(given: Judge | Sequence[Judge]) -> tuple[Judge, ...]:
+def judges_of(given: Judges) -> tuple[Judge, ...]:
     """One judge or several, as several."""
     if isinstance(given, Sequence) and not isinstance(given, str):
         return tuple(given)
     return (given,)
 
 
-def judge_names(judges: Sequence[Judge]) -> tuple[str, ...]:
+def judge_names(judges: Sequence[Judge], role: str = "judge") -> tuple[str, ...]:
     """How a request calls judges. ValueError: one is neither a name nor callable."""
-    return tuple(_name(judge, "judge") for judge in judges)
+    return tuple(_name(judge, role) for judge in judges)
 
 
 def _name(given: Any, role: str) -> Any:

@@ -19,7 +19,7 @@ from promptprobe.agent.doors.schemas import OptimizeRequest, checked
 from promptprobe.agent.events import OnEvent
 from promptprobe.agent.given import (
     DEFAULT_GENERATION,
-    Judge,
+    Judges,
     OpenTools,
     choose_proposer,
     judge_names,
@@ -40,6 +40,7 @@ from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.prompt_files import foreign_syntax
 from promptprobe.tools.protocol import Tools
 from promptprobe.tools.records import Budget, Generation, budget_of
+from promptprobe.tools.scorers.table import parts_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -69,8 +70,8 @@ async def aoptimize_prompt(
     prompts: Sequence[str] | None = None,
     rewrite: Rewrite = "enrich",
     keep: Sequence[str] = (),
-    scorer: Judge | None = None,
-    judge: Judge | Sequence[Judge] = (),
+    scorer: Judges | None = None,
+    judge: Judges = (),
     probe: str | Path | None = None,
     budget: str | float | Budget = "light",
     target: float | None = None,
@@ -94,8 +95,9 @@ async def aoptimize_prompt(
             contradicts nothing, "off" keeps the prompt and searches seeds.
         keep: text of the brief that every prompt must hold verbatim.
         scorer: who selects: the name of a judge (`promptprobe judges` lists them), or a callable
-            (brief, image) -> number or `Score`. None takes a built-in model's own, and a CLIP for
-            other models; `scorer` of the result says which.
+            (brief, image) -> number or `Score`; of several, the mean of their scores, each on 0 to
+            1. None takes a built-in model's own, and a CLIP for other models; `scorer` of the
+            result says which.
         judge: one or several that only grade the finished pictures, and select nothing. None takes
             a built-in model's own.
         probe: folder or hub id of a probe that `promptprobe train` made for model and scorer; None
@@ -279,11 +281,12 @@ def _open(
     warnings += filter(None, map(foreign_syntax, [request.brief, *(request.prompts or ())]))
     if request.rewrite != "off" and isinstance(proposer, SeedsOnly):
         warnings.append(proposer.source)
-    if tools.scorer_name in tools.judge_names:
-        warnings.append(
-            f"selector and judge are the same ({tools.scorer_name}): its grades say nothing that "
-            "the scores do not; name another judge"
-        )
+    for name in dict.fromkeys((tools.scorer_name, *parts_of(tools.scorer_name))):
+        if name in tools.judge_names:
+            warnings.append(
+                f"selector and judge are the same ({name}): its grades say nothing that the scores "
+                "do not; name another judge"
+            )
     return tools, warnings
 
 

@@ -18,7 +18,7 @@ from promptprobe.agent.doors.replies import ProbeReply, ProbeRow
 from promptprobe.agent.doors.schemas import ProbeRequest, checked
 from promptprobe.agent.given import (
     DEFAULT_GENERATION,
-    Judge,
+    Judges,
     OpenTools,
     named,
     object_of,
@@ -42,7 +42,7 @@ def probe_prompts(
     seeds: Sequence[int] = (0, 1, 2, 3),
     model: str | Path | Any = "sprites",
     generation: Generation = DEFAULT_GENERATION,
-    scorer: Judge | None = None,
+    scorer: Judges | None = None,
     probe: str | Path | None = None,
     heatmaps: str | Path | None = None,
 ) -> ProbeReply:

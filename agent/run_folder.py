@@ -24,6 +24,7 @@ from promptprobe.agent.doors.schemas import OptimizeRequest, explain
 from promptprobe.probe.files import replacing
 from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.records import IN_MEMORY, Budget, Text
+from promptprobe.tools.scorers.table import JOINT, parts_of
 
 FILE, CHECKPOINT = "run.json", "checkpoint.sqlite"
 IMAGES, LATENTS, PREVIEWS = "images", "latents", "previews"
@@ -61,7 +62,7 @@ class RunSettings(OptimizeRequest):
         """Who of model, scorer and judges were Python objects, so that their names open nothing."""
         by_object = {
             "model": self.model == IN_MEMORY,
-            "scorer": self.scorer.startswith(CALLABLE),
+            "scorer": any(one.startswith(CALLABLE) for one in parts_of(self.scorer)),
             "judge": any(judge.startswith(CALLABLE) for judge in self.judge),
         }
         return tuple(name for name, given in by_object.items() if given)
@@ -69,7 +70,7 @@ class RunSettings(OptimizeRequest):
 
 def spoken(judge: str) -> str:
     """How people and trials call a judge of a run: a function by its own name."""
-    return judge.removeprefix(CALLABLE)
+    return JOINT.join(part.removeprefix(CALLABLE) for part in parts_of(judge))
 
 
 def check_folder(folder: Path, name: str = "out") -> None:

@@ -80,7 +80,7 @@ def one_brief() -> Spend:
 
 def many_calls(folder: Path) -> None:
     """A session and its verbs."""
-    session = Session("my-model", scorer="clip:my-clip")
+    session = Session("my-model", scorer=["clip:my-clip", judge], judge=judge)
     seen = session.probe("a fox in snow", seeds=(1, 2))
     first = seen.candidates[0]
     [drawn] = session.render([Candidate(prompt=first.prompt, seed=first.seed)], folder)

@@ -7,7 +7,7 @@ downloaded, as a run would.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
@@ -61,12 +61,12 @@ def look_at_machine() -> Iterator[Finding]:
     yield _hub()
 
 
-def look_at_model(spec: str, scorer: str | None, probe: str | None) -> Iterator[Finding]:
+def look_at_model(spec: str, scorer: Sequence[str] | None, probe: str | None) -> Iterator[Finding]:
     """Whether a model opens and its attention is understood, with its scorer and its probe.
 
     Args:
         spec: as `open_toolbox` takes it.
-        scorer: None: the model's own, or the default one.
+        scorer: one or several; None: the model's own, or the default one.
         probe: None: the one that is shipped with the model.
     """
     from promptprobe.tools.models.model import open_model, open_toolbox

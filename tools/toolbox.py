@@ -198,8 +198,9 @@ class Toolbox:
         for judge in (self._scorer, *self._judges.values()):
             with DEVICE:
                 judge.check(brief)
-            if unread := list(judge.unread(brief)):
-                warnings.append(f"the judge {judge.name} does not read: {_listed(unread)}")
+            for part in judge.parts or (judge,):
+                if unread := list(part.unread(brief)):
+                    warnings.append(f"the judge {part.name} does not read: {_listed(unread)}")
         if own := self._model.built_in:
             warnings += own.check_brief(brief)
         cut = self._cut([brief])[brief]

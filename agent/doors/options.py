@@ -35,6 +35,8 @@ CAPS = ("seconds", "llm_calls", "tokens", "usd")
 BUDGET = "Budget (what is not said is planned)"
 OWNER = "What agents get"
 SEARCH, PICTURES = "Search", "Pictures (default: what the model is made for)"
+SEVERAL = ("scorer",)
+"""Options that may be repeated, though the record has one text for them all."""
 METAVARS = {"lora": "FILE_OR_ID[:WEIGHT]"}
 """Of options whose type does not say what is expected."""
 
@@ -73,7 +75,9 @@ def _with_options(command: Command, further: Sequence[inspect.Parameter]) -> Com
 
 def _option(record: type[Record], name: str, panel: str, prefix: str) -> inspect.Parameter:
     field = record.model_fields[name]
-    kind, name = _type_of(field.annotation), prefix + name
+    kind = _type_of(field.annotation)
+    kind = list[kind] if name in SEVERAL else kind  # type: ignore[valid-type]
+    name = prefix + name
     text, flags, metavar = str(field.description), [], METAVARS.get(name)
     if kind is bool:  # a flag without its contrary
         flags, metavar = [f"--{name.replace('_', '-')}"], " "

@@ -28,7 +28,7 @@ from promptprobe.tools.records import (
     Seed,
     Text,
 )
-from promptprobe.tools.scorers.table import DEFAULT_CLIP, TABLE
+from promptprobe.tools.scorers.table import DEFAULT_CLIP, JOINT, TABLE, parts_of
 
 MAX_PROMPTS = 64
 MAX_REWRITES = 256
@@ -101,6 +101,21 @@ def _decoded(value: object) -> object:
         return value
 
 
+def _in_one_name(given: Any) -> Any:
+    """The names of several scorers as that of their mean, such as "ocr + pickscore"."""
+    if isinstance(given, list | tuple):
+        if not all(isinstance(name, str) for name in given):
+            raise ValueError(f"expected names of judges, got {_short(given)}")
+        given = JOINT.join(given) or None
+    if isinstance(given, str) and (count := len(parts_of(given))) > MAX_JUDGES:
+        raise ValueError(f"expected at most {MAX_JUDGES} scorers, got {count}")
+    return given
+
+
+Scorers = Annotated[Text | None, BeforeValidator(_in_one_name)]
+"""One or several, which select as one."""
+
+
 class OptimizeArguments(Request):
     """A brief, and how to search for its best prompt and seed."""
 
@@ -144,11 +159,11 @@ class OptimizeRequest(OptimizeArguments):
     llm: Text | None = Field(
         default=None, description="name of an LLM behind OPENAI_BASE_URL, which proposes rewrites"
     )
-    scorer: Text | None = Field(
+    scorer: Scorers = Field(
         None,
         description="who selects, a judge of `promptprobe judges`: "
-        f"{', '.join(judge.name for judge in TABLE)}, or a built-in model's; none: a built-in "
-        f"model's own, and {DEFAULT_CLIP} for others",
+        f"{', '.join(judge.name for judge in TABLE)}, or a built-in model's; of several the mean; "
+        f"none: a built-in model's own, and {DEFAULT_CLIP} for others",
     )
     judge: tuple[Text, ...] = Field(
         default=(),
@@ -193,7 +208,7 @@ class ProbeRequest(ProbeArguments):
     """The same, and with what it is to be done."""
 
     model: Text = Field(default="sprites", description="as in optimize_prompt")
-    scorer: Text | None = Field(default=None, description="as in optimize_prompt")
+    scorer: Scorers = Field(default=None, description="as in optimize_prompt")
     probe: Text | None = Field(default=None, description="as in optimize_prompt")
     generation: Generation = Field(default=Generation(), description="how pictures would be made")
 

@@ -20,7 +20,7 @@ from promptprobe.agent.doors.stream import streamed
 from promptprobe.agent.events import OnEvent
 from promptprobe.agent.given import (
     DEFAULT_GENERATION,
-    Judge,
+    Judges,
     judge_names,
     judges_of,
     named,
@@ -65,8 +65,8 @@ class Session:
 
     Args:
         model: "sprites" or "sprites-flow", a diffusers folder, a hub id, or a loaded pipeline.
-        scorer: who selects: a name, or a callable (brief, image) -> number or `Score`; None takes
-            a built-in model's own, and a CLIP for others.
+        scorer: who selects: a name, or a callable (brief, image) -> number or `Score`; of several,
+            their mean. None takes a built-in model's own, and a CLIP for others.
         judge: one or several of the same, which only grade the pictures of `optimize`.
         probe: folder or hub id of a trained probe; None takes a built-in model's own, and previews
             for others.
@@ -81,8 +81,8 @@ class Session:
         self,
         model: str | Path | Any = "sprites",
         *,
-        scorer: Judge | None = None,
-        judge: Judge | Sequence[Judge] = (),
+        scorer: Judges | None = None,
+        judge: Judges = (),
         probe: str | Path | None = None,
         generation: Generation = DEFAULT_GENERATION,
     ) -> None:

@@ -32,7 +32,8 @@ def train_probe(
     Args:
         prompts: a file of them, or the prompts themselves; none: learn from past runs alone.
         model: a built-in one's name, a diffusers folder, or a hub id.
-        scorer: who scores; of several, the first one judges previews too.
+        scorer: who scores; of several each is predicted, and the first one judges previews too.
+            "ocr + pickscore" is their mean.
         out: folder of the dataset, and of the probe in its `probe`.
         generation: how pictures are made.
         seeds: of each prompt.

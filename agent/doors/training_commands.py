@@ -51,8 +51,8 @@ def train(
     scorer: Annotated[
         list[str],
         Option(
-            help="sprites, clip:sprites, critic:sprites, or clip:FOLDER_OR_HUB_ID; may be "
-            "repeated: the probe stands for the first"
+            help="as promptprobe judges lists them, or the mean of several in one name, such as "
+            '"ocr + pickscore"; may be repeated: the probe predicts each and stands for the first'
         ),
     ],
     out: Annotated[Path, Option(help="folder of the shards, and of the probe in its probe/")],

@@ -18,6 +18,7 @@ from promptprobe.agent.run_folder import locked, own_file
 from promptprobe.probe.files import replacing
 from promptprobe.tools.records import Candidate, Record, Score, Trial
 from promptprobe.tools.scorers.scorer import Scorer
+from promptprobe.tools.scorers.table import parts_of
 
 FILE = "grades.json"
 Say = Callable[[str], None]
@@ -73,7 +74,7 @@ def grade_again(run_dir: Path, judges: Sequence[Scorer], say: Say) -> Graded:
             _write(path, kept)
             reasons = (score.reason for score in scores.values() if score.value is None)
             notes += [f"{judge.name} gave no grade: {why}" for why in dict.fromkeys(reasons)]
-            if judge.name == result.scorer:
+            if judge.name in (result.scorer, *parts_of(result.scorer)):
                 notes.append(f"selector and judge are the same ({judge.name})")
     regraded = _with(result, {judge.name: kept[judge.name] for judge in judges})
     notes += disagreements(regraded.trials, regraded.best)

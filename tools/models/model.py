@@ -6,7 +6,7 @@ Weights are read as safetensors only, and no code that comes with a model is run
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -24,8 +24,8 @@ from promptprobe.tools.models.loading import (
 )
 from promptprobe.tools.nearest import did_you_mean, folders_beside, nearest
 from promptprobe.tools.records import IN_MEMORY, Generation
-from promptprobe.tools.scorers.scorer import Scorer, open_judges, open_scorer
-from promptprobe.tools.scorers.table import DEFAULT_CLIP
+from promptprobe.tools.scorers.scorer import Scorer, open_judge, open_judges, open_scorer
+from promptprobe.tools.scorers.table import DEFAULT_CLIP, Spec
 
 if TYPE_CHECKING:
     from promptprobe.probe.families.family import Family
@@ -73,16 +73,16 @@ class Model:
 def open_toolbox(
     model: str | Path | Any = DEFAULT_MODEL,
     generation: Generation = DEFAULTS,
-    scorer: str | Callable[..., Any] | None = None,
+    scorer: Spec | Sequence[Spec] | None = None,
     probe: str | Path | None = None,
-    judges: Sequence[str | Callable[..., Any]] = (),
+    judges: Sequence[Spec] = (),
 ) -> Toolbox:
     """The agent's tools for a model.
 
     Args:
         model: a built-in one's name, a local folder, a hub id, or a loaded pipeline.
         generation: how images are made; what is None takes the model's own default.
-        scorer: who selects; None takes a built-in model's own, and a CLIP for others.
+        scorer: who selects, one or several; None takes a built-in model's own, a CLIP for others.
         probe: the name of a built-in model for its own, folder or hub id of a trained probe; None
             takes the one that is shipped with the model.
         judges: who only grades; none takes a built-in model's own.
@@ -102,8 +102,8 @@ def open_toolbox(
         shipped = own.probe if own else None
         return Toolbox(
             opened,
-            _shared_scorer(scorer or (own.scorer if own else DEFAULT_CLIP), device),
-            open_judges(judges or ((own.judge,) if own else ()), device, _shared_scorer),
+            open_scorer(scorer or (own.scorer if own else DEFAULT_CLIP), device, _shared_judge),
+            open_judges(judges or ((own.judge,) if own else ()), device, _shared_judge),
             located or (shipped if shipped and shipped.is_dir() else None),
         )
 
@@ -143,11 +143,11 @@ def _family(name: str, pipeline: Any) -> Any:
         raise ValueError(f"{name} cannot be probed: {error}") from error
 
 
-def _shared_scorer(scorer: str | Callable[..., Any], device: str) -> Scorer:
-    if not isinstance(scorer, str):
-        return open_scorer(scorer, device)
-    key = scorer, fingerprint(scorer.partition(":")[2]), device
-    return _SCORERS.get(key, lambda: open_scorer(scorer, device))
+def _shared_judge(spec: Spec, device: str) -> Scorer:
+    if not isinstance(spec, str):
+        return open_judge(spec, device)
+    key = spec, fingerprint(spec.partition(":")[2]), device
+    return _SCORERS.get(key, lambda: open_judge(spec, device))
 
 
 # -- finding and loading -----------------------------------------------------------------------

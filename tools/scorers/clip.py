@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from promptprobe.tools.scorers.table import Pictures
 
 BATCH = 32
+SIGLIP_USUAL = (0.0, 0.2)
+"""Cosines of a SigLIP: published ones call it a match from 0.11 to 0.15 on, by their own bias."""
 PICKSCORE = "yuvalkirstain/PickScore_v1"
 PICKSCORE_PROCESSOR = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 
@@ -39,7 +41,8 @@ def open_clip(source: str, device: str) -> Opened:
             for value in encoder.similarity(brief, images)
         ]
 
-    return Opened(score, encoder.unread)
+    usual = SIGLIP_USUAL if encoder.kind == "SigLIP" else None
+    return Opened(score, encoder.unread, usual=usual)
 
 
 def open_pickscore(source: str, device: str) -> Opened:

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from promptprobe.tools.records import Score
-from promptprobe.tools.scorers.table import Opened
+from promptprobe.tools.scorers.table import Opened, parts_of
 
 if TYPE_CHECKING:
     from promptprobe.tools.scorers.table import Pictures
@@ -171,4 +171,4 @@ def _imported(source: str) -> ModuleType:
 
 def names_code(spec: str) -> bool:
     """Whether opening this judge runs the caller's code, or sends pictures to an address."""
-    return spec.startswith(("python:", "http:", "https:"))
+    return any(part.startswith(("python:", "http:", "https:")) for part in parts_of(spec))

@@ -1,4 +1,4 @@
-"""A judge of finished images, opened by name or made of the caller's own function.
+"""A judge of finished images, opened by name, made of the caller's own function, or of several.
 
 A judge that fails leaves an image unscored, with the reason; it never yields a zero, which would
 read as "this picture is bad".
@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from promptprobe.tools.models.built_in import built_ins
 from promptprobe.tools.nearest import did_you_mean
 from promptprobe.tools.records import Score
+from promptprobe.tools.scorers.combination import combined
 from promptprobe.tools.scorers.function import EXPECTED, open_function
-from promptprobe.tools.scorers.table import TABLE, Judge, Opened
+from promptprobe.tools.scorers.table import JOINT, TABLE, UNIT, Judge, Opened, Spec, specs_of
 
 if TYPE_CHECKING:
     from promptprobe.probe.families.family import Images
@@ -37,6 +38,10 @@ class Scorer:
     """The words of a brief that it does not read."""
     may_decline: bool = False
     """Whether an image without a value is an answer."""
+    usual: tuple[float, float] = UNIT
+    """What counts as 0 and as 1 where it is one of several scorers."""
+    parts: tuple[Scorer, ...] = ()
+    """Of several that select as one, who they are."""
 
     def __call__(self, brief: str, images: Pictures) -> list[Score]:
         """One score an image, in order."""
@@ -98,8 +103,8 @@ class Scorer:
         return score.model_copy(update={"reason": reason, "failed": failed})
 
 
-def open_scorer(spec: str | Callable[..., Any], device: str = "cpu") -> Scorer:
-    """The judge that `spec` names.
+def open_judge(spec: Spec, device: str = "cpu") -> Scorer:
+    """The one judge that `spec` names.
 
     Raises:
         ValueError: unknown name, or one that does not load; says what was tried.
@@ -108,16 +113,39 @@ def open_scorer(spec: str | Callable[..., Any], device: str = "cpu") -> Scorer:
         return _named(getattr(spec, "__name__", type(spec).__name__), open_function(spec))
     judge, argument = _found(spec)
     opened: Opened = pkgutil.resolve_name(judge.opens)(argument, device)
-    return _named(spec, opened)
+    return _named(spec, opened, judge.usual)
+
+
+def open_scorer(
+    spec: Spec | Sequence[Spec],
+    device: str = "cpu",
+    open_one: Callable[[Spec, str], Scorer] = open_judge,
+) -> Scorer:
+    """The judge that `spec` names, or several as one, from a list or as "ocr + pickscore".
+
+    Args:
+        spec: see above.
+        device: where models run.
+        open_one: opens each.
+
+    Raises:
+        ValueError: unknown name, one that does not load, or one that is there twice.
+    """
+    specs = specs_of(spec)
+    if len(specs) == 1:
+        return open_one(specs[0], device)
+    parts = open_judges(specs, device, open_one)
+    together = _named(JOINT.join(part.name for part in parts), combined(parts))
+    return replace(together, parts=tuple(parts))
 
 
 def open_judges(
-    specs: Sequence[str | Callable[..., Any]],
+    specs: Sequence[Spec],
     device: str = "cpu",
-    open_one: Callable[[str | Callable[..., Any], str], Scorer] = open_scorer,
+    open_one: Callable[[Spec, str], Scorer] = open_judge,
 ) -> list[Scorer]:
     """Several judges, each by its name. ValueError: see `open_scorer`; or two have one name."""
-    opened = [open_one(spec, device) for spec in specs]
+    opened = [open_scorer(spec, device, open_one) for spec in specs]
     names = [judge.name for judge in opened]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"two judges are called {twice!r}: leave one out, or rename a function")
@@ -158,5 +186,7 @@ def _found(spec: str) -> tuple[Judge, str]:
     raise ValueError(f"unknown scorer {spec!r:.200}{meant}; known: {known_scorers()}")
 
 
-def _named(name: str, opened: Opened) -> Scorer:
-    return Scorer(name, opened.score_images, opened.unread, opened.may_decline)
+def _named(name: str, opened: Opened, usual: tuple[float, float] = UNIT) -> Scorer:
+    return Scorer(
+        name, opened.score_images, opened.unread, opened.may_decline, opened.usual or usual
+    )

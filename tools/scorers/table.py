@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     Pictures = Sequence[Image.Image]
     ScoreImages = Callable[[str, Pictures], Sequence[Score]]
 
+Spec = str | Callable[..., Any]
+"""A judge's name, or a function of the caller's own."""
 HERE = "promptprobe.tools.scorers"
+JOINT = " + "
+"""Stands between the names of several scorers that select as one."""
+UNIT = (0.0, 1.0)
 DEFAULT_CLIP = "clip:openai/clip-vit-base-patch32"
 """Who selects where nobody says who, and the model is not a built-in one."""
 
@@ -37,6 +42,8 @@ class Opened:
     """The words of a brief that it does not read."""
     may_decline: bool = False
     """Whether an image without a value is an answer: of the caller's own function it is."""
+    usual: tuple[float, float] | None = None
+    """Where its values lie, if elsewhere than its line of the table says."""
 
 
 class Judge(Record):
@@ -45,6 +52,10 @@ class Judge(Record):
     name: str = Field(description="how it is asked for; capitals stand for what is to be filled in")
     sees: str = Field(description="what it looks at, and what its score says")
     range: str = Field(description="of its scores; higher is better")
+    usual: tuple[float, float] = Field(
+        default=UNIT,
+        description="what counts as 0 and as 1 where several scorers select as one",
+    )
     words: bool = Field(
         default=False, description="whether it also judges the brief's words one by one"
     )
@@ -69,7 +80,8 @@ TABLE = (
         name="clip:ID",
         sees="cosine similarity of brief and image, by any CLIP or SigLIP; a brief longer than it "
         "reads is scored in parts",
-        range="-1 to 1, mostly 0.1 to 0.4",
+        range="-1 to 1, mostly 0.1 to 0.4, of SigLIP 0 to 0.2",
+        usual=(0.1, 0.4),
         licence="the model's",
         citation="Hessel et al. 2021, CLIPScore, arXiv 2104.08718; Zhai et al. 2023, SigLIP, "
         "arXiv 2303.15343",
@@ -79,6 +91,7 @@ TABLE = (
         name="pickscore",
         sees="which of two pictures of a brief people would pick",
         range="no bound, mostly 17 to 25",
+        usual=(17.0, 25.0),
         licence="MIT (PickScore_v1)",
         citation="Kirstain et al. 2023, Pick-a-Pic, arXiv 2305.01569",
         opens=f"{HERE}.clip:open_pickscore",
@@ -116,7 +129,7 @@ TABLE = (
     Judge(
         name="http:URL",
         sees="whatever the service there looks at (see the protocol)",
-        range="the service's",
+        range="the service's; among several scorers 0 to 1",
         words=True,
         licence="the service's",
         opens=f"{HERE}.http:open_http",
@@ -124,7 +137,7 @@ TABLE = (
     Judge(
         name="python:FILE.py:FUNCTION",
         sees="whatever your function looks at",
-        range="the function's",
+        range="the function's; among several scorers 0 to 1",
         words=True,
         licence="yours",
         opens=f"{HERE}.function:open_python",
@@ -132,13 +145,27 @@ TABLE = (
     Judge(
         name="python:MODULE:FUNCTION",
         sees="the same, of a module that can be imported",
-        range="the function's",
+        range="the function's; among several scorers 0 to 1",
         words=True,
         licence="yours",
         opens=f"{HERE}.function:open_python",
     ),
 )
 """Judges for any model; those of the built-in models are in their own records."""
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    """The names of the judges that a scorer's name joins; of a single judge, its own."""
+    return tuple(part.strip() for part in name.split(JOINT))
+
+
+def specs_of(spec: Spec | Sequence[Spec]) -> tuple[Spec, ...]:
+    """Each judge by itself, of one, several, or several in one name."""
+    if isinstance(spec, str):
+        return parts_of(spec)
+    if isinstance(spec, Sequence):
+        return tuple(one for part in spec for one in specs_of(part))
+    return (spec,)
 
 
 def scored(name: str, value: float, explanation: str = "") -> Score:

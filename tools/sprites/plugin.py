@@ -133,6 +133,7 @@ JUDGES = (
         name="clip:sprites",
         sees="cosine similarity by a small CLIP of the Sprites world",
         range="-1 to 1",
+        usual=(-1.0, 1.0),
         licence="Apache-2.0 (ships with promptprobe)",
         opens=f"{__name__}:open_clip",
     ),

@@ -18,7 +18,8 @@ def doctor(
         str | None, typer.Option(metavar="NAME", help="open this model too, and check it")
     ] = None,
     scorer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="with this scorer; needs --model")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="with this scorer; needs --model; may be repeated"),
     ] = None,
     probe: Annotated[
         str | None, typer.Option(metavar="NAME", help="with this probe; needs --model")
@@ -36,7 +37,7 @@ def doctor(
 
 
 def _doctor(
-    model: str | None, scorer: str | None, probe: str | None, llm: str | None, json: bool
+    model: str | None, scorer: list[str] | None, probe: str | None, llm: str | None, json: bool
 ) -> int:
     from promptprobe.tools.doctor import Finding, look_at_machine, look_at_model
     from promptprobe.tools.endpoint.endpoint import LLM, Endpoint

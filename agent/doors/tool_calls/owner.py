@@ -17,6 +17,7 @@ from promptprobe.agent.doors.schemas import (
     ProbeArguments,
     ProbeRequest,
     Request,
+    Scorers,
     checked,
 )
 from promptprobe.tools.models.built_in import DEFAULT_MODEL
@@ -35,9 +36,10 @@ class Owner(Record):
     """With what agents' calls are done, and how much one call may cost."""
 
     model: Text = Field(default=DEFAULT_MODEL, description="model that draws")
-    scorer: Text | None = Field(
+    scorer: Scorers = Field(
         default=None,
-        description=f"who selects; none: a built-in model's own, and {DEFAULT_CLIP} for others",
+        description="who selects; of several the mean; none: a built-in model's own, and "
+        f"{DEFAULT_CLIP} for others",
     )
     judge: tuple[Text, ...] = Field(
         default=(),
