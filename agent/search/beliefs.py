@@ -54,7 +54,6 @@ class Belief(Record):
     slope: float = Field(description="of the score on the prediction, within a prompt")
     look_variance: NotNegative = Field(description="of predictions within a prompt")
     noise: NotNegative = Field(description="variance of scores that the prediction does not tell")
-    bias: float = Field(default=0, description="mean of score less prediction")
     evidence: float = Field(description="finished candidates that this rests on, the prior's too")
 
     @property
@@ -81,16 +80,13 @@ class Beliefs(Record):
         )
 
 
-def preview_prior(total: int, steps: Sequence[int] | None = None) -> Signal:
-    """Looks at previews after these steps of `total`, or after every step.
-
-    ValueError: as for a signal, if the steps are not ascending and below `total`.
-    """
-    chosen = tuple(steps) if steps is not None else tuple(range(1, total))
+def preview_prior(total: int) -> Signal:
+    """Looks at previews after every step of `total`."""
+    steps = tuple(range(1, total))
     return Signal(
         total=total,
-        steps=chosen,
-        correlations=tuple(from_spearman(_rank(step / total)) for step in chosen),
+        steps=steps,
+        correlations=tuple(from_spearman(_rank(step / total)) for step in steps),
     )
 
 
@@ -144,13 +140,11 @@ def _learned(prior: Belief, candidates: Sequence[Looked]) -> Belief:
     )
     free = len(pairs) - len({prompt for _, _, prompt in done})
     missed = sum((y - slope * x) ** 2 for x, y in pairs)
-    gaps = [score - prediction for prediction, score, _ in done]
     return Belief(
         step=prior.step,
         slope=slope,
         look_variance=spread / (weight + looks),
         noise=(weight * prior.noise + missed) / (weight + max(0, free)),
-        bias=(weight * prior.bias + sum(gaps)) / (weight + len(gaps)),
         evidence=weight + len(done),
     )
 
@@ -173,11 +167,11 @@ def _groups(candidates: Sequence[Looked]) -> Iterator[list[Looked]]:
 
 
 def against_advice(
-    kept: Sequence[C], dropped: Sequence[C], seed: int, share: float = AGAINST_ADVICE
+    kept: Sequence[C], dropped: Sequence[C], seed: int
 ) -> tuple[tuple[C, ...], C | None]:
     """Whom to finish, when now and then the last of the kept gives way to a dropped one.
 
-    On average `share` of all finishes go against the advice; the best predicted always stays.
+    On average `AGAINST_ADVICE` of all finishes go against it; the best predicted always stays.
 
     Args:
         kept: best predicted first.
@@ -186,7 +180,7 @@ def against_advice(
         Those to finish, and the one of them that the looks had dropped, if any.
     """
     dice = Random(seed)
-    if len(kept) < 2 or not dropped or dice.random() >= share * len(kept):
+    if len(kept) < 2 or not dropped or dice.random() >= AGAINST_ADVICE * len(kept):
         return tuple(kept), None
     chosen = dice.choice(list(dropped))
     return (*kept[:-1], chosen), chosen

@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from promptprobe.agent.search.schedule import Signal
 
 Floats = NDArray[np.floating[Any]]
-RIDGE = 1e-3
-"""Added to the looks' variances: correlations are measured, and may contradict each other."""
 
 
 @dataclass(frozen=True)
@@ -35,52 +33,34 @@ class Draws:
 def correlations(signal: Signal) -> Floats:
     """Of all looks and the final score, which comes last, [look, look].
 
-    Where only the correlations with the final score are known, the looks form a chain: of two, the
-    worse is the better one with noise added.
+    Looks form a chain: of two, the worse is the better one with noise added.
     """
     rank = np.array([*signal.correlations, 1.0])
-    if signal.between_looks is None:
-        size = np.maximum(np.abs(rank), 1e-6)
-        small, large = np.minimum.outer(size, size), np.maximum.outer(size, size)
-        matrix = small / large * np.outer(np.sign(rank) + (rank == 0), np.sign(rank) + (rank == 0))
-        np.fill_diagonal(matrix, 1)
-        return matrix
-    matrix = np.empty((len(rank), len(rank)))
-    matrix[:-1, :-1] = signal.between_looks
-    matrix[-1] = matrix[:, -1] = rank
+    size = np.maximum(np.abs(rank), 1e-6)
+    small, large = np.minimum.outer(size, size), np.maximum.outer(size, size)
+    matrix = small / large * np.outer(np.sign(rank) + (rank == 0), np.sign(rank) + (rank == 0))
+    np.fill_diagonal(matrix, 1)
     return matrix
 
 
 @lru_cache(maxsize=4096)
 def weights(signal: Signal, taken: tuple[int, ...]) -> tuple[float, ...]:
-    """Of the standardized looks at these steps; their sum is the expected standardized score."""
-    at = [signal.steps.index(step) for step in taken]
-    matrix = correlations(signal)
-    if signal.between_looks is None:  # the best says all
-        best = int(np.argmax(np.abs(matrix[at, -1])))
-        return tuple(float(matrix[place, -1]) if i == best else 0.0 for i, place in enumerate(at))
-    among = matrix[np.ix_(at, at)] + RIDGE * np.eye(len(at))
-    return tuple(np.linalg.solve(among, matrix[at, -1]).tolist())
+    """Of the standardized looks at these steps; their sum is the expected standardized score.
+
+    In a chain the best look says all.
+    """
+    found = correlations(signal)[[signal.steps.index(step) for step in taken], -1]
+    best = int(np.argmax(np.abs(found)))
+    return tuple(float(one) if place == best else 0.0 for place, one in enumerate(found))
 
 
 @lru_cache(maxsize=8)
-def draw(
-    signal: Signal, candidates: int, draws: int, seed: int, prompts: int = 1, between: float = 0
-) -> Draws:
-    """Simulated candidates, spread over prompts in turn.
-
-    Args:
-        between: variance between prompts, in units of the variance within one. What a look sees
-            of a candidate's score, it sees of its prompt's share too.
-    """
+def draw(signal: Signal, candidates: int, draws: int, seed: int) -> Draws:
+    """Simulated candidates, so many in each draw."""
     rng = np.random.default_rng(seed)
     root = _root(correlations(signal)).astype(np.float32)
     looks = rng.standard_normal((len(root), draws * candidates), dtype=np.float32)
     both = (root @ looks).reshape(-1, draws, candidates)
-    if between > 0 and prompts > 1:
-        effect = rng.standard_normal((draws, prompts), dtype=np.float32) * np.float32(between**0.5)
-        share = np.array([*signal.correlations, 1.0], np.float32)[:, None, None]
-        both += share * effect[:, np.arange(candidates) % prompts]
     return Draws(_shaped(both[-1], signal.quantiles), both[:-1])
 
 

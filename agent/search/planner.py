@@ -32,57 +32,38 @@ SIMULATED = 40_000
 """Candidates drawn, all together, to find good schedules on."""
 FINALISTS, TIMES = 16, 4
 """So many of the best are compared once more, on so many times as many fresh candidates."""
+NFE_ALONE = Costs()
 
 
+@lru_cache(maxsize=64)
 def plan(
     signal: Signal,
     renders: float,
-    costs: Costs | None = None,
+    costs: Costs = NFE_ALONE,
     *,
     seconds: float | None = None,
-    prompts: int = 1,
-    between: float = 0,
-    within: float = 1,
     most: int = MOST_CANDIDATES,
     keep: int | None = None,
     least: int = 1,
 ) -> Schedule:
-    """The schedule that is expected to find the best score within a budget.
+    """The schedule that is expected to find the best score of one prompt's seeds within a budget.
 
     Args:
         renders: the budget in renders' worth, at least 1.
-        costs: NFE alone if None. With seconds, a schedule also takes no longer than so many full
-            renders would, so that a look that takes long is worth less.
+        costs: with seconds, a schedule also takes no longer than so many full renders would, so
+            that a look that takes long is worth less.
         seconds: a further cap.
-        prompts: at most so many; fewer only where having one more written takes seconds.
-        between: variance of the prompts' mean scores; within: variance within a prompt.
         most: no more candidates than this.
         keep: finish exactly so many, after one look; fewer where not so many can be paid.
         least: start at least so many, even where fewer would gain more, if they can be paid.
 
     ValueError: not one render fits into the budget.
     """
-    return _plan(
-        signal, renders, costs or Costs(), seconds, prompts, between, within, most, keep, least
-    )
-
-
-@lru_cache(maxsize=64)
-def _plan(
-    signal: Signal, renders: float, costs: Costs, seconds: float | None, prompts: int,
-    between: float, within: float, most: int, keep: int | None, least: int,
-) -> Schedule:  # fmt: skip
     cap = costs.cap(signal.total, renders, seconds)
-    counts = sorted({*(2**n for n in range(prompts.bit_length())), prompts})
-    found = []
-    for count in counts if costs.prompt_seconds else [prompts]:
-        steps = renders * signal.total
-        search = Search(signal, costs, steps, cap, count, between / within, most, keep, least)
-        if search.most(()) >= 1:
-            found.append(search.schedule(math.sqrt(within)))
-    if not found:
+    search = Search(signal, costs, renders * signal.total, cap, most, keep, least)
+    if search.most(()) < 1:
         raise none_fits(renders, cap)
-    return max(found, key=lambda schedule: schedule.gain)
+    return search.schedule()
 
 
 @dataclass
@@ -93,11 +74,9 @@ class Search:
     costs: Costs
     steps: float
     seconds: float
-    prompts: int
-    between: float
     limit: int
-    keep: int | None = None
-    least: int = 1
+    keep: int | None
+    least: int
     tried: dict[Rungs, float] = field(default_factory=dict)
 
     @property
@@ -108,13 +87,11 @@ class Search:
     def drawn(self, seed: int, times: int = 1) -> Draws:
         """The candidates that schedules are tried on."""
         count = times * SIMULATED // self.width
-        return draw(self.signal, self.width, count, seed, self.prompts, self.between)
+        return draw(self.signal, self.width, count, seed)
 
     def price(self, candidates: int, rungs: Rungs) -> tuple[float, float]:
         """Steps and seconds that a schedule takes."""
-        steps, seconds = self.costs.price(self.signal.total, candidates, rungs)
-        written = (min(self.prompts, candidates) - 1) * self.costs.prompt_seconds
-        return steps, seconds + written
+        return self.costs.price(self.signal.total, candidates, rungs)
 
     def most(self, rungs: Rungs) -> int:
         """How many candidates can be started so that the rungs can be paid; 0 if none."""
@@ -220,7 +197,7 @@ class Search:
         """Whether naive best-of-n is not what is asked for."""
         return self.keep is not None or self.most(()) < self.least
 
-    def schedule(self, spread: float) -> Schedule:
+    def schedule(self) -> Schedule:
         """The best rungs, or naive best-of-n where they gain nothing, judged on fresh draws."""
         self.seek()
         drawn = self.drawn(1, TIMES)
@@ -243,14 +220,12 @@ class Search:
             wanted or [r for r in gains if ahead[r] >= 0],
             key=lambda r: gains[r] - WORTH_A_RUNG * len(r),
         )
-        gain = gains[rungs]
         candidates = self.most(rungs)
         steps, seconds = self.price(candidates, rungs)
         taken = tuple(step for step, _ in rungs)
         return Schedule(
             total=self.signal.total,
             candidates=candidates,
-            prompts=min(self.prompts, candidates),
             rungs=tuple(
                 Rung(step=step, keep=keep, weights=weights(self.signal, taken[: i + 1]))
                 for i, (step, keep) in enumerate(rungs)
@@ -258,9 +233,9 @@ class Search:
             renders=steps / self.signal.total,
             nfe=steps * self.costs.nfe_per_step,
             seconds=seconds,
-            gain=gain * spread,
-            deviation=float(best_drawn(drawn, self.signal, candidates, rungs).std()) * spread,
-            naive_gain=rival(steps) * spread,
+            gain=gains[rungs],
+            deviation=float(best_drawn(drawn, self.signal, candidates, rungs).std()),
+            naive_gain=rival(steps),
         )
 
 

@@ -201,7 +201,7 @@ def plan_round(
 def first_render(schedule: Schedule) -> Schedule:
     """One candidate, looked at wherever the first round will look, and finished in any case."""
     rungs = tuple(rung.model_copy(update={"keep": 1}) for rung in schedule.rungs)
-    one = {"candidates": 1, "prompts": 1, "rungs": rungs, "waves": None, "renders": 1}
+    one = {"candidates": 1, "rungs": rungs, "waves": None, "renders": 1}
     return schedule.model_copy(update=one)
 
 

@@ -55,11 +55,9 @@ class Effects(Record):
 
 
 class NextRound(Record):
-    """Expected improvement on the best score so far, by what the next round does."""
+    """What the next round does."""
 
     action: Action
-    rewrite: NotNegative = Field(description="by candidates of new prompts")
-    reseed: NotNegative = Field(description="by fresh seeds of `prompt`")
     prompt: str | None = Field(description="the one to reseed")
 
 
@@ -123,7 +121,7 @@ def next_round(
     action: Action = "rewrite" if by_prompts > by_seeds else "reseed"
     if max(by_prompts, by_seeds) < worth:
         action = "stop"
-    return NextRound(action=action, rewrite=by_prompts, reseed=by_seeds, prompt=prompt.prompt)
+    return NextRound(action=action, prompt=prompt.prompt)
 
 
 def expected_improvement(mean: float, variance: float, best: float) -> float:

@@ -25,11 +25,6 @@ class Signal(Record):
     correlations: tuple[Correlation, ...] = Field(
         description="of each look with the final score, within a prompt"
     )
-    between_looks: tuple[tuple[Correlation, ...], ...] | None = Field(
-        default=None,
-        description="correlations of the looks with each other, where they were measured; None: "
-        "each look is taken to know nothing of the score that a better one does not know",
-    )
     quantiles: tuple[float, ...] | None = Field(
         default=None,
         description="of scores within a prompt, less their mean, in standard deviations, at evenly "
@@ -39,16 +34,12 @@ class Signal(Record):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        looks = len(self.steps)
         if list(self.steps) != sorted({k for k in self.steps if 0 < k < self.total}):
             raise ValueError(f"expected ascending steps below {self.total}, got {self.steps}")
-        if len(self.correlations) != looks:
-            raise ValueError(f"expected {looks} correlations, got {len(self.correlations)}")
-        if (
-            self.between_looks is not None
-            and [len(r) for r in self.between_looks] != [looks] * looks
-        ):
-            raise ValueError(f"expected correlations of {looks} x {looks} looks")
+        if len(self.correlations) != len(self.steps):
+            raise ValueError(
+                f"expected {len(self.steps)} correlations, got {len(self.correlations)}"
+            )
         if self.quantiles is not None and (
             len(self.quantiles) < 2 or list(self.quantiles) != sorted(self.quantiles)
         ):
@@ -65,9 +56,6 @@ class Costs(Record):
         default=0, description="decoding a preview and judging it, or probing"
     )
     finish_seconds: NotNegative = Field(default=0, description="decoding an image and scoring it")
-    prompt_seconds: NotNegative = Field(
-        default=0, description="having one more prompt written and encoded"
-    )
 
     def render_seconds(self, total: int) -> float:
         """Of one image in full, scored."""
@@ -113,7 +101,6 @@ class Schedule(Record):
 
     total: int = Field(description="steps of a full render")
     candidates: int = Field(ge=1, description="started, spread evenly over the prompts")
-    prompts: int = Field(default=1, ge=1)
     rungs: tuple[Rung, ...] = ()
     waves: Waves | None = Field(
         default=None,
@@ -145,10 +132,9 @@ class Schedule(Record):
 
     def __str__(self) -> str:
         number = f"{self.candidates} candidate{'s' * (self.candidates != 1)}"
-        prompts = f" of {self.prompts} prompts" if self.prompts > 1 else ""
         if self.waves:
             return (
-                f"up to {number}{prompts}, {self.waves.size} at a time, look after "
+                f"up to {number}, {self.waves.size} at a time, look after "
                 f"{self.rungs[0].step}, finish from a chance of {self.waves.chance:.0%}"
             )
         left, said = self.candidates, ""
@@ -159,7 +145,7 @@ class Schedule(Record):
                 again = said.rpartition(", ")[2].startswith("look after")
                 said += f" and {rung.step}" if again else f", look after {rung.step}"
             left = rung.keep
-        return f"{number}{prompts}{said}, finish {self.finishes}"
+        return f"{number}{said}, finish {self.finishes}"
 
 
 def none_fits(renders: float, seconds: float) -> ValueError:

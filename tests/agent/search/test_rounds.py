@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 from statistics import fmean
 
@@ -25,11 +26,15 @@ def observed(means: dict[str, float], seeds: int, spread: float, seed: int = 0) 
 
 
 def schedules(between: float, within: float) -> tuple[Schedule, Schedule]:
-    """For fresh seeds of one prompt, and for four new prompts."""
-    return (
-        plan(SIGNAL, 4, within=within),
-        plan(SIGNAL, 4, prompts=4, between=between, within=within),
+    """For fresh seeds of one prompt, and for new prompts, as `planning.decide` has them."""
+    planned = plan(SIGNAL, 4)
+    reseed, rewrite = (
+        planned.model_copy(
+            update={"gain": planned.gain * spread, "deviation": planned.deviation * spread}
+        )
+        for spread in (math.sqrt(within), math.sqrt(within + between))
     )
+    return reseed, rewrite
 
 
 def test_a_lucky_seed_does_not_make_a_prompt_the_best() -> None:
