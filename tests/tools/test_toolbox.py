@@ -10,11 +10,10 @@ from PIL import Image
 
 from promptprobe.tools.models.model import open_model, open_toolbox
 from promptprobe.tools.pictures.attention import attention_of
-from promptprobe.tools.pictures.png import read_parameters
 from promptprobe.tools.records import Candidate, Generation, Score
 from promptprobe.tools.scorers.scorer import open_scorer
 from promptprobe.tools.toolbox import Toolbox
-from tests.images import brightness, pixels
+from tests.images import brightness, pixels, read_parameters
 
 STEPS = 10
 USED = Generation(steps=STEPS, guidance=5)

@@ -46,8 +46,6 @@ SCHEDULES = {
 """The viewers' names of what diffusers' configurations ask for."""
 EXACT = "promptprobe"
 """The text chunk that says it exactly, as JSON; the viewers' form has no way to."""
-NEGATIVE = "Negative prompt:"
-SETTING = re.compile(r'\s*([\w ]+):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 
 
 def save_png(
@@ -102,7 +100,7 @@ def parameters(
     }
     lines = [_one_line(candidate.prompt)]
     if generation.negative_prompt:
-        lines.append(f"{NEGATIVE} {_one_line(generation.negative_prompt)}")
+        lines.append(f"Negative prompt: {_one_line(generation.negative_prompt)}")
     lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items() if value))
     return "\n".join(lines)
 
@@ -129,43 +127,6 @@ def _shared_loras(generation: Generation) -> tuple[str, ...]:
     """LoRA without the folders that they lie in."""
     loras = map(lora_of, generation.lora)
     return tuple(f"{Path(source).name}:{weight:g}" for source, weight in loras)
-
-
-def read_exact(path: Path) -> tuple[Candidate, Generation]:
-    """What `save_png` was given, from the picture alone.
-
-    Raises:
-        ValueError: the picture carries no such chunk, or a damaged one.
-    """
-    with Image.open(path) as image:
-        text = image.info.get(EXACT)
-    if not isinstance(text, str):
-        raise ValueError(f"{path} has no text chunk {EXACT!r}; expected a PNG by promptprobe")
-    try:
-        found = json.loads(text)
-        asked = {"prompt": found["prompt"], "seed": found["seed"]}
-        generation = Generation.model_validate(found["generation"])
-        return Candidate.model_validate(asked), generation
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"the text chunk {EXACT!r} of {path} is damaged: {error}") from error
-
-
-def read_parameters(path: Path) -> dict[str, str]:
-    """What a viewer would read: "prompt", "negative_prompt" and each setting by its name.
-
-    Raises:
-        ValueError: the picture carries no parameters.
-    """
-    with Image.open(path) as image:
-        text = image.info.get("parameters")
-    if not isinstance(text, str):
-        raise ValueError(f"{path} has no generation parameters; expected a PNG by promptprobe")
-    *lines, last = text.split("\n")
-    negative = [line.removeprefix(NEGATIVE).strip() for line in lines[1:]]
-    found = {"prompt": lines[0], "negative_prompt": " ".join(negative)}
-    for key, value in SETTING.findall(last):
-        found[key] = json.loads(value) if value.startswith('"') else value
-    return found
 
 
 def read_finished(path: Path, width: int, height: int) -> Image.Image:

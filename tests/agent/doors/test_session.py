@@ -23,8 +23,7 @@ from promptprobe import (
 )
 from promptprobe.agent import run_folder
 from promptprobe.agent.events import Event, RunStarted
-from promptprobe.tools.pictures.png import read_exact
-from tests.images import brightness
+from tests.images import brightness, read_exact
 
 STEPS = Generation(steps=5)
 TINY = Budget(renders=3, prompts=2)

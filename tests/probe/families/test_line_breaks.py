@@ -10,10 +10,9 @@ import torch
 
 from promptprobe.probe.families import family_of
 from promptprobe.tools.models.model import open_toolbox
-from promptprobe.tools.pictures.png import read_exact
 from promptprobe.tools.records import Candidate, Generation
 from tests import tiny
-from tests.images import brightness
+from tests.images import brightness, read_exact
 from tests.probe.pipelines import SETTINGS, fit
 
 ONE_LINE, LINES = "a red cat a blue dog", "a red cat\na blue dog"
