@@ -36,7 +36,7 @@ from promptprobe.probe.families.family import (
     Settings,
     State,
 )
-from promptprobe.probe.families.modules import adapters
+from promptprobe.probe.families.modules import adapters, cross_attention, cross_attentions
 from promptprobe.probe.families.schedulers import check_scheduler, evaluations, fresh, predict_x0
 from promptprobe.probe.families.self_check import Given, Reference, self_check
 from promptprobe.probe.families.token_alignment import without_truncation_warnings
@@ -79,16 +79,16 @@ class PipelineFamily(ABC):
 
     # -- what a family says --------------------------------------------------------------------
 
-    @abstractmethod
     def layers(self) -> Mapping[str, nn.Module]:
         """The modules in which the image attends to the text, by name, in the model's order."""
+        return cross_attentions(self.denoiser)
 
-    @abstractmethod
     def reference(self, layer: Any, given: Given, text: int, image: int) -> Reference:
         """A layer's queries and keys, made plainly from what its forward was given.
 
         text, image: tokens of each, where one sequence holds both.
         """
+        return cross_attention(layer, given)
 
     @abstractmethod
     def _encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:

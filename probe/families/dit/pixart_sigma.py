@@ -13,13 +13,11 @@ from typing import Any
 import torch
 from diffusers import PixArtSigmaPipeline
 from diffusers.utils import is_bs4_available, is_ftfy_available
-from torch import Tensor, nn
+from torch import Tensor
 
 from promptprobe.probe.capture.capture import Layout
 from promptprobe.probe.families.family import Conditioning, Latents, Settings
-from promptprobe.probe.families.modules import cross_attention, cross_attentions
 from promptprobe.probe.families.pipeline import PipelineFamily
-from promptprobe.probe.families.self_check import Given, Reference
 from promptprobe.probe.families.token_alignment import align_words, conditioned
 
 TOKENS = 300
@@ -34,12 +32,6 @@ class PixArtSigma(PipelineFamily):
     layout = Layout("apart", patch=2)
     flow = False
     takes = ("eta", "max_sequence_length")
-
-    def layers(self) -> Mapping[str, nn.Module]:
-        return cross_attentions(self.denoiser)
-
-    def reference(self, layer: Any, given: Given, text: int, image: int) -> Reference:
-        return cross_attention(layer, given)
 
     def _encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
         guided, tokens = self.guided(settings), settings.extra.max_sequence_length or TOKENS

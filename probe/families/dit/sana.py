@@ -14,13 +14,11 @@ from typing import Any
 
 import torch
 from diffusers import SanaPipeline
-from torch import Tensor, nn
+from torch import Tensor
 
 from promptprobe.probe.capture.capture import Layout
 from promptprobe.probe.families.family import Conditioning, Latents, Settings
-from promptprobe.probe.families.modules import cross_attention, cross_attentions
 from promptprobe.probe.families.pipeline import PipelineFamily
-from promptprobe.probe.families.self_check import Given, Reference
 from promptprobe.probe.families.token_alignment import AlignedWords, align_words, conditioned
 
 _OFFICIAL = inspect.signature(SanaPipeline.__call__).parameters
@@ -35,12 +33,6 @@ class Sana(PipelineFamily):
     known_as = "Sana"
     layout = Layout("apart", patch=1)
     flow = True
-
-    def layers(self) -> Mapping[str, nn.Module]:
-        return cross_attentions(self.denoiser)
-
-    def reference(self, layer: Any, given: Given, text: int, image: int) -> Reference:
-        return cross_attention(layer, given)
 
     def _encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
         guided = self.guided(settings)

@@ -12,13 +12,11 @@ from typing import Any, ClassVar
 import torch
 from diffusers import StableDiffusionPipeline
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from promptprobe.probe.capture.capture import Layout
 from promptprobe.probe.families.family import Conditioning, Latents, Settings
-from promptprobe.probe.families.modules import cross_attention, cross_attentions
 from promptprobe.probe.families.pipeline import PipelineFamily
-from promptprobe.probe.families.self_check import Given, Reference
 from promptprobe.probe.families.token_alignment import AlignedWords, align_words, conditioned
 
 
@@ -32,12 +30,6 @@ class StableDiffusion(PipelineFamily):
     takes: ClassVar[tuple[str, ...]] = ("guidance_rescale", "eta")
     addition: str | None = None
     """The UNet's `addition_embed_type`: what it takes in addition to text and time."""
-
-    def layers(self) -> Mapping[str, nn.Module]:
-        return cross_attentions(self.denoiser)
-
-    def reference(self, layer: Any, given: Given, text: int, image: int) -> Reference:
-        return cross_attention(layer, given)
 
     def _encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
         guided = self.guided(settings)
