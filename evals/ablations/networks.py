@@ -1,8 +1,8 @@
 """Rivals that are networks, trained here and now on a collection of `promptprobe train`.
 
 The paper's CNN (Diffusion Probe, arXiv 2602.23783): mean and deviation over words of each layer's
-maps, residual blocks, MSE. Our own with one thing changed (variants.py). And our own on a coarse
-path (coarse.py).
+maps, residual blocks, MSE. Our own with one thing changed (ablations.py). And our own on a coarse
+path (baselines/coarse.py).
 """
 
 from __future__ import annotations
@@ -150,8 +150,8 @@ def _paper(dataset: Dataset, splits: Splits, fresh: Examples) -> Floats:
                 error.square().nanmean().backward()
                 optimizer.step()
                 schedule.step()
-            truth = dataset.batch(watched, torch.zeros(len(watched), dtype=torch.long)).scores[:, 0]
-            wrong = float((_guess(model, dataset.examples, watched) - truth).square().nanmean())
+            errors = _guess(model, dataset.examples, watched) - dataset.scores(watched)[:, 0]
+            wrong = float(errors.square().nanmean())
             if wrong < best:
                 best, guesses = wrong, _guess(model, fresh, range(len(fresh))).numpy()
     return guesses

@@ -64,7 +64,6 @@ def conformal_margin(
     score: Float[Tensor, " candidate"],
     low: Float[Tensor, " candidate"],
     high: Float[Tensor, " candidate"],
-    coverage: float = COVERAGE,
 ) -> float:
     """How far to move both ends out so that unseen candidates fall inside as often as promised.
 
@@ -72,5 +71,5 @@ def conformal_margin(
     and 8. The promise is for one candidate drawn from a new scene, not for a selected one.
     """
     outside = torch.maximum(low - score, score - high).sort().values
-    rank = math.ceil((len(outside) + 1) * coverage)
+    rank = math.ceil((len(outside) + 1) * COVERAGE)
     return float(outside[rank - 1]) if rank <= len(outside) else 1.0

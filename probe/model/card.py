@@ -36,11 +36,13 @@ class ProbeError(ValueError):
     """A probe that is missing, broken, or not meant for the model in use."""
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """What a card or a shard holds: nothing unknown, and finite."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class ModelSpec(_Frozen):
+class ModelSpec(Frozen):
     """What a probe depends on."""
 
     scheduler: str = Field(description="class name")
@@ -60,7 +62,7 @@ class ModelSpec(_Frozen):
     weights: str = Field(description="sha256 of these modules' parameters, and of LoRA anywhere")
 
 
-class Ranges(_Frozen):
+class Ranges(Frozen):
     """Lowest and highest value of each setting that the probe holds for, the others as it was made
     with: each was measured by itself."""
 
@@ -70,7 +72,7 @@ class Ranges(_Frozen):
     width: tuple[int, int]
 
 
-class Check(_Frozen):
+class Check(Frozen):
     """What was measured with one setting changed, on the prompts and seeds of the card's figures.
 
     Figures are the first target's, means over windows; None: they are not defined, as a rank is
@@ -87,7 +89,7 @@ class Check(_Frozen):
     interval_width: float | None = Field(description="as a share of the target's scale")
 
 
-class Target(_Frozen):
+class Target(Frozen):
     """A score that is predicted. The network knows it as a share of the way from low to high."""
 
     name: str = Field(max_length=500)
@@ -104,7 +106,7 @@ class Target(_Frozen):
         return self.low + share * (self.high - self.low)
 
 
-class ProbeStep(_Frozen):
+class ProbeStep(Frozen):
     """A number of steps that the probe may be shown, and how good it is there."""
 
     k: int = Field(ge=1)
@@ -127,7 +129,7 @@ class ProbeStep(_Frozen):
         return figures.get(RANK, 1.0) > figures.get(PREVIEW_RANK, 0.0)
 
 
-class Card(_Frozen):
+class Card(Frozen):
     """What a probe is, and how good it was when it was made."""
 
     format: Literal["promptprobe probe 4"] = "promptprobe probe 4"

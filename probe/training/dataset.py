@@ -101,7 +101,6 @@ class Batch:
 
     trace: Trace
     look: PreviewScore
-    window: Int[Tensor, " batch"]
     scores: Float[Tensor, "batch target"]
     """On the targets' scales 0 .. 1; nan where unscored."""
     words: Float[Tensor, "batch word"]
@@ -126,7 +125,6 @@ class Dataset:
         return Batch(
             trace,
             look._replace(score=self.targets[0].share(look.score)),
-            window,
             self.scores(indices),
             padded([_shares(row.drawn) for row in rows], trace.mask.shape[1]),
         )
@@ -164,7 +162,7 @@ class Dataset:
             some = indices[at : at + 128]
             batch = self.batch(some, torch.full((len(some),), window))
             look = drop_previews(batch.look, torch.full((len(some),), blind))
-            found.append(network(batch.trace, look, torch.full_like(batch.window, place)))
+            found.append(network(batch.trace, look, torch.full((len(some),), place)))
         most = max(output.words.shape[1] for output in found)
         words = [nn.functional.pad(o.words, (0, most - o.words.shape[1])) for o in found]
         return Output(

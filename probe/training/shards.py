@@ -16,12 +16,12 @@ from typing import Any, Final, Literal
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from promptprobe.probe.files import replacing, save_tensors
-from promptprobe.probe.model.card import ModelSpec
+from promptprobe.probe.model.card import Frozen, ModelSpec
 from promptprobe.probe.model.network import PreviewScore
 from promptprobe.probe.trace import Trace
 
@@ -39,11 +39,7 @@ class ShardError(ValueError):
     """A shard that cannot be read, or that does not belong with the others."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class PreviewScores(_Frozen):
+class PreviewScores(Frozen):
     """What the judge says of a preview."""
 
     score: float | None
@@ -52,7 +48,7 @@ class PreviewScores(_Frozen):
     )
 
 
-class Row(_Frozen):
+class Row(Frozen):
     """One candidate and how its finished image was judged."""
 
     scene: str = Field(max_length=4000, description="content; all its phrasings share a split")
@@ -80,7 +76,7 @@ class Row(_Frozen):
         return [first, *(None if found is None else found[window] for found in others)]
 
 
-class Collection(_Frozen):
+class Collection(Frozen):
     """What every shard of a folder was made with; a folder never mixes two."""
 
     format: Literal["promptprobe shards 2"] = FORMAT

@@ -143,7 +143,7 @@ class _Trainer:
             look = drop_previews(
                 batch.look, (torch.rand(int(group[-1]) + 1) < PREVIEW_DROPOUT)[group]
             )
-            output = self.network(batch.trace, look, batch.window)
+            output = self.network(batch.trace, look, window)
             value = self.objective(output, batch.scores, batch.words, group)
             self.optimizer.zero_grad()
             value.backward()
@@ -164,10 +164,9 @@ class _Trainer:
     def _rank(self) -> float:
         """Pairwise accuracy of the first target within the selection's prompts, over windows."""
         watched, network = list(chain(*self.splits.selection)), self.average.module.eval()
-        groups = places(self.splits.selection)
+        groups, truth = places(self.splits.selection), self.dataset.scores(watched)[:, 0]
         found = []
         for window in range(self.dataset.windows):
-            truth = self.dataset.batch(watched, torch.full((len(watched),), window)).scores[:, 0]
             guess = self.dataset.predict(network, watched, window).logit[:, 0]
             found.append(pairwise_accuracy(guess, truth, groups))
         return sum(found) / len(found)
