@@ -151,7 +151,6 @@ class Toolbox:
         previews_only: bool = False,
         previews: Path | None = None,
     ) -> list[Probed]:
-        """Bring each candidate to a step and predict its score; its latents go to `folder`."""
         for used in filter(None, (folder, heatmaps, previews)):
             used.mkdir(parents=True, exist_ok=True)
         probe = None if previews_only else self._probe
@@ -165,7 +164,6 @@ class Toolbox:
     def render(
         self, candidates: Sequence[Candidate], latents: Sequence[Path | None], folder: Path
     ) -> list[Rendered]:
-        """Finish each candidate from its latents (None: from noise) as a PNG in `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         return self._continued(
             list(zip(candidates, latents, strict=True)),
@@ -173,17 +171,14 @@ class Toolbox:
         )
 
     def score(self, brief: str, images: Sequence[Path]) -> list[Score]:
-        """Judge finished images against the brief; a failure is a reason, never a zero."""
         with DEVICE:
             return self._scorer.of_files(brief, images)
 
     def judge(self, name: str, brief: str, images: Sequence[Path]) -> list[Score]:
-        """The same by one of the judges, which never select."""
         with DEVICE:
             return self._judges[name].of_files(brief, images)
 
     def unread(self, prompts: Sequence[str]) -> list[tuple[str, ...]]:
-        """Per prompt, the words beyond the text encoder's token limit."""
         cut = self._cut(prompts) if prompts else {}
         return [cut[prompt] for prompt in prompts]
 

@@ -8,8 +8,7 @@ The same command in several processes shares the collecting.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -21,7 +20,6 @@ from promptprobe.probe.families.family import Settings
 from promptprobe.probe.model.card import Card
 from promptprobe.probe.model.checkpoint import load_probe
 from promptprobe.probe.training.dataset import calibrates
-from promptprobe.probe.training.shards import Row
 from promptprobe.probe.training.train_probe import train_probe
 from promptprobe.probe.training.trainer import TrainConfig
 from promptprobe.tools.collect.collector import Collector, collect, held_in, rows_in
@@ -106,7 +104,9 @@ def learn(course: ProbeTraining, out: Path, say: Say) -> dict[str, Any]:
         raise ValueError(NOTHING)
     number = collect(collector, out / "shards", course.wanted, course.seeds, given=known)
     say(f"{number} candidates collected; training")
-    with one_trainer(out):
+    # Processes that shared the collecting train one after the other, the later ones from what the
+    # first has saved.
+    with FileLock(out / "training.lock"):
         plan = TrainConfig(epochs=course.epochs)
         card = train_probe(out / "shards", out / "probe", plan, out / "training.pt", start)
         if others:
@@ -116,25 +116,14 @@ def learn(course: ProbeTraining, out: Path, say: Say) -> dict[str, Any]:
     return card.model_dump(mode="json")
 
 
-@contextmanager
-def one_trainer(out: Path) -> Iterator[None]:
-    """Processes that shared the collecting train one after the other, the later ones from what the
-    first has saved."""
-    with FileLock(out / "training.lock"):
-        yield
-
-
 def held_out(course: ProbeTraining, past: Sequence[PastRun], shards: Path) -> int:
     """How many prompts will compare the probe with previews."""
     planned = [one.wanted for run in past for one in run.jobs] + list(course.wanted)
     prompts = {
         one.prompt for one in planned if one.part == "validation" and calibrates(one.content)
     }
-    return len(prompts | {rows.prompt for rows in _calibrating(rows_in(shards))})
-
-
-def _calibrating(rows: Sequence[Row]) -> Iterator[Row]:
-    return (row for row in rows if row.split == "validation" and calibrates(row.scene))
+    held = [row for row in rows_in(shards) if row.split == "validation" and calibrates(row.scene)]
+    return len(prompts | {row.prompt for row in held})
 
 
 def too_few(prompts: int) -> str:

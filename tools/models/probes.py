@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from promptprobe.probe.model.card import Card, ProbeError, check, model_spec_of
+from promptprobe.probe.model.card import RANK, Card, ProbeError, check, model_spec_of
 from promptprobe.probe.model.checkpoint import CARD, MOST_BYTES, WEIGHTS, load_probe
 from promptprobe.tools.models.built_in import PLUGINS, built_in, built_ins
 from promptprobe.tools.models.loading import quiet_loading
@@ -28,8 +28,6 @@ from promptprobe.tools.nearest import did_you_mean, folders_beside
 from promptprobe.tools.records import Generation, Record
 from promptprobe.tools.toolbox import settings_of
 
-RANK = "within_pairwise"
-"""The figure of a card that says how well a probe ranks the seeds of a prompt."""
 DEPTHS = ("", "*/", "*/*/")
 HELP = (
     "expected a folder that `promptprobe train` made (DIR/probe), a hub id (USER/NAME), or "

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 from PIL import ImageFont
 
@@ -38,20 +37,14 @@ SPECIAL = (
 """Faces that are tried last."""
 
 
-class Lettering(NamedTuple):
-    """A font, and a text with no letter that it lacks."""
-
-    font: Font
-    text: str
-
-
-def lettering(text: str, size: int) -> Lettering:
-    """The text in the first font that has all of it, or in the one that has the most."""
+def lettering(text: str, size: int) -> tuple[Font, str]:
+    """The first font that has all of a text, or the one that has the most; and the text with no
+    letter that it lacks."""
     letters = _letters(text)
     face = _face(letters)
     lost = {letter for letter in letters if not _has(face, letter)}
     shown = "".join(MISSING if letter in lost else letter for letter in text)
-    return Lettering(_font(face, size), shown)
+    return _font(face, size), shown
 
 
 def readable(text: str) -> bool:
