@@ -7,9 +7,9 @@ from promptprobe.evals.baselines.baselines import Cost, Method, curve, leave_see
 from promptprobe.evals.baselines.features import words
 from promptprobe.evals.baselines.ridge import fit_ridge, out_of_fold
 from promptprobe.evals.model import chosen_difference, wordings
+from promptprobe.tools.splits import seed_of
 from promptprobe.tools.sprites.evidence import EVIDENCE, held_out, held_out_scenes
 from promptprobe.tools.sprites.language import read
-from promptprobe.tools.sprites.world import scene_seed
 
 
 @pytest.mark.parametrize("split", ["validation", "test", "composition"])
@@ -31,7 +31,7 @@ def test_one_object_scenes_join_only_when_asked_and_with_seeds_of_their_own():
 
 def test_the_seeds_of_a_scene_are_those_that_published_figures_rest_on():
     [brief], [scene] = held_out(1, "test"), held_out_scenes(1, "test")
-    assert brief.seeds(3) == [scene_seed("test", scene, at) for at in range(3)]
+    assert brief.seeds(3) == [seed_of("test", scene.key, at) for at in range(3)]
 
 
 def test_asking_for_more_scenes_than_a_split_has_is_refused():

@@ -10,11 +10,11 @@ from typing import get_args
 import numpy as np
 
 from promptprobe.tools.models.built_in import Brief, Evidence
-from promptprobe.tools.splits import fraction
+from promptprobe.tools.splits import fraction, seed_of
 from promptprobe.tools.sprites.draw import draw
 from promptprobe.tools.sprites.language import Style, requirements_of, tokens, word
 from promptprobe.tools.sprites.lexicon import in_common_words
-from promptprobe.tools.sprites.world import KINDS, Scene, Split, scene_seed, scenes
+from promptprobe.tools.sprites.world import KINDS, Scene, Split, scenes
 
 
 def held_out(
@@ -49,7 +49,7 @@ def brief_of(scene: Scene, text: str, split: str) -> Brief:
 
 def worded(scene: Scene, index: int, style: Style | None = None) -> str:
     """The index-th eval wording of a scene."""
-    rng = np.random.default_rng(scene_seed("eval wording", scene, index))
+    rng = np.random.default_rng(seed_of("eval wording", scene.key, index))
     return word(scene, rng, style)
 
 
@@ -65,7 +65,7 @@ def _in_turn(split: str, one_object: bool) -> list[Scene]:
 
 
 def _clean(scene: Scene, index: int) -> np.ndarray:
-    return draw(scene, scene_seed("eval clean", scene, index))[0]
+    return draw(scene, seed_of("eval clean", scene.key, index))[0]
 
 
 def _meanings(prompt: str) -> list[str]:

@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from promptprobe.tools.records import Score
+from promptprobe.tools.splits import seed_of
 from promptprobe.tools.sprites import CLIP, WEIGHTS
 from promptprobe.tools.sprites.draw import draw
 from promptprobe.tools.sprites.judges.scorer import score_images
 from promptprobe.tools.sprites.judges.segments import judge_images
 from promptprobe.tools.sprites.language import plural, read, word
 from promptprobe.tools.sprites.plugin import MODELS
-from promptprobe.tools.sprites.world import KINDS, NOUNS, Scene, scene_seed, scenes
+from promptprobe.tools.sprites.world import KINDS, NOUNS, Scene, scenes
 
 RECORD = WEIGHTS / "frozen.json"
 EACH = 24
@@ -34,7 +35,7 @@ def fingerprints() -> dict[str, str]:
     sample = [pool[at] for pool in map(scenes, KINDS) for at in _spread(len(pool))]
     return {
         "splits": digest(
-            f"{scene.key}|{scene.split}|{scene_seed(scene.split, scene, 0)}".encode()
+            f"{scene.key}|{scene.split}|{seed_of(scene.split, scene.key, 0)}".encode()
             for kind in KINDS
             for scene in scenes(kind)
         ),

@@ -11,7 +11,7 @@ from functools import cache
 from itertools import combinations, permutations, product
 from typing import Literal, get_args
 
-from promptprobe.tools.splits import fraction, seed_of
+from promptprobe.tools.splits import fraction
 
 NOUNS = (
     "bird", "car", "cat", "fish", "heart", "house",
@@ -93,11 +93,6 @@ class Scene:
     def _held_out(self, thing: Thing) -> bool:
         triple = (thing.noun, thing.colour or "", self.relation or "and")
         return thing.colour is not None and fraction("composition", *triple) < 0.06
-
-
-def scene_seed(split: str, scene: Scene, index: int) -> int:
-    """The index-th seed of a scene: no seed recurs across splits or scenes."""
-    return seed_of(split, scene.key, index)
 
 
 def scenes(kind: Kind) -> list[Scene]:

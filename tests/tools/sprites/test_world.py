@@ -5,8 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from promptprobe.tools.splits import seed_of
 from promptprobe.tools.sprites.draw import SIZE, draw
-from promptprobe.tools.sprites.world import KINDS, NOUNS, Kind, Scene, Thing, scene_seed, scenes
+from promptprobe.tools.sprites.world import KINDS, NOUNS, Kind, Scene, Thing, scenes
 
 
 def test_every_scene_has_its_kind_and_a_key_of_its_own() -> None:
@@ -49,7 +50,7 @@ def test_held_out_compositions_are_in_no_other_split() -> None:
 def test_no_seed_recurs_across_splits_or_scenes() -> None:
     chosen = scenes("attribute binding")[:200]
     seeds = [
-        scene_seed(split, s, i) for split in ("train", "test") for s in chosen for i in range(8)
+        seed_of(split, s.key, i) for split in ("train", "test") for s in chosen for i in range(8)
     ]
     assert len(set(seeds)) == len(seeds)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from torch.nn.functional import l1_loss, mse_loss
 
 from promptprobe.tools.sprites.sheets import save_sheet
 from promptprobe.tools.sprites.train.data import batch
-from promptprobe.tools.sprites.train.loop import fit
+from promptprobe.tools.sprites.train.loop import arguments, fit
 
 BATCH = 32
 UNSEEN = 2**31
@@ -60,11 +59,7 @@ def calibrate(model: AutoencoderTiny) -> AutoencoderTiny:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=900)
-    options = parser.parse_args()
-    torch.manual_seed(0)
+    options = arguments(__doc__, steps=900)
     model = fit(
         build(),
         loss,

@@ -6,7 +6,6 @@ Contrastive as in CLIP (Radford et al. 2021), with minimally swapped captions as
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import replace
 from functools import partial
@@ -29,7 +28,7 @@ from promptprobe.tools.sprites.draw import SIZE, draw
 from promptprobe.tools.sprites.language import word
 from promptprobe.tools.sprites.train.data import sample_scenes, to_model
 from promptprobe.tools.sprites.train.diffusion import tokenize
-from promptprobe.tools.sprites.train.loop import fit
+from promptprobe.tools.sprites.train.loop import arguments, fit
 from promptprobe.tools.sprites.train.tokenizer import build_tokenizer
 from promptprobe.tools.sprites.world import COLOURS, COUNTS, KINDS, NOUNS, Scene, scenes
 
@@ -151,11 +150,7 @@ def save(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2500)
-    options = parser.parse_args()
-    torch.manual_seed(0)
+    options = arguments(__doc__, steps=2500)
     tokenizer = build_tokenizer()
     model = fit(
         build(tokenizer), partial(loss, tokenizer), steps=options.steps, lr=1e-3, out=options.out,

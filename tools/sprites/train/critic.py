@@ -7,9 +7,7 @@ given the share of noise instead, and took clean drawings for noisy ones: little
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,7 +21,7 @@ from promptprobe.tools.sprites.judges.critic import Critic
 from promptprobe.tools.sprites.language import word
 from promptprobe.tools.sprites.train.data import batch
 from promptprobe.tools.sprites.train.diffusion import build_scheduler, tokenize
-from promptprobe.tools.sprites.train.loop import fit
+from promptprobe.tools.sprites.train.loop import arguments, fit
 from promptprobe.tools.sprites.world import Scene
 
 BATCH = 48
@@ -94,11 +92,7 @@ def loss(pipeline: StableDiffusionPipeline, model: nn.Module, step: int) -> Tens
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=600)
-    options = parser.parse_args()
-    torch.manual_seed(0)
+    options = arguments(__doc__, steps=600)
     pipeline = StableDiffusionPipeline.from_pretrained(PIPELINE, use_safetensors=True)
     model = fit(
         Critic(), partial(loss, pipeline), steps=options.steps, lr=2e-3, out=options.out, ema=0.99

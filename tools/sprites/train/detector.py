@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +14,7 @@ from torch.nn.functional import avg_pool2d, cross_entropy, l1_loss
 from promptprobe.tools.sprites.draw import SIZE, Placed, draw, silhouette
 from promptprobe.tools.sprites.judges.detector import CELL, Detector
 from promptprobe.tools.sprites.train.data import sample_scenes, to_model
-from promptprobe.tools.sprites.train.loop import fit
+from promptprobe.tools.sprites.train.loop import arguments, fit
 from promptprobe.tools.sprites.world import COLOURS, NOUNS
 
 BATCH = 48
@@ -121,12 +119,7 @@ def loss(vae: AutoencoderTiny, model: nn.Module, step: int) -> Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vae", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=700)
-    options = parser.parse_args()
-    torch.manual_seed(0)
+    options = arguments(__doc__, steps=700, vae=True)
     vae = AutoencoderTiny.from_pretrained(options.vae).requires_grad_(False)
     model = fit(
         Detector(), partial(loss, vae), steps=options.steps, lr=2e-3, out=options.out, ema=0.99

@@ -6,7 +6,6 @@ how long it takes). v-prediction (Salimans & Ho 2022) with zero terminal SNR (Li
 
 from __future__ import annotations
 
-import argparse
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from promptprobe.tools.sprites.language import word
 from promptprobe.tools.sprites.sheets import save_sheet
 from promptprobe.tools.sprites.train.data import FIRST, MIX, batch, to_model
-from promptprobe.tools.sprites.train.loop import fit
+from promptprobe.tools.sprites.train.loop import arguments, fit
 from promptprobe.tools.sprites.train.tokenizer import build_tokenizer
-from promptprobe.tools.sprites.world import KINDS, scenes
+from promptprobe.tools.sprites.world import KINDS, Scene, scenes
 
 BATCH = 32
 TEXT = 128
@@ -108,11 +107,7 @@ def loss(vae: AutoencoderTiny, tokenizer: CLIPTokenizer, model: nn.Module, step:
     scheduler = build_scheduler()
     simple = step < SIMPLE
     images, _, chosen = batch(step, BATCH, FIRST if simple else MIX)
-    rng = np.random.default_rng([step, 11])
-    captions = [
-        "" if rng.random() < UNCONDITIONAL else word(scene, rng, "plain" if simple else None)
-        for scene in chosen
-    ]
+    captions = captioned(chosen, np.random.default_rng([step, 11]), simple)
     generator = torch.Generator().manual_seed(step)
     with torch.no_grad():
         latents = vae.encode(images).latents * vae.config.scaling_factor
@@ -123,6 +118,14 @@ def loss(vae: AutoencoderTiny, tokenizer: CLIPTokenizer, model: nn.Module, step:
     velocity = model(noisy, t, tokenize(tokenizer, captions))
     error = (velocity - scheduler.get_velocity(latents, noise, t)).square().mean((1, 2, 3))
     return (weight * error).mean()
+
+
+def captioned(chosen: list[Scene], rng: np.random.Generator, simple: bool) -> list[str]:
+    """A caption each, some of them dropped for classifier-free guidance."""
+    return [
+        "" if rng.random() < UNCONDITIONAL else word(scene, rng, "plain" if simple else None)
+        for scene in chosen
+    ]
 
 
 def draw_times(generator: torch.Generator) -> Tensor:
@@ -199,12 +202,7 @@ def draw_sheet(pipeline: Any, path: Path, **settings: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vae", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=5500, help=f"batches of {BATCH} images")
-    options = parser.parse_args()
-    torch.manual_seed(0)
+    options = arguments(__doc__, steps=5500, vae=True)
     vae = AutoencoderTiny.from_pretrained(options.vae).eval().requires_grad_(False)
     tokenizer = build_tokenizer()
     model = fit(

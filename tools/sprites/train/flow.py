@@ -9,7 +9,6 @@ network that sees, a transformer learns so what its loss alone hardly teaches. H
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,20 +27,19 @@ from transformers import CLIPTokenizer, Qwen3Config, Qwen3Model
 
 from promptprobe.tools.sprites import PIPELINE
 from promptprobe.tools.sprites.draw import SIZE
-from promptprobe.tools.sprites.language import word
 from promptprobe.tools.sprites.train.data import FIRST, MIX, batch
 from promptprobe.tools.sprites.train.detector import centre_loss, targets
 from promptprobe.tools.sprites.train.diffusion import (
     BATCH,
     PLAIN,
     SHIFT,
-    UNCONDITIONAL,
+    captioned,
     draw_sheet,
     draw_times,
 )
-from promptprobe.tools.sprites.train.loop import fit
+from promptprobe.tools.sprites.train.loop import arguments, fit
 from promptprobe.tools.sprites.train.tokenizer import build_tokenizer
-from promptprobe.tools.sprites.world import NOUNS, Scene
+from promptprobe.tools.sprites.world import NOUNS
 
 TEXT, WIDTH, HEADS = 128, 192, 4
 SIMPLE = 200
@@ -139,7 +137,7 @@ def loss(
     """Error of the velocity, and of the names."""
     simple = step < SIMPLE
     images, placed, chosen = batch(step, BATCH, FIRST if simple else MIX)
-    captions = worded(chosen, np.random.default_rng([step, 12]), simple)
+    captions = captioned(chosen, np.random.default_rng([step, 12]), simple)
     generator = torch.Generator().manual_seed(step)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         latents = vae.encode(images).latents.float() * vae.config.scaling_factor
@@ -155,14 +153,6 @@ def loss(
     return (weigh(left.flatten()) * error).mean() + NAMING * centre_loss(
         names.float(), targets(placed)[0]
     )
-
-
-def worded(chosen: list[Scene], rng: np.random.Generator, simple: bool) -> list[str]:
-    """A caption each, some of them dropped for classifier-free guidance."""
-    return [
-        "" if rng.random() < UNCONDITIONAL else word(scene, rng, "plain" if simple else None)
-        for scene in chosen
-    ]
 
 
 def flow_of(t: Tensor) -> Tensor:
@@ -202,11 +192,7 @@ def flow_tokenizer() -> CLIPTokenizer:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=8000, help=f"batches of {BATCH} images")
-    options = parser.parse_args()
-    torch.manual_seed(0)
+    options = arguments(__doc__, steps=8000)
     vae = AutoencoderTiny.from_pretrained(PIPELINE / "vae").eval().requires_grad_(False)
     tokenizer = flow_tokenizer()
     denoiser = Denoiser(tokenizer)

@@ -5,6 +5,7 @@ A batch is a pure function of its step, so a checkpoint is the weights, the opti
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,17 @@ from promptprobe.probe.files import replacing
 CHECKPOINT_SECONDS = 120.0
 MUON = 4.0
 """Muon's learning rate over AdamW's."""
+
+
+def arguments(about: str | None, steps: int, *, vae: bool = False) -> argparse.Namespace:
+    """What a training is told on its command line; its random numbers begin here."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=steps, help="batches of images")
+    if vae:
+        parser.add_argument("--vae", type=Path, required=True, help="the autoencoder's folder")
+    torch.manual_seed(0)
+    return parser.parse_args()
 
 
 @dataclass
