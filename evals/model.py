@@ -1,8 +1,8 @@
 """What Sprites can draw: correctness by kind, spread over seeds, and how much phrasing matters.
 
 Data: held-out scenes that training never saw; one-object scenes cannot be new, so theirs are fresh
-seeds only. Callable: the pipeline, images sampled here and now. Scorer: the sprites scorer, with
-and then the second judge.
+seeds only. Callable: the pipeline, images sampled here and now. Scorer: the sprites scorer, and
+then the second judge.
 """
 
 from __future__ import annotations

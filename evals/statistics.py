@@ -31,15 +31,7 @@ class Estimate:
 
     def json(self) -> dict[str, float | None]:
         """Rounded to what an interval of this size can carry."""
-        return {"value": _tidy(self.value), "low": _tidy(self.low), "high": _tidy(self.high)}
-
-    def __str__(self) -> str:
-        show = ["?" if x is None else f"{x:.3f}" for x in (self.value, self.low, self.high)]
-        return f"{show[0]} [{show[1]}, {show[2]}]"
-
-
-def _tidy(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
+        return {end: None if x is None else round(x, 4) for end, x in vars(self).items()}
 
 
 def bootstrap(statistic: Callable[[Rows], Floats], rows: int) -> Estimate:
