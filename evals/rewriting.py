@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from promptprobe.agent.given import choose_proposer
-from promptprobe.agent.rewrite.guard import folded
 from promptprobe.agent.rewrite.llm import LlmProposer
 from promptprobe.agent.rewrite.proposers import Request, Rewrite
+from promptprobe.tools.collect.prompts import content_of
 from promptprobe.tools.endpoint.endpoint import LLM, Reply
 from promptprobe.tools.endpoint.local_endpoint import LocalEndpoint
 from promptprobe.tools.prompt_files import read_prompt_file
@@ -65,7 +65,7 @@ async def _evaluate(
     for number, brief in enumerate(briefs, 1):
         request = Request(brief=brief, want=WANT, round=1, seed=0, rewrite=rewrite, rounds_left=1)
         found = await proposer.propose(request, recall)
-        repeats = sum(folded(prompt) == folded(brief) for prompt in found.offered)
+        repeats = sum(content_of(prompt) == content_of(brief) for prompt in found.offered)
         counts["accepted"] += len(found.offered) - repeats
         counts["refused"] += len(found.refused) + repeats
         counts["briefs with an accepted rewrite"] += len(found.offered) > repeats

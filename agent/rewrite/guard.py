@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
+from promptprobe.tools.collect.prompts import content_of
 from promptprobe.tools.records import MAX_TEXT, Record
 
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
@@ -69,12 +70,12 @@ def shows_nothing(
 
 def check_claims(requirements: Sequence[Requirement], rewrite: str, claims: Sequence[Claim]) -> str:
     """Why a rewrite does not show that it meets each requirement; empty where it does."""
-    quoted = {folded(c.requirement): folded(c.phrase) for c in claims}
+    quoted = {content_of(c.requirement): content_of(c.phrase) for c in claims}
     for requirement in requirements:
-        phrase = quoted.get(folded(requirement.text))
+        phrase = quoted.get(content_of(requirement.text))
         if not phrase:
             return f"it does not say where it meets {requirement.text!r}"
-        if phrase not in folded(rewrite):
+        if phrase not in content_of(rewrite):
             return f"it quotes {phrase!r} for {requirement.text!r}, which it does not hold"
     return ""
 
@@ -95,8 +96,3 @@ def check_read(phrases: Sequence[str], rewrite: str, unread: Sequence[str]) -> s
 
 def _words(text: str) -> list[str]:
     return [match.group().casefold() for match in WORD.finditer(text)]
-
-
-def folded(text: str) -> str:
-    """A text but for case and white space, by which it is known again."""
-    return " ".join(text.casefold().split())

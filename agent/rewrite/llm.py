@@ -25,7 +25,6 @@ from promptprobe.agent.rewrite.guard import (
     Requirement,
     check_claims,
     check_text,
-    folded,
     no_reading,
     shows_nothing,
 )
@@ -39,7 +38,8 @@ from promptprobe.agent.rewrite.llm_prompts import (
     TAKE_REQUIREMENTS,
 )
 from promptprobe.agent.rewrite.proposers import Proposals, Recall, Request
-from promptprobe.agent.search.policy import best_of
+from promptprobe.agent.search.policy import best_of, by_prompt
+from promptprobe.tools.collect.prompts import content_of
 from promptprobe.tools.endpoint.endpoint import LLM, Reply
 from promptprobe.tools.records import Trial
 
@@ -196,7 +196,7 @@ class LlmProposer:
             return {}, (
                 f"{self.source} did not judge its rewrites, so its own claims decide: {reply}",
             )
-        known = {folded(requirement.text): requirement.text for requirement in required}
+        known = {content_of(requirement.text): requirement.text for requirement in required}
         judged = {
             prompts[one.number - 1]: _verdict(one, known, request.rewrite)
             for one in reply.judgements
@@ -222,9 +222,9 @@ class LlmProposer:
                 f"{self.source} listed no requirements, so its rewrites are held to the brief as a "
                 f"whole: {reply}",
             )
-        said = folded(brief)
+        said = content_of(brief)
         quoted = [r for r in reply.requirements if 0 < len(r.text) <= 400 and len(r.kind) <= 40]
-        kept = [r for r in quoted if folded(r.text) in said]
+        kept = [r for r in quoted if content_of(r.text) in said]
         listed = tuple(Requirement(kind=r.kind, text=r.text) for r in kept[:MAX_REQUIREMENTS])
         return listed or whole, ()
 
@@ -270,7 +270,7 @@ def _claims(rewrite: _Rewrite) -> list[Claim]:
 def _verdict(found: _Judgement, known: dict[str, str], rewrite: str) -> str:
     """In words for a person; what is no requirement of the list counts for nothing."""
     for verb, names in (("contradicts", found.contradicted), ("drops", found.dropped)):
-        if listed := [known[folded(name)] for name in names if folded(name) in known]:
+        if listed := [known[content_of(name)] for name in names if content_of(name) in known]:
             return f"it {verb} {', '.join(map(repr, listed))}"
     if rewrite == "faithful" and found.added:
         return f"it adds {', '.join(name[:60] for name in found.added[:4])}"
@@ -301,11 +301,8 @@ def diagnosis(
     trials: tuple[Trial, ...], unread: Mapping[str, Sequence[str]]
 ) -> list[dict[str, object]]:
     """A line a prompt, the most promising first: scores, and which words look doubtful."""
-    by_prompt: dict[str, list[Trial]] = defaultdict(list)
-    for trial in trials:
-        by_prompt[trial.candidate.prompt].append(trial)
     lines = [
-        _line(prompt, of_prompt, unread.get(prompt, ())) for prompt, of_prompt in by_prompt.items()
+        _line(prompt, group, unread.get(prompt, ())) for prompt, group in by_prompt(trials).items()
     ]
     return sorted(lines, key=lambda line: -float(str(line["predicted_mean"])))[:SHOWN_TRIALS]
 

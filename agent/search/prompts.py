@@ -13,11 +13,12 @@ from langgraph.types import interrupt
 
 from promptprobe.agent.events import Refusal
 from promptprobe.agent.ledger import ApprovedLine, ProposedLine
-from promptprobe.agent.rewrite.guard import check_read, folded
+from promptprobe.agent.rewrite.guard import check_read
 from promptprobe.agent.rewrite.proposers import Proposals, Request
 from promptprobe.agent.rewrite.review import answered, review
 from promptprobe.agent.search import planning, policy
 from promptprobe.agent.search.schedule import Schedule
+from promptprobe.tools.collect.prompts import content_of
 
 if TYPE_CHECKING:
     from promptprobe.agent.context import Context
@@ -93,19 +94,19 @@ async def _readable(run: Context, proposals: Proposals) -> Proposals:
 
 def _admit(request: Request, proposals: Proposals) -> tuple[tuple[str, ...], tuple[Refusal, ...]]:
     """The first offers that are new, and what was refused."""
-    known = {folded(prompt) for prompt in (request.brief, *request.tried)}
-    before = {folded(one.prompt) for one in request.refused}
+    known = {content_of(prompt) for prompt in (request.brief, *request.tried)}
+    before = {content_of(one.prompt) for one in request.refused}
     accepted: list[str] = []
     refused = list(proposals.refused)
     for offer in proposals.offered:
         if len(accepted) == request.want:
             break
-        if folded(offer) in known:
+        if content_of(offer) in known:
             refused.append(Refusal(prompt=offer[:400], reason="it was tried already"))
-        elif folded(offer) in before:
+        elif content_of(offer) in before:
             refused.append(Refusal(prompt=offer[:400], reason="it was refused before"))
         else:
-            known.add(folded(offer))
+            known.add(content_of(offer))
             accepted.append(offer.strip())
     return tuple(accepted), tuple(refused)
 

@@ -60,9 +60,9 @@ class Job(NamedTuple):
         return self.wanted.prompt, self.seed
 
 
-def content_of(prompt: str) -> str:
-    """A prompt but for case and white space, by which it is known again."""
-    return " ".join(prompt.lower().split())
+def content_of(text: str) -> str:
+    """A text but for case and white space, by which it is known again."""
+    return " ".join(text.lower().split())
 
 
 def read_prompts(path: Path) -> tuple[list[Wanted], str]:
