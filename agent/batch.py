@@ -24,8 +24,8 @@ from promptprobe.tools.records import MAX_TEXT, Generation, Record
 
 MAX_BRIEFS = 100_000
 USED = ("id", "seed", "negative_prompt", "width", "height")
-SCORER_FAILED = "the scorer failed, as the warnings say; the same command goes on with the run"
 """Fields of a row, besides its prompt, that a batch uses."""
+SCORER_FAILED = "the scorer failed, as the warnings say; the same command goes on with the run"
 RESULTS, SETTINGS, RUNS = "results.jsonl", "batch.json", "runs"
 
 Optimize = Callable[[int, OptimizeRequest, Path], OptimizationResult]

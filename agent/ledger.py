@@ -169,8 +169,7 @@ class Ledger:
 
     def approved(self, round: int) -> ApprovedLine | None:
         """What a person said of a round's prompts, if that was asked."""
-        line: ApprovedLine | None = self._find("approved", str(round))
-        return line
+        return self._find("approved", str(round))
 
     def chosen(self, round: int, step: int) -> ChosenLine | None:
         """Whom a person let go on after a rung, if that was asked."""
@@ -326,11 +325,10 @@ def _key(line: AnyLine) -> str:
 
 
 def _dump(line: AnyLine, run_dir: Path) -> str:
-    return _with_paths(line, lambda path: _relative(path, run_dir)).model_dump_json()
+    def relative(path: Path) -> Path:
+        return path.relative_to(run_dir) if path.is_relative_to(run_dir) else path
 
-
-def _relative(path: Path, run_dir: Path) -> Path:
-    return path.relative_to(run_dir) if path.is_relative_to(run_dir) else path
+    return _with_paths(line, relative).model_dump_json()
 
 
 def _with_paths(line: AnyLine, change: Any) -> AnyLine:

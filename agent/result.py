@@ -12,7 +12,7 @@ from pydantic import Field
 from promptprobe.agent.events import StopReason
 from promptprobe.agent.ledger import Ledger
 from promptprobe.agent.run_folder import REPORT, SHEET, RunSettings, read, spoken
-from promptprobe.agent.search.policy import best_of
+from promptprobe.agent.search.policy import best_of, ranked
 from promptprobe.agent.search.trust import Trust, trust_in
 from promptprobe.tools.records import Generation, Record, Spend, Trial
 
@@ -47,15 +47,8 @@ class OptimizationResult(Record):
     generation: Generation = Field(description="the settings used, defaults filled in")
 
     def top(self, n: int) -> tuple[Trial, ...]:
-        """The n best of what was rendered: in the order of `best_of`."""
-        left = [trial for trial in self.trials if trial.image is not None]
-        found: list[Trial] = []
-        while left and len(found) < n:
-            best = best_of(left)
-            assert best is not None, "everything left is rendered"
-            found.append(best)
-            left.remove(best)
-        return tuple(found)
+        """The n best of what was rendered: in the order of `ranked`."""
+        return tuple(ranked(self.trials)[:n])
 
     @property
     def contact_sheet(self) -> Path:

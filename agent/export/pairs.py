@@ -19,7 +19,7 @@ from pathlib import Path
 
 from promptprobe.agent import run_folder
 from promptprobe.agent.ledger import Ledger, RenderedLine, ScoredLine
-from promptprobe.agent.search.policy import by_prompt
+from promptprobe.agent.search.policy import by_prompt, predicted
 from promptprobe.tools.protocol import Rendered, Tools
 from promptprobe.tools.records import Candidate, Score, Trial
 
@@ -100,9 +100,3 @@ def told_apart(trials: Sequence[Trial]) -> list[list[Trial]]:
     early = by_prompt([trial for trial in trials if trial.prediction]).values()
     groups = [sorted(group, key=predicted, reverse=True) for group in early]
     return [ranked for ranked in groups if predicted(ranked[0]) > predicted(ranked[-1])]
-
-
-def predicted(trial: Trial) -> float:
-    """The predicted score of a trial that has one."""
-    assert trial.prediction is not None, "only candidates with a prediction are compared"
-    return trial.prediction.score

@@ -16,8 +16,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from promptprobe.agent.export.pairs import FinishedRun, predicted
+from promptprobe.agent.export.pairs import FinishedRun
 from promptprobe.agent.run_folder import RunSettings, check_folder, runs_in
+from promptprobe.agent.search.policy import predicted
 from promptprobe.probe.files import replacing
 from promptprobe.tools.records import Generation, Trial
 from promptprobe.tools.scorers.function import names_code

@@ -77,19 +77,23 @@ def _advantages(trials: Sequence[Trial], schedule: Schedule, rung: int) -> dict[
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:
-    """The best scored. Equal scores: the correct one, then the one without extras, then the one
-    with the higher prediction, then the earlier: a rewrite must earn its place.
+    """The first of `ranked`; None: nothing was rendered."""
+    return next(iter(ranked(trials)), None)
 
-    Where nothing has a score, the best predicted of what was rendered.
+
+def ranked(trials: Sequence[Trial]) -> list[Trial]:
+    """What was rendered, the best scored first; then what has no score, the best predicted first.
+
+    Equal scores: the correct one, then the one without extras, then the one with the higher
+    prediction, then the earlier: a rewrite must earn its place.
     """
     rendered = [trial for trial in trials if trial.image is not None]
-    scored = [trial for trial in rendered if trial.value is not None]
-    return max(scored or rendered, key=_merit, default=None)
+    return sorted(rendered, key=_merit, reverse=True)
 
 
-def _merit(trial: Trial) -> tuple[float, bool, int, float]:
+def _merit(trial: Trial) -> tuple[bool, float, bool, int, float]:
     value, extras = trial.value, trial.score.extras if trial.score else 0
-    return value or 0.0, is_correct(trial), -extras, predicted(trial)
+    return value is not None, value or 0.0, is_correct(trial), -extras, predicted(trial)
 
 
 def ranked_prompts(trials: Sequence[Trial]) -> tuple[str, ...]:

@@ -41,7 +41,6 @@ class PromptMean(Record):
     prompt: str
     mean: float
     variance: NotNegative = Field(description="how unsure that is")
-    candidates: int
 
 
 class Effects(Record):
@@ -85,10 +84,7 @@ def effects(observed: Sequence[Observed], between: float, within: float) -> Effe
     for name, (mean, spread) in means.items():
         share = between / (between + spread) if between + spread > 0 else 0.0
         unsure = share * spread + (1 - share) ** 2 / total
-        found.append(
-            PromptMean(prompt=name, mean=grand + share * (mean - grand), variance=unsure,
-                       candidates=len(groups[name]))
-        )  # fmt: skip
+        found.append(PromptMean(prompt=name, mean=grand + share * (mean - grand), variance=unsure))
     found.sort(key=lambda one: -one.mean)
     return Effects(
         mean=grand, unsure=1 / total, between=between, within=within, prompts=tuple(found)
