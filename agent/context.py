@@ -254,7 +254,7 @@ class Context:
         scores = []
         for line in self.ledger.stages(before=before):
             if isinstance(line, ScoredLine) and (found := self.ledger.rendered(line.candidate)):
-                scores += [line.score] * (found.image is not None and not found.reason)
+                scores += [line.score] if found.scorable else []
         if not policy.scores_nothing(scores):
             return ""
         return (
@@ -290,7 +290,7 @@ class Context:
         """The schedule of a round. ValueError: what is left pays for not one render."""
         budget, left = self.settings.budget, self.left(before - 1)
         fixed = budget.seeds is not None or budget.keep is not None
-        share = left if fixed else planning.round_share(left)
+        share = left if fixed else left / planning.rounds_in(left)
         seconds, costs = self.seconds_left(before - 1), self.costs(before)
         schedule = planning.plan_round(
             beliefs,

@@ -23,7 +23,6 @@ from promptprobe.agent.run_folder import IMAGES, LATENTS, PREVIEWS
 from promptprobe.agent.search import planning, policy, stopping
 from promptprobe.agent.search.prompts import approved, rewritten
 from promptprobe.agent.search.schedule import Rung, Schedule, Waves
-from promptprobe.tools.protocol import Rendered
 from promptprobe.tools.records import Candidate, Score, Trial
 
 Next = Literal["propose", "probe", "select", "render", "reflect", "__end__"]
@@ -184,11 +183,12 @@ async def score(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
     drawn = [(c, found) for c in state.chosen if (found := run.ledger.rendered(c))]
     new = [(c, found) for c, found in drawn if not run.ledger.scored(c)]
     lines = [
-        ScoredLine(at=run.seconds, round=state.round, candidate=c, score=unscored)
+        ScoredLine(at=run.seconds, round=state.round, candidate=c,
+                   score=Score(reason=found.reason or "there is no image"))
         for c, found in new
-        if (unscored := _unscored(found))
-    ]
-    images = [(c, found.image) for c, found in drawn if found.image and not found.reason]
+        if not found.scorable
+    ]  # fmt: skip
+    images = [(c, path) for c, found in drawn if (path := found.scorable)]
     if waiting := [(c, path) for c, path in images if not run.ledger.scored(c)]:
         scores, each = await timed(run.tools.score, brief, [path for _, path in waiting])
         lines += [
@@ -294,13 +294,6 @@ def _waiting(run: Context, alive: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """Who is left to be finished."""
     ledger = run.ledger
     return tuple(one for one in alive if not (ledger.scored(one) and ledger.rendered(one)))
-
-
-def _unscored(rendered: Rendered) -> Score | None:
-    """Why there is nothing to judge; None: there is."""
-    if rendered.image is not None and not rendered.reason:
-        return None
-    return Score(reason=rendered.reason or "there is no image")
 
 
 def _warn_of_probed(run: Context, lines: Sequence[ProbedLine]) -> None:

@@ -115,10 +115,10 @@ async def _run_locked(run: Context, warnings: Sequence[str]) -> OptimizationResu
 async def _score_again(run: Context) -> None:
     """Ask a scorer that had failed for the pictures that it left unscored; only success counts."""
     waiting = [
-        (line, found.image)
+        (line, path)
         for line in run.ledger.stages()
         if isinstance(line, ScoredLine) and line.score.value is None
-        and (found := run.ledger.rendered(line.candidate)) and found.image and not found.reason
+        and (found := run.ledger.rendered(line.candidate)) and (path := found.scorable)
     ]  # fmt: skip
     paths = [path for _, path in waiting]
     scores, each = await timed(run.tools.score, run.settings.brief, paths)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from promptprobe.evals.bench import Bench
-from promptprobe.tools.collect.prompts import Wanted, content_of, read_prompts
+from promptprobe.tools.collect.prompts import content_of, read_prompts
 from promptprobe.tools.models.built_in import Brief
 from promptprobe.tools.splits import fraction
 
@@ -69,7 +69,8 @@ def from_file(
         ValueError: the file cannot be read, or holds too few prompts that the probe has not seen.
     """
     wanted, notice = read_prompts(path)
-    briefs = {content_of(one.prompt): _brief(one) for one in wanted}
+    named = {content_of(one.prompt): one for one in wanted}
+    briefs = {name: Brief(one.prompt, name, SPLIT, one.kind) for name, one in named.items()}
     fresh = [brief for name, brief in briefs.items() if name not in trained]
     notes = [notice] if notice else []
     if left := len(briefs) - len(fresh):
@@ -158,7 +159,3 @@ def contents(shards: Iterable[Path]) -> set[str]:
     from promptprobe.tools.collect.collector import rows_in
 
     return {content_of(row.prompt) for folder in shards for row in rows_in(folder)}
-
-
-def _brief(wanted: Wanted) -> Brief:
-    return Brief(wanted.prompt, content_of(wanted.prompt), SPLIT, wanted.kind)

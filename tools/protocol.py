@@ -49,6 +49,11 @@ class Rendered(Record):
     nfe: int = Field(ge=0, description="denoiser evaluations this took, the probe's apart")
     notices: Notices = ()
 
+    @property
+    def scorable(self) -> Path | None:
+        """The image, if it may be scored."""
+        return None if self.reason else self.image
+
 
 class Tools(Protocol):
     """The agent's hands. Lists come back in the order of what was given."""

@@ -43,7 +43,7 @@ class FinishedRun:
     def image(self, candidate: Candidate) -> Path | None:
         """The finished image, if there is one that may be judged."""
         rendered = self.rendered(candidate)
-        return rendered.image if rendered and not rendered.reason else None
+        return rendered.scorable if rendered else None
 
     def score(self, candidate: Candidate) -> float | None:
         """What the run's scorer says of that image."""

@@ -48,10 +48,10 @@ def _finished(run_dir: Path, scene: str, say: Say) -> Iterator[Job]:
     """Candidates with a picture that may be scored; the rewrites of a brief are one scene."""
     rendered = [line for line in Ledger(run_dir).lines if isinstance(line, RenderedLine)]
     for candidate, found in {line.candidate: line.rendered for line in rendered}.items():
-        if found.image is None or found.reason:
+        if found.scorable is None:
             continue
         try:
-            picture = run_folder.own_file(found.image, run_dir)
+            picture = run_folder.own_file(found.scorable, run_dir)
         except (OSError, ValueError, RuntimeError) as error:
             say(f"left out: seed {candidate.seed} of {candidate.prompt[:80]!r}: {error}")
             continue

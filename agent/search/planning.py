@@ -101,13 +101,8 @@ def known_effects(beliefs: Beliefs, trials: Sequence[Trial]) -> Effects | None:
     return effects(observed, BETWEEN * scale, scale) if observed else None
 
 
-def round_share(left: float) -> float:
-    """Renders' worth of the next round, of what is left: rounds of about equal size."""
-    return left / rounds_in(left)
-
-
 def rounds_in(left: float) -> int:
-    """How many rounds so many renders' worth are spent in."""
+    """How many rounds so many renders' worth are spent in, all about equally large."""
     return max(1, int(left / ROUND + 1e-9))
 
 

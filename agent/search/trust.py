@@ -11,7 +11,7 @@ score in common. Pure functions of the run's trials.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from math import asin, comb, pi, sqrt
 from statistics import fmean
@@ -20,7 +20,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from promptprobe.agent.search.schedule import from_pairwise
-from promptprobe.tools.records import Prediction, Record, Trial, Unit
+from promptprobe.tools.records import Record, Trial, Unit
 
 MISSED = 0.2
 """Share of finished candidates outside of their intervals that a good probe stays below."""
@@ -53,7 +53,7 @@ def trust_in(
         ranks: share of pairs that a prediction orders rightly, by the step of the look.
         preview_ranks: the same of the scorer's look at previews.
     """
-    held = [(prediction, value) for trial in trials for prediction, value in _held(trial)]
+    held = [(t.prediction, t.value) for t in trials if t.prediction and t.value is not None]
     sure = [(p, v) for p, v in held if p.low is not None and p.high is not None]
     inside = sum(p.low <= v <= p.high for p, v in sure)  # type: ignore[operator]
     tests = [_agreement(trials, k, ranks[k], preview_ranks[k]) for k in ranks if k in preview_ranks]
@@ -66,12 +66,6 @@ def trust_in(
         agreement=order.agreed if order else None,
         broken=_broken(len(sure), inside, order),
     )
-
-
-def _held(trial: Trial) -> Iterator[tuple[Prediction, float]]:
-    value = trial.value
-    if value is not None and trial.prediction is not None:
-        yield trial.prediction, value
 
 
 def _broken(held: int, inside: int, order: _Agreement | None) -> str:

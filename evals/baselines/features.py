@@ -43,15 +43,14 @@ class RolloutView:
 
 def rollout_views(
     examples: Examples,
-    indices: Sequence[int],
     place: int,
     draw_noise: Callable[..., Tensor],
     names: Callable[[Row], Sequence[str]],
 ) -> Iterator[RolloutView]:
     """The candidates in chunks, after the window at `place`."""
     rows = examples.rows
-    for at in range(0, len(indices), CHUNK):
-        some = list(indices[at : at + CHUNK])
+    for at in range(0, len(rows), CHUNK):
+        some = list(range(at, min(at + CHUNK, len(rows))))
         trace, look = examples.batch(some, torch.full((len(some),), place))
         gaps = torch.stack([gap_rms(gap.float()) for gap in examples.gap[: place + 1, some]])
         yield RolloutView(

@@ -65,6 +65,5 @@ def _features(table: Rollouts, bench: Bench, step: int) -> dict[str, Floats]:
     def noise(seeds: list[int]) -> Any:
         return bench.family.draw_noise(seeds, bench.settings).latents.float().cpu()
 
-    everyone = range(len(table.examples))
     place = list(table.views).index(step)
-    return features(rollout_views(table.examples, everyone, place, noise, bench.names))
+    return features(rollout_views(table.examples, place, noise, bench.names))
