@@ -40,6 +40,7 @@ class RunStarted(Record):
     judges: tuple[str, ...] = Field(description="who only grades")
     run_dir: Path
     resumed: bool = False
+    best: Trial | None = Field(default=None, description="so far, of a run that goes on")
 
 
 class RoundStarted(Record):

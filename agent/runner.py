@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from promptprobe.agent.context import NOBODY, Context, Person, timed
-from promptprobe.agent.events import Finished, OnEvent, RunStarted, StopReason
+from promptprobe.agent.events import (
+    Finished,
+    OnEvent,
+    PromptsProposed,
+    RoundStarted,
+    RunStarted,
+    StopReason,
+)
 from promptprobe.agent.grading.judges import disagreements
 from promptprobe.agent.ledger import FinishedLine, Ledger, ScoredLine
 from promptprobe.agent.result import OptimizationResult, read_result
@@ -86,6 +93,7 @@ async def _run_locked(run: Context, warnings: Sequence[str]) -> OptimizationResu
         judges=run.tools.judge_names,
         run_dir=run_dir,
         resumed=bool(ledger.lines),
+        best=best_of(ledger.trials()),
     )
     try:
         for message in warnings:
@@ -203,6 +211,8 @@ async def _walk_from(place: str, run: Context) -> StopReason:
             await graph.aupdate_state(config, changed, as_node="score")
         elif state.stop_reason:
             return state.stop_reason
+        elif state.schedule and stood.next and "propose" not in stood.next:
+            _tell_of_round(run, state)
         told: Any = begins
         while True:
             ended = await graph.ainvoke(told, config, context=run, durability="sync")
@@ -226,6 +236,13 @@ async def _stood(graph: Any, config: Any) -> tuple[Any, Any]:
         raise
     except Exception as error:  # whatever a decoder says of bytes that are not what it expects
         raise UnreadableCheckpointError(f"{type(error).__name__}: {error}"[:200]) from error
+
+
+def _tell_of_round(run: Context, state: Any) -> None:
+    """What the round in which a run goes on has begun with."""
+    of, seconds = run.last_round(state.round), run.expected_seconds(state.planned, state.round)
+    run.emit(RoundStarted, round=state.round, of=of, schedule=state.planned, seconds=seconds)
+    run.emit(PromptsProposed, round=state.round, prompts=state.prompts)
 
 
 async def _answer(run: Context, shown: Any) -> list[str | None]:

@@ -99,7 +99,7 @@ class Meter:
         if isinstance(event, RunStarted):
             self.total = event.nfe
         self.done = min(event.spent.nfe, self.total)
-        if isinstance(event, Finished):
+        if isinstance(event, Finished) and event.stop_reason != "cancelled":
             self.done = self.total
 
 

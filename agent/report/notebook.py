@@ -71,7 +71,7 @@ class NotebookView:
         self.said, self.spent = describe(event), event.spent
         match event:
             case RunStarted():
-                self.brief = event.brief
+                self.brief, self.best = event.brief, event.best
             case RoundEnded():
                 self.best = event.best
             case Finished():

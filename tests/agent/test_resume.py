@@ -167,7 +167,13 @@ def test_a_cancelled_run_is_kept_and_told(
     assert (events[-1].kind, events[-1].stop_reason) == ("finished", "cancelled")
     assert events[-1].initial is not None
     assert read_result(run_dir).stop_reason == "cancelled"
-    assert content(finish(run_dir, log)) == content(uninterrupted)
+    told: list[Any] = []
+    assert content(finish(run_dir, log, told)) == content(uninterrupted)
+    again, begun, proposed = told[:3]
+    of_round = {event.kind: event for event in events if getattr(event, "round", None) == 1}
+    assert (again.kind, again.best) == ("started", events[-1].best)
+    assert (begun.kind, begun.schedule) == ("round started", of_round["round started"].schedule)
+    assert (proposed.kind, proposed.prompts) == ("proposed", of_round["proposed"].prompts)
 
 
 def test_cancelled_while_its_checkpoint_opens_a_run_leaves_no_thread_behind(

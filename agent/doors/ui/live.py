@@ -14,6 +14,7 @@ from typing import Any
 
 from promptprobe.agent.doors.display import Meter, describe
 from promptprobe.agent.doors.session import Session
+from promptprobe.agent.doors.ui.unfinished import Unfinished, unfinished_in
 from promptprobe.agent.events import (
     CandidatesProbed,
     CandidatesRendered,
@@ -41,6 +42,8 @@ class Shown:
 
     brief: str
     meter: Meter = field(default_factory=Meter)
+    spent: int = 0
+    """Denoiser evaluations."""
     said: str = "opening the model"
     run_dir: Path | None = None
     round: RoundStarted | None = None
@@ -48,6 +51,8 @@ class Shown:
     prompts: tuple[str, ...] = ()
     trials: dict[Candidate, Trial] = field(default_factory=dict)
     """Of the round that is under way."""
+    earlier: tuple[Trial, ...] = ()
+    """What a run that goes on had come to before."""
     alive: tuple[Candidate, ...] | None = None
     """Who goes on; None: nobody was dropped yet."""
     best: Trial | None = None
@@ -63,12 +68,14 @@ class Shown:
     def take(self, event: Event) -> None:
         """Take in one event."""
         self.meter.update(event)
-        self.said = describe(event)
+        self.said, self.spent = describe(event), event.spent.nfe
         match event:
             case RunStarted():
                 self.run_dir = event.run_dir
             case RoundStarted():
-                self.round, self.trials, self.alive = event, {}, None
+                self.round, self.alive = event, None
+                mine = (trial for trial in self.earlier if trial.round == event.round)
+                self.trials = {trial.candidate: trial for trial in mine}
             case PromptsProposed():
                 self.prompts = event.prompts
             case CandidatesSelected():
@@ -113,6 +120,10 @@ class Live:
         """Whether more are picked than what is left of the budget pays for."""
         return self.choice is not None and len(self.picks) > self.choice.most
 
+    async def unfinished(self) -> list[Unfinished]:
+        """The runs that can go on, while none is under way."""
+        return [] if self.running else await asyncio.to_thread(unfinished_in, self._out)
+
     async def follow(self) -> AsyncIterator[None]:
         """Now, and after each change."""
         self._loop = asyncio.get_running_loop()
@@ -140,15 +151,19 @@ class Live:
         self, brief: str | None, prompts: str | None, budget: Any, seed: float | None
     ) -> None:
         """Start a run, unless one is under way; None is a field that was not touched."""
-        if self.running:
-            return
         own = [line for line in map(str.strip, (prompts or "").splitlines()) if line]
         asked = {"brief": brief or "", "prompts": own or None, "seed": seed or 0}
         asked["budget"] = budget or "light"
-        self.shown, self.asks_next = Shown(brief or ""), False
-        self._task = asyncio.create_task(self._run(self.shown, asked))
-        self._task.add_done_callback(lambda _: self._tell())
-        self._tell()
+        self._begin(Shown(brief or ""), {**asked, "llm": self._llm, "out": self._out})
+
+    async def resume(self, name: object) -> None:
+        """Go on with the unfinished run of this name, unless one is under way."""
+        for one in await self.unfinished():
+            if one.run_dir.name == name:
+                shown = Shown(
+                    one.brief, run_dir=one.run_dir, earlier=one.trials, best=best_of(one.trials)
+                )
+                self._begin(shown, {"resume": one.run_dir})
 
     async def ask(self) -> None:
         """Stop at the next look, so that the person may pick."""
@@ -183,6 +198,14 @@ class Live:
 
     # -- how it works ----------------------------------------------------------------------
 
+    def _begin(self, shown: Shown, asked: Mapping[str, Any]) -> None:
+        if self.running:
+            return
+        self.shown, self.asks_next = shown, False
+        self._task = asyncio.create_task(self._run(shown, asked))
+        self._task.add_done_callback(lambda _: self._tell())
+        self._tell()
+
     def _answered(self, picks: Sequence[Candidate] | None) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(picks)
@@ -199,7 +222,7 @@ class Live:
         try:
             with cancellable():
                 result = await self.session.aoptimize(
-                    **asked, llm=self._llm, out=self._out, on_event=on_event, choose=self._choose
+                    **asked, on_event=on_event, choose=self._choose
                 )
             shown.best, shown.ended = result.best, f"Done: {result.stop_reason}."
         except asyncio.CancelledError:

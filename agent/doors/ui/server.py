@@ -27,9 +27,11 @@ CLICKED = """
 element.addEventListener('click', (event) => {
   const card = event.target.closest('[data-pick]');
   if (card) trigger('pick', { key: card.dataset.pick });
+  const run = event.target.closest('[data-resume]');
+  if (run) trigger('resume', { key: run.dataset.resume });
 });
 """
-"""Passes on which candidate was clicked; what is picked, the server knows."""
+"""Passes on which candidate or run was clicked; what is picked, the server knows."""
 NOW: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """How a click is passed on."""
 FOLLOWING: dict[str, Any] = {**NOW, "queue": True, "concurrency_limit": None}
@@ -115,6 +117,9 @@ def _page(live: Live) -> gr.Blocks:
         async def pick(clicked: gr.EventData) -> None:
             await live.pick(getattr(clicked, "key", None))
 
+        async def resume(clicked: gr.EventData) -> None:
+            await live.resume(getattr(clicked, "key", None))
+
         begin.click(live.begin, form, **NOW)
         ask.click(live.ask, **NOW)
         go_on.click(live.go_on, **NOW)
@@ -122,6 +127,7 @@ def _page(live: Live) -> gr.Blocks:
         end.click(live.end, **NOW)
         always.input(live.ask_always, [always], **NOW)
         body.pick(pick, **NOW)
+        body.resume(resume, **NOW)
         shown = [body, report, begin, ask, go_on, as_planned, end]
         page.load(partial(_follow, live), outputs=shown, **FOLLOWING)
     return page
@@ -150,7 +156,7 @@ async def _follow(live: Live) -> AsyncIterator[list[Any]]:
     async for _ in live.follow():
         asks, running = live.choice is not None, live.running
         yield [
-            view.body(live),
+            view.body(live, await live.unfinished()),
             view.report(live),
             gr.update(visible=not running),
             gr.update(visible=running and not asks, interactive=not live.asks_next),

@@ -6,14 +6,18 @@ Pictures are embedded, so the page's server hands out no files.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
 from pathlib import Path
 
+from promptprobe.agent.doors.display import counted
 from promptprobe.agent.doors.ui.live import Live, Shown
+from promptprobe.agent.doors.ui.unfinished import Unfinished
 from promptprobe.agent.report.differences import changes
 from promptprobe.agent.report.page import environment
+from promptprobe.agent.search.policy import best_of
 from promptprobe.tools.pictures.embedded import Embedded, embed
 from promptprobe.tools.records import Candidate, Prediction, Trial
 
@@ -41,11 +45,9 @@ def head(model: str) -> str:
     return f'<h1 class="name">promptprobe</h1><p class="name">draws with {escape(model)}</p>'
 
 
-def body(live: Live) -> str:
-    """The page below its form."""
+def body(live: Live, unfinished: Sequence[Unfinished]) -> str:
+    """The page below its form, with the runs that can go on."""
     shown = live.shown
-    if shown is None:
-        return ""
     return (
         environment(TEMPLATES)
         .get_template("live.html.jinja")
@@ -53,9 +55,10 @@ def body(live: Live) -> str:
             live=live,
             shown=shown,
             choice=live.choice,
-            prompts=[changes(shown.brief, prompt) for prompt in shown.prompts],
-            cards=cards(live, shown),
-            best=_picture(shown.best.image, BEST) if shown.best and shown.best.image else None,
+            prompts=[changes(shown.brief, prompt) for prompt in shown.prompts] if shown else [],
+            cards=cards(live, shown) if shown else [],
+            best=_best_picture(shown.best, BEST) if shown else None,
+            waiting=[(one, *_stands(one)) for one in unfinished],
         )
     )
 
@@ -102,6 +105,19 @@ def _state(trial: Trial, live: Live, shown: Shown) -> str:
     if shown.alive is None:
         return ""
     return "goes on" if candidate in shown.alive else "dropped"
+
+
+def _stands(one: Unfinished) -> tuple[Embedded | None, str]:
+    """The best picture of an unfinished run, and how far it is in words."""
+    best, drawn = best_of(one.trials), sum(trial.image is not None for trial in one.trials)
+    said = [counted(drawn, "picture"), counted(one.spent.nfe, "denoiser evaluation")]
+    if best and best.value is not None:
+        said.insert(0, f"best {best.value:.2f}")
+    return _best_picture(best, CARD), ", ".join(said)
+
+
+def _best_picture(best: Trial | None, side: int) -> Embedded | None:
+    return _picture(best.image, side) if best and best.image else None
 
 
 @lru_cache(maxsize=256)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from promptprobe import Generation, Session
+from promptprobe import Budget, Generation, Session
 from promptprobe.__main__ import main
 from promptprobe.agent.ledger import ChosenLine, Ledger
+from promptprobe.agent.run_folder import RunSettings, create
 from tests.agent.test_optimize import darkness
 
 if TYPE_CHECKING:
@@ -100,6 +101,58 @@ def test_what_cannot_be_done_is_said_and_a_run_can_be_ended(
         page.get_by_role("button", name=BEGIN).click()
         page.get_by_role("button", name="End the run").click()
         page.get_by_text("Ended by you").wait_for()
+        page.get_by_role("button", name=BEGIN).wait_for()
+        assert told == []
+
+
+def test_a_run_goes_on_after_its_server_has_gone(
+    browser: Browser, session: Session, tmp_path: Path
+) -> None:
+    with page_of(browser, session, tmp_path) as (page, told):
+        page.get_by_label("Brief").fill(BRIEF)
+        page.get_by_label("Stop at each look").check()
+        page.get_by_role("button", name=BEGIN).click()
+        page.locator("button.card").last.wait_for()
+        prompts = page.locator(".prompts").inner_text()
+        best = page.locator(".best .big").inner_text()
+    (run,) = tmp_path.iterdir()
+    before = Ledger(run)
+    with page_of(browser, session, tmp_path) as (page, told):
+        page.get_by_text("1 unfinished run").wait_for()
+        kept = page.locator(".waiting li")
+        assert SCRIPT in kept.inner_text()
+        assert f"best {best}, 1 picture" in kept.inner_text()
+        page.get_by_label("Stop at each look").check()
+        page.get_by_role("button", name="Go on with").press("Enter")
+        page.locator("button.card").last.wait_for()
+        assert page.locator(".prompts").inner_text() == prompts
+        assert page.locator(".best .big").inner_text() == best
+        assert not kept.count()
+        page.get_by_label("Stop at each look").uncheck()
+        page.get_by_role("button", name=GO_ON).click()
+        assert page.frame_locator("iframe.report").locator("h1").inner_text() == BRIEF
+        page.get_by_text("Done: ").wait_for()
+        assert not kept.count()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert told == []
+    after = Ledger(run)
+    assert after.lines[: len(before.lines)] == before.lines
+    paid = [line.key for line in after.stages()]
+    assert len(paid) == len(set(paid))
+
+
+def test_a_run_that_cannot_go_on_here_says_why(
+    browser: Browser, session: Session, pndm_folder: Path, tmp_path: Path
+) -> None:
+    settings = RunSettings(brief=BRIEF, model=str(pndm_folder), scorer="other", budget=Budget())
+    other = create(tmp_path, settings)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "run.json").write_text("{")
+    with page_of(browser, session, tmp_path) as (page, told):
+        page.get_by_text("1 unfinished run").wait_for()
+        page.get_by_role("button", name="Go on with").click()
+        page.get_by_text(f"this run has the model '{pndm_folder}'").wait_for()
+        assert f"promptprobe optimize --resume {other}" in page.locator(".status").inner_text()
         page.get_by_role("button", name=BEGIN).wait_for()
         assert told == []
 
