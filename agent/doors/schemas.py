@@ -65,7 +65,7 @@ class Request(Record):
 
 def _a_budget(given: Any) -> Any:
     """A name, or a number of renders that may stand in a text; a table is checked as a `Budget`."""
-    if isinstance(given, Mapping | Budget) or given in BUDGETS:
+    if isinstance(given, Mapping | Budget) or (isinstance(given, str) and given in BUDGETS):
         return given
     try:
         renders = math.nan if isinstance(given, bool) else float(given)
@@ -243,8 +243,12 @@ def explain(error: ValidationError, record: type[BaseModel] | None = None) -> st
         record: what was to be made, for the nearest name of a field that it lacks.
     """
     found = []
-    for problem in error.errors(include_url=False, include_context=False):
+    problems = error.errors(include_url=False, include_context=False)
+    outer = {problem["loc"][:-1] for problem in problems}
+    for problem in problems:
         came = problem["input"]
+        if problem["type"] == "too_short" and problem["loc"] in outer:
+            continue  # it is not empty: what is wrong with its items is said
         if "budget" in problem["loc"] and problem["type"] in ("literal_error", "float_type"):
             continue  # the other parts of the union: a table was given
         parts = [str(p) for p in problem["loc"] if not str(p).startswith("Budget")]
@@ -256,6 +260,8 @@ def explain(error: ValidationError, record: type[BaseModel] | None = None) -> st
             meant = did_you_mean(came, re.findall("'([^']*)'", message))
         if problem["type"] in TUPLES:  # what callers send are lists
             message = message.replace("Tuple", "List").replace("tuple", "list")
+        if problem["type"] == "model_type":
+            message = "Input should be an object, with names and values"
         said = isinstance(came, dict) or problem["type"] == "value_error"
         shown = "" if said else f" (got {_short(came)})"
         found.append(f"{'.'.join(parts)}{': ' if parts else ''}{message}{shown}{meant}")

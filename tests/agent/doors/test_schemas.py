@@ -47,6 +47,8 @@ def error_of(**fields: object) -> str:
         ),
         ({"brief": "a", "generation": {"stepz": 2}}, "(did you mean 'steps'?)"),
         ({"brief": "a", "rewrite": "of"}, "(got 'of') (did you mean 'off'?)"),
+        ({"brief": "a", "budget": []}, "a number from 1 to 10,000, got []"),
+        ({"brief": "a", "generation": "fast"}, "Input should be an object, with names and values"),
         ({"brief": "a", "budget": 0.5}, "a number from 1 to 10,000, got 0.5"),
         ({"brief": "a", "budget": {"renders": 0}}, "budget.renders: Input should be greater"),
         ({"brief": "a", "budget": {"rounds": 2}}, "budget.rounds: unknown field"),
@@ -71,6 +73,13 @@ def test_a_bad_request_names_the_field_and_what_came(fields: dict[str, Any], sai
 )
 def test_unusual_text_passes_unchanged(brief: str) -> None:
     assert OptimizeRequest(brief=brief).brief == brief
+
+
+def test_a_list_with_a_bad_item_is_not_called_empty() -> None:
+    with pytest.raises(ValidationError) as caught:
+        ProbeRequest.model_validate({"brief": "a", "prompts": ["a"], "seeds": [-1]})
+    said = explain(caught.value, ProbeRequest)
+    assert said == "seeds.0: Input should be greater than or equal to 0 (got -1)"
 
 
 def test_null_means_the_default_at_every_level() -> None:
