@@ -137,18 +137,18 @@ def _table(rows: Sequence[RunRow]) -> Table:
     from rich.text import Text
 
     out = Table(box=SIMPLE_HEAD, pad_edge=False)
-    out.add_column("run", no_wrap=True)
-    out.add_column("brief", ratio=1, overflow="fold")
+    out.add_column("run and brief", ratio=1, overflow="fold", min_width=22)
     for heading in ("initial", "best", "NFE", "seconds"):
         out.add_column(heading, justify="right", no_wrap=True)
     out.add_column("stopped", no_wrap=True)
     for row in rows:
-        cells = [plain(row.problem or row.brief), _score(row.initial), _score(row.best)]
+        run = f"{plain(row.run_dir.name)}\n{plain(row.problem or row.brief)}"
+        cells = [run, _score(row.initial), _score(row.best)]
         cells += (
             [f"{row.spent.nfe:,}", f"{row.spent.seconds:.1f}"] if not row.problem else ["-"] * 2
         )
         cells.append(row.stop_reason or "unreadable")
-        out.add_row(Text(plain(row.run_dir.name)), *map(Text, cells))
+        out.add_row(*map(Text, cells))
     return out
 
 

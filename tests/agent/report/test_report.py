@@ -199,8 +199,9 @@ def test_several_runs_are_compared_on_one_page(tmp_path: Path) -> None:
 
 
 def test_runs_are_listed_newest_first_and_a_damaged_one_says_why(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     run_dir = hostile_run(tmp_path).run_dir
     damaged = tmp_path / "29990101-000000-broken"
     damaged.mkdir()
@@ -210,7 +211,10 @@ def test_runs_are_listed_newest_first_and_a_damaged_one_says_why(
     assert "damaged" in first["problem"] and first["run_dir"] == str(damaged)
     assert second["run_dir"] == str(run_dir) and second["best"] >= second["initial"]
     assert main(["runs", "list", str(tmp_path)]) == 0
-    assert "unreadable" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert "unreadable" in listed
+    assert run_dir.name in listed
+    assert "a cat next to a" in listed
 
 
 def test_a_run_is_shown_as_at_its_end_and_runs_are_compared(
