@@ -38,6 +38,7 @@ NEXT = {
     "unfinished": "it was cut off; call get_optimization with this job_id, and it goes on",
     "cancelled": "it was cancelled; optimize_prompt with the same arguments goes on with it",
     "done": "read the explanations, and call optimize_prompt again with better prompts",
+    "target reached": "the best picture shows what was asked for; nothing is left to do",
 }
 Said = tuple[Record, list[types.ContentBlock]]
 T = TypeVar("T")
@@ -104,7 +105,9 @@ class Desk:
             raise ValueError(job.error)
         found = await _beside(self._found, job)
         status = "working" if working else job.status
-        reply = m.Optimization.of(name, job, working, NEXT[status], found)
+        reached = status == "done" and found is not None and found.stop_reason == "target reached"
+        message = NEXT["target reached" if reached else status]
+        reply = m.Optimization.of(name, job, working, message, found)
         return reply, await _beside(self._pictures, found) if found else []
 
     def _found(self, job: Job) -> OptimizationResult | None:

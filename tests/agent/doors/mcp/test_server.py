@@ -130,6 +130,15 @@ def test_a_cut_call_loses_nothing_and_goes_on_after_a_restart(owner: Owner, tmp_
     assert len(list(tmp_path.glob("*/run.json"))) == 1
 
 
+def test_a_job_that_reached_its_target_asks_for_no_better_prompts(
+    owner: Owner, tmp_path: Path
+) -> None:
+    asked = {**ASKED, "wait_seconds": 600}
+    for target, said in ((-100, "nothing is left to do"), (100, "with better prompts")):
+        found = call(tmp_path, owner, "optimize_prompt", {**asked, "target": target})
+        assert said in Optimization.model_validate(found.structured_content).message
+
+
 def test_past_its_wait_a_call_gives_a_job_that_works_on_and_can_be_cancelled(
     owner: Owner, tmp_path: Path
 ) -> None:
