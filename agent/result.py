@@ -107,6 +107,10 @@ class OptimizationResult(Record):
         )
         return "\n".join(plain(" ".join(line.splitlines()), 400) for line in lines)
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """The same in IPython: a notebook keeps it as text, beside the HTML."""
+        printer.text(str(self))
+
     def _repr_html_(self) -> str:
         """Initial beside best, for a notebook. All text is escaped: a brief may hold anything."""
         pictures = "".join(

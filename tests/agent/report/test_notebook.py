@@ -92,6 +92,14 @@ def test_a_notebook_shows_the_best_so_far_and_updates_it_in_place(
         assert "\n" not in message["data"]["text/plain"]
 
 
+def test_a_result_as_text_is_the_five_lines_of_print(shell: KernelShell) -> None:
+    cell = "from promptprobe import optimize_prompt\nresult = optimize_prompt('a fox', **given)"
+    displayed(shell, cell)
+    result = shell.user_ns["result"]
+    as_text, _ = shell.display_formatter.format(result)
+    assert as_text["text/plain"] == str(result)
+
+
 def test_a_terminal_shows_nothing_of_it(shell: KernelShell) -> None:
     cell = "from promptprobe import optimize_prompt\nresult = optimize_prompt('a fox', **given)"
     assert displayed(shell, cell) == []
