@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.lib.pretty import pretty
 from traitlets.config import Config
 
 HOSTILE = "</b><script>alert('a fox')</script> in snow"
@@ -96,8 +97,7 @@ def test_a_result_as_text_is_the_five_lines_of_print(shell: KernelShell) -> None
     cell = "from promptprobe import optimize_prompt\nresult = optimize_prompt('a fox', **given)"
     displayed(shell, cell)
     result = shell.user_ns["result"]
-    as_text, _ = shell.display_formatter.format(result)
-    assert as_text["text/plain"] == str(result)
+    assert pretty(result) == str(result)
 
 
 def test_a_terminal_shows_nothing_of_it(shell: KernelShell) -> None:
