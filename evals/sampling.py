@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +41,23 @@ def sample(
 def grid(briefs: Sequence[Brief], seeds: int) -> list[Pair]:
     """Every brief with each of its seeds, seed fastest: reshape results to [prompt, seed]."""
     return [(brief.text, seed) for brief in briefs for seed in brief.seeds(seeds)]
+
+
+class Once:
+    """A judge that is asked about an image of a brief once, however often the image comes."""
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self.said: dict[tuple[str, bytes], Score] = {}
+        """By brief and a hash of the image."""
+
+    def __call__(self, brief: str, images: Images) -> list[Score]:
+        keys = [(brief, sha256(image.tobytes()).digest()) for image in images]
+        fresh = {key: at for at, key in enumerate(keys) if key not in self.said}
+        if fresh:
+            scores = self._judge(brief, images[list(fresh.values())])
+            self.said.update(zip(fresh, scores, strict=True))
+        return [self.said[key] for key in keys]
 
 
 def grade(judge: Judge, briefs: Sequence[Brief], images: Images) -> list[list[Score]]:

@@ -7,13 +7,14 @@ each prompt.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from promptprobe.evals.fidelity.rollouts import Rollouts
 from promptprobe.evals.statistics import Floats
+from promptprobe.tools.records import Score
 
 MOST = 0.1
 """Share of the candidates that may be left out."""
@@ -38,26 +39,50 @@ def without_gaps(
     total = sum(table.size for table in tables)
     if not (lost := total - int(counts.sum())):
         return test, known, dict(coarse), ()
-    said = f"{lost} of {total} candidates were not scored{_reason(test, known)}"
+    said = f"{lost} of {total} candidates were not scored{reason(_all_of(test, known))}"
     if lost > MOST * total:
         raise ValueError(f"{said}: more than {MOST:.0%} cannot be left out; mend the judge first")
     width = tables[0].shape[1]
-    seeds = max(range(FEWEST, width + 1), key=lambda n: (n * (counts >= n).sum(), n))
-    kept = [_kept(table, seeds) for table in tables]
+    seeds, kept = equal_seeds(*tables)
     prompts = [sum(map(bool, rows)) for rows in kept]
     if min(prompts) < FEWEST:
         raise ValueError(f"{said}: too few prompts are left that have {seeds} seeds; give more")
     note = f"{said}; left are {seeds} of {width} seeds of {sum(prompts)} of {len(counts)} prompts"
-    scores = {k: _part(table, kept[0]) for k, table in coarse.items()}
+    scores = {k: part(table, kept[0], seeds) for k, table in coarse.items()}
     return test.part(kept[0]), known.part(kept[1]), scores, (note,)
 
 
+def equal_seeds(*tables: Bools) -> tuple[int, list[list[list[int]]]]:
+    """The number of seeds of each prompt that keeps most candidates, and the places that are kept.
+
+    Args:
+        tables: which candidates have all scores, [prompt, seed], equally wide.
+
+    Returns:
+        The number, and for each table the first so many places with a score of each prompt; none of
+        a prompt that has fewer.
+    """
+    counts, width = np.concatenate([table.sum(1) for table in tables]), tables[0].shape[1]
+    fewest = min(FEWEST, width)
+    seeds = max(range(fewest, width + 1), key=lambda n: (n * (counts >= n).sum(), n))
+    return seeds, [_kept(table, seeds) for table in tables]
+
+
+def part(table: Floats, kept: Sequence[Sequence[int]], seeds: int) -> Floats:
+    """The places that are kept, of the prompts that have any, [prompt, seed]."""
+    found = [table[row, places] for row, places in enumerate(kept) if places]
+    return np.array(found, float).reshape(-1, seeds)
+
+
+def scored(*tables: Floats) -> Bools:
+    """Which candidates have a score in every table, [prompt, seed]."""
+    return np.asarray(np.isfinite(tables).all(0))
+
+
 def _scored(table: Rollouts, *further: Floats) -> Bools:
-    """Which candidates have all scores, [prompt, seed]."""
     graded = [] if table.graded is None else [table.graded]
     looks = [table.previews(k) for k in table.views]
-    found = [table.scores, *looks, *table.further.values(), *graded, *further]
-    return np.asarray(np.isfinite(found).all(0))
+    return scored(table.scores, *looks, *table.further.values(), *graded, *further)
 
 
 def _kept(scored: Bools, seeds: int) -> list[list[int]]:
@@ -66,15 +91,13 @@ def _kept(scored: Bools, seeds: int) -> list[list[int]]:
     return [places if len(places) == seeds else [] for places in found]
 
 
-def _part(table: Floats, kept: list[list[int]]) -> Floats:
-    return np.array([table[row, places] for row, places in enumerate(kept) if places])
+def reason(scores: Iterable[Score]) -> str:
+    """The first that a judge gives for no score, in brackets, to follow what it is of."""
+    said = next((score.reason for score in scores if score.value is None and score.reason), "")
+    return f" ({said})" if said else ""
 
 
-def _reason(*tables: Rollouts) -> str:
-    """The first that a judge gives, to follow what it is of."""
+def _all_of(*tables: Rollouts) -> Iterator[Score]:
     for table in tables:
-        looks = [view.seen for view in table.views.values()]
-        for score in (score for some in (*table.judged, *looks) for score in some):
-            if score.value is None and score.reason:
-                return f" ({score.reason})"
-    return ""
+        for some in (*table.judged, *(view.seen for view in table.views.values())):
+            yield from some

@@ -3,7 +3,7 @@
 Factorial: {brief, brief in common words, all rewrites} x {random, x0 preview, probe}. Every pool
 has one candidate a seed, and the same seeds; each chooser picks one of a pool, and the second
 judge, which chose nothing, grades the finished image. Only the paired difference between choosers
-of one pool is theirs.
+of one pool is theirs. Of candidates without a score see `fidelity.gaps`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import numpy as np
 
 from promptprobe.evals.bench import Bench
 from promptprobe.evals.fidelity.experiment import probed_steps
+from promptprobe.evals.fidelity.gaps import equal_seeds, part, scored
 from promptprobe.evals.fidelity.rollouts import View, view
-from promptprobe.evals.sampling import corrects, grade, sample, values
+from promptprobe.evals.sampling import corrects, grade, sample, with_gaps
 from promptprobe.evals.statistics import best_of_n, mean
 from promptprobe.tools.models.built_in import Brief
 
@@ -45,10 +46,11 @@ def attribute(
     seeds: int,
     good: float | None = None,
     known: Mapping[Pair, np.ndarray] | None = None,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[str]]:
     """Mean score and share correct of what each chooser picks from each pool, and differences.
 
-    A pool that needs a rewriter is None where there is none.
+    A pool that needs a rewriter is None where there is none. With them comes what was left out of
+    each pool, in words.
 
     Args:
         good: see `corrects`.
@@ -67,10 +69,12 @@ def attribute(
     seen = view(bench, pairs, looked, step)
     place = {pair: at for at, pair in enumerate(pairs)}
     report: dict[str, Any] = {"candidates": seeds, "step": step, **dict.fromkeys(POOLS)}
+    notes = []
     for name, rows in pools.items():
         places = np.array([[place[pair] for pair in row] for row in rows])
-        report[name] = _pool(bench, briefs, looked, seen, places, step, good)
-    return report
+        report[name], left_out = _pool(bench, briefs, looked, seen, places, step, good)
+        notes += [f"attribution, {name}: {note}" for note in left_out]
+    return report, notes
 
 
 def pool(prompts: Sequence[str], seeds: Sequence[int]) -> list[Pair]:
@@ -86,24 +90,32 @@ def _pool(
     places: np.ndarray,
     step: int,
     good: float | None,
-) -> dict[str, Any]:
-    """One pool: what each chooser's pick is worth under the second judge.
+) -> tuple[dict[str, Any], list[str]]:
+    """One pool: what each chooser's pick is worth under the second judge, and what was left out.
 
     Args:
         places: which of the looked-at images are the candidates, [brief, candidate].
     """
     flat = places.ravel()
     final = grade(bench.judge, briefs, looked.images[flat])
-    guesses = {"x0 preview": values(grade(bench.score, briefs, looked.previews[step][flat]))}
+    guesses = {"x0 preview": with_gaps(grade(bench.score, briefs, looked.previews[step][flat]))}
     if seen.predictions:
         predicted = np.array([prediction.score for prediction in seen.predictions])
         guesses["probe"] = predicted[places]
+    tables = {"score": with_gaps(final), "correct": corrects(final, good)}
+    whole = scored(tables["score"], *guesses.values())
+    width, [kept] = equal_seeds(whole)
     found: dict[str, Any] = {}
-    for measure, table in (("score", values(final)), ("correct", corrects(final, good))):
+    for measure, every in tables.items():
+        table = part(every, kept, width)
         picks = {"random": table.mean(1)}
-        picks |= {name: best_of_n(guess, guess.shape[1], table) for name, guess in guesses.items()}
+        for name, guess in guesses.items():
+            picks[name] = best_of_n(part(guess, kept, width), width, table)
         found[measure] = {name: mean(pick).json() for name, pick in picks.items()}
         last = list(picks)[-1]
         for other in list(picks)[:-1]:
             found[measure][f"{last} minus {other}"] = mean(picks[last] - picks[other]).json()
-    return found
+    if whole.all():
+        return found, []
+    left = f"{width} of {places.shape[1]} seeds of {sum(map(bool, kept))} of {len(briefs)} briefs"
+    return found, [f"{(~whole).sum()} candidates were not scored; left are {left}"]

@@ -14,10 +14,10 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Any
+from statistics import fmean, median
+from typing import Any
 
 import numpy as np
 
@@ -25,14 +25,12 @@ from promptprobe.evals.bench import Bench, Images
 from promptprobe.evals.briefs import Sample
 from promptprobe.evals.gain.attribution import attribute
 from promptprobe.evals.gain.correctness import Good, good_of
-from promptprobe.evals.sampling import corrects, grade, grid, right, sample, values
+from promptprobe.evals.gain.pictures import BriefResult, Graded, draw, without_gaps
+from promptprobe.evals.sampling import Once, corrects, grid, right, sample, values
 from promptprobe.evals.statistics import Floats, best_of_n, best_until_right, mean, share
 from promptprobe.tools.models.built_in import Brief
 from promptprobe.tools.nearest import did_you_mean
 from promptprobe.tools.records import Budget, Score
-
-if TYPE_CHECKING:
-    from promptprobe.tools.collect.rollout import Pair
 
 COSTS = ("nfe", "seconds")
 ONE_BY_ONE = "seconds, one by one"
@@ -49,21 +47,6 @@ run's own."""
 
 Optimize = Callable[[str, int, Path], Any]
 """Brief, seed and a folder for runs, to an OptimizationResult."""
-
-
-@dataclass(frozen=True)
-class BriefResult:
-    """One optimized brief; the scores are the second judge's."""
-
-    brief: Brief
-    prompt: str
-    before: Score
-    """Score of the brief with the run's first seed."""
-    after: Score
-    """Score of the returned image."""
-    stop_reason: str
-    nfe: int
-    seconds: float
 
 
 def evaluate(
@@ -85,41 +68,61 @@ def evaluate(
         shards: a collection of the same model, whose median says what the judge calls good.
         optimize: `in_session`, unless given.
     """
-    briefs = sampled.test
-    rows = list(run(bench, briefs, optimize or in_session(bench, budget)))
-    nfe, seconds = (np.array([getattr(row, of) for row in rows], float) for of in COSTS)
-    most = max(seeds, min(LARGEST, math.ceil(nfe.max() / bench.nfe())))
-    pictures, images, each = drawn(bench, rows, seeds, most)
-    renders = {
-        "nfe": nfe.mean() / bench.nfe(),
-        "seconds": seconds.mean() / each,
-        ONE_BY_ONE: seconds.mean() / seconds_one_by_one(bench, briefs),
-    }
-    good = good_of(bench, pictures.selector, pictures.alone, shards)
-    noise = repeat_noise(bench, briefs, good.judge)
+    score = Once(bench.score)
+    judge = score if bench.grader == bench.scorer else Once(bench.judge)
+    asked = replace(bench, score=score, judge=judge)
+    rows = list(run(asked, sampled.test, optimize or in_session(bench, budget)))
+    most = max(seeds, min(LARGEST, math.ceil(max(row.nfe for row in rows) / bench.nfe())))
+    drawn = draw(asked, rows, seeds, most)
+    graded, left_out = without_gaps(drawn.graded, (score, judge))
+    briefs = [row.brief for row in graded.rows]
+    renders = worth(bench, graded, drawn.seconds)
+    good = good_of(bench, graded.selector, graded.alone, shards)
+    noise = repeat_noise(asked, briefs, good.judge)
+    attribution, unscored = attribute(asked, briefs, seeds, good.judge, drawn.images)
     return {
         **setting(bench, sampled, budget),
-        "positives": good.said,
-        "n_prompts": len(briefs),
-        "n_seeds": seeds,
-        "spent": {"nfe": mean(nfe).json(), "seconds": mean(seconds).json()},
-        "renders_at_equal": {unit: round(number, 2) for unit, number in renders.items()},
-        "most_naive_renders": most,
-        "stop_reasons": dict(Counter(row.stop_reason for row in rows)),
-        "prompt_changed": share(
-            np.array([row.prompt != row.brief.text for row in rows], float)
-        ).json(),
-        "score": gains(pictures, lambda scores, _: values(scores), renders, good, policies),
-        "correct": gains(pictures, corrects, renders, good, policies),
-        "against_first_image": before_and_after(rows, noise, good.judge),
-        "attribution": attribute(bench, briefs, seeds, good.judge, images),
+        **spent(graded, renders, good),
+        "score": gains(graded, lambda scores, _: values(scores), renders, good, policies),
+        "correct": gains(graded, corrects, renders, good, policies),
+        "against_first_image": before_and_after(graded.rows, noise, good.judge),
+        "attribution": attribution,
         "notes": [
             *bench.notes,
             *sampled.notes,
+            *left_out,
+            *unscored,
             *([] if bench.own else [NO_REWRITER]),
             *([] if noise is not None else [NO_NOISE]),
-            *too_few_renders(renders, most),
+            *too_few_renders(renders, len(graded.alone[0])),
         ],
+    }
+
+
+def worth(bench: Bench, graded: Graded, seconds: float) -> dict[str, float]:
+    """How many renders the mean cost of a run buys, by unit of cost.
+
+    seconds: that one render takes among many.
+    """
+    nfe, taken = (fmean(getattr(row, of) for row in graded.rows) for of in COSTS)
+    alone = seconds_one_by_one(bench, [row.brief for row in graded.rows])
+    return {"nfe": nfe / bench.nfe(), "seconds": taken / seconds, ONE_BY_ONE: taken / alone}
+
+
+def spent(graded: Graded, renders: Mapping[str, float], good: Good) -> dict[str, Any]:
+    """How much was measured, and what the runs cost."""
+    rows = graded.rows
+    costs = {of: np.array([getattr(row, of) for row in rows], float) for of in COSTS}
+    changed = np.array([row.prompt != row.brief.text for row in rows], float)
+    return {
+        "positives": good.said,
+        "n_prompts": len(rows),
+        "n_seeds": len(graded.better[0]),
+        "spent": {of: mean(cost).json() for of, cost in costs.items()},
+        "renders_at_equal": {unit: round(number, 2) for unit, number in renders.items()},
+        "most_naive_renders": len(graded.alone[0]),
+        "stop_reasons": dict(Counter(row.stop_reason for row in rows)),
+        "prompt_changed": share(changed).json(),
     }
 
 
@@ -196,46 +199,6 @@ def pixels(image: Path) -> Images:
         return np.asarray(picture.convert("RGB"))
 
 
-@dataclass(frozen=True)
-class Graded:
-    """What the final judge says of every picture, [prompt][seed], in one place."""
-
-    alone: list[list[Score]]
-    """The brief on fresh seeds."""
-    better: list[list[Score]]
-    """The returned prompt on the first of these seeds."""
-    before: list[list[Score]]
-    """The brief with the run's first seed."""
-    after: list[list[Score]]
-    """The returned image."""
-    selector: list[list[Score]]
-    """The scorer's view of `alone`, by which the naive baselines choose and stop."""
-
-
-def drawn(
-    bench: Bench, rows: Sequence[BriefResult], seeds: int, most: int
-) -> tuple[Graded, dict[Pair, Images], float]:
-    """Every picture, graded; the pictures by prompt and seed; and the seconds that one takes.
-
-    most: fresh seeds of each brief alone.
-    """
-    briefs = [row.brief for row in rows]
-    naive = grid(briefs, most)
-    again = [(row.prompt, seed) for row in rows for seed in row.brief.seeds(seeds)]
-    pairs = list(dict.fromkeys([*naive, *again]))
-    found = sample(bench, pairs, label="briefs and best prompts")
-    images = dict(zip(pairs, found.images, strict=True))
-    alone, better = (np.stack([images[pair] for pair in table]) for table in (naive, again))
-    graded = Graded(
-        alone=grade(bench.judge, briefs, alone),
-        better=grade(bench.judge, briefs, better),
-        before=[[row.before] for row in rows],
-        after=[[row.after] for row in rows],
-        selector=grade(bench.score, briefs, alone),
-    )
-    return graded, images, found.seconds / len(pairs)
-
-
 def seconds_one_by_one(bench: Bench, briefs: Sequence[Brief]) -> float:
     """Median seconds of a render that is scored before the next one begins."""
     taken = []
@@ -262,13 +225,12 @@ def gains(
         renders: how many renders the mean cost of a run buys, by unit of cost.
         policies: whose rows are among the levels.
     """
-    alone, better = read(graded.alone, good.judge), read(graded.better, good.judge)
-    again = better.mean(1)
-    brief = alone[:, : better.shape[1]].mean(1)  # on the very seeds that the prompt got
-    returned = read(graded.after, good.judge)[:, 0]
+    alone = read(graded.alone, good.judge)
+    again, brief = (read(table, good.judge).mean(1) for table in (graded.better, graded.brief))
+    first, returned = read([[row.before, row.after] for row in graded.rows], good.judge).T
     baselines = naive(graded, alone, renders, good.selector, policies)
     planned = {
-        "first image": read(graded.before, good.judge)[:, 0],
+        "first image": first,
         "best prompt, fresh seeds": again,
         "returned image": returned,
     }
@@ -333,7 +295,8 @@ def before_and_after(
 
     def worse(old: Score, new: Score) -> bool:
         lost = right(old, good) and not right(new, good)
-        return lost or (old.value or 0) - (new.value or 0) > (noise or 0)
+        assert old.value is not None and new.value is not None, "what is unscored was left out"
+        return lost or old.value - new.value > (noise or 0)
 
     drops = np.array([worse(row.before, row.after) for row in rows], float)
     rises = np.array([worse(row.after, row.before) for row in rows], float)
