@@ -1,12 +1,12 @@
 """Finished runs, graded anew: what further judges say of their pictures.
 
-The grades stand in a file of their own in the run's folder. The run's result stays as it is: who
-grades selects nothing, afterwards either.
+The grades stand in a file of their own in the run's folder, and the run's report shows them. Its
+result stays as it is: who grades selects nothing, afterwards either.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,7 +63,6 @@ def grade_again(run_dir: Path, judges: Sequence[Scorer], say: Say) -> Graded:
     pictures = [trial for trial in result.trials if trial.image is not None]
     for judge in judges:
         judge.check(result.brief)
-    notes: list[str] = []
     with locked(result.run_dir):
         path = result.run_dir / FILE
         kept = {one.judge: one for one in _read(path).judges}
@@ -72,13 +71,34 @@ def grade_again(run_dir: Path, judges: Sequence[Scorer], say: Say) -> Graded:
             scores = _graded(judge, result, pictures)
             kept[judge.name] = Grades(judge=judge.name, pictures=scores)
             _write(path, kept)
-            reasons = (score.reason for score in scores.values() if score.value is None)
-            notes += [f"{judge.name} gave no grade: {why}" for why in dict.fromkeys(reasons)]
-            if judge.name in (result.scorer, *parts_of(result.scorer)):
-                notes.append(f"selector and judge are the same ({judge.name})")
     regraded = _with(result, {judge.name: kept[judge.name] for judge in judges})
-    notes += disagreements(regraded.trials, regraded.best)
-    return Graded(regraded, path, tuple(notes))
+    return Graded(regraded, path, tuple(_notes(regraded, regraded.judges)))
+
+
+def with_grades(result: OptimizationResult) -> OptimizationResult:
+    """The result with what was said of its pictures afterwards next to what its own judges say.
+
+    Where those grades cannot be read, it has a warning instead.
+    """
+    path = result.run_dir / FILE
+    try:
+        kept = {one.judge: one for one in _read(path).judges}
+        told = [f"graded afterwards: {note}" for note in _notes(_with(result, kept), kept)]
+    except (OSError, ValueError) as error:
+        kept, told = {}, [f"its later grades are not shown: {error}"]
+    merged = _with(result, kept, own=True)
+    return merged.model_copy(update={"warnings": (*result.warnings, *told)})
+
+
+def _notes(graded: OptimizationResult, judges: Collection[str]) -> Iterator[str]:
+    """Where one of these judges is the run's own scorer, failed, or disagrees with the choice."""
+    for name in judges:
+        scores = [score for t in graded.trials if (score := t.judged.get(name))]
+        reasons = (score.reason for score in scores if score.value is None)
+        yield from (f"{name} gave no grade: {why}" for why in dict.fromkeys(reasons))
+        if name in (graded.scorer, *parts_of(graded.scorer)):
+            yield f"selector and judge are the same ({name})"
+    yield from disagreements(graded.trials, graded.best)
 
 
 def _graded(
@@ -97,17 +117,19 @@ def _graded(
     return {candidate.key: score for candidate, score in scores.items()}
 
 
-def _with(result: OptimizationResult, grades: dict[str, Grades]) -> OptimizationResult:
-    """The result as if these judges had graded it, and no others."""
+def _with(
+    result: OptimizationResult, grades: dict[str, Grades], own: bool = False
+) -> OptimizationResult:
+    """The result as if these judges had graded it. own: the grades of its own judges stay."""
 
     def graded(trial: Trial) -> Trial:
         key = trial.candidate.key
         found = {name: one.pictures[key] for name, one in grades.items() if key in one.pictures}
-        return trial.model_copy(update={"judged": found})
+        return trial.model_copy(update={"judged": (trial.judged if own else {}) | found})
 
     return result.model_copy(
         update={
-            "judges": tuple(grades),
+            "judges": tuple(dict.fromkeys([*(result.judges if own else ()), *grades])),
             "best": graded(result.best),
             "initial": graded(result.initial),
             "trials": tuple(map(graded, result.trials)),

@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from promptprobe.agent.grading.finished_runs import with_grades
 from promptprobe.agent.ledger import Ledger
 from promptprobe.agent.report import plots, story
 from promptprobe.agent.result import OptimizationResult, read_result
@@ -92,7 +93,8 @@ def report_of(run_dir: Path) -> Path:
 
 
 def run_page(result: OptimizationResult) -> str:
-    """The page of one run."""
+    """The page of one run, with the grades that its pictures got afterwards."""
+    result = with_grades(result)
     settings, ledger = read(result.run_dir), Ledger(result.run_dir)
     cards, peak = cards_of(result, ledger)
     return render(

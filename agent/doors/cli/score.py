@@ -31,7 +31,7 @@ def score(
 ) -> int:
     """Grade the finished pictures of RUN by further judges. The run's result stays as it is.
 
-    The grades go to grades.json in the run's folder.
+    The grades go to grades.json in the run's folder, and into its report.
     """
 
     def work() -> int:
@@ -39,6 +39,7 @@ def score(
 
         from promptprobe.agent.doors import display
         from promptprobe.agent.grading.finished_runs import grade_again
+        from promptprobe.agent.report.page import report_of
         from promptprobe.agent.result import read_result
         from promptprobe.tools.scorers.scorer import open_judges
 
@@ -48,14 +49,17 @@ def score(
         found = grade_again(run, open_judges(judge, where), o.say)
         for note in found.notes:
             o.say(f"note: {note}")
+        report = report_of(run)
         if json:
             row = found.result.summary()
             shown = ("brief", "best", "initial", "scorer", "judges", "trials", "run_dir")
             kept = {name: row[name] for name in shown}
-            o.print_json({**kept, "warnings": list(found.notes), "file": str(found.file)})
+            files = {"file": str(found.file), "report": str(report)}
+            o.print_json({**kept, "warnings": list(found.notes), **files})
             return o.DONE
         Console().print(display.table(found.result))
         o.print_line(f"grades  {found.file}")
+        o.print_line(f"report  {report}")
         return o.DONE
 
     return o.ended("score", work, lambda: "Grades of judges that were done are kept")

@@ -10,7 +10,9 @@ import pytest
 
 from promptprobe.__main__ import main
 from promptprobe.agent.grading.finished_runs import FILE
+from promptprobe.agent.report.page import report_of
 from promptprobe.agent.result import read_result
+from promptprobe.agent.run_folder import REPORT
 from promptprobe.agent.runner import run_loop
 from tests.agent.scripted import ScriptedTools, offline, start
 
@@ -59,6 +61,25 @@ def test_further_judges_grade_all_pictures_and_change_no_result(
     assert "note: " in said.err
     assert read_result(run) == before
     assert found["file"] == str(run / FILE)
+
+
+def test_the_report_shows_later_grades_whoever_writes_it_anew(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished = [trial for trial in read_result(run).trials if trial.image]
+    for judge in ("dark", "red"):
+        assert main(["score", str(run), "--judge", f"python:own.py:{judge}"]) == 0
+    written = report_of(run).read_text()
+    assert (run / REPORT).read_text() == written, "the command that graded has written it anew"
+    for judge in ("dark", "red"):
+        assert written.count(f"<dt>Judge python:own.py:{judge}</dt>") == len(finished)
+    assert "<dt>Graded by</dt><dd>second, python:own.py:dark, python:own.py:red</dd>" in written
+    assert "graded afterwards: the judge python:own.py:dark disagrees" in written
+    assert str(run / REPORT) in capsys.readouterr().out
+
+    (run / FILE).write_text("{")
+    assert main(["report", str(run)]) == 0
+    assert "its later grades are not shown: " in (run / REPORT).read_text()
 
 
 def test_a_judge_that_fails_is_noted_and_earlier_grades_of_others_are_kept(
