@@ -1,4 +1,4 @@
-"""Images that a judge of `eval gain` could not score are left out and counted; no NaN is printed."""
+"""Images that a judge of `eval gain` left unscored are left out and counted; no NaN is printed."""
 
 from __future__ import annotations
 
