@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from promptprobe.tools.models.hub import ask_hub, is_folder
 from promptprobe.tools.models.loading import quiet_loading
-from promptprobe.tools.models.model import is_folder
 
 EXTRA = "promptprobe[local-llm]"
 
@@ -110,6 +110,7 @@ def _load(source: str, options: dict[str, str]) -> _Loaded:
         with quiet_loading():
             from transformers import AutoModelForCausalLM, AutoTokenizer
 
+            ask_hub("the LLM", source, "config.json")
             tokenizer: Any = AutoTokenizer.from_pretrained(source, **options)
             model: Any = AutoModelForCausalLM.from_pretrained(
                 source,

@@ -166,7 +166,8 @@ class Generation(Picture):
     lora: tuple[Lora, ...] = Field(
         default=(),
         max_length=MOST_LORAS,
-        description="LoRA to add to the weights: a .safetensors file, a folder or a hub id",
+        description="LoRA to add to the weights: a .safetensors file, a folder, a hub id, or "
+        "USER/NAME/FILE of the hub",
     )
     offload: bool = Field(
         default=False, description="keep parts of the model off the GPU while they are not needed"

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
+from promptprobe.tools.models.hub import hub_file, lora_file
 from promptprobe.tools.models.loading import fingerprint, quiet_loading
 from promptprobe.tools.records import Generation, lora_of
 
@@ -65,7 +66,9 @@ def _located(lora: str) -> str:
         raise ValueError(f"expected a LoRA as .safetensors, since no pickle is read; got {source}")
     if there:
         source = str(path.resolve())
-    elif path.suffix == ".safetensors" or source.startswith(("/", "./", "../", "~")):
+    elif source.startswith(("/", "./", "../", "~")) or (
+        path.suffix == ".safetensors" and not hub_file(source)[1]
+    ):
         raise ValueError(f"expected the file, the folder or the hub id of a LoRA, got {source!r}")
     return source if weight == 1 else f"{source}:{weight:g}"
 
@@ -107,12 +110,12 @@ def _add(pipeline: Any, loras: Sequence[tuple[str, float]]) -> None:
         raise ValueError(f"diffusers knows no LoRA for a {kind}: leave lora out")
     names = [f"lora_{place}" for place in range(len(loras))]
     for name, (source, _) in zip(names, loras, strict=True):
-        path = Path(source)
-        folder, file = (path.parent, path.name) if path.is_file() else (source, None)
+        with quiet_loading():
+            file = lora_file(source)
         try:
             with quiet_loading():
                 pipeline.load_lora_weights(
-                    str(folder), weight_name=file, adapter_name=name, use_safetensors=True
+                    str(file.parent), weight_name=file.name, adapter_name=name, use_safetensors=True
                 )
         except Exception as error:  # what a file may hold fails in as many ways
             raise ValueError(

@@ -15,6 +15,7 @@ from promptprobe.probe.families import KNOWN_AS, check_known, family_of
 from promptprobe.tools.device import DEVICE, check_memory
 from promptprobe.tools.models.adapt import adapted, check_untouched, identity, located
 from promptprobe.tools.models.built_in import DEFAULT_MODEL, PLUGINS, BuiltIn, built_in
+from promptprobe.tools.models.hub import ask_hub, is_folder
 from promptprobe.tools.models.loading import (
     MOST_IDLE,
     Shared,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from promptprobe.tools.toolbox import Toolbox
 
 DEFAULTS = Generation()
+INDEX = "model_index.json"
 SINGLE_FILES = (".safetensors", ".ckpt", ".gguf", ".pt", ".bin")
 SURELY = 0.8
 """How alike a name without an owner and a known one are before the hub is not asked for it."""
@@ -159,7 +161,7 @@ def _located(spec: str) -> tuple[str, str]:
         raise ValueError(f"the model's name is empty; {HELP}")
     if own := built_in(spec):
         folder = own.pipeline
-        if not (folder / "model_index.json").is_file():
+        if not (folder / INDEX).is_file():
             raise ValueError(
                 f"the weights of the built-in model are missing: expected a diffusers folder at "
                 f"{folder}. Install promptprobe from a wheel"
@@ -198,18 +200,10 @@ def _no_folder(spec: str) -> str:
     )
 
 
-def is_folder(spec: str) -> bool:
-    """Whether this names a folder here; anything else may be a hub id."""
-    try:
-        return Path(spec).is_dir()
-    except OSError:  # too long for a path
-        return False
-
-
 def _class_name(source: str) -> str:
     """The pipeline's class as `model_index.json` says, from the folder or the hub."""
     if is_folder(source):
-        path = Path(source) / "model_index.json"
+        path = Path(source) / INDEX
         if not path.is_file():
             raise ValueError(f"{source} holds no model_index.json: no diffusers folder; {HELP}")
     else:
@@ -227,7 +221,8 @@ def _from_hub(repository: str) -> Path:
 
     try:
         with quiet_loading():
-            return Path(hf_hub_download(repository, "model_index.json"))
+            ask_hub("the model", repository, INDEX)
+            return Path(hf_hub_download(repository, INDEX))
     except HFValidationError as error:
         meant = did_you_mean(repository, [*PLUGINS, *folders_beside(repository)])
         raise ValueError(

@@ -10,20 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RemoteEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import HFValidationError
 
 from promptprobe.probe.model.card import RANK, Card, ProbeError, check, model_spec_of
 from promptprobe.probe.model.checkpoint import CARD, MOST_BYTES, WEIGHTS, load_probe
 from promptprobe.tools.models.built_in import PLUGINS, built_in, built_ins
+from promptprobe.tools.models.hub import ask_hub, is_folder, reason
 from promptprobe.tools.models.loading import quiet_loading
-from promptprobe.tools.models.model import DEFAULTS, is_folder, open_model
+from promptprobe.tools.models.model import DEFAULTS, open_model
 from promptprobe.tools.nearest import did_you_mean, folders_beside
 from promptprobe.tools.records import Generation, Record
 from promptprobe.tools.toolbox import settings_of
@@ -138,12 +132,13 @@ def locate_probe(spec: str | Path, endpoint: str | None = None, cache: Path | No
     except Exception as error:  # two HTTP clients, xet and the disk: their errors share no base
         raise ProbeError(
             f"unknown probe {name!r}: no such folder here, and the Hugging Face hub "
-            f"{_reason(error)}; {HELP}"
+            f"{reason(error, f'both {CARD} and {WEIGHTS}')}; {HELP}"
         ) from error
 
 
 def _fetched(repository: str, endpoint: str | None, cache: Path | None) -> Path:
     """Both files, of one commit; of a file that is too large, not a byte."""
+    ask_hub("the probe", repository, CARD, endpoint, cache)
     commit = None
     for name in (CARD, WEIGHTS):
         found = hf_hub_download(
@@ -159,22 +154,3 @@ def _fetched(repository: str, endpoint: str | None, cache: Path | None) -> Path:
         )
         commit = Path(path).parent.name
     return Path(path).parent
-
-
-def _reason(error: Exception) -> str:
-    """Why the hub gave nothing, and what to do about it."""
-    match error:
-        case GatedRepoError():
-            return "gives it to its members only; ask for access there, then `hf auth login`"
-        case RepositoryNotFoundError():
-            return (
-                "has no such repository, or a private one; check the spelling, or `hf auth login`"
-            )
-        case RemoteEntryNotFoundError() | RevisionNotFoundError():
-            return f"has a repository of this name that does not hold both {CARD} and {WEIGHTS}"
-        case LocalEntryNotFoundError():
-            return (
-                f"cannot be reached ({str(error.__cause__)[:200]}), and no copy was kept here; "
-                "check the network"
-            )
-    return f"gave no whole file ({type(error).__name__}: {str(error)[:300]}); try again"

@@ -19,6 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from promptprobe.probe.files import replacing
 from promptprobe.tools.models.built_in import built_in
+from promptprobe.tools.models.hub import hub_file
 from promptprobe.tools.records import IN_MEMORY, Candidate, Generation, lora_of
 
 SAMPLERS = {
@@ -229,11 +230,20 @@ def _adapting(generation: Generation, pipeline: str) -> Iterator[str]:
     names = [f"lora_{place}" for place in range(len(generation.lora))]
     weights = [lora_of(lora)[1] for lora in generation.lora]
     for name, lora in zip(names, generation.lora, strict=True):
-        yield f"pipeline.load_lora_weights({lora_of(lora)[0]!r}, adapter_name={name!r})"
+        source = _lora_arguments(lora_of(lora)[0])
+        yield f"pipeline.load_lora_weights({source}, adapter_name={name!r})"
     if names:
         yield f"pipeline.set_adapters({names!r}, {weights!r})"
     if generation.offload:
         yield f"pipeline.enable_model_cpu_offload(device={generation.device!r})"
+
+
+def _lora_arguments(source: str) -> str:
+    """A file, a folder or a hub id, and which file of a hub's repository."""
+    repository, file = hub_file(source)
+    if not file or Path(source).is_absolute():
+        return repr(source)
+    return f"{repository!r}, weight_name={file!r}"
 
 
 def _one_line(text: str) -> str:

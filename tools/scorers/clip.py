@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from promptprobe.tools.models.hub import ask_hub
 from promptprobe.tools.models.loading import quiet_loading
 from promptprobe.tools.records import Score
 from promptprobe.tools.scorers.table import Opened, scored
@@ -149,6 +150,7 @@ def _load(name: str, source: str, processor_source: str, device: str) -> Encoder
         with quiet_loading():
             from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
+            ask_hub("the judge", source, "config.json")
             model: Any = AutoModel.from_pretrained(
                 source, use_safetensors=True, dtype=torch.float32
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from promptprobe.tools.models.hub import ask_hub
 from promptprobe.tools.models.loading import quiet_loading
 from promptprobe.tools.records import Score
 from promptprobe.tools.scorers.table import Opened, scored
@@ -59,6 +60,7 @@ def _load(source: str, device: str) -> tuple[Any, Any]:
         with quiet_loading():
             from transformers import AutoModelForImageTextToText, AutoProcessor
 
+            ask_hub("the judge", source, "config.json")
             model: Any = AutoModelForImageTextToText.from_pretrained(
                 source, use_safetensors=True, dtype=dtype
             )
