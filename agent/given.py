@@ -25,7 +25,7 @@ from promptprobe.tools.endpoint.local_endpoint import PREFIX, LocalEndpoint
 from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.protocol import Tools
 from promptprobe.tools.records import Generation
-from promptprobe.tools.scorers.table import JOINT, parts_of, specs_of
+from promptprobe.tools.scorers.table import JOINT, name_of, parts_of, specs_of
 
 DEFAULT_GENERATION = Generation()
 Judge = str | Callable[..., Any]
@@ -156,4 +156,4 @@ def _name(given: Any, role: str) -> Any:
         raise ValueError(
             f'{role} must be a name such as "sprites" or a callable, got {given!r:.80}'
         )
-    return f"{CALLABLE}{getattr(given, '__name__', type(given).__name__)}"
+    return f"{CALLABLE}{name_of(given)}"

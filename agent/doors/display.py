@@ -6,8 +6,11 @@ characters and never as markup.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, TextIO
 
 from promptprobe.agent.events import (
     CandidatesProbed,
@@ -33,6 +36,25 @@ if TYPE_CHECKING:
 
     from promptprobe.agent.doors.replies import ProbeReply, ProbeRow
     from promptprobe.agent.result import OptimizationResult
+
+
+_RESULTS: ContextVar[TextIO] = ContextVar("results")
+
+
+@contextmanager
+def results_apart() -> Iterator[None]:
+    """Keep stdout for results: what a judge of the caller's or a library prints goes to stderr."""
+    kept = _RESULTS.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _RESULTS.reset(kept)
+
+
+def results() -> TextIO:
+    """Where results go."""
+    return _RESULTS.get(sys.stdout)
 
 
 def plain(text: str, limit: int = 200) -> str:
@@ -153,7 +175,7 @@ def show_result(result: OptimizationResult) -> None:
     """Print table and verdict on stdout."""
     from rich.console import Console
 
-    out = Console()
+    out = Console(file=results())
     out.print(table(result))
     out.print(verdict(result), markup=False, highlight=False, soft_wrap=True)
 
@@ -221,7 +243,7 @@ def show_probe(reply: ProbeReply) -> None:
         Console(stderr=True).print(
             f"note: {plain(warning, 500)}", markup=False, highlight=False, soft_wrap=True
         )
-    out = Console()
+    out = Console(file=results())
     out.print(probe_table(reply))
     if reply.heatmaps is not None:
         line = plain(f"heat maps  {reply.heatmaps}", LINE)

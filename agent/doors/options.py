@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from promptprobe.agent.doors.display import LINE, plain
+from promptprobe.agent.doors.display import LINE, plain, results, results_apart
 from promptprobe.agent.doors.schemas import OptimizeRequest, checked, in_words
 from promptprobe.tools.records import (
     BUDGETS,
@@ -230,7 +230,8 @@ def ended(command: str, work: Callable[[], int], kept: Callable[[], str]) -> int
 def flushed(work: Callable[[], int]) -> int:
     """The exit code of work whose output has been read, or whose reader has seen enough."""
     try:
-        code = work()
+        with results_apart():
+            code = work()
         sys.stdout.flush()
     except BrokenPipeError:  # `head`, for example
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -252,7 +253,7 @@ def say(text: str) -> None:
 
 def print_line(text: str) -> None:
     """One line of a result on stdout, without control characters."""
-    sys.stdout.write(plain(text, LINE) + "\n")
+    results().write(plain(text, LINE) + "\n")
 
 
 def forgive_terminals() -> None:
@@ -266,4 +267,4 @@ def forgive_terminals() -> None:
 
 def print_json(found: object, indent: int | None = None) -> None:
     """One object on stdout; control characters are escaped by JSON's rules."""
-    sys.stdout.write(json.dumps(found, indent=indent) + "\n")
+    results().write(json.dumps(found, indent=indent) + "\n")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptprobe.agent.doors import options as o
-from promptprobe.agent.doors.display import plain
+from promptprobe.agent.doors.display import plain, results
 from promptprobe.agent.doors.schemas import checked
 from promptprobe.tools.records import Generation
 
@@ -70,7 +70,7 @@ def list_(
         if json:
             o.print_json({"probes": [row.model_dump(mode="json") for row in rows]})
         else:
-            Console().print(_listing(rows))
+            Console(file=results()).print(_listing(rows))
         return o.DONE
 
     return _ended(work)
@@ -186,7 +186,7 @@ def _print_card(folder: Path, size: int, card: Card) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    out = Console()
+    out = Console(file=results())
     for rows in (
         {
             "folder": str(folder),

@@ -8,7 +8,7 @@ those of calls one by one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -41,6 +41,7 @@ from promptprobe.agent.search.choice import Choose
 from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.protocol import Rendered, Tools
 from promptprobe.tools.records import Budget, Candidate, Generation, Score
+from promptprobe.tools.scorers.table import specs_of
 
 KEPT = 8
 """Settings whose tools are kept. They share the model, so this is for time, not for memory."""
@@ -91,7 +92,7 @@ class Session:
         self._given: dict[str, Any] = {
             "model": model, "scorer": scorer, "probe": probe, "judges": judges
         }  # fmt: skip
-        self._known: dict[str, Tools] = {}
+        self._known: dict[Hashable, Tools] = {}
         self.generation = generation
         """How images are made where a call does not say otherwise."""
         self._home = self._tools(generation)
@@ -209,7 +210,7 @@ class Session:
 
     def score(self, brief: str, images: Sequence[str | Path]) -> list[Score]:
         """Judge picture files against a brief; what cannot be judged has no value, and a reason."""
-        return self._home.score(brief, [Path(image) for image in images])
+        return self._tools(self.generation).score(brief, [Path(image) for image in images])
 
     aprobe = awaitable(probe)
     arender = awaitable(render)
@@ -218,11 +219,16 @@ class Session:
     # -- how they work ---------------------------------------------------------------------
 
     def _tools(self, generation: Generation) -> Tools:
+        from promptprobe.tools.models.loading import fingerprint
         from promptprobe.tools.models.model import open_toolbox
+        from promptprobe.tools.scorers.function import source_of
 
-        found = self._known.get(generation.key)
+        judges = (*specs_of(self._given["scorer"] or ()), *self._given["judges"])
+        code = [fingerprint(source_of(one)) for one in judges if str(one).startswith("python:")]
+        key = generation.key, *code  # a file that was edited is read anew by the next call
+        found = self._known.get(key)
         if found is None:
-            found = self._known[generation.key] = open_toolbox(generation=generation, **self._given)
+            found = self._known[key] = open_toolbox(generation=generation, **self._given)
             for oldest in list(self._known)[:-KEPT]:
                 self._known.pop(oldest, None)
         return found

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptprobe.agent.doors import options as o
-from promptprobe.agent.doors.display import plain
+from promptprobe.agent.doors.display import plain, results
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -127,7 +127,7 @@ def _shown(rows: Sequence[RunRow], json: bool) -> int:
     if json:
         o.print_json({"runs": [row.model_dump(mode="json") for row in rows]})
     else:
-        Console().print(_table(rows))
+        Console(file=results()).print(_table(rows))
     return o.DONE
 
 

@@ -25,6 +25,7 @@ from promptprobe.tools.models.loading import (
 )
 from promptprobe.tools.nearest import did_you_mean, folders_beside, nearest
 from promptprobe.tools.records import IN_MEMORY, Generation
+from promptprobe.tools.scorers.function import source_of
 from promptprobe.tools.scorers.scorer import Scorer, open_judge, open_judges, open_scorer
 from promptprobe.tools.scorers.table import DEFAULT_CLIP, Spec
 
@@ -148,7 +149,7 @@ def _family(name: str, pipeline: Any) -> Any:
 def _shared_judge(spec: Spec, device: str) -> Scorer:
     if not isinstance(spec, str):
         return open_judge(spec, device)
-    key = spec, fingerprint(spec.partition(":")[2]), device
+    key = spec, fingerprint(source_of(spec)), device
     return _SCORERS.get(key, lambda: open_judge(spec, device))
 
 

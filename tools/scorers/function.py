@@ -10,15 +10,17 @@ import importlib
 import importlib.util
 import inspect
 import math
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from contextvars import copy_context
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from promptprobe.tools.records import Score
-from promptprobe.tools.scorers.table import Opened, parts_of
+from promptprobe.tools.scorers.table import Opened, name_of, parts_of
 
 if TYPE_CHECKING:
     from promptprobe.tools.scorers.table import Pictures
@@ -50,22 +52,36 @@ def open_python(argument: str, _device: str) -> Opened:
 
 
 def open_function(function: Callable[..., Any], patience: float = PATIENCE) -> Opened:
-    """The caller's function as a judge.
+    """The caller's function as a judge. It gets copies: many make the image that they get small.
 
     Args:
         function: see `EXPECTED`.
         patience: seconds for one call.
     """
-    call = Patient(function, patience)
+    name = name_of(function)
+    if isinstance(function, type):
+        raise ValueError(f"{name} is a class: give an instance of it; a judge is {EXPECTED}")
+
+    def listed(brief: str, images: Pictures) -> list[Any]:
+        given = _not_async(function(brief, [image.copy() for image in images]))
+        unordered = isinstance(given, str | bytes | Mapping | Set)
+        if unordered or not hasattr(given, "__iter__") or getattr(given, "ndim", 1) == 0:
+            raise TypeError(f"expected a list of {len(images)} numbers, got {_said(given)}")
+        return list(given)
+
+    def single(brief: str, image: Any) -> Any:
+        return _not_async(function(brief, image.copy()))
+
+    ask = Patient(listed if _takes_many(function) else single, patience)
 
     def batch(brief: str, images: Pictures) -> list[Score]:
-        given = call(brief, list(images))
-        if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
-            raise TypeError(f"expected a list of {len(images)} numbers, got {_said(given)}")
-        return [_score(value) for value in given]
+        return [_tried(name, _score, value) for value in ask(brief, images)]
+
+    def one(brief: str, image: Any) -> Score:
+        return _score(ask(brief, image))
 
     def one_by_one(brief: str, images: Pictures) -> list[Score]:
-        return [_one(call, brief, image) for image in images]
+        return [_tried(name, one, brief, image) for image in images]
 
     return Opened(batch if _takes_many(function) else one_by_one, may_decline=True)
 
@@ -75,7 +91,6 @@ class Patient:
 
     def __init__(self, function: Callable[..., Any], patience: float) -> None:
         self.function, self.patience = function, patience
-        self.name = getattr(function, "__name__", type(function).__name__)
         self._stuck = False
 
     def __call__(self, *given: Any) -> Any:
@@ -112,23 +127,30 @@ class Patient:
         return value
 
 
-def _one(call: Patient, brief: str, image: Any) -> Score:
+def _not_async(value: Any) -> Any:
+    if inspect.iscoroutine(value):
+        value.close()
+        raise TypeError("it is an async function, and a judge is not awaited")
+    return value
+
+
+def _tried(name: str, score: Callable[..., Score], *given: Any) -> Score:
     try:
-        return _score(call(brief, image))
+        return score(*given)
     except Exception as error:  # noqa: BLE001 - the caller's code may raise anything
-        reason = f"{call.name} failed: {type(error).__name__}: {error}"
+        reason = f"{name} failed: {type(error).__name__}: {error}"
         return Score(reason=reason[:300], failed=True)
 
 
 def _score(value: Any) -> Score:
     if isinstance(value, Score):
         return value
-    size = getattr(value, "size", 1)
-    numbers = size() if callable(size) else size
-    if isinstance(value, str | bytes | None) or numbers not in (1, (), (1,)):
+    count = value.numel() if hasattr(value, "numel") else getattr(value, "size", 1)
+    alone = value.item() if count == 1 and hasattr(value, "item") else value
+    if isinstance(alone, str | bytes | None) or count != 1:
         raise TypeError(f"expected a number or a Score, got {_said(value)}")
     try:
-        number = float(value.item() if hasattr(value, "item") else value)
+        number = float(alone)
     except (TypeError, ValueError) as error:
         raise TypeError(f"expected a number or a Score, got {_said(value)}") from error
     if not math.isfinite(number):
@@ -149,24 +171,52 @@ def _takes_many(function: Callable[..., Any]) -> bool:
     return parameters[1:2] == ["images"]
 
 
+class _AsItIsNow(SourceFileLoader):
+    """Reads the file each time: compiled copies are told apart by whole seconds and the size."""
+
+    def get_code(self, fullname: str) -> Any:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _imported(source: str) -> ModuleType:
+    path = Path(source).expanduser().resolve()
+    if not source.endswith(".py"):
+        _reachable(Path.cwd())
+    elif not path.is_file():
+        raise ValueError(f"there is no file {source} in {Path.cwd()}")
     try:
-        if source.endswith(".py"):
-            path = Path(source).resolve()
-            if not path.is_file():
-                raise ValueError(f"there is no file {source} in {Path.cwd()}")
-            spec = importlib.util.spec_from_file_location(f"scorer_{path.stem}", path)
-            assert spec is not None and spec.loader is not None, "a .py file has a loader"
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            return module
-        return importlib.import_module(source)
-    except ValueError:
-        raise
+        return _of_file(path) if source.endswith(".py") else importlib.import_module(source)
     except (Exception, SystemExit) as error:
+        relative = "attempted relative import" in str(error)
+        hint = "; of a package, name it as python:PACKAGE.MODULE:FUNCTION" if relative else ""
         raise ValueError(
-            f"{source} cannot be imported: {type(error).__name__}: {error!s:.200}"
+            f"{source} cannot be imported: {type(error).__name__}: {error!s:.200}{hint}"
         ) from error
+
+
+def _of_file(path: Path) -> ModuleType:
+    """The module of a file, which finds what lies next to it, as a script does."""
+    name = f"scorer_{path.stem}"
+    _reachable(path.parent)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_AsItIsNow(name, str(path)))
+    assert spec is not None and spec.loader is not None, "it was given"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def _reachable(folder: Path) -> None:
+    """Let modules of a folder be imported, after all that can be imported already."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+def source_of(spec: str) -> str:
+    """The file or folder that a judge is opened from; of others, what follows the name's colon."""
+    argument = spec.partition(":")[2]
+    file = argument.rpartition(":")[0]
+    return str(Path(file).expanduser()) if file.endswith(".py") else argument
 
 
 def names_code(spec: str) -> bool:

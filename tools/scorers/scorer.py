@@ -18,7 +18,16 @@ from promptprobe.tools.nearest import did_you_mean
 from promptprobe.tools.records import Score
 from promptprobe.tools.scorers.combination import combined
 from promptprobe.tools.scorers.function import EXPECTED, open_function
-from promptprobe.tools.scorers.table import JOINT, TABLE, UNIT, Judge, Opened, Spec, specs_of
+from promptprobe.tools.scorers.table import (
+    JOINT,
+    TABLE,
+    UNIT,
+    Judge,
+    Opened,
+    Spec,
+    name_of,
+    specs_of,
+)
 
 if TYPE_CHECKING:
     from promptprobe.probe.families.family import Images
@@ -88,7 +97,8 @@ class Scorer:
         pixels = Random(0).randbytes(3 * NOISE_SIDE**2)
         [score] = self(brief, [Image.frombytes("RGB", (NOISE_SIDE, NOISE_SIDE), pixels)])
         if score.failed:
-            hint = f". Expected {EXPECTED}" if "TypeError" in score.reason else ""
+            wrong_call = any(one in score.reason for one in ("TypeError", "AttributeError"))
+            hint = f". Expected {EXPECTED}" if self.may_decline and wrong_call else ""
             raise ValueError(
                 f"the judge {self.name} gave no score for an image of noise, with which it is "
                 f"tried before anything is drawn: {score.reason}{hint}"
@@ -110,7 +120,7 @@ def open_judge(spec: Spec, device: str = "cpu") -> Scorer:
         ValueError: unknown name, or one that does not load; says what was tried.
     """
     if callable(spec):
-        return _named(getattr(spec, "__name__", type(spec).__name__), open_function(spec))
+        return _named(name_of(spec), open_function(spec))
     judge, argument = _found(spec)
     opened: Opened = pkgutil.resolve_name(judge.opens)(argument, device)
     return _named(spec, opened, judge.usual)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -166,6 +167,13 @@ def specs_of(spec: Spec | Sequence[Spec]) -> tuple[Spec, ...]:
     if isinstance(spec, Sequence):
         return tuple(one for part in spec for one in specs_of(part))
     return (spec,)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """How people call a function of their own: of one with arguments filled in, as without."""
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def scored(name: str, value: float, explanation: str = "") -> Score:

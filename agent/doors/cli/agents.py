@@ -6,6 +6,7 @@ What a command does is imported when it is called, so that help is quick.
 from __future__ import annotations
 
 import os
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,7 @@ import typer
 from typer import Option
 
 from promptprobe.agent.doors import options as o
+from promptprobe.agent.doors.display import results
 from promptprobe.agent.doors.schemas import checked
 from promptprobe.agent.doors.tool_calls.owner import Owner
 from promptprobe.tools.records import BUDGETS
@@ -62,7 +64,8 @@ def mcp(
         folder = out or platformdirs.user_data_path("promptprobe", appauthor=False) / "runs"
         check_folder(folder, "--out")
         if not http:
-            asyncio.run(serve_stdio(folder, owner))
+            with redirect_stdout(results()):  # the protocol's, and the SDK keeps it clean itself
+                asyncio.run(serve_stdio(folder, owner))
             return o.DONE
         token = os.environ.get(TOKEN) or None
         check_address(host, token)

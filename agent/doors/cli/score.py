@@ -57,7 +57,7 @@ def score(
             files = {"file": str(found.file), "report": str(report)}
             o.print_json({**kept, "warnings": list(found.notes), **files})
             return o.DONE
-        Console().print(display.table(found.result))
+        Console(file=display.results()).print(display.table(found.result))
         o.print_line(f"grades  {found.file}")
         o.print_line(f"report  {report}")
         return o.DONE

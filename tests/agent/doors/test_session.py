@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from promptprobe import (
     Budget,
@@ -176,3 +177,19 @@ def test_a_result_prints_as_five_lines_and_has_drawn_its_contact_sheet(
     assert [line.split()[0] for line in lines] == ["brief", "prompt", "best", "cost", "picture"]
     assert str(result).replace("\n", "").isprintable()
     assert result.contact_sheet.is_file()
+
+
+def test_a_judge_whose_file_was_edited_is_read_anew_by_the_next_call(
+    ddim_folder: Path, tmp_path: Path
+) -> None:
+    judge, picture = tmp_path / "edited.py", tmp_path / "picture.png"
+    Image.new("RGB", (8, 8)).save(picture)
+    code = "def score(brief, image):\n    return {}\n"
+    judge.write_text(code.format(0.25))
+    session = Session(ddim_folder, scorer=f"python:{judge}:score", generation=STEPS)
+    assert session.score("a cat", [picture])[0].value == 0.25
+    judge.write_text(code.format(0.125))
+    assert session.score("a cat", [picture])[0].value == 0.125
+    judge.write_text("def score(")
+    with pytest.raises(ValueError, match=r"edited\.py cannot be imported: SyntaxError"):
+        session.score("a cat", [picture])

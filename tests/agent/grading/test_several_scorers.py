@@ -17,6 +17,7 @@ from promptprobe.agent.run_folder import read
 FEW_STEPS = Generation(steps=5)
 JUDGE = """
 def light(brief, image):
+    print("a judge that prints")
     return image.convert("L").resize((1, 1)).getpixel((0, 0)) / 255
 """
 
@@ -47,6 +48,7 @@ def test_the_command_joins_them_stores_their_name_and_goes_on_with_the_same(
     said = capsys.readouterr()
     found = json.loads(said.out)
     assert found["scorer"] == name
+    assert "a judge that prints" in said.err
     assert f"selector and judge are the same ({light})" in said.err
     (run,) = runs.iterdir()
     assert read(run).scorer == name
