@@ -81,9 +81,7 @@ def folder(
 
 
 @pytest.fixture
-def reader(
-    folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str], None]:
+def reader(folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Somebody who follows the pages with a pipeline of this name, one after the other."""
     for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)

@@ -1,11 +1,9 @@
-"""Tool calls of an agent's own loop: what they answer, and docs/agents.md, whose blocks run."""
+"""Tool calls of an agent's own loop: what they answer."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -15,9 +13,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 
 from promptprobe import Owner, acall_tool, as_node, call_tool, langchain_tools
-from tests.agent.llm_server import Server, message, running
 
-PAGE = Path(__file__).parents[3] / "docs/agents.md"
 FEW = {"steps": 3}
 
 
@@ -105,39 +101,3 @@ def test_langchain_calls_the_tools(owner: Owner, tmp_path: Path) -> None:
     assert {"brief", "prompts"} <= set(probe.args)
     found = json.loads(asyncio.run(optimize.ainvoke({"brief": "a red cat", "generation": FEW})))
     assert found["brief"] == "a red cat"
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with running() as found:
-        monkeypatch.setenv("OPENAI_BASE_URL", found.address)
-        monkeypatch.setenv("OPENAI_API_KEY", "secret-of-a-test")
-        yield found
-
-
-def test_the_blocks_of_the_page_run_from_top_to_bottom(
-    saved_pipeline: Any, clip_folder: Path, server: Server, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    """Against a server that calls the tool once, and then repeats what it was told."""
-
-    def script(question: dict[str, Any]) -> Any:
-        last = question["messages"][-1]
-        if last["role"] == "tool":
-            best = json.loads(last["content"])["best"]
-            return message(content=f"done with seed {best['seed']}")
-        given = json.dumps({"brief": "a fox in snow", "generation": FEW})
-        call = {"name": "optimize_prompt", "arguments": given}
-        return message(content=None, tool_calls=[{"id": "1", "type": "function", "function": call}])
-
-    server.script = script
-    (tmp_path / "my-model").symlink_to(saved_pipeline("ddim"))
-    (tmp_path / "my-clip").symlink_to(clip_folder)
-    monkeypatch.chdir(tmp_path)
-    scope: dict[str, Any] = {}
-    for block in re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.M | re.S):
-        exec(compile(block, PAGE.name, "exec", dont_inherit=True), scope)
-    said = capsys.readouterr().out
-    assert "done with seed" in said
-    assert "optimize_prompt ['brief'" in said
-    assert Path(scope["drawn"]["best"]["image"]).is_file()
