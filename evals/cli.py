@@ -207,7 +207,10 @@ def of_replay(
     return reported("replay", work, replays.lines, json)
 
 
-@app.command("rewriting", epilog="Briefs go to the LLM's endpoint; local:FOLDER asks none.")
+@app.command(
+    "rewriting",
+    epilog=f"Briefs go to the LLM's endpoint; local:FOLDER_OR_ID asks none.\n\n{o.CODES}",
+)
 def of_rewriting(
     briefs: Annotated[Path, Option(metavar="FILE", help="as optimize --briefs takes it")],
     llm: Annotated[str, Option(help="name of an LLM, or local:FOLDER_OR_ID")],

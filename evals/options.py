@@ -11,7 +11,6 @@ from typer import Option
 
 from promptprobe.agent.doors import options as o
 from promptprobe.agent.doors.schemas import checked
-from promptprobe.tools.models.built_in import PLUGINS
 from promptprobe.tools.records import Generation
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ ON_PROMPTS = (
     "with images drawn here and now. A third of a file's prompts is set apart by fidelity to fit "
     f"and choose on. Every figure has a 95% interval from a bootstrap over prompts.\n\n{o.CODES}"
 )
-AnyModel = Annotated[str, Option(help=f"{', '.join(PLUGINS)}, a diffusers folder, or a hub id")]
+AnyModel = Annotated[str, Option(help=o.ANY_MODEL)]
 SHARDS = "shards"
 Prompts = Annotated[
     str,

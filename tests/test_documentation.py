@@ -136,12 +136,17 @@ def _have_runs(*names: str) -> None:
 @each(PAGES)
 def test_the_command_line_accepts_the_commands_of_a_page(page: Path) -> None:
     for arguments in chain.from_iterable(map(commands, blocks(page))):
-        command: Any = typer.main.get_command(app)
+        command = _command_line()
         context = command.make_context("promptprobe", list(arguments))
         while hasattr(command, "commands"):
             rest = [*context._protected_args, *context.args]
             name, command, rest = command.resolve_command(context, rest)
             context = command.make_context(name, rest, parent=context)
+
+
+@cache
+def _command_line() -> Any:
+    return typer.main.get_command(app)
 
 
 @each(with_blocks("python"))
@@ -171,7 +176,7 @@ def _options() -> set[str]:
         own = {"--help", *(name for one in command.params for name in one.opts)}
         return own.union(*map(under, getattr(command, "commands", {}).values()))
 
-    return under(typer.main.get_command(app))
+    return under(_command_line())
 
 
 @each(PAGES)

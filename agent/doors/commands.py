@@ -248,8 +248,8 @@ def probe(
 ) -> int:
     """Judge seeds and wordings of BRIEF by their first denoising steps; draw no picture.
 
-    Says how well each would draw BRIEF, and how settled each word is. `promptprobe probes` is
-    something else: it lists the trained networks that this command uses.
+    Says how well each would draw BRIEF, and how settled each word is.
+    `promptprobe probes` lists the trained networks that this command uses.
     """
 
     def work() -> int:

@@ -20,6 +20,7 @@ import typer
 
 from promptprobe.agent.doors.display import LINE, plain, results, results_apart
 from promptprobe.agent.doors.schemas import OptimizeRequest, checked, in_words
+from promptprobe.tools.models.built_in import PLUGINS
 from promptprobe.tools.records import (
     BUDGETS,
     Budget,
@@ -30,6 +31,7 @@ from promptprobe.tools.records import (
 )
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+ANY_MODEL = f"{', '.join(PLUGINS)}, a diffusers folder, or a hub id"
 CODES = "exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted"
 CAPS = ("seconds", "llm_calls", "tokens", "usd")
 BUDGET = "Budget (what is not said is planned)"
@@ -83,7 +85,7 @@ def _option(record: type[Record], name: str, panel: str, prefix: str) -> inspect
         flags, metavar = [f"--{name.replace('_', '-')}"], " "
     elif get_origin(kind) is list:
         text += "; may be repeated"
-    elif isinstance(field.default, str | int):
+    elif isinstance(field.default, str | int) and field.default != "":
         text += f" ({field.default})"
     if text.startswith("None: "):  # as Python says it
         text = text.replace("None", "default", 1)

@@ -102,9 +102,7 @@ def show(probe: Probe, json: o.Json = False) -> int:
 def verify(
     context: typer.Context,
     probe: Probe,
-    model: Annotated[
-        str | None, typer.Option(help="sprites[-flow], a diffusers folder, or a hub id")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help=o.ANY_MODEL)] = None,
 ) -> int:
     """Verify that a probe is whole and, with --model, made for that model."""
 

@@ -157,7 +157,8 @@ class OptimizeRequest(OptimizeArguments):
         f"hub id of a {KNOWN_AS} pipeline",
     )
     llm: Text | None = Field(
-        default=None, description="name of an LLM behind OPENAI_BASE_URL, which proposes rewrites"
+        default=None,
+        description="LLM that proposes rewrites: a name at OPENAI_BASE_URL, or local:FOLDER_OR_ID",
     )
     scorer: Scorers = Field(
         None,

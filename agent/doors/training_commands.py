@@ -35,6 +35,7 @@ PAIRS_EXAMPLES = o.examples(
     f"nothing is drawn for them.\n\n{o.CODES}; the same command goes on",
 )
 PAIRS, PROMPTS = ".parquet", (".jsonl", ".txt")
+NO_VERDICT = "none: no held-out prompt has seeds whose scores differ, or no preview was scored"
 MOST = 1000
 """Seeds of a prompt, steps, or epochs."""
 app = typer.Typer()
@@ -47,7 +48,7 @@ app = typer.Typer()
 @o.with_pictures
 def train(
     context: typer.Context,
-    model: Annotated[str, Option(help="sprites[-flow], a diffusers folder, or a hub id")],
+    model: Annotated[str, Option(help=o.ANY_MODEL)],
     scorer: Annotated[
         list[str],
         Option(
@@ -100,8 +101,8 @@ def train(
 ) -> int:
     """Make a probe for a model, from prompts or past runs and a scorer.
 
-    Draws prompts x seeds, scores the pictures, and trains a network that predicts the score from
-    the first denoising steps. Needs promptprobe\\[train].
+    Draws prompts x seeds, scores the pictures, and trains a network that
+    predicts the score from the first denoising steps. Needs promptprobe\\[train].
     """
     if not (prompts or from_runs):
         context.fail("expected --prompts FILE, --from-runs DIR, or both")
@@ -139,7 +140,7 @@ def _train(params: Mapping[str, Any]) -> int:
             o.print_line(f"after {window['k']} steps: {target}, {_ranks(window, target, figures)}")
     for check in card["checks"]:
         o.print_line(_checked(check))
-    o.print_line(f"verdict: {card['verdict'] or 'no previews to compare the probe with'}")
+    o.print_line(f"verdict: {card['verdict'] or NO_VERDICT}")
     o.print_line(f"probe in {params['out'] / 'probe'}")
     return o.DONE
 
@@ -194,8 +195,8 @@ def pairs(
 ) -> int:
     """Make preference pairs for DPO from runs, and prompts for GRPO.
 
-    The probe chooses which seeds to compare, so that only they are rendered. Needs
-    promptprobe\\[train].
+    The probe chooses which seeds to compare, so that only they are rendered.
+    Needs promptprobe\\[train].
     """
     if out.suffix not in (PAIRS, *PROMPTS):
         context.fail(f"--out: expected {PAIRS}, {' or '.join(PROMPTS)}, got {str(out)!r}")

@@ -28,7 +28,7 @@ app = typer.Typer()
 def mcp(
     context: typer.Context,
     out: Annotated[
-        Path | None, Option(help="folder of runs (promptprobe in your user data folder)")
+        Path | None, Option(help="folder of runs (promptprobe/runs in your user data folder)")
     ] = None,
     http: Annotated[bool, Option("--http", help="serve over HTTP instead of stdio")] = False,
     host: Annotated[
@@ -45,8 +45,8 @@ def mcp(
 ) -> int:
     """Serve agents over MCP: optimize, probe, render and score.
 
-    You decide with what: agents name no model, scorer, judge, probe or LLM but those that you give
-    here. Needs promptprobe\\[mcp].
+    You decide with what: agents name no model, scorer, judge, probe or LLM
+    but those that you give here. Needs promptprobe\\[mcp].
     """
 
     def work() -> int:
