@@ -32,8 +32,13 @@ TOKENS: int = (
 """As many as the official pipeline reads, template included."""
 
 
+def _tokens(settings: Settings) -> int:
+    return settings.extra.max_sequence_length or TOKENS
+
+
 class Flux2Klein(Packed):
     kind = Flux2KleinPipeline
+    takes = ("max_sequence_length",)
     known_as = "FLUX.2 [klein]"
 
     def layers(self) -> Mapping[str, nn.Module]:
@@ -70,18 +75,20 @@ class Flux2Klein(Packed):
         uncond = None
         if self.guided(settings):
             _, uncond = self._cond([""] * len(prompts), settings)
-        return conditioned(rows, [self._located(prompt) for prompt in prompts], cond, uncond)
+        return conditioned(rows, [self._located(prompt, settings) for prompt in prompts], cond, uncond)
 
     def _cond(self, prompts: Sequence[str], settings: Settings) -> tuple[Tensor, dict[str, Any]]:
-        rows, text_ids = self.pipeline.encode_prompt(list(prompts), device=self.device)
+        rows, text_ids = self.pipeline.encode_prompt(
+            list(prompts), device=self.device, max_sequence_length=_tokens(settings)
+        )
         _, height, width = self._latent_shape(settings)
         image = torch.empty(len(rows), 0, height // 2, width // 2)
         image_ids = self.pipeline._prepare_latent_ids(image).to(self.device)
         return rows, {"encoder_hidden_states": rows, "txt_ids": text_ids, "img_ids": image_ids}
 
-    def _located(self, prompt: str) -> AlignedWords:
-        tokenizer = self.pipeline.tokenizer
-        return align_in_chat(tokenizer, prompt, last=TOKENS, thinking=False)
+    def _located(self, prompt: str, settings: Settings) -> AlignedWords:
+        tokenizer, last = self.pipeline.tokenizer, _tokens(settings)
+        return align_in_chat(tokenizer, prompt, last=last, thinking=False)
 
     def _evaluate(self, latents: Latents, timestep: Tensor, cond: Mapping[str, Any]) -> Latents:
         return super()._evaluate(latents.to(self.denoiser.dtype), timestep, cond)

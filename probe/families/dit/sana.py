@@ -30,18 +30,19 @@ INSTRUCTION: list[str] = _OFFICIAL["complex_human_instruction"].default
 
 class Sana(PipelineFamily):
     kind = SanaPipeline
+    takes = ("max_sequence_length",)
     known_as = "Sana"
     layout = Layout("apart", patch=1)
     flow = True
 
     def _encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
-        guided = self.guided(settings)
+        guided, tokens = self.guided(settings), settings.extra.max_sequence_length or TOKENS
         rows, mask, unconditional, unconditional_mask = self.pipeline.encode_prompt(
             list(prompts),
             guided,
             negative_prompt=settings.negative_prompt,
             device=self.device,
-            max_sequence_length=TOKENS,
+            max_sequence_length=tokens,
             complex_human_instruction=INSTRUCTION,
         )
         cond = rows
@@ -50,21 +51,21 @@ class Sana(PipelineFamily):
         texts = self.pipeline._text_preprocessing(list(prompts))
         return conditioned(
             rows,
-            [self._located(text) for text in texts],
+            [self._located(text, tokens) for text in texts],
             {
                 "encoder_hidden_states": cond.to(self.denoiser.dtype),
                 "encoder_attention_mask": mask,
             },
         )
 
-    def _located(self, prompt: str) -> AlignedWords:
+    def _located(self, prompt: str, tokens: int) -> AlignedWords:
         tokenizer, before = self.pipeline.tokenizer, "\n".join(INSTRUCTION)
         # The place after the first token is that of the instruction's last one.
         dropped = len(tokenizer.encode(before)) - 2
         return align_words(
             tokenizer,
             before + prompt,
-            last=TOKENS,
+            last=tokens,
             prompt=slice(len(before), None),
             dropped=dropped,
         )

@@ -36,6 +36,7 @@ SIDE = 1024
 
 class ZImage(PipelineFamily):
     kind = ZImagePipeline
+    takes = ("max_sequence_length",)
     known_as = "Z-Image"
     layout = Layout("last", patch=2, multiple=SEQ_MULTI_OF, conditional="first")
     flow = True
@@ -59,20 +60,20 @@ class ZImage(PipelineFamily):
         return settings.guidance > 0
 
     def _encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
+        tokens = settings.extra.max_sequence_length or TOKENS
         rows, unconditional = self.pipeline.encode_prompt(
             list(prompts),
             self.device,
             self.guided(settings),
             [settings.negative_prompt] * len(prompts),
-            max_sequence_length=TOKENS,
+            max_sequence_length=tokens,
         )
         padded = pad_sequence(rows, batch_first=True)
-        located = [self._located(prompt) for prompt in prompts]
+        located = [self._located(prompt, tokens) for prompt in prompts]
         return conditioned(padded, located, {"cap_feats": rows + unconditional})
 
-    def _located(self, prompt: str) -> AlignedWords:
-        tokenizer = self.pipeline.tokenizer
-        return align_in_chat(tokenizer, prompt, last=TOKENS, thinking=True)
+    def _located(self, prompt: str, tokens: int) -> AlignedWords:
+        return align_in_chat(self.pipeline.tokenizer, prompt, last=tokens, thinking=True)
 
     def _predict(
         self,

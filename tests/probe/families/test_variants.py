@@ -165,6 +165,9 @@ EXTRA = [
     ("flux", {"max_sequence_length": 24}),
     ("qwen", {"max_sequence_length": 5}),
     ("pixart", {"max_sequence_length": 5}),
+    ("klein", {"max_sequence_length": 14}),
+    ("z_image", {"max_sequence_length": 14}),
+    ("sana", {"max_sequence_length": 5}),
 ]
 
 
