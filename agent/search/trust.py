@@ -26,8 +26,9 @@ MISSED = 0.2
 """Share of finished candidates outside of their intervals that a good probe stays below."""
 ALARM = 0.01
 """Chance below which so many misses are no accident."""
-SURE = 1.64
-"""Standard deviations below what is promised at which an agreement is no accident: 5%."""
+SURE = 1.28
+"""Standard deviations below what is promised at which an agreement is no accident: 10%, and far
+less where probe and previews have more in common than the score, as they do after one step."""
 
 
 class Trust(Record):
@@ -38,8 +39,7 @@ class Trust(Record):
     error: float | None = Field(default=None, description="mean distance of prediction from score")
     agreement: Unit | None = Field(
         default=None,
-        description="pairs of looks that probe and preview order alike, after the step that tells "
-        "most; None: too few to tell",
+        description="pairs of looks that probe and preview order alike; None: too few to tell",
     )
     broken: str = Field(default="", description="why the probe is not trusted; empty: it is")
 
@@ -56,9 +56,7 @@ def trust_in(
     held = [(t.prediction, t.value) for t in trials if t.prediction and t.value is not None]
     sure = [(p, v) for p, v in held if p.low is not None and p.high is not None]
     inside = sum(p.low <= v <= p.high for p, v in sure)  # type: ignore[operator]
-    tests = [_agreement(trials, k, ranks[k], preview_ranks[k]) for k in ranks if k in preview_ranks]
-    telling = [test for test in tests if test and test.power > SURE]
-    order = max(telling, key=lambda test: test.power, default=None)
+    order = _orders(trials, ranks, preview_ranks)
     return Trust(
         held=len(sure),
         inside=inside,
@@ -88,7 +86,7 @@ def _tail(count: int, missed: int) -> float:
 
 
 class _Agreement(NamedTuple):
-    """Of probe and previews, over the pairs of a run's looks after one step."""
+    """Of probe and previews, over the pairs of a run's looks."""
 
     agreed: float
     """Share of pairs in the same order."""
@@ -103,7 +101,25 @@ class _Agreement(NamedTuple):
         return (self.promised - 0.5) / self.spread
 
 
-def _agreement(
+def _orders(
+    trials: Sequence[Trial], ranks: Mapping[int, float], preview_ranks: Mapping[int, float]
+) -> _Agreement | None:
+    """Over all steps, each by how much it tells; None where they cannot tell."""
+    found = [_after(trials, k, ranks[k], preview_ranks[k]) for k in ranks if k in preview_ranks]
+    steps = [one for one in found if one and one.promised > 0.5]
+    if not steps:
+        return None
+    weights = [one.power / one.spread for one in steps]
+    total = sum(weights)
+    whole = _Agreement(
+        agreed=sum(w * one.agreed for w, one in zip(weights, steps, strict=True)) / total,
+        promised=sum(w * one.promised for w, one in zip(weights, steps, strict=True)) / total,
+        spread=sqrt(sum(one.power**2 for one in steps)) / total,
+    )
+    return whole if whole.power > SURE else None
+
+
+def _after(
     trials: Sequence[Trial], step: int, rank: float, preview_rank: float
 ) -> _Agreement | None:
     """After this step, over all prompts of the run; None: previews tell no two looks apart."""

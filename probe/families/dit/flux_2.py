@@ -75,7 +75,9 @@ class Flux2Klein(Packed):
         uncond = None
         if self.guided(settings):
             _, uncond = self._cond([""] * len(prompts), settings)
-        return conditioned(rows, [self._located(prompt, settings) for prompt in prompts], cond, uncond)
+        return conditioned(
+            rows, [self._located(prompt, settings) for prompt in prompts], cond, uncond
+        )
 
     def _cond(self, prompts: Sequence[str], settings: Settings) -> tuple[Tensor, dict[str, Any]]:
         rows, text_ids = self.pipeline.encode_prompt(
