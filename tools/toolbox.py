@@ -179,8 +179,13 @@ class Toolbox:
             return self._judges[name].of_files(brief, images)
 
     def unread(self, prompts: Sequence[str]) -> list[tuple[str, ...]]:
-        cut = self._cut(prompts) if prompts else {}
-        return [cut[prompt] for prompt in prompts]
+        if not prompts:
+            return []
+        unique = list(dict.fromkeys(prompts))
+        with DEVICE:
+            cut = self._family.encode(unique, self._settings).cut
+        by_prompt = dict(zip(unique, cut, strict=True))
+        return [by_prompt[prompt] for prompt in prompts]
 
     def check_brief(self, brief: str) -> list[str]:
         """Warnings: about the model, its probe, words that it does not know and words cut off.
@@ -198,8 +203,7 @@ class Toolbox:
                     warnings.append(f"the judge {part.name} does not read: {_listed(unread)}")
         if own := self._model.built_in:
             warnings += own.check_brief(brief)
-        cut = self._cut([brief])[brief]
-        if cut:
+        if cut := self.unread([brief])[0]:
             warnings.append(
                 f"the brief is longer than the model's text encoder reads; cut off: {_listed(cut)}"
             )
@@ -311,13 +315,6 @@ class Toolbox:
             )
             rendered.append(Rendered(image=path, reason=BLACKED_OUT if flag else "", nfe=nfe))
         return rendered
-
-    def _cut(self, prompts: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """Per prompt, the words beyond the text encoder's token limit."""
-        unique = list(dict.fromkeys(prompts))
-        with DEVICE:
-            cut = self._family.encode(unique, self._settings).cut
-        return dict(zip(unique, cut, strict=True))
 
     def _nfe(self, first: int, until: int) -> int:
         return self._family.nfe(self._settings, first, until)

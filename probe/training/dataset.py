@@ -126,7 +126,7 @@ class Dataset:
             trace,
             look._replace(score=self.targets[0].share(look.score)),
             self.scores(indices),
-            padded([_shares(row.drawn) for row in rows], trace.mask.shape[1]),
+            padded([row.drawn for row in rows], trace.mask.shape[1]),
         )
 
     def scores(self, indices: Sequence[int]) -> Float[Tensor, "candidate target"]:
@@ -171,10 +171,6 @@ class Dataset:
             torch.cat([output.high for output in found]),
             torch.cat(words),
         )
-
-
-def _shares(drawn: Sequence[bool | None]) -> list[float | None]:
-    return [None if one is None else float(one) for one in drawn]
 
 
 def drop_previews(look: PreviewScore, blind: Tensor) -> PreviewScore:

@@ -24,7 +24,7 @@ from promptprobe.probe.families.family import Conditioning, Latents, Settings, S
 from promptprobe.probe.families.modules import joint_and_single, normed, rotated
 from promptprobe.probe.families.schedulers import even_sigmas
 from promptprobe.probe.families.self_check import Given, Reference
-from promptprobe.probe.families.token_alignment import AlignedWords, align_in_chat, conditioned
+from promptprobe.probe.families.token_alignment import align_in_chat, conditioned
 
 TOKENS: int = (
     inspect.signature(Flux2KleinPipeline.__call__).parameters["max_sequence_length"].default
@@ -75,9 +75,9 @@ class Flux2Klein(Packed):
         uncond = None
         if self.guided(settings):
             _, uncond = self._cond([""] * len(prompts), settings)
-        return conditioned(
-            rows, [self._located(prompt, settings) for prompt in prompts], cond, uncond
-        )
+        tokenizer, last = self.pipeline.tokenizer, _tokens(settings)
+        located = [align_in_chat(tokenizer, one, last=last, thinking=False) for one in prompts]
+        return conditioned(rows, located, cond, uncond)
 
     def _cond(self, prompts: Sequence[str], settings: Settings) -> tuple[Tensor, dict[str, Any]]:
         rows, text_ids = self.pipeline.encode_prompt(
@@ -87,10 +87,6 @@ class Flux2Klein(Packed):
         image = torch.empty(len(rows), 0, height // 2, width // 2)
         image_ids = self.pipeline._prepare_latent_ids(image).to(self.device)
         return rows, {"encoder_hidden_states": rows, "txt_ids": text_ids, "img_ids": image_ids}
-
-    def _located(self, prompt: str, settings: Settings) -> AlignedWords:
-        tokenizer, last = self.pipeline.tokenizer, _tokens(settings)
-        return align_in_chat(tokenizer, prompt, last=last, thinking=False)
 
     def _evaluate(self, latents: Latents, timestep: Tensor, cond: Mapping[str, Any]) -> Latents:
         return super()._evaluate(latents.to(self.denoiser.dtype), timestep, cond)

@@ -26,7 +26,7 @@ from promptprobe.probe.families.modules import blocks, normed, rotated
 from promptprobe.probe.families.pipeline import PipelineFamily
 from promptprobe.probe.families.schedulers import flow_shift
 from promptprobe.probe.families.self_check import Given, Reference
-from promptprobe.probe.families.token_alignment import AlignedWords, align_in_chat, conditioned
+from promptprobe.probe.families.token_alignment import align_in_chat, conditioned
 
 TOKENS = 512
 """As many as the official pipeline reads, template included."""
@@ -69,11 +69,9 @@ class ZImage(PipelineFamily):
             max_sequence_length=tokens,
         )
         padded = pad_sequence(rows, batch_first=True)
-        located = [self._located(prompt, tokens) for prompt in prompts]
+        tokenizer = self.pipeline.tokenizer
+        located = [align_in_chat(tokenizer, one, last=tokens, thinking=True) for one in prompts]
         return conditioned(padded, located, {"cap_feats": rows + unconditional})
-
-    def _located(self, prompt: str, tokens: int) -> AlignedWords:
-        return align_in_chat(self.pipeline.tokenizer, prompt, last=tokens, thinking=True)
 
     def _predict(
         self,

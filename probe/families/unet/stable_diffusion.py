@@ -45,8 +45,11 @@ class StableDiffusion(PipelineFamily):
         return prediction
 
     def _located(self, prompts: Sequence[str]) -> list[AlignedWords]:
+        """Words among CLIP's tokens: a start, the text, an end, and ends again as padding."""
         tokenizer = self.pipeline.tokenizer
-        return clip_words(tokenizer, self.pipeline.maybe_convert_prompt(list(prompts), tokenizer))
+        texts = self.pipeline.maybe_convert_prompt(list(prompts), tokenizer)
+        last = tokenizer.model_max_length - 1
+        return [align_words(tokenizer, text, last=last) for text in texts]
 
     def _checked(
         self, image: Float[Tensor, "batch 3 height width"]
@@ -72,9 +75,3 @@ class StableDiffusion(PipelineFamily):
                     f"the UNet has {name} = {getattr(unet, name)!r}: expected {expected!r}, as in "
                     f"{self.known_as} (no IP-Adapter, no distilled guidance)"
                 )
-
-
-def clip_words(tokenizer: Any, texts: Sequence[str]) -> list[AlignedWords]:
-    """Words among CLIP's tokens: a start, the text, an end, and ends again as padding."""
-    most = tokenizer.model_max_length
-    return [align_words(tokenizer, text, last=most - 1) for text in texts]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from promptprobe.tools.sprites.judges.detector import find, load_detector
+from promptprobe.tools.sprites.judges.detector import heat, load_detector, objects
 from promptprobe.tools.sprites.judges.scorer import score_images
 
 HERE = Path(__file__).parent
@@ -64,7 +64,7 @@ def test_the_detector_finds_the_objects_that_eyes_find(
     labels: list[dict[str, Any]], images: np.ndarray
 ) -> None:
     shared = seen = detected = 0
-    for label, found in zip(labels, find(load_detector(), images), strict=True):
+    for label, found in zip(labels, map(objects, heat(load_detector(), images)), strict=True):
         eyes = Counter(label["seen"])
         detector = Counter(f"{item.colour} {item.noun}" for item in found)
         shared += (eyes & detector).total()

@@ -89,7 +89,7 @@ class Heat(NamedTuple):
 
 @torch.no_grad()
 def heat(model: Detector, images: np.ndarray) -> list[Heat]:
-    """Objects in each of the images, uint8 [n, 64, 64, 3]."""
+    """What the network says of each of the images, uint8 [n, 64, 64, 3]."""
     pixels = rearrange(torch.from_numpy(images.copy()), "n h w c -> n c h w").float() / 127.5 - 1
     nouns, colours, offsets = model(pixels)
     return [Heat(*maps) for maps in zip(nouns.sigmoid(), colours.softmax(1), offsets, strict=True)]
@@ -113,8 +113,3 @@ def objects(seen: Heat) -> list[Placed]:
             name = list(COLOURS)[int(colour[row, col])]
             kept.append(Placed(NOUNS[int(noun[row, col])], name, x, y, 0.0))
     return kept
-
-
-def find(model: Detector, images: np.ndarray) -> list[list[Placed]]:
-    """The objects in each of the images, uint8 [n, 64, 64, 3]."""
-    return [objects(seen) for seen in heat(model, images)]
