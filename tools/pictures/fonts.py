@@ -22,18 +22,7 @@ NOWHERE = "\U0010ffff"
 PROBED_SIZE = 16
 KINDS = (".ttf", ".otf", ".ttc")
 MOST_FILES = 1000
-SPECIAL = (
-    "bold",
-    "italic",
-    "oblique",
-    "condensed",
-    "mono",
-    "light",
-    "thin",
-    "black",
-    "serif",
-    "math",
-)
+SPECIAL = "bold italic oblique condensed mono light thin black serif math".split()
 """Faces that are tried last."""
 
 

@@ -55,7 +55,6 @@ def build(tokenizer: CLIPTokenizer) -> CLIPModel:
 
 def swaps(scene: Scene, rng: np.random.Generator) -> dict[str, Scene]:
     """Scenes that differ from this one in one way, by the name of the way."""
-
     first, *rest = scene.things
     swapped = {}
     absent = [noun for noun in NOUNS if all(noun != thing.noun for thing in scene.things)]
