@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from random import Random
 from statistics import fmean, variance
 from typing import TypeVar
@@ -126,13 +126,7 @@ def _learned(prior: Belief, candidates: Sequence[Looked]) -> Belief:
     seen = [c for c in candidates if prior.step in c.predictions]
     done = [(c.predictions[prior.step], c.score, c.prompt) for c in seen if c.score is not None]
     weight = prior.evidence
-    spread = weight * prior.look_variance
-    looks = 0
-    for group in _groups(seen):
-        values = [c.predictions[prior.step] for c in group]
-        if len(values) > 1:
-            spread += variance(values) * (len(values) - 1)
-            looks += len(values) - 1
+    spread, looks = pooled((c.prompt, c.predictions[prior.step]) for c in seen)
     pairs = list(_centred(done))
     square = sum(x * x for x, _ in pairs)
     slope = (weight * prior.look_variance * prior.slope + sum(x * y for x, y in pairs)) / max(
@@ -143,7 +137,7 @@ def _learned(prior: Belief, candidates: Sequence[Looked]) -> Belief:
     return Belief(
         step=prior.step,
         slope=slope,
-        look_variance=spread / (weight + looks),
+        look_variance=(weight * prior.look_variance + spread) / (weight + looks),
         noise=(weight * prior.noise + missed) / (weight + max(0, free)),
         evidence=weight + len(done),
     )
@@ -159,11 +153,14 @@ def _centred(done: Sequence[tuple[float, float, str]]) -> Iterator[tuple[float, 
         yield from ((a - x, b - y) for a, b in group)
 
 
-def _groups(candidates: Sequence[Looked]) -> Iterator[list[Looked]]:
-    groups: dict[str, list[Looked]] = defaultdict(list)
-    for candidate in candidates:
-        groups[candidate.prompt].append(candidate)
-    yield from groups.values()
+def pooled(values: Iterable[tuple[str, float]]) -> tuple[float, int]:
+    """Sum of the squared distances from each prompt's mean, and its degrees of freedom."""
+    groups: dict[str, list[float]] = defaultdict(list)
+    for prompt, value in values:
+        groups[prompt].append(value)
+    several = [group for group in groups.values() if len(group) > 1]
+    free = sum(len(group) - 1 for group in several)
+    return sum(variance(group) * (len(group) - 1) for group in several), free
 
 
 def against_advice(

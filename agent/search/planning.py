@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import NormalDist, fmean, variance
+from statistics import NormalDist, fmean
 
 from promptprobe.agent.search.beliefs import (
     Belief,
     Beliefs,
     Looked,
     learn,
+    pooled,
     preview_prior,
     prior_beliefs,
 )
@@ -76,7 +77,7 @@ def believe(signal: Signal, trials: Sequence[Trial], basis: Basis) -> Beliefs:
     spreads = {
         step: math.sqrt(found)
         for step in signal.steps
-        if (found := _pooled([(c.prompt, c.predictions.get(step)) for c in looked]))
+        if (found := _variance([(c.prompt, c.predictions.get(step)) for c in looked]))
     }
     return learn(prior_beliefs(signal, scale_of(trials), spreads), looked)
 
@@ -90,7 +91,7 @@ def scale_of(trials: Sequence[Trial]) -> float:
         (t.candidate.prompt, t.prediction.score if t.prediction else None) for t in trials
     ]
     scores = [(trial.candidate.prompt, trial.value) for trial in trials]
-    return _pooled(predictions) or _pooled(scores) or 1.0
+    return _variance(predictions) or _variance(scores) or 1.0
 
 
 def known_effects(beliefs: Beliefs, trials: Sequence[Trial]) -> Effects | None:
@@ -265,12 +266,7 @@ def _offset(belief: Belief, trials: Sequence[Trial]) -> float:
     return (1 - belief.slope) * fmean(seen) if seen else 0.0
 
 
-def _pooled(values: Sequence[tuple[str, float | None]]) -> float:
+def _variance(values: Sequence[tuple[str, float | None]]) -> float:
     """Variance within a prompt, over prompts with two values or more; 0 where there is none."""
-    groups: dict[str, list[float]] = {}
-    for prompt, value in values:
-        if value is not None:
-            groups.setdefault(prompt, []).append(value)
-    several = [group for group in groups.values() if len(group) > 1]
-    free = sum(len(group) - 1 for group in several)
-    return sum(variance(g) * (len(g) - 1) for g in several) / free if free else 0.0
+    square, free = pooled((prompt, value) for prompt, value in values if value is not None)
+    return square / free if free else 0.0
