@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Sequence
+from operator import itemgetter
 
 from promptprobe.agent.rewrite.number_words import (
     CJK_DIGITS,
@@ -121,10 +122,6 @@ def _folded(word: str) -> str:
 # -- what is known of each language --------------------------------------------------------------
 
 
-def _last(run: Sequence[str]) -> str:
-    return run[-1]
-
-
 def _first_in_capitals(run: Sequence[str]) -> str:
     return next((word for word in run if word[0].isupper()), "")
 
@@ -134,7 +131,7 @@ def _first_behind_adjectives(run: Sequence[str]) -> str:
 
 
 NOUN: dict[str, Callable[[Sequence[str]], str]] = {
-    "en": _last,
+    "en": itemgetter(-1),
     "de": _first_in_capitals,
     "fr": _first_behind_adjectives,
     "es": _first_behind_adjectives,

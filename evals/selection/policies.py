@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from promptprobe.agent.search.draws import best_finished, draw
 from promptprobe.agent.search.planner import plan
-from promptprobe.agent.search.schedule import Signal
 from promptprobe.evals.selection import adaptive as index
 from promptprobe.evals.selection.replay_table import Table
 from promptprobe.evals.statistics import Floats, best_of_n
@@ -109,12 +108,7 @@ def light(fit: Table, judged: Table, renders: float) -> Outcome:
 
 def planned(fit: Table, judged: Table, renders: float) -> Outcome:
     """The planner's schedule, from the ranks within a prompt on the fitted half."""
-    return scheduled(fit.signal(), fit, judged, renders)
-
-
-def scheduled(signal: Signal, fit: Table, judged: Table, renders: float) -> Outcome:
-    """What the planner makes of a signal."""
-    schedule = plan(signal, renders, most=judged.final.shape[1])
+    schedule = plan(fit.signal(), renders, most=judged.final.shape[1])
     if schedule.is_naive:
         return naive(fit, judged, renders)
     rungs: Rungs = [(rung.step, rung.keep, rung.weights) for rung in schedule.rungs]

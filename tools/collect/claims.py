@@ -63,7 +63,7 @@ class Claims:
         while True:
             with self.whole:
                 taken = dict(self._living())
-                chosen = filled(missing(plan, self.keys() | _all(taken.values())), size)
+                chosen = filled(missing(plan, self.keys().union(*taken.values())), size)
                 if chosen:
                     number = self._free_number(taken)
                     lock = self._claim(number, chosen)
@@ -131,7 +131,3 @@ def filled(groups: Iterable[list[Job]], size: int) -> list[Job]:
         if len(chosen) >= size:
             break
     return chosen
-
-
-def _all(keys: Iterable[Sequence[Key]]) -> set[Key]:
-    return {key for some in keys for key in some}
