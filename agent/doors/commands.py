@@ -35,8 +35,8 @@ OPTIMIZE_EXAMPLES = o.examples(
     "optimize --briefs briefs.txt --out results",
     "optimize --resume runs/20261123-120000-1a2b3c",
     end="An LLM is any OpenAI-compatible endpoint: set OPENAI_BASE_URL and OPENAI_API_KEY, and "
-    "name it with --llm. Briefs and prompts go to that endpoint; without --llm no text leaves "
-    f"this machine.\n\n{o.CODES}, with the run kept",
+    "name it with --llm. Briefs and prompts go to that endpoint, briefs and pictures to judges "
+    f"vlm: and http:; nothing else leaves this machine.\n\n{o.CODES}, with the run kept",
 )
 PROBE_EXAMPLES = o.examples(
     'probe "a red cat left of a blue car"',
