@@ -25,6 +25,7 @@ from promptprobe.tools.endpoint.local_endpoint import PREFIX, LocalEndpoint
 from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.protocol import Tools
 from promptprobe.tools.records import Generation
+from promptprobe.tools.scorers.scorer import check_names
 from promptprobe.tools.scorers.table import JOINT, name_of, parts_of, specs_of
 
 DEFAULT_GENERATION = Generation()
@@ -47,11 +48,12 @@ def opened(
         ValueError: something cannot be opened; or a run that goes on had an object, or a judge that
             is code or a service, which is not given again.
     """
-    from promptprobe.tools.models.model import open_toolbox
-
     if isinstance(request, RunSettings):
         _check_again(request, model, scorer, judges)
     named_judges = request.judge if isinstance(request, OptimizeRequest) else ()
+    check_names([scorer or request.scorer or (), *(judges or named_judges)])
+    from promptprobe.tools.models.model import open_toolbox  # takes seconds
+
     return open_toolbox(
         request.model if model is None else model,
         request.generation,

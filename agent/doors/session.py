@@ -41,6 +41,7 @@ from promptprobe.agent.search.choice import Choose
 from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.protocol import Rendered, Tools
 from promptprobe.tools.records import Budget, Candidate, Generation, Score
+from promptprobe.tools.scorers.scorer import check_names
 from promptprobe.tools.scorers.table import specs_of
 
 KEPT = 8
@@ -88,6 +89,7 @@ class Session:
         generation: Generation = DEFAULT_GENERATION,
     ) -> None:
         judges = judges_of(judge)
+        check_names([scorer or (), *judges])
         self._named, self._judges = named(model, scorer, probe), judge_names(judges)
         self._given: dict[str, Any] = {
             "model": model, "scorer": scorer, "probe": probe, "judges": judges

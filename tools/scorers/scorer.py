@@ -162,6 +162,13 @@ def open_judges(
     return opened
 
 
+def check_names(specs: Sequence[Spec | Sequence[Spec]]) -> None:
+    """ValueError: one of these names means no judge. Nothing is opened."""
+    for spec in (one for several in specs for one in specs_of(several)):
+        if isinstance(spec, str):
+            _found(spec)
+
+
 def judges() -> list[Judge]:
     """Every judge that can be named: for any model, then those of the built-in models."""
     own = {judge.name: judge for model in built_ins() for judge in model.judges}

@@ -86,6 +86,7 @@ def test_every_option_reaches_the_request() -> None:
         (["--briefs", "file", "--out", "x", "--prompt", "p"], "--prompt is a rewrite of one brief"),
         (["--resume", "no/such/run"], "expected the folder of a run"),
         (["a", "--model", str(ROOT / "docs")], "no model_index.json"),
+        (["a", "--model", str(ROOT / "docs"), "--judge", "pickscor"], "did you mean 'pickscore'?"),
         (["a", "--keep", "b"], "keep must be text of the brief"),
     ],
 )

@@ -42,6 +42,11 @@ def options(folder: Path, number: int) -> dict[str, Any]:
     return {"prompts": PROMPTS, "budget": TINY, "seed": number, "out": folder / str(number)}
 
 
+def test_a_judge_of_no_known_name_is_refused_before_the_model_is_opened() -> None:
+    with pytest.raises(ValueError, match=r"unknown scorer 'clipp:x' \(did you mean 'clip'"):
+        Session("no/such/model", scorer="clipp:x")
+
+
 def outcome(result: OptimizationResult) -> list[Any]:
     """All that a run found, without its folder and its times."""
     rows = []
