@@ -57,8 +57,18 @@ def split(examples: Examples, target: str) -> Splits:
             raise ValueError(
                 f"no prompt for {name} has two seeds with different scores ({len(found)} prompts):"
                 f" collect more prompts, or more seeds of each (validation is split in halves)"
+                f"{_unscored(examples.rows, target)}"
             )
     return splits
+
+
+def _unscored(rows: Sequence[Row], target: str) -> str:
+    """How many candidates lack a score, and why; empty: none does."""
+    missing = [row for row in rows if target not in row.scores]
+    if not missing:
+        return ""
+    why = next((f" ({row.explanation})" for row in missing if row.explanation), "")
+    return f"; {len(missing)} of {len(rows)} candidates have no {target}{why}"
 
 
 def splits_of(rows: Sequence[Row]) -> Splits:

@@ -8,6 +8,7 @@ The same command in several processes shares the collecting.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -90,7 +91,11 @@ def learn(course: ProbeTraining, out: Path, say: Say) -> dict[str, Any]:
     past = fitting(course.past, model, say)
     if not (course.wanted or past):
         raise ValueError(NOTHING)
-    each, size = collector.measured(_first(course, past))
+    check_enough(course, past, out / "shards")
+    first = _first(course, past)
+    for judge in (*collector.scorers, *collector.judges):
+        judge.check(first.wanted.prompt)
+    each, size = collector.measured(first)
     say(cost(collector, course, past, each, size))
     held = held_in(out / "shards")
     if warning := too_few(held_out(course, past, out / "shards")):
@@ -114,6 +119,28 @@ def learn(course: ProbeTraining, out: Path, say: Say) -> dict[str, Any]:
     if advice := more_prompts(card, course, each):
         say(advice)
     return card.model_dump(mode="json")
+
+
+def check_enough(course: ProbeTraining, past: Sequence[PastRun], shards: Path) -> None:
+    """ValueError: whatever the scores, there would be too little to learn from."""
+    groups = chain(jobs(course.wanted, course.seeds), (run.jobs for run in past))
+    planned = ((job.wanted.part, job.wanted.content, *job.key) for group in groups for job in group)
+    there = ((row.split, row.scene, row.prompt, row.seed) for row in rows_in(shards))
+    seeds = Counter(candidate[:3] for candidate in {*planned, *there})
+    whole = [(part, scene) for (part, scene, _), number in seeds.items() if number > 1]
+    held = [calibrates(scene) for part, scene in whole if part == "validation"]
+    for use, number in (
+        ("learn from", len(whole) - len(held)),
+        ("stop the training by", held.count(False)),
+        ("compare the probe with previews on", held.count(True)),
+    ):
+        if not number:
+            raise ValueError(
+                f"no prompt with two seeds or more would be there to {use}, so nothing could be "
+                f"learned: got {len(seeds)} prompts, {course.seeds} seeds of each; give more (of "
+                "ten prompts seven train, half of the others stop the training, half compare), or "
+                'mark some "split": "validation"'
+            )
 
 
 def held_out(course: ProbeTraining, past: Sequence[PastRun], shards: Path) -> int:
@@ -219,7 +246,8 @@ def cost(
             f"{collector.nfe(collector.windows[-1])} denoiser evaluations (one a run of "
             f"{collector.nfe(collector.settings.steps)}, to see that it is drawn alike)"
         )
+    minutes = "a minute" if seconds < 90 else f"{seconds / 60:.0f} minutes"
     return (
-        f"{' and '.join(kinds)}; by the first one at most {seconds / 60:.0f} minutes and "
-        f"{size * (drawn + read) / 1e9:.1f} GB, less what is there already; then training"
+        f"{' and '.join(kinds)}; by the first one at most {minutes} and "
+        f"{max(0.1, size * (drawn + read) / 1e9):.1f} GB, less what is there already; then training"
     )

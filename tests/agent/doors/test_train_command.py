@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -228,3 +229,50 @@ def test_with_no_run_that_fits_and_no_prompts_there_is_nothing_to_learn_from(
 def test_prompts_or_runs_must_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--model", "sprites", "--scorer", "sprites", "--out", str(tmp_path)]) == 2
     assert "expected --prompts FILE, --from-runs DIR, or both" in capsys.readouterr().err
+
+
+JUDGES = """
+def nothing(brief, image):
+    return float("nan")
+
+def wide(brief, image):
+    return float(image.width) if image.width == 224 else float("nan")  # only of noise
+"""
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        (["--seeds", "1"], "no prompt with two seeds or more would be there to learn from"),
+        (["--prompts", "few.txt"], "be there to stop the training by, so nothing could be learned"),
+        (["--scorer", "python:own.py:nothing"], "gave no score for an image of noise"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_refused_before_anything_is_drawn(
+    changed: list[str],
+    says: str,
+    prompts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(JUDGES)
+    Path("few.txt").write_text("a red cat\n")
+    given = ["--model", "sprites", "--prompts", str(prompts), "--scorer", "sprites", "--seeds", "2"]
+    assert main(["train", *given, "--out", "out", *changed]) == 2
+    *others, said = capsys.readouterr().err.splitlines()
+    assert says in said and not others
+    assert not Path("out").exists()
+
+
+def test_a_scorer_that_scores_no_picture_is_named_with_its_reason(
+    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(JUDGES)
+    given = ["--model", "sprites", "--prompts", str(prompts), "--scorer", "python:own.py:wide"]
+    assert main(["train", *given, "--out", "out", "--seeds", "2", "--steps", "2"]) == 2
+    *_, said = capsys.readouterr().err.splitlines()
+    assert "24 of 24 candidates have no python:own.py:wide score (" in said
+    assert "expected a finite number, got nan" in said
