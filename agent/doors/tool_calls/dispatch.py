@@ -31,7 +31,7 @@ MAX_ARGUMENTS = 1_000_000
 
 async def acall_tool(
     name: str,
-    arguments: str | Mapping[str, Any],
+    arguments: str | Mapping[str, Any] | None,
     *,
     owner: Owner | None = None,
     out: str | Path = "runs",
@@ -40,7 +40,7 @@ async def acall_tool(
 
     Args:
         name: the tool, as the LLM called it.
-        arguments: what the LLM gave it: an object, or JSON text of one.
+        arguments: what the LLM gave it: an object, or JSON text of one; None: nothing.
         owner: model, scorer, probe, LLM and caps; None: the built-in model.
         out: folder of runs.
 
@@ -62,7 +62,7 @@ async def acall_tool(
 
 def call_tool(
     name: str,
-    arguments: str | Mapping[str, Any],
+    arguments: str | Mapping[str, Any] | None,
     *,
     owner: Owner | None = None,
     out: str | Path = "runs",
@@ -120,13 +120,16 @@ def as_node(
     return RunnableLambda(run, arun)
 
 
-def _object(arguments: str | Mapping[str, Any]) -> Mapping[str, Any]:
-    if isinstance(arguments, Mapping):
-        return arguments
-    if len(arguments) > MAX_ARGUMENTS:
-        raise ValueError(f"arguments: at most {MAX_ARGUMENTS:,} characters, got {len(arguments):,}")
-    found = json.loads(arguments or "{}")
-    if not isinstance(found, dict):
+def _object(arguments: str | Mapping[str, Any] | None) -> Mapping[str, Any]:
+    found: object = arguments or {}  # some servers say null or "" for none
+    if isinstance(found, str):
+        if len(found) > MAX_ARGUMENTS:
+            raise ValueError(f"arguments: at most {MAX_ARGUMENTS:,} characters, got {len(found):,}")
+        try:
+            found = json.loads(found)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"arguments: expected a JSON object, got no JSON: {error}") from error
+    if not isinstance(found, Mapping):
         raise ValueError(f"arguments: expected a JSON object, got a {type(found).__name__}")
     return found
 
@@ -141,4 +144,4 @@ async def _reply(name: str, given: Mapping[str, Any], owner: Owner, out: Path) -
         request = owner.probe_request(given)
         return await asyncio.to_thread(answer, request, lambda *_: None)
     meant = did_you_mean(name, TOOLS)
-    raise ValueError(f"there is no tool {name[:80]!r}{meant}: expected one of {', '.join(TOOLS)}")
+    raise ValueError(f"there is no tool {name!r:.80}{meant}: expected one of {', '.join(TOOLS)}")

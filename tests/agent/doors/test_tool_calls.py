@@ -48,7 +48,11 @@ def test_predictions_are_had_in_a_running_loop(owner: Owner, tmp_path: Path) -> 
     ("name", "arguments", "problem"),
     [
         ("paint", "{}", "there is no tool 'paint': expected one of optimize_prompt"),
-        ("optimize_prompt", "{not json", "Expecting property name"),
+        (None, "{}", "there is no tool None: expected one of optimize_prompt"),
+        ("optimize_prompt", "{not json", "arguments: expected a JSON object, got no JSON"),
+        ("optimize_prompt", "[" * 100_000, "arguments: expected a JSON object, got no JSON"),
+        ("optimize_prompt", None, "brief: Field required"),
+        ("optimize_prompt", 5, "arguments: expected a JSON object, got a int"),
         ("optimize_prompt", "[1]", "expected a JSON object, got a list"),
         ("optimize_prompt", "{}", "brief"),
         ("optimize_prompt", '{"brief": "a cat", "model": "another"}', "model"),
@@ -57,7 +61,7 @@ def test_predictions_are_had_in_a_running_loop(owner: Owner, tmp_path: Path) -> 
     ],
 )
 def test_a_call_that_cannot_be_done_is_an_answer_too(
-    owner: Owner, tmp_path: Path, name: str, arguments: str, problem: str
+    owner: Owner, tmp_path: Path, name: Any, arguments: Any, problem: str
 ) -> None:
     said = json.loads(call_tool(name, arguments, owner=owner, out=tmp_path))
     assert problem in said["error"]
