@@ -32,7 +32,7 @@ def combined(parts: Sequence[Scorer]) -> Opened:
         found = [part(brief, images) for part in parts]
         return [_joined(brief, parts, scores) for scores in zip(*found, strict=True)]
 
-    return Opened(score, may_decline=True)
+    return Opened(score, may_decline=True, tried_on=max(part.tried_on for part in parts))
 
 
 def _joined(brief: str, parts: Sequence[Scorer], scores: Sequence[Score]) -> Score:

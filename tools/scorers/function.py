@@ -83,7 +83,9 @@ def open_function(function: Callable[..., Any], patience: float = PATIENCE) -> O
     def one_by_one(brief: str, images: Pictures) -> list[Score]:
         return [_tried(name, one, brief, image) for image in images]
 
-    return Opened(batch if _takes_many(function) else one_by_one, may_decline=True)
+    if _takes_many(function):
+        return Opened(batch, may_decline=True, tried_on=2)
+    return Opened(one_by_one, may_decline=True)
 
 
 class Patient:

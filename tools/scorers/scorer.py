@@ -49,6 +49,8 @@ class Scorer:
     """Whether an image without a value is an answer."""
     usual: tuple[float, float] = UNIT
     """What counts as 0 and as 1 where it is one of several scorers."""
+    tried_on: int = 1
+    """Images of noise before a run."""
     parts: tuple[Scorer, ...] = ()
     """Of several that select as one, who they are."""
 
@@ -87,7 +89,7 @@ class Scorer:
         return [scores[at] for at in range(len(paths))]
 
     def check(self, brief: str) -> None:
-        """Judge one image of noise, before anything is spent.
+        """Judge an image of noise, before anything is spent.
 
         Raises:
             ValueError: it cannot judge this brief, or cannot be called at all.
@@ -95,7 +97,8 @@ class Scorer:
         from PIL import Image
 
         pixels = Random(0).randbytes(3 * NOISE_SIDE**2)
-        [score] = self(brief, [Image.frombytes("RGB", (NOISE_SIDE, NOISE_SIDE), pixels)])
+        noise = Image.frombytes("RGB", (NOISE_SIDE, NOISE_SIDE), pixels)
+        score = self(brief, [noise] * self.tried_on)[-1]
         if score.failed:
             wrong_call = any(one in score.reason for one in ("TypeError", "AttributeError"))
             hint = f". Expected {EXPECTED}" if self.may_decline and wrong_call else ""
@@ -205,5 +208,10 @@ def _found(spec: str) -> tuple[Judge, str]:
 
 def _named(name: str, opened: Opened, usual: tuple[float, float] = UNIT) -> Scorer:
     return Scorer(
-        name, opened.score_images, opened.unread, opened.may_decline, opened.usual or usual
+        name,
+        opened.score_images,
+        opened.unread,
+        opened.may_decline,
+        opened.usual or usual,
+        opened.tried_on,
     )

@@ -45,6 +45,8 @@ class Opened:
     """Whether an image without a value is an answer: of the caller's own function it is."""
     usual: tuple[float, float] | None = None
     """Where its values lie, if elsewhere than its line of the table says."""
+    tried_on: int = 1
+    """Images of noise before a run; two show whether code that gets a list scores each of it."""
 
 
 class Judge(Record):

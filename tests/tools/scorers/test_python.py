@@ -151,6 +151,16 @@ def test_of_a_list_one_bad_value_costs_one_score() -> None:
     assert "expected a number or a Score, got NoneType None" in second.reason
 
 
+def test_one_that_scores_the_first_of_a_list_alone_is_found_on_noise() -> None:
+    def first(brief: str, images: Any) -> list[float]:
+        return [images[0].width / 1000]
+
+    judges: list[Any] = [first, ["critic:sprites", first]]
+    for judge in judges:
+        with pytest.raises(ValueError, match=r"image of noise.* first returned 1 scores for 2 im"):
+            open_scorer(judge).check("a cat")
+
+
 @pytest.mark.parametrize("value", [{0: 0.5, 1: 0.7}, {0.5, 0.7}, 0.5, np.array(0.5), "ab"])
 def test_what_has_no_order_is_no_list(value: Any) -> None:
     scores = open_scorer(lambda brief, images: value)("a", IMAGES)
