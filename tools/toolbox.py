@@ -196,11 +196,11 @@ class Toolbox:
         """
         warnings = list(self.notes)
         for judge in (self._scorer, *self._judges.values()):
-            with DEVICE:
+            with DEVICE:  # a tokenizer keeps its padding, which `check` sets and `unread` clears
                 judge.check(brief)
-            for part in judge.parts or (judge,):
-                if unread := list(part.unread(brief)):
-                    warnings.append(f"the judge {part.name} does not read: {_listed(unread)}")
+                for part in judge.parts or (judge,):
+                    if unread := list(part.unread(brief)):
+                        warnings.append(f"the judge {part.name} does not read: {_listed(unread)}")
         if own := self._model.built_in:
             warnings += own.check_brief(brief)
         if cut := self.unread([brief])[0]:
