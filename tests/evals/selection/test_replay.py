@@ -196,6 +196,12 @@ def test_the_shards_of_a_training_are_a_table_of_previews(collected) -> None:
         previews_of(collected, "beauty")
 
 
+def test_a_collection_of_too_few_seeds_says_how_to_add_some(collected, capsys) -> None:
+    assert main(["eval", "replay", "--shards", str(collected)]) == 2
+    said = capsys.readouterr().err
+    assert "expected 8 seeds or more of each prompt, got 6; the same promptprobe train" in said
+
+
 def test_of_a_probe_only_what_it_says_of_held_out_prompts_is_a_table(collected, tmp_path) -> None:
     shape = NetworkConfig(layers=2, channels=2, dim=8, windows=2, targets=2, width=8)
     save_probe(tmp_path / "probe", Network(shape), a_card(shape))
@@ -214,8 +220,8 @@ def test_of_a_probe_only_what_it_says_of_held_out_prompts_is_a_table(collected, 
         (["--signal", "trained"], "has no trained/reward; it has"),
         (["--scorer", "other"], "has no final/other; it has"),
         (["--policy", "best"], "expected some of naive, until-content"),
-        (["--budget", "0.5"], "expected budgets of 1 to"),
-        (["--budget", "500"], "expected budgets of 1 to"),
+        (["--budget", "0.5"], "expected 1 to 10 renders for tables of 10 seeds"),
+        (["--budget", "500"], "expected 1 to 10 renders for tables of 10 seeds"),
     ],
 )
 def test_what_a_table_lacks_is_one_line(tmp_path, capsys, options, said) -> None:
