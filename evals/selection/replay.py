@@ -45,14 +45,8 @@ def replay(table: Table, policy: str, renders: float) -> Replayed:
     return Replayed(best, taken, (outcomes[0].schedule, outcomes[1].schedule))
 
 
-def evaluate(
-    tables: Sequence[Table], policies: Sequence[str], budgets: Sequence[float]
-) -> dict[str, Any]:
-    """Report: `policies` at the first budget; `budgets`, all of them; `settings`, table by table.
-
-    ValueError: too few prompts to halve, tables of different length, or a budget that a table's
-    seeds cannot bear.
-    """
+def check(tables: Sequence[Table], budgets: Sequence[float]) -> None:
+    """ValueError, see `evaluate`."""
     lengths = {len(table.final) for table in tables}
     if len(lengths) != 1:
         raise ValueError(
@@ -72,6 +66,17 @@ def evaluate(
             f"--budget: expected 1 to {seeds} renders for tables of {seeds} seeds, got "
             f"{beyond[0]:g}"
         )
+
+
+def evaluate(
+    tables: Sequence[Table], policies: Sequence[str], budgets: Sequence[float]
+) -> dict[str, Any]:
+    """Report: `policies` at the first budget; `budgets`, all of them; `settings`, table by table.
+
+    ValueError: too few prompts to halve, tables of different length, or a budget that a table's
+    seeds cannot bear.
+    """
+    check(tables, budgets)
     report: dict[str, Any] = {}
     names = list(dict.fromkeys(["naive", *policies]))
     per_table: list[dict[str, Any]] = [{"table": table.name} for table in tables]
