@@ -95,8 +95,8 @@ def evaluate(
     first = f"{budgets[0]:g}"
     return {
         "tables": [table.name for table in tables],
-        "prompts": min(lengths),
-        "seeds": seeds,
+        "prompts": len(tables[0].final),
+        "seeds": min(table.final.shape[1] for table in tables),
         "reference": f"gain of the best of {REFERENCE} full renders over a random one",
         "budget": budgets[0],
         "policies": (per_table[0] if len(tables) == 1 else report)[first],
