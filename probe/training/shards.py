@@ -163,7 +163,9 @@ class Examples:
         )
 
 
-def padded(rows: Sequence[Sequence[float | None]], length: int = 0) -> Float[Tensor, "batch word"]:
+def padded(
+    rows: Sequence[Sequence[float | bool | None]], length: int = 0
+) -> Float[Tensor, "batch word"]:
     """Values side by side, `length` or more a row; nan where one is None, and behind the last."""
     table = torch.full((len(rows), max(length, *map(len, rows))), torch.nan)
     for row, values in enumerate(rows):
@@ -171,7 +173,7 @@ def padded(rows: Sequence[Sequence[float | None]], length: int = 0) -> Float[Ten
     return table
 
 
-def _or_nan(value: float | None) -> float:
+def _or_nan(value: float | bool | None) -> float:
     return torch.nan if value is None else float(value)
 
 

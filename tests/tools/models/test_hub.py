@@ -103,8 +103,10 @@ def test_of_several_lora_in_a_repository_or_folder_one_is_to_be_named(
 def test_a_lora_that_the_hub_has_not_is_one_line_and_nothing_is_drawn(
     hub: Hub, ddim_folder: Path, tmp_path: Path, lora: str, says: str, capfd: Any
 ) -> None:
+    judge = tmp_path / "judge.py"
+    judge.write_text("def score(brief, image):\n    return 0.5\n")
     argv = ["optimize", "a cat", "--model", str(ddim_folder), "--lora", lora, "--rewrite", "off"]
-    assert main([*argv, "--scorer", "brightness", "--out", str(tmp_path / "runs")]) == 2
+    assert main([*argv, "--scorer", f"python:{judge}:score", "--out", str(tmp_path / "runs")]) == 2
     *_, last = capfd.readouterr().err.splitlines()
     assert last.startswith("promptprobe optimize: error: ") and says in last
     assert not list(tmp_path.glob("runs/*"))
