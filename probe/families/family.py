@@ -73,6 +73,10 @@ class Settings:
         if not 0 <= self.guidance < float("inf"):
             raise ValueError(f"guidance must be a finite number from 0 up, got {self.guidance}")
 
+    def text_tokens(self, official: int) -> int:
+        """Places of text that the encoder fills, where the official pipeline has so many."""
+        return self.extra.max_sequence_length or official
+
 
 @dataclass(frozen=True)
 class Span:

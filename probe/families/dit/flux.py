@@ -55,7 +55,7 @@ class Flux(Packed):
             raise ValueError(
                 "FLUX.1 takes no negative prompt: its guidance is distilled; leave it out"
             )
-        tokens = settings.extra.max_sequence_length or TOKENS
+        tokens = settings.text_tokens(TOKENS)
         rows, pooled, ids = self.pipeline.encode_prompt(
             list(prompts), device=self.device, max_sequence_length=tokens
         )

@@ -32,10 +32,6 @@ TOKENS: int = (
 """As many as the official pipeline reads, template included."""
 
 
-def _tokens(settings: Settings) -> int:
-    return settings.extra.max_sequence_length or TOKENS
-
-
 class Flux2Klein(Packed):
     kind = Flux2KleinPipeline
     takes = ("max_sequence_length",)
@@ -75,13 +71,13 @@ class Flux2Klein(Packed):
         uncond = None
         if self.guided(settings):
             _, uncond = self._cond([""] * len(prompts), settings)
-        tokenizer, last = self.pipeline.tokenizer, _tokens(settings)
+        tokenizer, last = self.pipeline.tokenizer, settings.text_tokens(TOKENS)
         located = [align_in_chat(tokenizer, one, last=last, thinking=False) for one in prompts]
         return conditioned(rows, located, cond, uncond)
 
     def _cond(self, prompts: Sequence[str], settings: Settings) -> tuple[Tensor, dict[str, Any]]:
         rows, text_ids = self.pipeline.encode_prompt(
-            list(prompts), device=self.device, max_sequence_length=_tokens(settings)
+            list(prompts), device=self.device, max_sequence_length=settings.text_tokens(TOKENS)
         )
         _, height, width = self._latent_shape(settings)
         image = torch.empty(len(rows), 0, height // 2, width // 2)

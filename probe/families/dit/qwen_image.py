@@ -24,10 +24,6 @@ TOKENS = 512
 """As many as the official pipeline keeps, the template's last ones included."""
 
 
-def _tokens(settings: Settings) -> int:
-    return settings.extra.max_sequence_length or TOKENS
-
-
 class QwenImage(Packed):
     kind = QwenImagePipeline
     takes = ("max_sequence_length",)
@@ -60,7 +56,7 @@ class QwenImage(Packed):
 
     def _cond(self, prompts: Sequence[str], settings: Settings) -> tuple[Tensor, dict[str, Any]]:
         rows, mask = self.pipeline.encode_prompt(
-            list(prompts), device=self.device, max_sequence_length=_tokens(settings)
+            list(prompts), device=self.device, max_sequence_length=settings.text_tokens(TOKENS)
         )
         _, high, wide = self._latent_shape(settings)
         return rows, {
@@ -74,7 +70,7 @@ class QwenImage(Packed):
         return align_words(
             self.pipeline.tokenizer,
             before + prompt + after,
-            last=_tokens(settings),
+            last=settings.text_tokens(TOKENS),
             prompt=slice(len(before), len(before) + len(prompt)),
             dropped=self.pipeline.prompt_template_encode_start_idx,
         )

@@ -36,7 +36,7 @@ class Sana(PipelineFamily):
     flow = True
 
     def _encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
-        guided, tokens = self.guided(settings), settings.extra.max_sequence_length or TOKENS
+        guided, tokens = self.guided(settings), settings.text_tokens(TOKENS)
         rows, mask, unconditional, unconditional_mask = self.pipeline.encode_prompt(
             list(prompts),
             guided,

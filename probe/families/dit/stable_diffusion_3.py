@@ -57,7 +57,7 @@ class StableDiffusion3(PipelineFamily):
             do_classifier_free_guidance=guided,
             negative_prompt=[settings.negative_prompt] * len(prompts) if guided else None,
             clip_skip=settings.extra.clip_skip,
-            max_sequence_length=settings.extra.max_sequence_length or TOKENS,
+            max_sequence_length=settings.text_tokens(TOKENS),
         )  # fmt: skip
         cond = rows
         if guided:
@@ -74,7 +74,7 @@ class StableDiffusion3(PipelineFamily):
         clip = align_words(self.pipeline.tokenizer, prompt, last=most - 1)
         if self.pipeline.text_encoder_3 is None:
             return behind(clip, AlignedWords((), clip.cut), most)
-        tokens = settings.extra.max_sequence_length or TOKENS
+        tokens = settings.text_tokens(TOKENS)
         t5 = align_words(self.pipeline.tokenizer_3, prompt, last=tokens - 1)
         return behind(clip, t5, most)
 

@@ -60,7 +60,7 @@ class ZImage(PipelineFamily):
         return settings.guidance > 0
 
     def _encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
-        tokens = settings.extra.max_sequence_length or TOKENS
+        tokens = settings.text_tokens(TOKENS)
         rows, unconditional = self.pipeline.encode_prompt(
             list(prompts),
             self.device,
