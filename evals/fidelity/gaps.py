@@ -40,8 +40,7 @@ def without_gaps(
     if not (lost := total - int(counts.sum())):
         return test, known, dict(coarse), ()
     said = f"{lost} of {total} candidates were not scored{reason(_all_of(test, known))}"
-    if lost > MOST * total:
-        raise ValueError(f"{said}: more than {MOST:.0%} cannot be left out; mend the judge first")
+    check_few(lost, total, said)
     width = tables[0].shape[1]
     seeds, kept = equal_seeds(*tables)
     prompts = [sum(map(bool, rows)) for rows in kept]
@@ -50,6 +49,15 @@ def without_gaps(
     note = f"{said}; left are {seeds} of {width} seeds of {sum(prompts)} of {len(counts)} prompts"
     scores = {k: part(table, kept[0], seeds) for k, table in coarse.items()}
     return test.part(kept[0]), known.part(kept[1]), scores, (note,)
+
+
+def check_few(lost: int, total: int, said: str) -> None:
+    """ValueError: too many of all are without a score to leave them out.
+
+    said: how many, in words.
+    """
+    if lost > MOST * total:
+        raise ValueError(f"{said}: more than {MOST:.0%} cannot be left out; mend the judge first")
 
 
 def equal_seeds(*tables: Bools) -> tuple[int, list[list[list[int]]]]:

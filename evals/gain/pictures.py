@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from promptprobe.evals.bench import Bench, Images
-from promptprobe.evals.fidelity.gaps import FEWEST, MOST, equal_seeds, reason, scored
+from promptprobe.evals.fidelity.gaps import FEWEST, check_few, equal_seeds, reason, scored
 from promptprobe.evals.sampling import Once, grade, grid, sample, with_gaps
 from promptprobe.tools.models.built_in import Brief
 from promptprobe.tools.records import Score
@@ -104,8 +104,7 @@ def without_gaps(graded: Graded, judges: Sequence[Once]) -> tuple[Graded, tuple[
     if not missing:
         return graded, ()
     said = f"{len(missing)} of {len(answers)} scores are missing{reason(missing)}"
-    if len(missing) > MOST * len(answers):
-        raise ValueError(f"{said}: more than {MOST:.0%} cannot be left out; mend the judge first")
+    check_few(len(missing), len(answers), said)
     ends = with_gaps([[row.before, row.after] for row in graded.rows])
     whole = scored(ends[:, 0], ends[:, 1])
     n, [naive] = equal_seeds(scored(with_gaps(graded.alone), with_gaps(graded.selector)))
