@@ -53,6 +53,12 @@ def page_of(browser: Browser, session: Session, out: Path) -> Iterator[tuple[Pag
         context.close()
 
 
+def begin_and_stop_at_looks(page: Page) -> None:
+    page.get_by_label("Brief").fill(BRIEF)
+    page.get_by_label("Stop at each look").check()
+    page.get_by_role("button", name=BEGIN).click()
+
+
 def _outside(url: str, address: str) -> list[str]:
     return [] if url.startswith((address, "data:")) else [url]
 
@@ -61,9 +67,7 @@ def test_a_person_stops_picks_and_lets_go_on(
     browser: Browser, session: Session, tmp_path: Path
 ) -> None:
     with page_of(browser, session, tmp_path) as (page, told):
-        page.get_by_label("Brief").fill(BRIEF)
-        page.get_by_label("Stop at each look").check()
-        page.get_by_role("button", name=BEGIN).click()
+        begin_and_stop_at_looks(page)
         cards = page.locator("button.card")
         cards.last.wait_for()
         assert page.evaluate(
@@ -96,9 +100,7 @@ def test_what_cannot_be_done_is_said_and_a_run_can_be_ended(
     with page_of(browser, session, tmp_path) as (page, told):
         page.get_by_role("button", name=BEGIN).click()
         page.get_by_text("brief: String should have at least 1 character").wait_for()
-        page.get_by_label("Brief").fill(BRIEF)
-        page.get_by_label("Stop at each look").check()
-        page.get_by_role("button", name=BEGIN).click()
+        begin_and_stop_at_looks(page)
         page.get_by_role("button", name="End the run").click()
         page.get_by_text("Ended by you").wait_for()
         page.get_by_role("button", name=BEGIN).wait_for()
@@ -109,9 +111,7 @@ def test_a_run_goes_on_after_its_server_has_gone(
     browser: Browser, session: Session, tmp_path: Path
 ) -> None:
     with page_of(browser, session, tmp_path) as (page, told):
-        page.get_by_label("Brief").fill(BRIEF)
-        page.get_by_label("Stop at each look").check()
-        page.get_by_role("button", name=BEGIN).click()
+        begin_and_stop_at_looks(page)
         page.locator("button.card").last.wait_for()
         prompts = page.locator(".prompts").inner_text()
         best = page.locator(".best .big").inner_text()
