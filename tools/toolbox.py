@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -133,7 +134,7 @@ class Toolbox:
     def batch_size(self) -> int:
         return self._batches.size
 
-    @property
+    @cached_property
     def nfe_per_render(self) -> int:
         return self._nfe(0, self._settings.steps)
 
