@@ -1,8 +1,8 @@
-"""Many briefs, one after another: one row a brief in `results.jsonl`, and a killed batch goes on.
+"""Many briefs in one resumable batch, with one row a brief in `results.jsonl`.
 
-A row is written, flushed to disk, when its brief is done; done rows are skipped, and the run that
-was in flight is resumed from its own folder. A brief that fails leaves a row with its error, and is
-tried again by the same command.
+A row is flushed to disk when its brief is done. After a kill, done rows are skipped and the run
+that was in flight resumes from its own folder. A brief that fails leaves a row with its error, and
+the same command tries it again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from promptprobe.tools.records import MAX_TEXT, Generation, Record
 MAX_BRIEFS = 100_000
 USED = ("id", "seed", "negative_prompt", "width", "height")
 """Fields of a row, besides its prompt, that a batch uses."""
-SCORER_FAILED = "the scorer failed, as the warnings say; the same command goes on with the run"
+SCORER_FAILED = "the scorer failed (see the warnings); the same command continues the run"
 RESULTS, SETTINGS, RUNS = "results.jsonl", "batch.json", "runs"
 
 Optimize = Callable[[int, OptimizeRequest, Path], OptimizationResult]
@@ -35,34 +35,34 @@ Optimize = Callable[[int, OptimizeRequest, Path], OptimizationResult]
 class Item(Record):
     """One brief of a file."""
 
-    id: str = Field(description="the row's own id, or its number; no other item has it")
-    brief: str = Field(description="cut where it is longer than a brief may be")
-    problem: str = Field(default="", description="not empty: why this row cannot be run")
-    asked: dict[str, Any] = Field(default={}, description="what the row asks for besides: see USED")
+    id: str = Field(description="the row's own id, or its number; unique in the batch")
+    brief: str = Field(description="cut off at the maximum length of a brief")
+    problem: str = Field(default="", description="why this row cannot be run; empty if it can")
+    asked: dict[str, Any] = Field(default={}, description="the row's other fields named in USED")
 
     def request(self, template: OptimizeRequest) -> OptimizeRequest:
-        """The template for this brief, with what its row asks for.
+        """The template with this brief and the row's own settings.
 
         Raises:
             ValueError: the row cannot be run; the message says why.
         """
         if self.problem:
             raise ValueError(self.problem)
-        drawn = {name: self.asked[name] for name in Generation.model_fields if name in self.asked}
+        generation = {key: self.asked[key] for key in Generation.model_fields if key in self.asked}
         fields = {
             **dict(template),
             "brief": self.brief,
-            "generation": {**dict(template.generation), **drawn},
+            "generation": {**dict(template.generation), **generation},
             "seed": self.asked.get("seed", template.seed),
         }
         return checked(OptimizeRequest, fields)
 
 
 def read_briefs(path: Path) -> tuple[list[Item], str]:
-    """The briefs of a file (`read_prompt_file` says of which kinds), and a notice of unused fields.
+    """The briefs in a file (for its formats see `read_prompt_file`), and a notice of unused fields.
 
     Raises:
-        ValueError: the file as a whole is of no use; a bad row becomes an item with its problem.
+        ValueError: the file as a whole is unusable; a bad row becomes an item with its problem.
         OSError: it cannot be read.
     """
     rows = read_prompt_file(path)
@@ -87,17 +87,17 @@ def _item(row: Row, taken: set[str]) -> Item:
 
 
 class Results:
-    """`results.jsonl` of a batch: which items are done, and one more row, surely on the disk.
+    """`results.jsonl` of a batch: knows which items are done, and appends rows durably.
 
-    A row with an error is not done: the next try takes its place.
+    A row with an error does not count as done: the next try replaces it.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Read what is there; a last row cut off while being written is dropped.
+        """Read the existing rows; a last row that was cut off mid-write is dropped.
 
         Raises:
             ValueError: a row is damaged.
-            OSError: the folder cannot be made, read or written.
+            OSError: the folder cannot be created, read or written.
         """
         self.path = folder / RESULTS
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ class Results:
                 name, brief = row["id"], row["brief"]
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
-                    f"{self.path}, line {number}, is damaged ({error!r}); mend or remove the line"
+                    f"{self.path}, line {number}, is damaged ({error!r}); fix or remove the line"
                 ) from error
             if "error" in row:
                 self._failed.add(line)
@@ -118,7 +118,7 @@ class Results:
                 self.done[name] = brief
 
     def forget_failures(self) -> None:
-        """Remove the rows of briefs that failed; the file is replaced as a whole."""
+        """Remove the rows of failed briefs by replacing the whole file."""
         if not self._failed:
             return
         rows = JsonLines(self.path).found
@@ -131,7 +131,7 @@ class Results:
         """Whether this item is done.
 
         Raises:
-            ValueError: its id stands there with another brief.
+            ValueError: the file has this id with another brief.
         """
         if item.id in self.done and self.done[item.id] != item.brief:
             raise ValueError(
@@ -148,7 +148,7 @@ class Results:
 
 
 def keep_settings(folder: Path, request: OptimizeRequest, llm: LLM | None = None) -> None:
-    """Write what the batch was asked for, or check that it is asked for the same again.
+    """Write the batch's settings, or check that they equal those written before.
 
     Raises:
         ValueError: the settings differ from those that the folder's rows were made with.
@@ -166,12 +166,12 @@ def keep_settings(folder: Path, request: OptimizeRequest, llm: LLM | None = None
         differences = "; ".join(f"{n} was {before.get(n)!r}, is {now.get(n)!r}" for n in changed)
         raise ValueError(
             f"{folder} holds a batch with other settings: {differences}. "
-            "Repeat those, or give another --out."
+            "Use the same settings, or give another --out."
         )
 
 
 def _settings_of(llm: LLM | None) -> dict[str, Any]:
-    """What was said of an LLM besides its name, which the request has."""
+    """Settings of an LLM other than its name, which is in the request."""
     fields = llm.model_dump(mode="json", exclude={"model"}) if llm else {}
     return {f"llm.{name}": value for name, value in fields.items()}
 
@@ -183,14 +183,14 @@ def run_batch(
     optimize: Optimize,
     llm: LLM | None = None,
 ) -> Iterator[tuple[Item, str]]:
-    """Run what is not done yet, or failed before, and write its rows.
+    """Run the items that are not done yet or failed before, and write their rows.
 
     Args:
         items: from `read_briefs`.
         folder: where results.jsonl and the runs go.
-        template: the request; each item's brief takes the place of its own.
+        template: the request; each item's brief replaces its own.
         optimize: runs one request.
-        llm: what is to be known of the LLM; None: no more than the name in the request.
+        llm: settings of the LLM; None: only its name is known, from the request.
 
     Yields:
         Each item that was not done before, after its row is written, with its error or "".
@@ -209,7 +209,7 @@ def run_batch(
             runs = folder / RUNS / f"{number:06d}"
             try:
                 row, error = optimize(number, item.request(template), runs).summary(), ""
-                if row["stop_reason"] == "scorer failed":  # not done: the next try goes on
+                if row["stop_reason"] == "scorer failed":  # not done: the next try resumes it
                     row["error"] = error = SCORER_FAILED
             except (ValueError, RuntimeError, MemoryError) as problem:
                 row, error = {"error": str(problem)}, str(problem)
@@ -218,6 +218,6 @@ def run_batch(
 
 
 def in_flight(runs: Path) -> Path | None:
-    """The latest run in a folder of runs, which a killed batch left behind."""
+    """The latest run in a folder of runs, left behind by a killed batch."""
     started = sorted(path.parent for path in runs.glob(f"*/{run_folder.FILE}"))
     return started[-1] if started else None

@@ -1,4 +1,4 @@
-"""What a run has in its hands: settings, tools, proposer, ledger, clock, and somebody who listens.
+"""The graph's context: a run's settings, tools, proposer, ledger, clock and listener.
 
 It does not change while the graph runs, and it is never checkpointed.
 """
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 async def timed(work: Callable[..., list[T]], *given: Any, **named: Any) -> tuple[list[T], float]:
-    """What a tool returns, called in a thread, and its seconds for each."""
+    """Call a tool in a thread; return its results and the seconds per result."""
     began = time.monotonic()
     found = await asyncio.to_thread(work, *given, **named)
     return found, (time.monotonic() - began) / max(1, len(found))
@@ -57,9 +57,9 @@ class Person:
     """Somebody who is asked while a run goes on."""
 
     approve: Approve | None = None
-    """Of each round's new prompts."""
+    """Reviews each round's new prompts."""
     choose: Choose | None = None
-    """Of each rung's candidates."""
+    """Picks who goes on after each rung."""
 
 
 NOBODY = Person()
@@ -67,7 +67,7 @@ NOBODY = Person()
 
 @dataclass
 class Context:
-    """What a run has in its hands."""
+    """Everything the graph's nodes need that is not state."""
 
     settings: RunSettings
     tools: Tools
@@ -83,7 +83,7 @@ class Context:
 
     @property
     def seconds(self) -> float:
-        """Seconds of this run, those before an interruption included."""
+        """Seconds of this run, including those before an interruption."""
         return self.before + time.monotonic() - self.began
 
     @property
@@ -92,7 +92,7 @@ class Context:
 
     @property
     def llm_budget_spent(self) -> str:
-        """Which cap on the LLM is reached, in words; "": none."""
+        """A sentence naming the cap on the LLM that is reached; empty if none is."""
         spent, budget = self.ledger.spent, self.settings.budget
         for name, used, cap in (
             ("LLM calls", spent.llm_calls, budget.llm_calls),
@@ -108,23 +108,23 @@ class Context:
             self.on_event(kind(spent=self.spent, **content))  # type: ignore[arg-type]
 
     def warn(self, message: str) -> None:
-        """Say it once a run."""
+        """Record and emit a warning, once per run."""
         if message not in self.ledger.warnings:
             self.ledger.write([WarningLine(at=self.seconds, message=message)])
             self.emit(Warned, message=message)
 
     def starts(self, candidates: Sequence[Candidate]) -> list[Path | None]:
-        """The latents that each goes on from; where they are gone, none, and that is told."""
+        """Latents that each candidate continues from; None, with a warning, if they are gone."""
         trials = [self.ledger.trial(candidate) for candidate in candidates]
         if any(trial.looks and trial.latents is None for trial in trials):
-            self.warn("latents of candidates were gone, so they are drawn from the start")
+            self.warn("latents of candidates were lost, so they are denoised from the start")
         return [trial.latents for trial in trials]
 
     async def recall(self, question: str, ask: Callable[[], Awaitable[Reply]]) -> Reply:
-        """The reply to a question: from the ledger, or asked now and written down before use.
+        """The reply to a question: from the ledger, or asked now and recorded before use.
 
-        A failure is written down too, and asked again when the question comes back. Where the
-        budget has no call left, nothing is asked and nothing written down.
+        A failure is recorded too, but the question is asked again the next time. If the budget has
+        no call left, nothing is asked or recorded.
         """
         line = self.ledger.reply(question)
         if line is None:
@@ -136,29 +136,29 @@ class Context:
             self.ledger.write([line])
             budget = self.settings.budget
             if line.text and not line.tokens and (budget.tokens, budget.usd) != (None, None):
-                self.warn("the LLM's endpoint counts no tokens, so their cap cannot hold")
+                self.warn("the LLM's endpoint reports no token counts, so no cap on them can hold")
         if line.text is not None and line.problem:
             self.warn(f"the LLM answered, but {line.problem}")
         return Reply(line.text, line.problem, line.calls, line.tokens, line.usd)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """A person's time is none of the run's."""
-        asked = time.monotonic()
+        """Exclude the time that a person takes to answer from the run's seconds."""
+        paused = time.monotonic()
         try:
             yield
         finally:
-            self.began += time.monotonic() - asked
+            self.began += time.monotonic() - paused
 
     async def chosen(
         self, round: int, step: int, seen: Sequence[Trial], planned: Sequence[Candidate]
     ) -> tuple[Candidate, ...] | None:
-        """Whom a person lets go on of those seen, by the ledger or asked now; None: as planned.
+        """Candidates that a person keeps, from the ledger or asked now; None: follow the plan.
 
-        Asked only where somebody would be dropped.
+        A person is asked only if somebody would be dropped.
 
         Raises:
-            ValueError: the answer cannot be meant.
+            ValueError: the answer is invalid.
         """
         line = self.ledger.chosen(round, step)
         if line is None and self.person.choose is not None and len(seen) > len(planned):
@@ -184,7 +184,7 @@ class Context:
 
     @property
     def rewrites(self) -> bool:
-        """Whether somebody may still rewrite."""
+        """Whether there is a proposer that may still be asked for rewrites."""
         return not isinstance(self.proposer, SeedsOnly) and not self.llm_budget_spent
 
     def untried(self, before: int) -> list[str]:
@@ -196,7 +196,7 @@ class Context:
         return [prompt for prompt in self.settings.prompts or () if prompt[:400] not in tried]
 
     def batches(self, items: Sequence[Candidate]) -> Iterator[Sequence[Candidate]]:
-        """As many a call as fill the device: what a kill repeats at most."""
+        """Batches that fill the device; a kill repeats at most one."""
         done = 0
         while done < len(items):
             batch = items[done : done + self.tools.batch_size]
@@ -206,12 +206,12 @@ class Context:
     # -- the budget ----------------------------------------------------------------------------
 
     def left(self, round: int) -> float:
-        """Renders' worth that are left once a round is over."""
+        """Renders' worth of the budget that is left after a round."""
         spent = sum(nfe_of(line) for line in self.ledger.stages(before=round + 1))
         return self.settings.budget.renders - spent / self.tools.nfe_per_render
 
     def seconds_left(self, round: int) -> float | None:
-        """The same of seconds; None where they are not capped."""
+        """Seconds of the budget that are left after a round; None if they are not capped."""
         if self.settings.budget.seconds is None:
             return None
         ends = (line.at for line in self.ledger.stages(before=round + 1))
@@ -219,29 +219,29 @@ class Context:
 
     @property
     def exhausted(self) -> bool:
-        """Whether nothing more may be paid for: asked before each batch."""
+        """Whether the budget is spent; checked before each batch."""
         budget = self.settings.budget
         late = budget.seconds is not None and self.seconds >= budget.seconds
         return late or self.ledger.spent.nfe >= budget.renders * self.tools.nfe_per_render
 
     def pays_for_a_round(self, round: int) -> bool:
-        """Whether a picture could be made once a round is over, which was no empty one."""
+        """Whether the round did any work, and what is left after it pays for a picture."""
         seconds = self.seconds_left(round)
         worked = any(line.round == round for line in self.ledger.stages())
         return worked and self.left(round) >= 1 - 1e-9 and (seconds is None or seconds > 0)
 
     def last_round(self, round: int) -> int:
-        """The number of the last round, if the others after this one are of its size."""
+        """The number of the last round, if the rounds after this one are as large."""
         left = self.left(round - 1) - (0 if round else 1)
         return max(0, round - 1) + (planning.rounds_in(left) if left >= 1 else 0)
 
     def expected_seconds(self, schedule: Schedule, round: int) -> float | None:
-        """What a round will take, as earlier ones took it; None where there were none."""
+        """Expected seconds of a round at the speed of earlier ones; None if there were none."""
         lines = self.ledger.stages(before=round)
         paid = sum(map(nfe_of, lines))
         return schedule.nfe * sum(line.seconds for line in lines) / paid if paid else None
 
-    # -- what the next round is planned from -----------------------------------------------------
+    # -- planning the next round -----------------------------------------------------------------
 
     def reached(self, trial: Trial) -> bool:
         """Whether a picture is good enough to stop: correct, or at the target."""
@@ -250,7 +250,7 @@ class Context:
         return at_target or policy.is_correct(trial)
 
     def scorer_failed(self, before: int) -> str:
-        """Why the scorer is of no use in this run; "": it is."""
+        """Why the scorer is of no use in this run; empty if it works."""
         scores = []
         for line in self.ledger.stages(before=before):
             if isinstance(line, ScoredLine) and (found := self.ledger.rendered(line.candidate)):
@@ -259,27 +259,27 @@ class Context:
             return ""
         return (
             f"{self.tools.scorer_name} scores no picture ({scores[-1].reason}), so the run stops "
-            f"here. All pictures are kept: go on with --resume {self.ledger.run_dir} once it works"
+            f"here. All pictures are kept: use --resume {self.ledger.run_dir} once the scorer works"
         )
 
     @property
     def to_correct(self) -> bool:
-        """Whether a run may end with a picture, so that they are finished one by one."""
+        """Whether one picture may end the run, so that pictures are finished one by one."""
         first = planning.first_score(self.ledger.trials())
         return self.settings.target is not None or (first is not None and first.correct is not None)
 
     @property
     def good(self) -> float | None:
-        """The score from which on a picture ends the run; None: not known."""
+        """The lowest score with which a picture ends the run; None if unknown."""
         return planning.good_from(self.settings.target, self.ledger.trials())
 
     def trust(self, before: int | None = None) -> Trust:
-        """Whether the probe is believed, by what the run, or its earlier rounds, have shown."""
+        """Whether to trust the probe, judging by the run so far or by rounds before `before`."""
         tools = self.tools
         return trust_in(self.ledger.trials(before=before), tools.ranks, tools.preview_ranks)
 
     def beliefs(self, before: int) -> Beliefs:
-        """What looks are worth, as earlier rounds have taught."""
+        """How well looks predict scores, as learned from earlier rounds."""
         broken = bool(self.trust(before).broken)
         ranks = self.tools.preview_ranks if broken else self.tools.ranks
         signal = planning.prior_signal(self.tools.settings_used.steps, ranks)
@@ -287,7 +287,7 @@ class Context:
         return planning.believe(signal, self.ledger.trials(before=before), basis)
 
     def plan(self, beliefs: Beliefs, before: int) -> Schedule:
-        """The schedule of a round. ValueError: what is left pays for not one render."""
+        """The schedule of a round. Raises ValueError if the rest does not pay for one render."""
         budget, left = self.settings.budget, self.left(before - 1)
         fixed = budget.seeds is not None or budget.keep is not None
         share = left if fixed else left / planning.rounds_in(left)
@@ -302,22 +302,22 @@ class Context:
             chance=None if fixed else self._fresh_chance(beliefs, before),
             seconds=None if seconds is None else self._seconds_of(share / left, seconds, costs),
         )
-        asked = budget.most or 0
-        if before == 0 and schedule.candidates < asked:
+        requested = budget.most or 0
+        if before == 0 and schedule.candidates < requested:
             self.warn(
-                f"a round starts {schedule.candidates} of the {asked} candidates asked for: the "
-                f"budget of {budget.renders:g} renders pays for no more with looks that tell"
+                f"a round starts {schedule.candidates} of the {requested} candidates requested: "
+                f"the budget of {budget.renders:g} renders pays for no more with useful looks"
             )
         return schedule
 
     def _fresh_chance(self, beliefs: Beliefs, before: int) -> float | None:
-        """Of a new candidate to end the run; None where nobody can tell, or a person chooses."""
+        """Chance that a new candidate ends the run; None if unknown, or if a person chooses."""
         if (good := self.good) is None or self.person.choose is not None:
             return None
         return planning.fresh_chance(beliefs, self.ledger.trials(before=before), good)
 
     def _seconds_of(self, part: float, seconds: float, costs: Costs) -> float:
-        """A round's part of the seconds that are left, but enough for a picture."""
+        """A round's part of the seconds that are left, and at least enough for a picture."""
         picture = costs.render_seconds(self.tools.settings_used.steps)
         return max(part * seconds, min(picture, seconds), 1e-9)
 

@@ -1,6 +1,6 @@
-"""What a run tells while it works: typed events, each with the spend so far.
+"""Events that a run emits while it works: typed, each with the spend so far.
 
-A door shows them, an MCP server turns them into progress; the loop knows neither.
+A door shows them and an MCP server turns them into progress; the loop knows neither.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ class RunStarted(Record):
     model: str
     budget: Budget
     nfe: int = Field(description="denoiser evaluations that the budget allows")
-    source: str = Field(description="where rewrites come from, said plainly")
-    scorer: str = Field(description="who selects")
-    judges: tuple[str, ...] = Field(description="who only grades")
+    source: str = Field(description="where rewrites come from, in plain words")
+    scorer: str = Field(description="what selects")
+    judges: tuple[str, ...] = Field(description="what only grades")
     run_dir: Path
     resumed: bool = False
-    best: Trial | None = Field(default=None, description="so far, of a run that goes on")
+    best: Trial | None = Field(default=None, description="the best so far, if the run is resumed")
 
 
 class RoundStarted(Record):
     kind: Literal["round started"] = "round started"
     spent: Spend
     round: int = Field(description="0: the brief itself with the first seed")
-    of: int = Field(description="the last round, if all are about equally large")
+    of: int = Field(description="expected number of the last round, if all are of similar size")
     schedule: Schedule = Field(description="what this round tries and when it looks")
-    seconds: float | None = Field(description="that it is expected to take; None: nothing is known")
+    seconds: float | None = Field(description="expected duration; None if unknown")
 
 
 class PromptsProposed(Record):
@@ -57,7 +57,7 @@ class PromptsProposed(Record):
     spent: Spend
     round: int
     prompts: tuple[str, ...] = Field(description="prompts of this round, the brief first")
-    accepted: tuple[str, ...] = Field(default=(), description="those that are new rewrites")
+    accepted: tuple[str, ...] = Field(default=(), description="new rewrites among the prompts")
     refused: tuple[Refusal, ...] = ()
 
 
@@ -67,7 +67,7 @@ class CandidatesProbed(Record):
     kind: Literal["looked"] = "looked"
     spent: Spend
     round: int
-    trials: tuple[Trial, ...] = Field(description="those of this batch")
+    trials: tuple[Trial, ...] = Field(description="the trials of this batch")
     done: int
     of: int
 
@@ -78,11 +78,11 @@ class CandidatesSelected(Record):
     kind: Literal["kept"] = "kept"
     spent: Spend
     round: int
-    candidates: tuple[Candidate, ...] = Field(description="those that go on, the best first")
+    candidates: tuple[Candidate, ...] = Field(description="candidates that go on, best first")
     explored: tuple[Candidate, ...] = Field(
-        default=(), description="those of them against the advice"
+        default=(), description="candidates that go on although the looks advised against them"
     )
-    by_person: bool = Field(default=False, description="whether a person has chosen them")
+    by_person: bool = Field(default=False, description="whether a person chose them")
 
 
 class CandidatesRendered(Record):
@@ -109,11 +109,11 @@ class RoundEnded(Record):
     round: int
     best: Trial
     decision: Decision
-    trust: Trust = Field(description="predictions held against scores, all rounds together")
+    trust: Trust = Field(description="predictions compared with scores, over all rounds")
 
 
 class Warned(Record):
-    """Something is not as asked for, and the run goes on."""
+    """Something does not go as requested, but the run goes on."""
 
     kind: Literal["warning"] = "warning"
     spent: Spend
@@ -124,7 +124,7 @@ class Finished(Record):
     kind: Literal["finished"] = "finished"
     spent: Spend
     stop_reason: StopReason
-    best: Trial | None = Field(description="None: cancelled before anything was rendered")
+    best: Trial | None = Field(description="None if cancelled before anything was rendered")
     initial: Trial | None
     run_dir: Path
 

@@ -1,7 +1,7 @@
-"""What a caller gives, by name or as a Python object: model, judges, probe, and who rewrites.
+"""Opens what a caller gives by name or as a Python object: model, judges, probe and proposer.
 
-A name opens again when a run goes on. An object is given again, and so is a judge that is code or a
-service: no run's folder decides whose code runs here, or where pictures go.
+When a run resumes, names are opened again. An object has to be given again, and so does a judge
+that is code or a service: no run folder decides whose code runs here or where pictures go.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Judge = str | Callable[..., Any]
 """A judge's name, or a function of (brief, image) -> number or `Score`."""
 Judges = Judge | Sequence[Judge]
 OpenTools = Callable[[OptimizeRequest | ProbeRequest], Tools]
-"""Opens what a request names; may block for long."""
+"""Opens what a request names; may block for a long time."""
 
 
 def opened(
@@ -42,11 +42,11 @@ def opened(
     scorer: Judges | None = None,
     judges: Sequence[Judge] = (),
 ) -> Tools:
-    """The tools that a request names, or of a model, scorer and judges that are given.
+    """Open the tools that a request names, or those of a given model, scorer and judges.
 
     Raises:
-        ValueError: something cannot be opened; or a run that goes on had an object, or a judge that
-            is code or a service, which is not given again.
+        ValueError: something cannot be opened, or a run resumes without the object, code or service
+            that it was started with.
     """
     if isinstance(request, RunSettings):
         _check_again(request, model, scorer, judges)
@@ -66,7 +66,7 @@ def opened(
 def _check_again(
     settings: RunSettings, model: Any, scorer: Judges | None, judges: Sequence[Judge]
 ) -> None:
-    """ValueError: what a run's folder cannot open is missing, or is another than it was."""
+    """Raise ValueError if what a run's folder cannot open is missing or has changed."""
     from promptprobe.tools.scorers.function import names_code
 
     if "model" in settings.objects and model is None:
@@ -81,8 +81,8 @@ def _check_again(
             )
         if not again and (code := list(filter(names_code, before))):
             raise ValueError(
-                f"this run's folder names {code[0]!r} as its {name}, and no folder decides whose "
-                f"code runs here or where pictures go: give the {name} again"
+                f"this run's folder names {code[0]!r} as its {name}, but a folder must not decide "
+                f"whose code runs here or where pictures go: give the {name} again"
             )
         if again and (now := judge_names(again, name)) != before:
             was = " and ".join(map(repr, before)) or "none"
@@ -92,7 +92,7 @@ def _check_again(
 def choose_proposer(
     llm: LLM | None, prompts: Sequence[str] | None, rewrite: Rewrite, model: str
 ) -> Proposer:
-    """The caller's own prompts first, then an LLM, then what the model allows.
+    """The caller's prompts if given, else an LLM, else what the model offers.
 
     Raises:
         ValueError: both were given, or the LLM's endpoint is not set up.
@@ -121,12 +121,12 @@ def choose_proposer(
 
 
 def object_of(given: Any) -> Any:
-    """A model or scorer that is a Python object; None for one that has a name."""
+    """The model or scorer if it is a Python object; None if it is a name."""
     return None if isinstance(given, str | Path | None) else given
 
 
 def named(model: Any, scorer: Judges | None, probe: str | Path | None) -> dict[str, Any]:
-    """How a request calls them; a Python object has a name that opens nothing.
+    """The names that a request uses for them; the name of a Python object opens nothing.
 
     Raises:
         ValueError: a scorer is neither a name nor callable.
@@ -140,14 +140,14 @@ def named(model: Any, scorer: Judges | None, probe: str | Path | None) -> dict[s
 
 
 def judges_of(given: Judges) -> tuple[Judge, ...]:
-    """One judge or several, as several."""
+    """One judge or several, as a tuple."""
     if isinstance(given, Sequence) and not isinstance(given, str):
         return tuple(given)
     return (given,)
 
 
 def judge_names(judges: Sequence[Judge], role: str = "judge") -> tuple[str, ...]:
-    """How a request calls judges. ValueError: one is neither a name nor callable."""
+    """The names of judges in a request. Raises ValueError if one is neither name nor callable."""
     return tuple(_name(judge, role) for judge in judges)
 
 

@@ -1,8 +1,8 @@
 """The loop: propose -> (probe -> select, rung by rung) -> render -> score -> reflect, and again.
 
-State is what changes: small records and prompts. What was paid for is in the ledger, which every
-node asks first. Context is what does not change. LangGraph replays whole nodes after a kill, so a
-node may run twice and must pay once. The edges are at the end.
+State is what changes: small records and prompts. Context is what does not. Whatever was paid for is
+in the ledger, which every node consults first: LangGraph replays whole nodes after a kill, so a
+node may run twice but must pay only once. The edges are at the end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Next = Literal["propose", "probe", "select", "render", "reflect", "__end__"]
 
 
 class RunState(BaseModel):
-    """Where a run stands. Trials are not here: the ledger has them."""
+    """The current state of a run. Trials are not here but in the ledger."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -55,11 +55,11 @@ class RunState(BaseModel):
 
 
 SERIALIZED = (e.Refusal, Candidate, Schedule, Rung, Waves)
-"""All that a checkpoint may bring back to life."""
+"""The only types that a checkpoint may deserialize."""
 
 
 async def propose(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """What a round tries: in round 0 the brief alone, then rewrites, or fresh seeds of the best."""
+    """Choose a round's prompts: the brief alone in round 0, then rewrites, or the best again."""
     run, settings = runtime.context, runtime.context.settings
     schedule = state.schedule
     if schedule is None:
@@ -85,7 +85,7 @@ async def propose(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
 
 
 async def probe(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """A rung's look at candidates that are left, each from where its last look left it."""
+    """Look at the remaining candidates at a rung, each continuing from its last look."""
     run, done = runtime.context, 0
     latents = run.ledger.run_dir / LATENTS
     latents.mkdir(exist_ok=True)
@@ -128,7 +128,7 @@ async def probe(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
 
 
 async def select(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Who goes on. After the last rung: who is rendered now, the best predicted first."""
+    """Choose who goes on and, after the last rung, who is rendered now, best predicted first."""
     run, schedule = runtime.context, state.planned
     alive, rung = state.alive, state.rung
     if schedule.waves:
@@ -153,7 +153,7 @@ async def select(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
 
 
 async def render(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Survivors go on from their own latents; where those are gone, from the same noise."""
+    """Finish the survivors from their own latents or, if those are gone, from the same noise."""
     run, images, done = runtime.context, runtime.context.ledger.run_dir / IMAGES, 0
     images.mkdir(exist_ok=True)
     for batch in run.batches(state.chosen):
@@ -178,7 +178,7 @@ async def render(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
 
 
 async def score(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Judge against the brief. What cannot be judged is unscored, with a reason, and never zero."""
+    """Score images against the brief. What cannot be scored gets a reason, never a zero."""
     run, brief = runtime.context, runtime.context.settings.brief
     drawn = [(c, found) for c in state.chosen if (found := run.ledger.rendered(c))]
     new = [(c, found) for c, found in drawn if not run.ledger.scored(c)]
@@ -208,7 +208,7 @@ async def score(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
 
 
 async def reflect(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Keep the best, hold predictions against scores, and decide what the next round buys."""
+    """Keep the best, compare predictions with scores, and decide what the next round does."""
     run, following = runtime.context, state.round + 1
     best = policy.best_of(run.ledger.trials(before=following))
     reason: e.StopReason | None = None
@@ -239,7 +239,7 @@ async def reflect(state: RunState, runtime: Runtime[Context]) -> dict[str, Any]:
 
 
 def onward(state: RunState) -> Next:
-    """Where the last node has decided to go."""
+    """The next node, as the last one decided."""
     return state.next
 
 
@@ -249,15 +249,15 @@ def onward(state: RunState) -> Next:
 def _next_round(
     run: Context, round: int, best: Trial | None
 ) -> tuple[e.StopReason | None, e.Decision, dict[str, Any]]:
-    """Why to stop, or what the round buys and with which schedule."""
+    """A reason to stop, or what the round does and its schedule."""
     beliefs = run.beliefs(round)
     try:
         schedule = run.plan(beliefs, round)
-    except ValueError:  # the seconds that are left pay for no picture
+    except ValueError:  # not enough seconds are left for a picture
         return "budget spent", "stop", {}
     known = planning.known_effects(beliefs, run.ledger.trials(before=round))
     value = best.value if best else None
-    # A run that is replayed has asked already, and may have no call left.
+    # A replayed run already has this round's rewrites, and may have no LLM call left.
     rewrites = run.rewrites or any(line.round == round for line in run.ledger.proposed)
     if known is None or value is None:
         return None, "rewrite" if rewrites else "reseed", {"schedule": schedule}
@@ -271,7 +271,7 @@ def _next_round(
 
 
 def _select_in_waves(run: Context, state: RunState) -> dict[str, Any]:
-    """Whoever's chance is good enough to be finished now; else whom to look at next."""
+    """A candidate whose chance is good enough to finish it now, or else whom to look at next."""
     if run.exhausted:
         return {"chosen": (), "next": "reflect"}
     schedule, waiting = state.planned, _waiting(run, state.alive)
@@ -291,7 +291,7 @@ def _select_in_waves(run: Context, state: RunState) -> dict[str, Any]:
 
 
 def _waiting(run: Context, alive: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Who is left to be finished."""
+    """Candidates that are not finished yet."""
     ledger = run.ledger
     return tuple(one for one in alive if not (ledger.scored(one) and ledger.rendered(one)))
 
@@ -302,19 +302,19 @@ def _warn_of_probed(run: Context, lines: Sequence[ProbedLine]) -> None:
             words, prompt = ", ".join(line.probed.cut), line.candidate.prompt[:80]
             run.warn(f"the text encoder reads only the start of {prompt!r}: it never sees {words}")
         if line.probed.prediction is None:
-            run.warn(f"a candidate is not judged early: {line.probed.reason}")
+            run.warn(f"a candidate has no early prediction: {line.probed.reason}")
         for notice in line.probed.notices:
             run.warn(notice)
 
 
 def _forget_latents(run: Context, state: RunState) -> None:
-    """Delete latents of earlier rounds and of those dropped, which the checkpoint says are over."""
+    """Delete latents of earlier rounds and of dropped candidates, done according to the state."""
     alive = set(state.alive)
     for trial in run.ledger.trials(before=state.round + 1):
         if trial.candidate not in alive:
             for look in run.ledger.looks(trial.candidate):
                 look.latents.unlink(missing_ok=True)
-    for candidate in alive:  # the last look says all
+    for candidate in alive:  # only the last look's latents are needed
         for look in run.ledger.looks(candidate)[:-1]:
             look.latents.unlink(missing_ok=True)
 
@@ -323,7 +323,7 @@ def _forget_latents(run: Context, state: RunState) -> None:
 
 
 def build() -> StateGraph[RunState, Context, RunState, RunState]:
-    """The six nodes and how they follow each other."""
+    """The six nodes and the edges between them."""
     graph = StateGraph(RunState, context_schema=Context)
     graph.add_node("propose", propose)
     graph.add_node("probe", probe)

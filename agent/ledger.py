@@ -1,9 +1,9 @@
-"""trials.jsonl: what a run has paid for, written before it is used.
+"""trials.jsonl: everything that a run has paid for, written before it is used.
 
-One JSON line per LLM reply and per stage of a candidate, flushed to the disk (fsync) before anybody
-reads it back, keyed by content. Nodes look here first, so a killed run repeats at most what was in
-flight. Paths are kept relative to the run folder, which may therefore be moved. Not for two
-processes at once: `run_folder.locked` sees to that.
+One JSON line per LLM reply and per stage of a candidate, keyed by content and flushed to disk
+(fsync) before anything reads it back. Nodes look here first, so a killed run repeats at most what
+was in flight. Paths are stored relative to the run folder, which can therefore be moved. Two
+processes must not write at once: `run_folder.locked` sees to that.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ FILE = "trials.jsonl"
 
 
 class Line(Record):
-    """What every line says."""
+    """What every line has."""
 
-    at: float = Field(
-        default=0.0, description="seconds that the run had taken when this was written"
-    )
+    at: float = Field(default=0.0, description="seconds into the run when this was written")
 
 
 class ReplyLine(Line):
     kind: Literal["reply"] = "reply"
-    question: str = Field(description="key of what was asked")
+    question: str = Field(description="key of the question")
     text: str | None = Field(description="None: no usable reply")
-    problem: str = Field(default="", description="why there is none, or what was left out of it")
+    problem: str = Field(
+        default="", description="why there is no reply, or what was left out of it"
+    )
     calls: int = Field(default=1, ge=0, description="requests that it took")
     tokens: int = Field(
-        default=0, ge=0, description="asked and answered, as the endpoint counts them"
+        default=0, ge=0, description="of prompts and completions, as the endpoint counts them"
     )
-    usd: float = Field(default=0.0, ge=0, description="their price, where prices were given")
+    usd: float = Field(default=0.0, ge=0, description="price of the tokens, if prices were given")
 
 
 class ProposedLine(Line):
-    """What became of the rewrites that were offered in a round."""
+    """The rewrites offered in a round: which were accepted and which refused."""
 
     kind: Literal["proposed"] = "proposed"
     round: int
@@ -54,21 +54,21 @@ class ProposedLine(Line):
 
 
 class ApprovedLine(Line):
-    """What a person said of a round's new prompts."""
+    """A person's answer about a round's new prompts."""
 
     kind: Literal["approved"] = "approved"
     round: int
-    prompts: tuple[str, ...] = Field(description="all that the round tries, edits in their places")
+    prompts: tuple[str, ...] = Field(description="all prompts the round tries, edits included")
     refused: tuple[Refusal, ...] = Field(description="vetoed, or edited into something else")
 
 
 class ChosenLine(Line):
-    """Whom a person let go on after a rung."""
+    """The candidates that a person kept after a rung."""
 
     kind: Literal["chosen"] = "chosen"
     round: int
     step: int
-    candidates: tuple[Candidate, ...] | None = Field(description="None: as planned")
+    candidates: tuple[Candidate, ...] | None = Field(description="None: the plan's choice")
 
 
 class StageLine(Line):
@@ -76,7 +76,7 @@ class StageLine(Line):
 
     round: int = 0
     candidate: Candidate
-    seconds: float = Field(default=0, ge=0, description="its share of the call's")
+    seconds: float = Field(default=0, ge=0, description="its share of the call's duration")
 
 
 class ProbedLine(StageLine):
@@ -96,7 +96,7 @@ class ScoredLine(StageLine):
 
 class GradedLine(StageLine):
     kind: Literal["graded"] = "graded"
-    judge: str = Field(description="who grades, and never selects")
+    judge: str = Field(description="a judge that only grades and never selects")
     score: Score
 
 
@@ -108,7 +108,7 @@ class WarningLine(Line):
 class FinishedLine(Line):
     kind: Literal["finished"] = "finished"
     stop_reason: StopReason
-    trust: Trust = Field(description="predictions held against scores")
+    trust: Trust = Field(description="predictions compared with scores")
 
 
 AnyLine = Annotated[
@@ -128,13 +128,13 @@ _LINES: TypeAdapter[AnyLine] = TypeAdapter(AnyLine)
 
 
 class Ledger:
-    """The lines of one run folder, on the disk and by key in memory."""
+    """The lines of one run folder, on disk and indexed by key in memory."""
 
     def __init__(self, run_dir: Path) -> None:
-        """Read what is there; a last line that was cut off while being written is dropped.
+        """Read the existing lines; a last line that was cut off mid-write is dropped.
 
-        The file itself is left as it is until there is something to write: who only reads may do
-        so while the run goes on.
+        The file itself is not touched until there is something to write, so a reader may open it
+        while the run goes on.
 
         Raises:
             ValueError: a line before the last is damaged.
@@ -148,11 +148,11 @@ class Ledger:
             self._remember(self._read(number, text))
 
     def write(self, lines: Sequence[AnyLine]) -> None:
-        """Append lines in one write and wait until they are on the disk.
+        """Append lines in one write and wait until they are on disk.
 
         Raises:
-            OSError: they cannot be written, on a full disk for example. What was written of them
-                is cut off before the next write.
+            OSError: they cannot be written, for example because the disk is full. A partial write
+                is cut off before the next one.
         """
         if not lines:
             return
@@ -163,16 +163,16 @@ class Ledger:
     # -- look-ups ------------------------------------------------------------------------------
 
     def reply(self, question: str) -> ReplyLine | None:
-        """The answer to a question; a failure is no answer, and may be asked again."""
+        """The answer to a question; a failure does not count, so the question is asked again."""
         line: ReplyLine | None = self._find("reply", question)
         return line if line and line.text is not None else None
 
     def approved(self, round: int) -> ApprovedLine | None:
-        """What a person said of a round's prompts, if that was asked."""
+        """A person's answer about a round's prompts, if one was asked for."""
         return self._find("approved", str(round))
 
     def chosen(self, round: int, step: int) -> ChosenLine | None:
-        """Whom a person let go on after a rung, if that was asked."""
+        """The candidates that a person kept after a rung, if one was asked."""
         return self._find("chosen", f"{round}-{step}")
 
     def probed(self, candidate: Candidate, step: int) -> Probed | None:
@@ -186,7 +186,7 @@ class Ledger:
         return tuple(sorted(found, key=lambda probed: probed.step))
 
     def rendered(self, candidate: Candidate) -> Rendered | None:
-        """What was rendered; None too where the image is no longer there."""
+        """The candidate's render; also None if its image file is gone."""
         line = self._find("rendered", candidate.key)
         lost = line and line.rendered.image and not line.rendered.image.exists()
         return line.rendered if line and not lost else None
@@ -195,12 +195,12 @@ class Ledger:
         return self._find("scored", candidate.key)
 
     def graded(self, candidate: Candidate) -> dict[str, Score]:
-        """What those say of it who only grade, by judge."""
+        """Grades of the candidate, by judge."""
         lines = self._stages.get(candidate.key, {}).values()
         return {line.judge: line.score for line in lines if isinstance(line, GradedLine)}
 
     def trial(self, candidate: Candidate) -> Trial:
-        """All that is known of a candidate."""
+        """Everything known about a candidate."""
         first = next(iter(self._stages.get(candidate.key, {}).values()), None)
         rendered, scored = self.rendered(candidate), self.scored(candidate)
         looks = self.looks(candidate)
@@ -221,31 +221,31 @@ class Ledger:
         )
 
     def trials(self, before: int | None = None) -> tuple[Trial, ...]:
-        """Every candidate in order; with `before`, only of earlier rounds."""
+        """Every candidate in order; with `before`, only those of earlier rounds."""
         firsts = [next(iter(stages.values())) for stages in self._stages.values()]
         return tuple(
             self.trial(line.candidate) for line in firsts if before is None or line.round < before
         )
 
     def stages(self, before: int | None = None) -> tuple[StageLine, ...]:
-        """What was paid for candidates, each stage once; with `before`, in earlier rounds."""
+        """Every stage paid for, once each; with `before`, only those of earlier rounds."""
         lines = (line for stages in self._stages.values() for line in stages.values())
         return tuple(line for line in lines if before is None or line.round < before)
 
     @property
     def unread(self) -> dict[str, tuple[str, ...]]:
-        """Words beyond the text encoder's token limit, by probed prompt, where there are any."""
+        """Words beyond the text encoder's token limit, for each probed prompt that has any."""
         lines = (line for line in self._index.values() if isinstance(line, ProbedLine))
         return {line.candidate.prompt: line.probed.cut for line in lines if line.probed.cut}
 
     @property
     def proposed(self) -> tuple[ProposedLine, ...]:
-        """The rewrites of every round that asked for some, each round once."""
+        """The rewrites of every round that asked for some, one line a round."""
         return tuple(line for line in self._index.values() if isinstance(line, ProposedLine))
 
     @property
     def reviewed(self) -> tuple[ApprovedLine, ...]:
-        """What a person said of each round's new prompts."""
+        """A person's answers about each round's new prompts."""
         return tuple(line for line in self._index.values() if isinstance(line, ApprovedLine))
 
     @property
@@ -254,13 +254,13 @@ class Ledger:
 
     @property
     def finished(self) -> FinishedLine | None:
-        """How the run ended; None: it has not."""
+        """How the run ended; None while it has not."""
         ends = [line for line in self.lines if isinstance(line, FinishedLine)]
         return ends[-1] if ends else None
 
     @property
     def spent(self) -> Spend:
-        """The sum of all lines: a batch that a kill repeated counts as often as it was recorded."""
+        """The sum over all lines; a batch repeated after a kill counts as often as recorded."""
         nfe = sum(map(nfe_of, self.lines))
         replies = [line for line in self.lines if isinstance(line, ReplyLine)]
         return Spend(
@@ -296,7 +296,7 @@ class Ledger:
 
 
 def nfe_of(line: Line) -> int:
-    """Denoiser evaluations that a line stands for."""
+    """Denoiser evaluations recorded by a line."""
     match line:
         case ProbedLine():
             return line.probed.nfe
@@ -332,7 +332,7 @@ def _dump(line: AnyLine, run_dir: Path) -> str:
 
 
 def _with_paths(line: AnyLine, change: Any) -> AnyLine:
-    """The same line with its paths changed."""
+    """The same line with `change` applied to its paths."""
     if isinstance(line, ProbedLine):
         probed, paths = line.probed, {"latents": change(line.probed.latents)}
         if probed.preview is not None:

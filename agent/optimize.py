@@ -1,7 +1,7 @@
 """`optimize_prompt` and `aoptimize_prompt`: check everything, open the model, run the loop.
 
-Nothing is spent, and nothing written but the folder of runs, before all that the caller gave has
-been found usable.
+Until every argument has been checked, nothing is spent, and nothing is written but the folder of
+runs.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ T = TypeVar("T")
 
 
 def blocking(work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
-    """The same, with the same parameters, for code that does not await; in a notebook's loop too.
+    """A blocking version of `work` with the same parameters; it also works in a notebook's loop.
 
-    There it runs in a thread of its own, and so does `on_event`. Ctrl-C keeps the run.
+    There it runs in its own thread, and so does `on_event`. Ctrl-C keeps the run.
     """
 
     @wraps(work)
@@ -87,39 +87,40 @@ async def aoptimize_prompt(
     Args:
         brief: what the picture should show; every score is against it.
         model: "sprites" or "sprites-flow", a diffusers folder, a hub id, or a loaded pipeline.
-        generation: how images are made; None in a field takes the model's default.
+        generation: how images are made; a field that is None takes the model's default.
         llm: name of a model at an OpenAI-compatible endpoint (OPENAI_BASE_URL, OPENAI_API_KEY), or
-            an `LLM`, which says more of it.
+            an `LLM` for its address, prices and other settings.
         prompts: your own rewrites, tried in their order instead of an LLM's.
-        rewrite: how free an LLM is: "faithful" says the same in other words, "enrich" may add what
-            contradicts nothing, "off" keeps the prompt and searches seeds.
-        keep: text of the brief that every prompt must hold verbatim.
-        scorer: who selects: the name of a judge (`promptprobe judges` lists them), or a callable
-            (brief, image) -> number or `Score`; of several, the mean of their scores, each on 0 to
-            1. None takes a built-in model's own, and a CLIP for other models; `scorer` of the
-            result says which.
-        judge: one or several that only grade the finished pictures, and select nothing. None takes
-            a built-in model's own.
-        probe: folder or hub id of a probe that `promptprobe train` made for model and scorer; None
-            takes the one that is shipped for Sprites, and previews for other models.
+        rewrite: how free an LLM is: "faithful" says the same in other words, "enrich" may add
+            detail that contradicts nothing, "off" keeps the prompt and searches seeds.
+        keep: text of the brief that every prompt must contain verbatim.
+        scorer: what selects: the name of a judge (`promptprobe judges` lists them), or a callable
+            (brief, image) -> number or `Score`. Several are combined as the mean of their scores,
+            each on a scale from 0 to 1. None takes a built-in model's own scorer, and a CLIP for
+            other models; the result's `scorer` names it.
+        judge: one or more judges that only grade the finished pictures and select nothing. None
+            takes a built-in model's own.
+        probe: folder or hub id of a probe that `promptprobe train` made for this model and scorer.
+            None takes the one shipped for Sprites, and previews for other models.
         budget: denoising in renders' worth: "light" is 4, "medium" 8, "heavy" 24, or any number; a
             `Budget` also caps seconds and the LLM.
-        target: a score at which to stop; a picture that the scorer calls correct stops a run too.
+        target: a score at which to stop; a picture that the scorer calls correct also stops a run.
         seed: the first seed; all others derive from it.
-        out: folder of runs; this one gets a folder of its own there.
-        on_event: called with each event, in the thread of the loop. A notebook shows the best so
-            far without it.
-        approve: awaited with a `Review` before a round with new prompts spends anything. It shows
-            each prompt and what changed, and wants as many answers: the prompt's text to approve
-            it, another text in its place, or None to veto it.
-        choose: called (or awaited) with a `Choice` before a rung drops anybody. It shows each
-            candidate's preview and prediction, and wants those that go on, or None for the plan.
-        resume: folder of a run to go on with. What was asked for is read from there; only what is
-            an object (a model, a scorer, a judge, `approve`), or is code or a service, and an `LLM`
-            with an address of its own, must be given again: no folder decides where your key goes.
+        out: folder of runs; this run gets its own folder in it.
+        on_event: called with each event, in the loop's thread. A notebook shows the best so far
+            without it.
+        approve: awaited with a `Review` before a round with new prompts spends anything. The review
+            shows each prompt and what changed. Return one answer per prompt: its text to approve
+            it, another text to replace it, or None to veto it.
+        choose: called (or awaited) with a `Choice` before a rung drops a candidate. The choice
+            shows each candidate's preview and prediction. Return those to keep, or None to follow
+            the plan.
+        resume: folder of a run to continue. Its settings are read from there. Pass again only what
+            was an object (a model, a scorer, a judge, `approve`), code or a service, and an `LLM`
+            with its own address: no folder decides where your key goes.
 
     Raises:
-        ValueError: something given cannot be used; the message says what to do.
+        ValueError: an argument cannot be used; the message says what to do.
         OSError: `out` cannot be written.
     """
     own_llm = llm if isinstance(llm, LLM) else None
@@ -168,24 +169,24 @@ async def start(
     llm: LLM | None = None,
     person: Person = NOBODY,
 ) -> OptimizationResult:
-    """Run a request in a folder of its own under `out`; every door leads here.
+    """Run a request in its own folder under `out`; every door leads here.
 
     Args:
-        request: what is asked for.
+        request: the checked arguments.
         out: folder of runs.
-        on_event: called with each event, in the thread of the loop.
-        open_tools: called in a thread, once the request has been found usable.
-        llm: what is to be known of the LLM; None: no more than the name in the request.
+        on_event: called with each event, in the loop's thread.
+        open_tools: called in a thread, once the request has been checked.
+        llm: settings of the LLM; None: only its name is known, from the request.
         person: who is asked while the run goes on.
 
     Raises:
-        ValueError: something asked for cannot be used.
+        ValueError: something in the request cannot be used.
         OSError: `out` cannot be written.
     """
     _check_kept(request)
     _check_prices(request, llm)
     if own := built_in(request.model):
-        own.check_brief(request.brief)  # before the model is opened; later again, for its warnings
+        own.check_brief(request.brief)  # fail before the model loads; called again for its warnings
     proposer = _proposer(request, llm)
     run_folder.check_folder(out)
     tools, warnings = await asyncio.to_thread(_open, open_tools, request, proposer)
@@ -213,11 +214,11 @@ async def go_on(
     llm: LLM | None = None,
     person: Person = NOBODY,
 ) -> OptimizationResult:
-    """Go on with the run of a folder, as it was asked for.
+    """Continue the run in a folder with the settings it was started with.
 
     Raises:
-        ValueError: this is no run folder, or a model or scorer that is an object, or an LLM with
-            an address of its own, or `approve` of a run that asks a person, is not given.
+        ValueError: this is not a run folder, or something that has to be given again is missing: a
+            model or scorer that was an object, an LLM with its own address, or `approve`.
     """
     settings = run_folder.read(run_dir)
     if settings.interactive and person.approve is None:
@@ -246,15 +247,15 @@ async def _finished(
 
 
 def wait_for(work: Coroutine[Any, Any, T]) -> T:
-    """The result of work, for code that does not await. Ctrl-C cancels it and is passed on."""
+    """Await `work` from code that cannot. Ctrl-C cancels it and is raised again."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work)
-    return _beside_a_running_loop(work)
+    return _in_another_thread(work)
 
 
-def _beside_a_running_loop(work: Coroutine[Any, Any, T]) -> T:
+def _in_another_thread(work: Coroutine[Any, Any, T]) -> T:
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None]] = Future()
 
     async def cancellable() -> T:
@@ -275,7 +276,7 @@ def _beside_a_running_loop(work: Coroutine[Any, Any, T]) -> T:
 def _open(
     open_tools: OpenTools, request: OptimizeRequest, proposer: Proposer
 ) -> tuple[Tools, list[str]]:
-    """The tools, and what is not as the caller may expect."""
+    """The tools, and warnings about what may not be as the caller expects."""
     tools = open_tools(request)
     warnings = list(tools.check_brief(request.brief))
     warnings += filter(None, map(foreign_syntax, [request.brief, *(request.prompts or ())]))
@@ -284,8 +285,8 @@ def _open(
     for name in dict.fromkeys((tools.scorer_name, *parts_of(tools.scorer_name))):
         if name in tools.judge_names:
             warnings.append(
-                f"selector and judge are the same ({name}): its grades say nothing that the scores "
-                "do not; name another judge"
+                f"selector and judge are the same ({name}): its grades add nothing to the scores; "
+                "name another judge"
             )
     return tools, warnings
 
@@ -296,14 +297,14 @@ def _proposer(request: OptimizeRequest, llm: LLM | None) -> Proposer:
     return choose_proposer(llm, request.prompts, request.rewrite, request.model)
 
 
-# -- checks that a field alone cannot tell -----------------------------------------------------
+# -- checks that involve more than one field ---------------------------------------------------
 
 
 def _check_kept(request: OptimizeRequest) -> None:
     if missing := [part for part in request.keep if part not in request.brief]:
         raise ValueError(
-            f"keep must be text of the brief, which does not hold {missing[0]!r}: "
-            "put it into the brief, exactly as it should stay"
+            f"keep must be text of the brief, which does not contain {missing[0]!r}: "
+            "put it into the brief exactly as it should stay"
         )
 
 
@@ -312,15 +313,15 @@ def _check_prices(request: OptimizeRequest, llm: LLM | None) -> None:
     if capped and request.llm and (llm is None or llm.price_in is None or llm.price_out is None):
         raise ValueError(
             "a budget with usd needs the LLM's prices: give LLM(..., price_in=, price_out=), "
-            "US dollars for a million tokens (0 for one that costs nothing)"
+            "in US dollars per million tokens (0 if it costs nothing)"
         )
 
 
 def check_same_brief(run_dir: Path, brief: object) -> None:
-    """ValueError: this folder is the run of another brief."""
+    """Raise ValueError if this folder is the run of another brief."""
     settings = run_folder.read(run_dir)
     if not isinstance(brief, str) or brief.strip() not in ("", settings.brief):
         raise ValueError(
-            f"{run_dir} is the run of {settings.brief!r}, and {brief!r:.200} was given: "
+            f"{run_dir} is the run of {settings.brief!r}, got {brief!r:.200}: "
             "leave the brief out to resume, or start a new run without resume"
         )

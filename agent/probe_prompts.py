@@ -1,7 +1,7 @@
-"""Prompts x seeds -> predictions, and nothing else: nothing rendered, no run folder, no LLM.
+"""Predictions for prompts x seeds, and nothing else: no renders, no run folder, no LLM.
 
-`probe_prompts` for Python, and what every door does with a `ProbeRequest`. Only heat maps are kept,
-where they are asked for.
+Contains `probe_prompts` for Python, and what every door does with a `ProbeRequest`. Only heat maps
+are kept, if requested.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from promptprobe.tools.records import Candidate, Generation, Spend
 INDEX = "index.png"
 
 Report = Callable[[float, float, str], None]
-"""Told how many of how many candidates are done, and in words; may raise to cancel."""
+"""Called with (candidates done, candidates in all, message); may raise to cancel."""
 
 
 def probe_prompts(
@@ -46,17 +46,17 @@ def probe_prompts(
     probe: str | Path | None = None,
     heatmaps: str | Path | None = None,
 ) -> ProbeReply:
-    """Judge prompts x seeds by their first denoising steps, the most promising first.
+    """Rank prompts x seeds by their first denoising steps, the most promising first.
 
     Args:
         brief: what the picture should show; predictions are against it.
         prompts: wordings to compare; None: the brief alone.
-        seeds: the same for every prompt.
+        seeds: used for every prompt.
         model, generation, scorer, probe: as in `optimize_prompt`.
-        heatmaps: folder for a picture of each candidate's attention, and an index of them.
+        heatmaps: folder for a picture of each candidate's attention and an index of them.
 
     Raises:
-        ValueError: something given cannot be used, or the model can draw nothing of the brief.
+        ValueError: an argument cannot be used, or the model can draw nothing in the brief.
         OSError: `heatmaps` cannot be written.
     """
     given = {
@@ -81,16 +81,16 @@ def answer(
 
     Args:
         request: what to probe.
-        report: told of the progress.
-        heatmaps: folder for a picture a candidate, named by rank, and an index of them.
-        open_tools: called once the request has been found usable.
+        report: called with the progress.
+        heatmaps: folder for a picture of each candidate, named by rank, and an index of them.
+        open_tools: called once the request has been checked.
 
     Raises:
-        ValueError: model or scorer cannot be opened, or the model can draw nothing of the brief.
+        ValueError: model or scorer cannot be opened, or the model can draw nothing in the brief.
         OSError: the folder cannot be written.
     """
     if own := built_in(request.model):
-        own.check_brief(request.brief)  # before the model is opened; later again, for its warnings
+        own.check_brief(request.brief)  # fail before the model loads; called again for its warnings
     if heatmaps is not None:
         check_folder(heatmaps, "heatmaps")
     return probe_with(open_tools(request), request, report, heatmaps)
@@ -99,7 +99,7 @@ def answer(
 def probe_with(
     tools: Tools, request: ProbeRequest, report: Report, heatmaps: Path | None = None
 ) -> ProbeReply:
-    """The same with tools that are already open; one batch a prompt, its latents discarded."""
+    """Like `answer`, with tools that are already open; one batch per prompt, latents discarded."""
     began = time.monotonic()
     warnings = tools.check_brief(request.brief)
     with tempfile.TemporaryDirectory(prefix="promptprobe-") as scratch:
@@ -140,19 +140,19 @@ def _probed(
 
 
 def _promise(pair: tuple[Candidate, Probed]) -> float:
-    """For sorting: a candidate without a prediction comes last."""
+    """Sort key; a candidate without a prediction comes last."""
     prediction = pair[1].prediction
     return prediction.score if prediction else float("-inf")
 
 
 def _with_heatmaps(reply: ProbeReply, folder: Path) -> ProbeReply:
-    """Bring the pictures to their folder, named by rank, and draw the index of them."""
+    """Move the pictures to their folder, named by rank, and draw the index."""
     from promptprobe.tools.pictures.heatmaps import save_index
 
     digits = len(str(len(reply.candidates)))
     rows, pictures = [], []
     for rank, row in enumerate(reply.candidates, 1):
-        assert row.heatmap is not None, "tools draw what they are asked to draw"
+        assert row.heatmap is not None, "the tools drew a heat map for each candidate"
         pictures.append(folder / f"{rank:0{digits}}-seed-{row.seed}.png")
         shutil.move(row.heatmap, pictures[-1])
         rows.append(row.model_copy(update={"heatmap": pictures[-1]}))

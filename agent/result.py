@@ -1,4 +1,4 @@
-"""What a run came to: the best and the initial trial, all others, its cost and why it ended."""
+"""The result of a run: the best and the initial trial, all others, its cost and why it ended."""
 
 from __future__ import annotations
 
@@ -20,34 +20,36 @@ __all__ = ["OptimizationResult", "StopReason", "read_result"]
 
 
 class RewriteCounts(Record):
-    """What became of the rewrites of a run."""
+    """How many rewrites a run was offered, and how many it accepted and refused."""
 
     offered: int = 0
     accepted: int = 0
-    refused: int = Field(default=0, description="for what they drop, add or repeat")
+    refused: int = Field(default=0, description="because of what they drop, add or repeat")
 
 
 class OptimizationResult(Record):
     """The outcome of `optimize_prompt`."""
 
     brief: str
-    best: Trial = Field(description="the initial trial where no other scored higher")
+    best: Trial = Field(description="the initial trial if no other scored higher")
     initial: Trial = Field(description="the brief itself with the first seed")
     trials: tuple[Trial, ...] = Field(description="every candidate probed, in order")
     spent: Spend
     rewrites: RewriteCounts = RewriteCounts()
     stop_reason: StopReason
-    trust: Trust = Field(default=Trust(), description="predictions held against scores")
-    warnings: tuple[str, ...] = Field(default=(), description="what was not as asked for")
+    trust: Trust = Field(default=Trust(), description="predictions compared with scores")
+    warnings: tuple[str, ...] = Field(default=(), description="what did not go as requested")
     run_dir: Path
     model: str
-    scorer: str = Field(description="who selected")
-    judges: tuple[str, ...] = Field(default=(), description="who only graded: `judged` of a trial")
+    scorer: str = Field(description="what selected")
+    judges: tuple[str, ...] = Field(
+        default=(), description="what only graded; each trial has the grades in `judged`"
+    )
     pipeline: str = Field(description="class name of the model's diffusers pipeline")
     generation: Generation = Field(description="the settings used, defaults filled in")
 
     def top(self, n: int) -> tuple[Trial, ...]:
-        """The n best of what was rendered: in the order of `ranked`."""
+        """The n best rendered trials, in the order of `ranked`."""
         return tuple(ranked(self.trials)[:n])
 
     @property
@@ -57,11 +59,11 @@ class OptimizationResult(Record):
 
     @property
     def report(self) -> Path:
-        """The page that tells all of the run, written when it ended."""
+        """The page with everything about the run, written when it ended."""
         return self.run_dir / REPORT
 
     def draw_contact_sheet(self) -> Path:
-        """Draw `contact_sheet` (anew). OSError: it cannot be written."""
+        """Draw `contact_sheet` (again). Raises OSError if it cannot be written."""
         from promptprobe.tools.pictures.contact_sheet import save_contact_sheet
 
         return save_contact_sheet(
@@ -69,7 +71,7 @@ class OptimizationResult(Record):
         )
 
     def snippet(self) -> str:
-        """Plain-diffusers Python that makes the best picture again."""
+        """Plain diffusers code that makes the best picture again."""
         from promptprobe.tools.pictures.png import snippet
 
         return snippet(self.best.candidate, self.generation, self.model, self.pipeline)
@@ -108,11 +110,11 @@ class OptimizationResult(Record):
         return "\n".join(plain(" ".join(line.splitlines()), 400) for line in lines)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """The same in IPython: a notebook keeps it as text, beside the HTML."""
+        """`str` in IPython: a notebook stores it as text next to the HTML."""
         printer.text(str(self))
 
     def _repr_html_(self) -> str:
-        """Initial beside best, for a notebook. All text is escaped: a brief may hold anything."""
+        """Initial next to best, for a notebook; all text is escaped."""
         pictures = "".join(
             _figure(name, trial) for name, trial in (("initial", self.initial), ("best", self.best))
         )
@@ -130,7 +132,7 @@ def read_result(run_dir: Path, ledger: Ledger | None = None) -> OptimizationResu
     """The result of a run from its folder; an unfinished run counts as cancelled.
 
     Raises:
-        ValueError: this is no run folder, it is damaged, or nothing has been rendered in it.
+        ValueError: this is not a run folder, it is damaged, or nothing has been rendered in it.
     """
     run_dir = run_dir.resolve()
     settings: RunSettings = read(run_dir)

@@ -1,6 +1,6 @@
-"""A run's folder: `runs/<id>/` with run.json, which says what the run was asked to do.
+"""A run's folder: `runs/<id>/` with run.json, which holds the run's settings.
 
-run.json is written once, before anything is spent; resuming reads it, not the caller's wishes.
+run.json is written once, before anything is spent; resuming reads it and ignores new arguments.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ IMAGES, LATENTS, PREVIEWS = "images", "latents", "previews"
 SHEET, REPORT = "contact_sheet.png", "report.html"
 LOCK, HOLDER = "lock", "lock.json"
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-"""What a disk answers that knows no locks."""
+"""Errors from a file system that has no locks."""
 CALLABLE = "callable "
-"""How the name of a scorer begins that is a Python object."""
+"""Prefix in the name of a scorer that is a Python object."""
 MOST_BYTES = 2**28
-"""In a file of a run."""
+"""Size limit for a file of a run."""
 PACKAGES = ("promptprobe", "torch", "diffusers", "transformers", "langgraph", "openai")
 
 
@@ -44,13 +44,13 @@ class FolderInUseError(OSError):
 
 
 class RunSettings(OptimizeRequest):
-    """What a run was asked to do, and with what; the model's defaults are filled in."""
+    """A run's settings, with the model's defaults filled in."""
 
     pipeline: str = Field(default="", description="class name of the model's diffusers pipeline")
     budget: Budget
-    scorer: Text = Field(description="who selected, the model's own where nobody was named")
+    scorer: Text = Field(description="what selected: the model's own scorer if none was named")
     endpoint: LLM | None = Field(
-        default=None, description="the LLM, where more than its name was given"
+        default=None, description="the LLM, if more than its name was given"
     )
     interactive: bool = Field(
         default=False, description="a person is asked before a round spends anything"
@@ -59,7 +59,7 @@ class RunSettings(OptimizeRequest):
 
     @property
     def objects(self) -> tuple[str, ...]:
-        """Who of model, scorer and judges were Python objects, so that their names open nothing."""
+        """Which of model, scorer and judge were Python objects, whose names open nothing."""
         by_object = {
             "model": self.model == IN_MEMORY,
             "scorer": any(one.startswith(CALLABLE) for one in parts_of(self.scorer)),
@@ -69,15 +69,15 @@ class RunSettings(OptimizeRequest):
 
 
 def spoken(judge: str) -> str:
-    """How people and trials call a judge of a run: a function by its own name."""
+    """A judge's name as people and trials see it: a function by its own name."""
     return JOINT.join(part.removeprefix(CALLABLE) for part in parts_of(judge))
 
 
 def check_folder(folder: Path, name: str = "out") -> None:
-    """Make the folder that the caller calls `name`, and write something there.
+    """Create the folder given as argument `name`, and check that it can be written.
 
     Raises:
-        OSError: it cannot be made or written.
+        OSError: it cannot be created or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,22 +85,22 @@ def check_folder(folder: Path, name: str = "out") -> None:
             pass
     except OSError as error:
         raise OSError(
-            f"{name} must be a folder that can be written, got {str(folder)!r}: {error}. "
+            f"{name} must be a writable folder, got {str(folder)!r}: {error}. "
             "Give another, or change its permissions"
         ) from error
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[str]:
-    """Hold a folder of a run or a batch, so that one process at a time works in it.
+    """Lock the folder of a run or a batch, so that only one process at a time works in it.
 
     The lock is the operating system's: it ends with the process, however that ends.
 
     Yields:
-        "", or why nothing is locked: the disk knows no locks.
+        "", or a notice that nothing is locked because the file system has no locks.
 
     Raises:
-        FolderInUseError: somebody else holds it; the message names process, machine and time.
+        FolderInUseError: another process holds it; the message names process, machine and time.
     """
     lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
     try:
@@ -112,7 +112,7 @@ def locked(folder: Path) -> Iterator[str]:
     except OSError as error:
         if error.errno not in WITHOUT_LOCKS:
             raise
-        yield f"the disk of {folder} knows no locks ({error}): let no second process work there"
+        yield f"the disk of {folder} has no locks ({error}): do not use it from a second process"
         return
     try:
         since = datetime.now(UTC).isoformat(timespec="seconds")
@@ -125,7 +125,7 @@ def locked(folder: Path) -> Iterator[str]:
 
 
 def _holder(folder: Path) -> str:
-    """Who holds a folder, as far as its file tells."""
+    """Who holds a folder, as far as its lock file says."""
     try:
         with (folder / HOLDER).open("rb") as file:
             found = json.loads(file.read(1000))
@@ -147,25 +147,25 @@ def create(out: Path, settings: RunSettings) -> Path:
         with replacing(run_dir / FILE) as partial:
             partial.write_text(settings.model_dump_json(indent=2), encoding="utf-8")
         return run_dir
-    raise FileExistsError(f"{out} already holds 1000 runs of this second; give another out=...")
+    raise FileExistsError(f"{out} already has 1000 runs from this second; give another out=...")
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """The run folders at or below a folder. ValueError: there is none."""
+    """The run folders at or below a folder. Raises ValueError if there are none."""
     found = sorted(path.parent for path in folder.rglob(FILE))
     if not found:
         raise ValueError(
             f"expected the folder of a run, or a folder of runs, got {str(folder)!r} without any "
-            f"{FILE}. Give what `promptprobe optimize` had as --out"
+            f"{FILE}. Give the --out of `promptprobe optimize`"
         )
     return found
 
 
 def read(run_dir: Path) -> RunSettings:
-    """What the run in this folder was asked to do.
+    """The settings of the run in this folder.
 
     Raises:
-        ValueError: this is no run folder, or its run.json is damaged.
+        ValueError: this is not a run folder, or its run.json is damaged.
     """
     path = run_dir / FILE
     try:
@@ -180,19 +180,19 @@ def read(run_dir: Path) -> RunSettings:
 
 
 def own_file(path: Path, run_dir: Path) -> Path:
-    """The file that a path leads to. ValueError: none, one outside of the run, or too large."""
+    """The file at a path. Raises ValueError if it is missing, outside of the run, or too large."""
     real = path.resolve()
     if not real.is_relative_to(run_dir):
         raise ValueError(f"{path} leads out of the run's folder")
     if not real.is_file():
-        raise ValueError(f"{path} is missing, or no file")
+        raise ValueError(f"{path} is missing or not a file")
     if (size := real.stat().st_size) > MOST_BYTES:
         raise ValueError(f"{path} has {size:,} bytes, expected at most {MOST_BYTES:,}")
     return real
 
 
 def versions() -> dict[str, str]:
-    """Python and the packages that decide what an image looks like."""
+    """Versions of Python and of the packages that affect how an image looks."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

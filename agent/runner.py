@@ -1,7 +1,7 @@
 """Runs the graph over a run folder: checkpointed, resumable, and kept whatever happens.
 
-The seam between doors and loop. `optimize_prompt` comes here with the real tools; a test may come
-with its own.
+This connects the doors to the loop. `optimize_prompt` calls it with the real tools; a test may use
+its own.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from promptprobe.tools.protocol import Tools
 
 THREAD = "run"
 STEPS_A_RENDER = 40
-"""More nodes than a run can pass through for a render's worth: a fuse, not a limit."""
+"""More graph steps than a run can take per render's worth: a safeguard against endless loops."""
 REPLAYS = 3
-"""How often a run may begin anew because of its checkpoint."""
+"""How often a run may start over because of its checkpoint."""
 IN_MEMORY = ":memory:"
 LOCK_SECONDS = 1.0
-"""How long SQLite waits for a lock: nobody else uses the database, since the folder is locked."""
+"""How long SQLite waits for a lock: short, since the locked folder keeps other users out."""
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
 REFUSED = {
     sqlite3.SQLITE_BUSY,
@@ -52,11 +52,11 @@ REFUSED = {
     sqlite3.SQLITE_IOERR_SHMMAP,
     sqlite3.SQLITE_IOERR_SHMOPEN,
 }
-"""What SQLite says, in short or in full, where a disk refuses the locks that it asks for."""
+"""SQLite's primary and extended error codes on a disk that refuses its locks."""
 
 
 class UnreadableCheckpointError(ValueError):
-    """A checkpoint in a sound database that cannot be brought back."""
+    """A checkpoint in an intact database that cannot be deserialized."""
 
 
 async def run_loop(
@@ -67,12 +67,12 @@ async def run_loop(
     warnings: Sequence[str] = (),
     person: Person = NOBODY,
 ) -> OptimizationResult:
-    """Start the run of a folder, or go on with it; what its ledger holds is not paid for again.
+    """Start or continue the run of a folder; nothing in its ledger is paid for again.
 
     Raises:
         asyncio.CancelledError: cancelled; the folder can be resumed.
         FolderInUseError: another process works in this folder.
-        OSError: the disk is full, for example; the folder can be resumed.
+        OSError: the folder cannot be written, for example on a full disk; it can be resumed.
     """
     settings = read(run_dir)
     with locked(run_dir) as notice:
@@ -112,7 +112,7 @@ async def _run_locked(run: Context, warnings: Sequence[str]) -> OptimizationResu
         _finish(run, "cancelled")
         raise
     except Exception as error:
-        error.add_note(f"The run is kept; go on with resume={str(run_dir)!r}.")
+        error.add_note(f"The run is kept; continue it with resume={str(run_dir)!r}.")
         raise
     shutil.rmtree(run_dir / LATENTS, ignore_errors=True)
     result = read_result(run_dir, ledger)
@@ -121,7 +121,7 @@ async def _run_locked(run: Context, warnings: Sequence[str]) -> OptimizationResu
 
 
 async def _score_again(run: Context) -> None:
-    """Ask a scorer that had failed for the pictures that it left unscored; only success counts."""
+    """Score the pictures that a failed scorer left unscored; only successes are recorded."""
     waiting = [
         (line, path)
         for line in run.ledger.stages()
@@ -151,12 +151,12 @@ def _finish(run: Context, reason: StopReason) -> None:
 
 
 async def _walk(run: Context) -> StopReason:
-    """Through the graph to its end, from where the checkpoint says that it stood.
+    """Run the graph to its end, starting where the checkpoint left off.
 
-    A checkpoint that cannot be used costs nothing but itself: the ledger replays the run.
+    Losing an unusable checkpoint costs nothing: the run is replayed from the ledger.
 
     Raises:
-        OSError: the disk does not take the checkpoint, because it is full for example.
+        OSError: the checkpoint cannot be written, for example because the disk is full.
     """
     path = run.ledger.run_dir / CHECKPOINT
     place = str(path)
@@ -176,7 +176,7 @@ async def _walk(run: Context) -> StopReason:
                 place = IN_MEMORY
             else:
                 raise OSError(f"{path} cannot be written ({error}): is the disk full?") from error
-    raise OSError(f"{path} is damaged again and again: is the disk sound?")
+    raise OSError(f"{path} was damaged {REPLAYS} times in a row: is the disk sound?")
 
 
 def _remove(path: Path) -> None:
@@ -199,67 +199,68 @@ async def _walk_from(place: str, run: Context) -> StopReason:
     async with _connected(place) as connection:
         saver = AsyncSqliteSaver(connection, serde=admitted)
         graph = build().compile(checkpointer=saver)
-        stood, state = await _stood(graph, config)
-        # Without a next node it may still go on: a kill between a node's writes and the checkpoint
-        # after them leaves the writes, which LangGraph applies when it goes on.
-        begins = RunState(round=0) if stood.created_at is None else None
+        snapshot, state = await _restored(graph, config)
+        # A run may continue even without a next node: a kill between a node's writes and the
+        # checkpoint after them leaves the writes, which LangGraph applies when it resumes.
+        request: Any = RunState(round=0) if snapshot.created_at is None else None
         if state.lines > len(run.ledger.lines):  # the ledger wins
             await saver.adelete_thread(THREAD)
-            begins = RunState(round=0)
-        elif state.stop_reason == "scorer failed":  # it has been asked again
+            request = RunState(round=0)
+        elif state.stop_reason == "scorer failed":  # `_score_again` has retried it
             changed = {"stop_reason": None, "next": "reflect"}
             await graph.aupdate_state(config, changed, as_node="score")
         elif state.stop_reason:
             return state.stop_reason
-        elif state.schedule and stood.next and "propose" not in stood.next:
-            _tell_of_round(run, state)
-        told: Any = begins
+        elif state.schedule and snapshot.next and "propose" not in snapshot.next:
+            _emit_round_again(run, state)
         while True:
-            ended = await graph.ainvoke(told, config, context=run, durability="sync")
-            if not (asked := ended.get("__interrupt__")):
+            ended = await graph.ainvoke(request, config, context=run, durability="sync")
+            if not (interrupts := ended.get("__interrupt__")):
                 break
-            told = Command(resume=await _answer(run, asked[0].value))
+            request = Command(resume=await _answer(run, interrupts[0].value))
     return ended["stop_reason"]
 
 
-async def _stood(graph: Any, config: Any) -> tuple[Any, Any]:
-    """Where a checkpoint says that the run stood, as LangGraph and as we read it.
+async def _restored(graph: Any, config: Any) -> tuple[Any, Any]:
+    """The state in a checkpoint: LangGraph's snapshot, and our record of its values.
 
-    UnreadableCheckpointError: the database is sound, and what it holds cannot be brought back.
+    Raises:
+        UnreadableCheckpointError: the database is intact, but the state cannot be deserialized.
     """
     from promptprobe.agent.graph import RunState
 
     try:
-        stood = await graph.aget_state(config)
-        return stood, RunState.model_validate(stood.values)
+        snapshot = await graph.aget_state(config)
+        return snapshot, RunState.model_validate(snapshot.values)
     except sqlite3.Error:
         raise
-    except Exception as error:  # whatever a decoder says of bytes that are not what it expects
+    except Exception as error:  # a decoder may raise anything on unexpected bytes
         raise UnreadableCheckpointError(f"{type(error).__name__}: {error}"[:200]) from error
 
 
-def _tell_of_round(run: Context, state: Any) -> None:
-    """What the round in which a run goes on has begun with."""
+def _emit_round_again(run: Context, state: Any) -> None:
+    """Repeat the first events of the round in which a run resumes."""
     of, seconds = run.last_round(state.round), run.expected_seconds(state.planned, state.round)
     run.emit(RoundStarted, round=state.round, of=of, schedule=state.planned, seconds=seconds)
     run.emit(PromptsProposed, round=state.round, prompts=state.prompts)
 
 
 async def _answer(run: Context, shown: Any) -> list[str | None]:
-    """What a person says of a round's new prompts."""
+    """A person's answers about a round's new prompts."""
     assert run.person.approve is not None, "nothing interrupts a run that nobody watches"
-    asked = Review.model_validate(shown)
+    shown_review = Review.model_validate(shown)
     with run.waiting():
-        answers = await run.person.approve(asked)
-    answered([one.prompt for one in asked.prompts], answers)  # what cannot be meant ends here
+        answers = await run.person.approve(shown_review)
+    answered([one.prompt for one in shown_review.prompts], answers)  # raises if invalid
     return list(answers)
 
 
 @asynccontextmanager
 async def _connected(place: str) -> AsyncIterator[Any]:
-    """An open database. One cancelled while it opens is closed all the same.
+    """An open database, closed even if the task is cancelled while it opens.
 
-    aiosqlite then leaves a thread that wakes up after the event loop has gone, and dies aloud.
+    Otherwise aiosqlite leaves a thread that wakes up after the event loop has gone, and fails with
+    a traceback.
     """
     import aiosqlite
 

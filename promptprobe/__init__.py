@@ -1,7 +1,7 @@
 """promptprobe turns a request for a picture into the prompt and seed that draw it best.
 
-The public names load at first use, so that `import promptprobe` and `promptprobe --help` stay
-quick: torch, diffusers and transformers are imported by the first call that needs them.
+Public names load on first use, so that `import promptprobe` and `promptprobe --help` stay fast:
+torch, diffusers and transformers are imported by the first call that needs them.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The public name from the module where it lives (PEP 562).
+    """Import a public name from the module where it lives (PEP 562).
 
     Raises:
         AttributeError: the package has no such public name.

@@ -1,7 +1,7 @@
-"""The command `promptprobe`: which door leads where.
+"""The command `promptprobe`, assembled from its subcommands.
 
-Stands above the four folders, so that it may name `agent` and `evals` side by side while imports
-between them keep running one way. A command's own imports wait until it is called.
+It lives above the four folders, so that it may import both `agent` and `evals` while imports
+between them run one way. A command's heavy imports wait until it is called.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def promptprobe(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit code; `argv` without the program's name."""
+    """Run one command and return its exit code; `argv` excludes the program's name."""
     arguments = sys.argv[1:] if argv is None else argv
     try:
         code: int | None = app(arguments, prog_name="promptprobe", standalone_mode=False)
@@ -85,30 +85,31 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _bad_usage(error: typer.TyperException) -> int:
-    """One line on stderr: what was expected, what came, and where to read on."""
+    """Print one line on stderr: what was expected, what was given, and where to read more."""
     context, message = getattr(error, "ctx", None), error.format_message()
-    if not message:  # the help was asked for, and has been shown
+    if not message:  # help was requested and has been shown
         return error.exit_code
     path = context.command_path if context else "promptprobe"
-    if isinstance(error.__cause__, ValidationError):  # says what came, too
+    if isinstance(error.__cause__, ValidationError):  # says what was given, too
         hint = message.partition(":")[0]
         message = f"{hint}: {explain(error.__cause__)}"
-    said, meant, listed = _nearest(message.rstrip("."), error, context and context.command)
-    options.say(f"{path}: error: {said}{meant}.{listed} See `{path} --help`.")
+    problem, meant, listed = _nearest(message.rstrip("."), error, context and context.command)
+    options.say(f"{path}: error: {problem}{meant}.{listed} See `{path} --help`.")
     return error.exit_code
 
 
 def _nearest(message: str, error: typer.TyperException, command: Any) -> tuple[str, str, str]:
-    """The message, the nearest valid name to what it complains of, and the names to choose from."""
+    """The message, a hint at the nearest valid name, and the names to choose from."""
     if commands := getattr(command, "commands", None):
-        said = message.partition(". Did you mean")[0]
-        given = said.partition("'")[2].rstrip("'")
-        return said, did_you_mean(given, commands), f" Expected one of {', '.join(commands)}."
+        problem = message.partition(". Did you mean")[0]
+        given = problem.partition("'")[2].rstrip("'")
+        return problem, did_you_mean(given, commands), f" Expected one of {', '.join(commands)}."
     if (option := getattr(error, "option_name", None)) and command:
-        said = message.partition(" (Possible options")[0]
-        return said, did_you_mean(option, [name for one in command.params for name in one.opts]), ""
-    said, _, choices = message.rpartition(" is not one of ")
-    given = said.rpartition(": ")[2].strip("'")
+        problem = message.partition(" (Possible options")[0]
+        names = [name for one in command.params for name in one.opts]
+        return problem, did_you_mean(option, names), ""
+    problem, _, choices = message.rpartition(" is not one of ")
+    given = problem.rpartition(": ")[2].strip("'")
     return message, did_you_mean(given, re.findall("'(.*?)'", choices)), ""
 
 

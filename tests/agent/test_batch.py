@@ -135,7 +135,7 @@ def test_a_batch_with_another_llm_setting_is_refused_with_what_differs(tmp_path:
     request = OptimizeRequest(brief="any", llm="name")
     keep_settings(tmp_path, request, LLM(model="name", temperature=0.1))
     keep_settings(tmp_path, request, LLM(model="name", temperature=0.1))
-    with pytest.raises(ValueError, match=r"llm\.temperature was 0\.1, is 0\.7\. Repeat"):
+    with pytest.raises(ValueError, match=r"llm\.temperature was 0\.1, is 0\.7\. Use the same"):
         keep_settings(tmp_path, request, LLM(model="name", temperature=0.7))
     with pytest.raises(ValueError, match=r"llm\.temperature was 0\.1, is None"):
         keep_settings(tmp_path, request)

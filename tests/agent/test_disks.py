@@ -94,7 +94,7 @@ def test_a_disk_without_locks_is_named_in_the_result(
     run_dir = start(tmp_path)
     monkeypatch.setattr(fcntl, "flock", refuse)
     result = finish(run_dir, tmp_path / "log")
-    assert any("knows no locks" in warning for warning in result.warnings)
+    assert any("has no locks" in warning for warning in result.warnings)
 
 
 def test_two_processes_do_not_work_in_one_folder(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_batch_that_is_halved_is_told(ddim_pipeline: Any, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("late", "said"),
-    [(False, "a candidate is not judged early: the"), (True, "an image is unscored: the")],
+    [(False, "a candidate has no early prediction: the"), (True, "an image is unscored: the")],
 )
 def test_numbers_that_are_not_finite_are_told(
     ddim_pipeline: Any, tmp_path: Path, late: bool, said: str
@@ -69,7 +69,7 @@ def test_latents_that_are_lost_are_told_and_their_picture_is_drawn(
 
     whole = run(ddim_pipeline, tmp_path / "whole")
     robbed = run(ddim_pipeline, tmp_path / "robbed", on_event=lose)
-    assert any("drawn from the start" in said for said in robbed.warnings)
+    assert any("denoised from the start" in said for said in robbed.warnings)
     ours, theirs = (
         {trial.candidate: trial.score.value for trial in one.trials if trial.score}
         for one in (robbed, whole)

@@ -310,7 +310,7 @@ def test_candidates_that_a_budget_does_not_pay_for_are_told_before_the_first_ste
 ) -> None:
     result, events = run(tmp_path, budget=Budget(renders=4, prompts=4, seeds=64))
     assert isinstance(events[1], Warned)
-    assert "of the 256 candidates asked for: the budget of 4 renders" in events[1].message
+    assert "of the 256 candidates requested: the budget of 4 renders" in events[1].message
     assert result.stop_reason == "budget spent"
 
 

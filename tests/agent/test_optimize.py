@@ -75,7 +75,7 @@ def test_bad_input_is_refused_before_anything_is_spent(
 
 def test_an_unwritable_folder_is_refused_before_the_model_is_opened(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match="out must be a folder that can be written"):
+    with pytest.raises(OSError, match="out must be a writable folder"):
         optimize_prompt("a cat", out=tmp_path / "file" / "runs", model="no such model either")
 
 
@@ -137,7 +137,7 @@ def test_no_folder_decides_whose_code_is_run(ddim_folder: Path, tmp_path: Path) 
         "a red cat", model=ddim_folder, generation=FEW_STEPS, scorer=scorer, rewrite="off",
         budget=1, out=tmp_path / "runs",
     )  # fmt: skip
-    with pytest.raises(ValueError, match="no folder decides whose code runs here"):
+    with pytest.raises(ValueError, match="a folder must not decide whose code runs here"):
         optimize_prompt(resume=run.run_dir)
     with pytest.raises(ValueError, match="this run's scorer is"):
         optimize_prompt(resume=run.run_dir, scorer="clip:another")

@@ -102,7 +102,7 @@ def test_an_unwritable_folder_is_found_before_anything_is_spent(
 ) -> None:
     (tmp_path / "file").touch()
     assert main(["probe", BRIEF, "--heatmaps", str(tmp_path / "file")]) == 1
-    assert "heatmaps must be a folder that can be written" in capsys.readouterr().err
+    assert "heatmaps must be a writable folder" in capsys.readouterr().err
 
 
 def test_json_ranks_the_candidates_and_names_their_heat_maps(

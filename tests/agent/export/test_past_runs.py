@@ -93,7 +93,7 @@ def made_a_pipe(picture: Path) -> None:
     [
         (linked_outside, "leads out of the run's folder"),
         (Path.unlink, "is missing"),
-        (made_a_pipe, "no file"),
+        (made_a_pipe, "not a file"),
         (linked_to_itself, "loop|missing"),
         (lambda picture: os.truncate(picture, 2**28 + 1), "expected at most 268,435,456"),
     ],

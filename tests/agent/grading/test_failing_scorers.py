@@ -109,7 +109,7 @@ def test_a_batch_goes_on_with_the_brief_at_which_the_scorer_failed(
     options = ["--model", str(ddim_folder), "--scorer", f"python:{judge}:score", "--steps", "3"]
     command = ["optimize", *batch, *options, "--budget", "2", "--rewrite", "off"]
     assert main(command) == 1
-    assert "failed: the scorer failed, as the warnings say" in capsys.readouterr().err
+    assert "failed: the scorer failed (see the warnings)" in capsys.readouterr().err
     works.touch()
     assert main(command) == 0
     (row,) = map(json.loads, (tmp_path / "out" / "results.jsonl").read_text().splitlines())

@@ -121,7 +121,7 @@ def test_functions_as_judges_grade_and_are_given_again_to_go_on(
 
 def test_no_folder_decides_whose_code_grades(tmp_path: Path) -> None:
     settings = run_folder.read(start(tmp_path, judge=("python:j.py:grade", "ocr")))
-    with pytest.raises(ValueError, match=r"names 'python:j\.py:grade' as its judge, and no folder"):
+    with pytest.raises(ValueError, match=r"names 'python:j\.py:grade' as its judge, but a folder"):
         opened(settings)
     with pytest.raises(ValueError, match=r"judge is 'python:j\.py:grade' and 'ocr', got 'ocr'"):
         opened(settings, judges=("ocr",))

@@ -54,7 +54,7 @@ def test_the_command_joins_them_stores_their_name_and_goes_on_with_the_same(
     assert read(run).scorer == name
     go_on = ["optimize", "--resume", str(run), "--judge", light, "--json"]
     assert main(go_on) == 2
-    assert "no folder decides whose code runs here" in capsys.readouterr().err
+    assert "a folder must not decide whose code runs here" in capsys.readouterr().err
     assert main([*go_on, "--scorer", light, "--scorer", clip]) == 2
     assert f"this run's scorer is {clip!r} and {light!r}, got" in capsys.readouterr().err
     assert main([*go_on, *asked]) == 0
