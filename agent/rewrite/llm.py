@@ -224,9 +224,11 @@ class LlmProposer:
             )
         said = content_of(brief)
         quoted = [r for r in reply.requirements if 0 < len(r.text) <= 400 and len(r.kind) <= 40]
-        kept = [r for r in quoted if content_of(r.text) in said]
-        listed = tuple(Requirement(kind=r.kind, text=r.text) for r in kept[:MAX_REQUIREMENTS])
-        return listed or whole, ()
+        kept: dict[str, Requirement] = {}
+        for r in quoted:
+            if (content := content_of(r.text)) in said:
+                kept.setdefault(content, Requirement(kind=r.kind, text=r.text))
+        return tuple(kept.values())[:MAX_REQUIREMENTS] or whole, ()
 
     async def _ask(
         self,
@@ -270,7 +272,8 @@ def _claims(rewrite: _Rewrite) -> list[Claim]:
 def _verdict(found: _Judgement, known: dict[str, str], rewrite: str) -> str:
     """In words for a person; what is no requirement of the list counts for nothing."""
     for verb, names in (("contradicts", found.contradicted), ("drops", found.dropped)):
-        if listed := [known[content_of(name)] for name in names if content_of(name) in known]:
+        contents = dict.fromkeys(map(content_of, names))
+        if listed := [known[content] for content in contents if content in known]:
             return f"it {verb} {', '.join(map(repr, listed))}"
     if rewrite == "faithful" and found.added:
         return f"it adds {', '.join(name[:60] for name in found.added[:4])}"

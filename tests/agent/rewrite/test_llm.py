@@ -40,12 +40,13 @@ def well(question: dict[str, Any]) -> Answer:
         found = {
             DOG: {"added": ["a dog"]},
             DESERT: {"contradicted": ["in the snow"]},
-            NO_FOX: {"dropped": ["fox", "a tail, which nobody asked for"]},
+            NO_FOX: {"dropped": ["fox", "Fox", "a tail, which nobody asked for"]},
         }
         return completion(judgements(question, **found))
     if is_about_requirements(question):
         listed = [("object", "fox"), ("relation", "in the snow"), ("object", "a unicorn")]
-        return completion({"requirements": [{"kind": k, "text": t} for k, t in listed]})
+        twice = [{"kind": k, "text": t} for k, t in listed * 2]  # as small models do
+        return completion({"requirements": twice})
     return completion(rewrites(GOOD[0], DESERT, DOG, NO_FOX))
 
 
@@ -59,6 +60,7 @@ def test_rewrites_that_keep_each_requirement_are_tried_and_the_others_refused_in
     told = " ".join(result.warnings)
     assert "it contradicts 'in the snow'" in told
     assert "it drops 'fox'" in told
+    assert "'fox', 'fox'" not in told
     assert "tail" not in told
     assert ("it adds a dog" in told) == (freedom == "faithful")
 
