@@ -1,1 +1,1 @@
-"""Judges that only grade: during a run, against its winner, and on finished runs anew."""
+"""Judges that only grade: during a run, and afterwards on finished runs."""

@@ -1,7 +1,7 @@
-"""Finished runs, graded anew: what further judges say of their pictures.
+"""Grades the pictures of finished runs by further judges.
 
-The grades stand in a file of their own in the run's folder, and the run's report shows them. Its
-result stays as it is: who grades selects nothing, afterwards either.
+The grades go to their own file in the run's folder, and the run's report shows them. The result
+does not change: judges that grade never select, not even afterwards.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ Say = Callable[[str], None]
 
 
 class Grades(Record):
-    """What one judge says of a run's finished pictures."""
+    """One judge's grades of a run's finished pictures."""
 
     judge: str
-    pictures: dict[str, Score] = Field(description="by the key of the candidate: its file's name")
+    pictures: dict[str, Score] = Field(description="by the candidate's key, which names its file")
 
 
 class Graded(NamedTuple):
-    """A run with the grades of further judges in the place of its own."""
+    """A run with the grades of further judges instead of its own."""
 
     result: OptimizationResult
     file: Path
     notes: tuple[str, ...]
-    """Where a judge is the run's own scorer, failed, or disagrees with the choice."""
+    """Notes on judges that are the run's own scorer, failed, or disagree with the choice."""
 
 
 class _File(Record):
@@ -45,19 +45,19 @@ class _File(Record):
 
 
 def grade_again(run_dir: Path, judges: Sequence[Scorer], say: Say) -> Graded:
-    """Have judges grade all finished pictures of a run, and keep what they say in its folder.
+    """Have judges grade all finished pictures of a run, and keep the grades in its folder.
 
-    Earlier grades of other judges are kept too, and those of the same ones replaced.
+    Earlier grades by other judges are kept, and those by the same judges replaced.
 
     Args:
         run_dir: folder of a run.
-        judges: who grades; their names differ.
-        say: told which judge is at work.
+        judges: the judges, with different names.
+        say: called with a line about each judge before it starts.
 
     Raises:
-        ValueError: this is no run folder, nothing was rendered there, a judge cannot judge an image
+        ValueError: this is not a run folder, nothing was rendered there, a judge fails on an image
             of noise, or the file of earlier grades is damaged.
-        OSError: the run is under way, or its folder cannot be written.
+        OSError: the run is in progress, or its folder cannot be written.
     """
     result = read_result(run_dir)
     pictures = [trial for trial in result.trials if trial.image is not None]
@@ -76,22 +76,22 @@ def grade_again(run_dir: Path, judges: Sequence[Scorer], say: Say) -> Graded:
 
 
 def with_grades(result: OptimizationResult) -> OptimizationResult:
-    """The result with what was said of its pictures afterwards next to what its own judges say.
+    """The result with later grades of its pictures added to those by its own judges.
 
-    Where those grades cannot be read, it has a warning instead.
+    If the later grades cannot be read, the result gets a warning instead.
     """
     path = result.run_dir / FILE
     try:
         kept = {one.judge: one for one in _read(path).judges}
-        told = [f"graded afterwards: {note}" for note in _notes(_with(result, kept), kept)]
+        notes = [f"graded afterwards: {note}" for note in _notes(_with(result, kept), kept)]
     except (OSError, ValueError) as error:
-        kept, told = {}, [f"its later grades are not shown: {error}"]
+        kept, notes = {}, [f"its later grades are not shown: {error}"]
     merged = _with(result, kept, own=True)
-    return merged.model_copy(update={"warnings": (*result.warnings, *told)})
+    return merged.model_copy(update={"warnings": (*result.warnings, *notes)})
 
 
 def _notes(graded: OptimizationResult, judges: Collection[str]) -> Iterator[str]:
-    """Where one of these judges is the run's own scorer, failed, or disagrees with the choice."""
+    """Notes on judges that are the run's own scorer, failed, or disagree with the choice."""
     for name in judges:
         scores = [score for t in graded.trials if (score := t.judged.get(name))]
         reasons = (score.reason for score in scores if score.value is None)
@@ -104,7 +104,7 @@ def _notes(graded: OptimizationResult, judges: Collection[str]) -> Iterator[str]
 def _graded(
     judge: Scorer, result: OptimizationResult, pictures: Sequence[Trial]
 ) -> dict[str, Score]:
-    """A judge's scores by candidate; a picture that is not the run's own file has none."""
+    """A judge's scores by candidate; a picture outside of the run's folder gets none."""
     paths: dict[Candidate, Path] = {}
     scores: dict[Candidate, Score] = {}
     for trial in pictures:
@@ -120,7 +120,7 @@ def _graded(
 def _with(
     result: OptimizationResult, grades: dict[str, Grades], own: bool = False
 ) -> OptimizationResult:
-    """The result as if these judges had graded it. own: the grades of its own judges stay."""
+    """The result as if these judges had graded it; with `own`, its own judges' grades stay."""
 
     def graded(trial: Trial) -> Trial:
         key = trial.candidate.key
@@ -144,7 +144,7 @@ def _read(path: Path) -> _File:
         return _File()
     except ValidationError as error:
         raise ValueError(
-            f"{path} is damaged or of another version: move it away, and grade again ({error})"
+            f"{path} is damaged or of another version: move it away and grade again ({error})"
         ) from error
 
 

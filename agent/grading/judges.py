@@ -1,6 +1,6 @@
-"""Judges that only grade: what is asked of them in a run, and where they disagree with its winner.
+"""Judges that only grade: calls them during a run, and reports disagreement with its winner.
 
-Grades never select. They are written down as they come, so a resumed run pays for none twice.
+Grades never select. They are recorded as they come, so a resumed run pays for none twice.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from promptprobe.agent.ledger import GradedLine
 from promptprobe.tools.records import Candidate, Score, Trial
 
 LEAST_GRADED = 3
-"""Pictures of which a spread of grades can be told."""
+"""Number of pictures from which the spread of grades can be estimated."""
 
 
 async def grade(run: Context, round: int, images: Sequence[tuple[Candidate, Path]]) -> None:
-    """Have every judge grade finished images, but for what it has graded before."""
+    """Have every judge grade the finished images that it has not graded before."""
     for name in run.tools.judge_names:
         new = [(one, path) for one, path in images if name not in run.ledger.graded(one)]
         if not new:
@@ -38,10 +38,10 @@ async def grade(run: Context, round: int, images: Sequence[tuple[Candidate, Path
 
 
 def disagreements(trials: Sequence[Trial], best: Trial | None) -> Iterator[str]:
-    """Which judges do not think as the scorer does that this trial is the best, in sentences.
+    """A sentence for each judge that disagrees with the scorer's choice of the best trial.
 
-    A judge disagrees where it says that the best picture is not correct, or where it grades another
-    finished one higher by more than one standard deviation of its grades, of three or more.
+    A judge disagrees if it calls the best picture incorrect, or grades another one higher by more
+    than one standard deviation of its grades (with at least three grades).
     """
     for name, own in (best.judged if best else {}).items():
         grades = [
@@ -56,15 +56,15 @@ def disagreements(trials: Sequence[Trial], best: Trial | None) -> Iterator[str]:
             value for value, _ in grades
         )
         if own.correct is False or apart:
-            yield _said(name, own, preferred if top > own.value else None)
+            yield _sentence(name, own, preferred if top > own.value else None)
 
 
-def _said(name: str, own: Score, preferred: Trial | None) -> str:
+def _sentence(name: str, own: Score, preferred: Trial | None) -> str:
     """One disagreement, in a sentence."""
-    said = f"the judge {name} disagrees with the choice: it grades the best picture {own.value:.3g}"
+    text = f"the judge {name} disagrees with the choice: it grades the best picture {own.value:.3g}"
     if own.explanation:
-        said += f" ({own.explanation[:200]})"
+        text += f" ({own.explanation[:200]})"
     if preferred:
         other, grade = preferred.candidate, preferred.judged[name].value
-        said += f" and prefers seed {other.seed} of {other.prompt[:80]!r}: {grade:.3g}"
-    return said
+        text += f" and prefers seed {other.seed} of {other.prompt[:80]!r}: {grade:.3g}"
+    return text

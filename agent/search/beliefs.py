@@ -1,8 +1,8 @@
-"""What a run believes of its looks, and learns from every candidate that it finishes.
+"""What a run believes about its looks, and learns from every candidate that it finishes.
 
 A card, or the prior for previews, says how well looks rank the seeds of a prompt; the run's own
-finished candidates correct it. Nothing is counted up as the run goes: beliefs are a pure function
-of the prior and of all candidates so far, so that a resumed run believes the same. No numpy.
+finished candidates correct it. No running totals are kept: beliefs are a pure function of the prior
+and of all candidates so far, so that a resumed run believes the same. No numpy.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from promptprobe.agent.search.schedule import NotNegative, Signal, from_spearman
 from promptprobe.tools.records import Record
 
 PRIOR_WEIGHT = 24.0
-"""How many finished candidates the card's figures count as: several runs' worth, so that the luck
-of one round does not turn the plan over."""
+"""Weight of the card's figures, as a number of finished candidates: several runs' worth, so that
+the luck of one round does not overturn the plan."""
 AGAINST_ADVICE = 0.1
 """Share of finishes that go to a candidate which the looks had dropped. Without them the run would
-learn only from its favourites, and never that the looks drop the best."""
+learn only from its favourites, and never notice that the looks drop the best."""
 MOST_CORRELATED = 0.99
 PREVIEW_RANKS = (
     0.01, 0.02, 0.07, 0.18, 0.25, 0.32, 0.37, 0.42, 0.46, 0.50,
@@ -38,41 +38,39 @@ C = TypeVar("C")
 
 
 class Looked(Record):
-    """A candidate as beliefs see it."""
+    """What beliefs are learned from: a candidate's predictions and its score."""
 
     prompt: str
     predictions: Mapping[int, float] = Field(description="predicted score, by the step of the look")
-    score: float | None = Field(
-        default=None, description="of the finished image, where there is one"
-    )
+    score: float | None = Field(default=None, description="score of the finished image, if any")
 
 
 class Belief(Record):
-    """Of the looks after one step: score = slope x prediction + offset of the prompt + noise."""
+    """A model of the looks after one step: score = slope x prediction + prompt's offset + noise."""
 
     step: int
-    slope: float = Field(description="of the score on the prediction, within a prompt")
-    look_variance: NotNegative = Field(description="of predictions within a prompt")
-    noise: NotNegative = Field(description="variance of scores that the prediction does not tell")
-    evidence: float = Field(description="finished candidates that this rests on, the prior's too")
+    slope: float = Field(description="slope of the score on the prediction, within a prompt")
+    look_variance: NotNegative = Field(description="variance of predictions within a prompt")
+    noise: NotNegative = Field(description="variance of scores that predictions do not explain")
+    evidence: float = Field(description="finished candidates behind this, counting the prior's")
 
     @property
     def correlation(self) -> float:
-        """With the score, within a prompt."""
-        told = self.slope**2 * self.look_variance
-        if told <= 0:
+        """Correlation of the look with the score, within a prompt."""
+        explained = self.slope**2 * self.look_variance
+        if explained <= 0:
             return 0.0
-        found = math.copysign(math.sqrt(told / (told + self.noise)), self.slope)
+        found = math.copysign(math.sqrt(explained / (explained + self.noise)), self.slope)
         return max(-MOST_CORRELATED, min(MOST_CORRELATED, found))
 
 
 class Beliefs(Record):
-    """Of all steps with looks, ascending."""
+    """The beliefs about all steps with looks, ascending."""
 
     looks: tuple[Belief, ...]
 
     def signal(self, total: int) -> Signal:
-        """For planning the next round."""
+        """The signal for planning the next round."""
         return Signal(
             total=total,
             steps=tuple(look.step for look in self.looks),
@@ -81,7 +79,7 @@ class Beliefs(Record):
 
 
 def preview_prior(total: int) -> Signal:
-    """Looks at previews after every step of `total`."""
+    """The prior signal of looks at previews, after every step of `total`."""
     steps = tuple(range(1, total))
     return Signal(
         total=total,
@@ -93,12 +91,12 @@ def preview_prior(total: int) -> Signal:
 def prior_beliefs(
     signal: Signal, within: float, spreads: Mapping[int, float] | None = None
 ) -> Beliefs:
-    """Before anything is finished.
+    """Beliefs before anything is finished.
 
     Args:
         within: variance of scores within a prompt.
-        spreads: standard deviations of predictions within a prompt, by step, where they are known;
-            elsewhere predictions are taken to spread as calibrated ones do: correlation x score.
+        spreads: standard deviations of predictions within a prompt, by step, if known; otherwise
+            those of calibrated predictions are assumed: correlation x that of scores.
     """
     looks = []
     for step, correlation in zip(signal.steps, signal.correlations, strict=True):
@@ -116,8 +114,9 @@ def learn(prior: Beliefs, candidates: Sequence[Looked]) -> Beliefs:
     """The prior corrected by candidates: those with a score, and the spread of all looks.
 
     Finished candidates were chosen by their looks, which narrows the range of predictions and makes
-    a plain correlation too low. A regression on the prediction is not bent by that, so slope and
-    noise are learned from the finished, and the spread of predictions from all that were looked at.
+    a plain correlation too low. A regression on the prediction is not biased by that selection, so
+    slope and noise are learned from finished candidates, and the spread of predictions from all
+    that were looked at.
     """
     return Beliefs(looks=tuple(_learned(belief, candidates) for belief in prior.looks))
 
@@ -166,15 +165,15 @@ def pooled(values: Iterable[tuple[str, float]]) -> tuple[float, int]:
 def against_advice(
     kept: Sequence[C], dropped: Sequence[C], seed: int
 ) -> tuple[tuple[C, ...], C | None]:
-    """Whom to finish, when now and then the last of the kept gives way to a dropped one.
+    """Occasionally replace the last kept candidate by a dropped one.
 
-    On average `AGAINST_ADVICE` of all finishes go against it; the best predicted always stays.
+    On average `AGAINST_ADVICE` of all finishes go to dropped ones; the best predicted always stays.
 
     Args:
-        kept: best predicted first.
+        kept: the kept candidates, best predicted first.
 
     Returns:
-        Those to finish, and the one of them that the looks had dropped, if any.
+        The candidates to finish, and the one among them that the looks had dropped, if any.
     """
     dice = Random(seed)
     if len(kept) < 2 or not dropped or dice.random() >= AGAINST_ADVICE * len(kept):
@@ -184,7 +183,7 @@ def against_advice(
 
 
 def _rank(share: float) -> float:
-    """Linear between the points of the table; 0 at the start, 1 at the end."""
+    """The prior rank correlation after this share of the steps, interpolated linearly."""
     ranks = (0.0, *PREVIEW_RANKS, 1.0)
     place = min(max(share, 0.0), 1.0) * (len(ranks) - 1)
     low = min(int(place), len(ranks) - 2)

@@ -1,7 +1,6 @@
-"""What a person sees before a rung drops anybody, and who goes on by their word.
+"""The choice that a person makes before a rung drops candidates.
 
-The person's word is final, within the budget: of those that they let go on, no more than it can
-finish.
+The person's choice is final, as long as the budget can finish what they keep.
 """
 
 from __future__ import annotations
@@ -20,22 +19,22 @@ class Choice(Record):
     brief: str
     round: int
     step: int = Field(description="denoising steps made so far")
-    steps: int = Field(description="of a full render")
+    steps: int = Field(description="denoising steps of a full render")
     trials: tuple[Trial, ...] = Field(
-        description="those that go on as planned, then the others by prediction, with previews"
+        description="the planned survivors, then the others by prediction, with previews"
     )
-    planned: tuple[Candidate, ...] = Field(description="those that go on if nobody chooses")
-    most: int = Field(description="how many may go on: what is left of the budget pays for no more")
+    planned: tuple[Candidate, ...] = Field(description="candidates that go on if nobody chooses")
+    most: int = Field(description="how many may go on: the rest of the budget pays for no more")
 
 
 Picked = Sequence[Candidate] | None
-"""Who goes on, in the order in which they are to be rendered; None: as planned."""
+"""Candidates that go on, in the order to render them; None: follow the plan."""
 Choose = Callable[[Choice], Awaitable[Picked] | Picked]
-"""Answers a choice, at once or awaited."""
+"""Answers a choice; may be async."""
 
 
 def planned_first(seen: Sequence[Trial], planned: Sequence[Candidate]) -> tuple[Trial, ...]:
-    """Those that go on as planned, in their order; then the best predicted."""
+    """Trials that go on as planned, in that order, then the others, best predicted first."""
 
     def place(trial: Trial) -> tuple[int, float]:
         known = trial.candidate in planned
@@ -45,22 +44,22 @@ def planned_first(seen: Sequence[Trial], planned: Sequence[Candidate]) -> tuple[
 
 
 def picked(choice: Choice, answer: object) -> tuple[Candidate, ...] | None:
-    """Who goes on by an answer; None: as planned.
+    """The candidates chosen by an answer; None: follow the plan.
 
     Raises:
-        ValueError: the answer is no list of the candidates that were shown, or too long.
+        ValueError: the answer is not a list of candidates that were shown, or is too long.
     """
     if answer is None:
         return None
     shown = [trial.candidate for trial in choice.trials]
     if not isinstance(answer, list | tuple) or any(one not in shown for one in answer):
         raise ValueError(
-            f"choose must give a list of candidates of choice.trials, or None to go on as planned, "
-            f"got {answer!r:.200}"
+            f"choose must return a list of candidates from choice.trials, or None to follow the "
+            f"plan, got {answer!r:.200}"
         )
     if len(found := tuple(dict.fromkeys(answer))) > choice.most:
         raise ValueError(
-            f"choose gave {len(found)} candidates, and what is left of the budget pays for "
-            f"{choice.most}: give fewer, or start the run with a larger budget"
+            f"choose returned {len(found)} candidates, but the rest of the budget pays for "
+            f"{choice.most}: return fewer, or start the run with a larger budget"
         )
     return found

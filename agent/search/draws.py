@@ -1,9 +1,9 @@
-"""Candidates drawn from what a signal says, so that schedules can be tried before one is run.
+"""Simulated candidates, drawn from a signal, on which schedules are tried before one is run.
 
-Scores of one prompt's seeds are Gaussian, and so are the looks at them; then scores are given the
-distribution that was measured, if one was. Everything is in units of the spread within a prompt.
-Every schedule is tried on the same draws (common random numbers), so that the difference of two is
-known better than either.
+Scores of one prompt's seeds and the looks at them are drawn from a Gaussian; then the scores are
+mapped to the measured distribution, if there is one. The unit is the spread within a prompt. Every
+schedule is tried on the same draws (common random numbers), so that the difference between two is
+known more precisely than either.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Draws:
 
 
 def correlations(signal: Signal) -> Floats:
-    """Of all looks and the final score, which comes last, [look, look].
+    """Correlation matrix of all looks and, last, the final score, [look, look].
 
-    Looks form a chain: of two, the worse is the better one with noise added.
+    Looks form a chain: the worse of any two is the better one plus noise.
     """
     rank = np.array([*signal.correlations, 1.0])
     size = np.maximum(np.abs(rank), 1e-6)
@@ -45,9 +45,9 @@ def correlations(signal: Signal) -> Floats:
 
 @lru_cache(maxsize=4096)
 def weights(signal: Signal, taken: tuple[int, ...]) -> tuple[float, ...]:
-    """Of the standardized looks at these steps; their sum is the expected standardized score.
+    """Weights of the standardized looks at these steps; the sum predicts the standardized score.
 
-    In a chain the best look says all.
+    In a chain only the best look matters.
     """
     found = correlations(signal)[[signal.steps.index(step) for step in taken], -1]
     best = int(np.argmax(np.abs(found)))
@@ -56,7 +56,7 @@ def weights(signal: Signal, taken: tuple[int, ...]) -> tuple[float, ...]:
 
 @lru_cache(maxsize=8)
 def draw(signal: Signal, candidates: int, draws: int, seed: int) -> Draws:
-    """Simulated candidates, so many in each draw."""
+    """Simulate `draws` draws of so many candidates each."""
     rng = np.random.default_rng(seed)
     root = _root(correlations(signal)).astype(np.float32)
     looks = rng.standard_normal((len(root), draws * candidates), dtype=np.float32)
@@ -92,8 +92,8 @@ def best_finished(
     """Final score of the best candidate that a schedule finishes, [row].
 
     Args:
-        looks: standardized, [row, candidate] of each step that has a rung.
-        final: [row, candidate], as wide as the looks.
+        looks: standardized looks [row, candidate], for each step that has a rung.
+        final: final scores [row, candidate], as wide as the looks.
         candidates: how many of them are started.
         rungs: (step, keep, weights of the looks so far), in order.
     """
@@ -116,7 +116,7 @@ def best_finished(
 
 
 def _shaped(final: Floats, quantiles: tuple[float, ...] | None) -> Floats:
-    """Scores in the same order, with the measured distribution and not beyond its ends."""
+    """Scores mapped to the measured distribution, in the same order and clipped at its ends."""
     if quantiles is None:
         return final
     places = (np.arange(len(quantiles)) + 0.5) / len(quantiles)

@@ -1,9 +1,9 @@
-"""The planner: from what a look is worth and what it costs, to a schedule for a budget.
+"""The planner: turns how well looks predict, what they cost and a budget into a schedule.
 
 Successive halving with measured numbers: how many candidates to start, after which steps to look,
-how many to let go on. Schedules are tried on simulated candidates (draws.py) and the best one wins;
-where none beats naive best-of-n at the same cost, naive best-of-n is the schedule. Pure and
-deterministic: the same question has the same answer.
+and how many to keep. Schedules are tried on simulated candidates (draws.py) and the best one wins;
+if none beats naive best-of-n at the same cost, naive best-of-n is the schedule. Pure and
+deterministic.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Rungs = tuple[tuple[int, int], ...]
 MOST_RUNGS = 3
 MOST_CANDIDATES = 192
 MOST_LOOKS, TELLING = 12, 0.1
-"""Steps that are considered for a look, of more so many spread evenly; and the correlation with the
-final score below which a look tells nothing."""
+"""Maximum number of steps considered for a look, spread evenly; and the lowest correlation with the
+final score for which a step is considered."""
 WORTH_A_RUNG = 0.004
-"""Gain, in spreads within a prompt, below which one more pause of the batch is not worth it."""
+"""Gain, in spreads within a prompt, that one more rung must bring to be worth the interruption."""
 SIMULATED = 40_000
-"""Candidates drawn, all together, to find good schedules on."""
+"""Total number of simulated candidates on which schedules are searched."""
 FINALISTS, TIMES = 16, 4
-"""So many of the best are compared once more, on so many times as many fresh candidates."""
+"""Number of best schedules compared once more, and how many times as many candidates that takes."""
 NFE_ALONE = Costs()
 
 
@@ -46,18 +46,19 @@ def plan(
     keep: int | None = None,
     least: int = 1,
 ) -> Schedule:
-    """The schedule that is expected to find the best score of one prompt's seeds within a budget.
+    """The schedule expected to find the best score among one prompt's seeds within a budget.
 
     Args:
         renders: the budget in renders' worth, at least 1.
-        costs: with seconds, a schedule also takes no longer than so many full renders would, so
-            that a look that takes long is worth less.
-        seconds: a further cap.
-        most: no more candidates than this.
-        keep: finish exactly so many, after one look; fewer where not so many can be paid.
-        least: start at least so many, even where fewer would gain more, if they can be paid.
+        costs: if they include seconds, a schedule also takes no longer than that many full renders,
+            so that a slow look is worth less.
+        seconds: an additional cap.
+        most: maximum number of candidates.
+        keep: finish exactly this many after one look, or fewer if the budget does not allow it.
+        least: start at least this many if affordable, even if fewer would gain more.
 
-    ValueError: not one render fits into the budget.
+    Raises:
+        ValueError: not one render fits into the budget.
     """
     cap = costs.cap(signal.total, renders, seconds)
     search = Search(signal, costs, renders * signal.total, cap, most, keep, least)
@@ -68,7 +69,7 @@ def plan(
 
 @dataclass
 class Search:
-    """One search, in the planner's own units: steps, seconds, spreads within a prompt."""
+    """One search, in units of steps, seconds, and spreads within a prompt."""
 
     signal: Signal
     costs: Costs
@@ -81,11 +82,11 @@ class Search:
 
     @property
     def width(self) -> int:
-        """How many candidates are drawn at most."""
+        """Candidates per simulated draw, the most that a schedule may start."""
         return max(1, min(self.limit, int(self.steps / self.signal.total * 8)))
 
     def drawn(self, seed: int, times: int = 1) -> Draws:
-        """The candidates that schedules are tried on."""
+        """The simulated candidates on which schedules are tried."""
         count = times * SIMULATED // self.width
         return draw(self.signal, self.width, count, seed)
 
@@ -94,7 +95,7 @@ class Search:
         return self.costs.price(self.signal.total, candidates, rungs)
 
     def most(self, rungs: Rungs) -> int:
-        """How many candidates can be started so that the rungs can be paid; 0 if none."""
+        """The largest number of candidates that the budget allows with these rungs; may be 0."""
         low, high = 0, self.width + 1
         while high - low > 1:
             middle = (low + high) // 2
@@ -104,7 +105,7 @@ class Search:
         return low
 
     def gain(self, rungs: Rungs) -> float:
-        """Expected best score on the draws; minus infinity for what is no schedule."""
+        """Expected best score on the draws; minus infinity if the rungs are invalid."""
         if rungs not in self.tried:
             steps, keeps = [0, *(r[0] for r in rungs)], [self.most(rungs), *(r[1] for r in rungs)]
             sound = all(a < b for a, b in pairwise(steps)) and all(
@@ -118,7 +119,7 @@ class Search:
         return self.tried[rungs]
 
     def looks(self) -> list[int]:
-        """Steps that are considered."""
+        """Steps considered for a look."""
         known = zip(self.signal.steps, self.signal.correlations, strict=True)
         steps = [step for step, correlation in known if abs(correlation) >= TELLING]
         if len(steps) <= MOST_LOOKS:
@@ -126,7 +127,7 @@ class Search:
         return [steps[i] for i in np.linspace(0, len(steps) - 1, MOST_LOOKS).round().astype(int)]
 
     def seek(self) -> None:
-        """Try one, two and three rungs: the best place for one more, then all moved about."""
+        """Try up to three rungs: insert each in the best place, then hill-climb from there."""
         if self.keep is not None:
             for step in self.looks():
                 self.gain(((step, self.keep),))
@@ -139,7 +140,7 @@ class Search:
             bases = {self.climb(offer) for offer in offers if offer}
 
     def finalists(self) -> list[Rungs]:
-        """Naive best-of-n, and the best of what was tried; each rung has to earn its pause."""
+        """Naive best-of-n and the best schedules tried, with a penalty per rung."""
         worth = {
             rungs: gain - WORTH_A_RUNG * len(rungs)
             for rungs, gain in self.tried.items()
@@ -148,7 +149,7 @@ class Search:
         return [(), *sorted(worth, key=lambda rungs: -worth[rungs])[:FINALISTS]]
 
     def climb(self, rungs: Rungs) -> Rungs:
-        """Moved about for as long as that gains."""
+        """Hill-climb over neighbouring rungs until none gains more."""
         while (moved := max(self.moved(rungs), key=self.gain)) != rungs:
             if self.gain(moved) <= self.gain(rungs):
                 break
@@ -156,7 +157,7 @@ class Search:
         return rungs
 
     def pairs(self) -> Iterator[Rungs]:
-        """Two rungs in coarse places: where one alone gains nothing, two may."""
+        """Pairs of rungs on a coarse grid: two may gain something when neither does alone."""
         looks = self.looks()
         few = looks[:: max(1, len(looks) // 6)]
         for first, second in combinations(few, 2):
@@ -165,7 +166,7 @@ class Search:
                     yield (first, high), (second, low)
 
     def inserted(self, rungs: Rungs) -> Iterator[Rungs]:
-        """With one more rung, anywhere; of how many to keep, a few spread out."""
+        """All ways to add one rung, with a few values of `keep` for each step."""
         for step in self.looks():
             before = tuple(r for r in rungs if r[0] < step)
             after = tuple(r for r in rungs if r[0] > step)
@@ -178,7 +179,7 @@ class Search:
                 yield (*before, (step, keep), *after)
 
     def moved(self, rungs: Rungs) -> Iterator[Rungs]:
-        """With one rung's step or keep a little different, or two rungs' together."""
+        """Neighbours: one rung's step or keep changed a little, or two rungs' together."""
         looks = self.looks()
         for i, (step, keep) in enumerate(rungs):
             at = looks.index(step)
@@ -194,11 +195,11 @@ class Search:
 
     @property
     def asks_for_a_rung(self) -> bool:
-        """Whether naive best-of-n is not what is asked for."""
+        """Whether naive best-of-n cannot satisfy `keep` or `least`."""
         return self.keep is not None or self.most(()) < self.least
 
     def schedule(self) -> Schedule:
-        """The best rungs, or naive best-of-n where they gain nothing, judged on fresh draws."""
+        """The best rungs on fresh draws, or naive best-of-n if they gain nothing."""
         self.seek()
         drawn = self.drawn(1, TIMES)
         whole = min(int(self.steps // self.signal.total) + 1, self.width)
@@ -240,7 +241,7 @@ class Search:
 
 
 def _spread(low: int, high: int, most: int = 8) -> list[int]:
-    """Whole numbers from low to high: all of few, of many some, closer together below."""
+    """Whole numbers from low to high: all if they are few, otherwise `most` in geometric steps."""
     if high - low < most:
         return list(range(low, high + 1))
     return sorted({int(n) for n in np.geomspace(low, high, most).round()})

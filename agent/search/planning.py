@@ -1,8 +1,8 @@
-"""From what a run has seen to what its next round tries.
+"""Plans a run's next round from the trials so far.
 
-The seam between the planner, which knows numbers, and a run, which knows trials. Pure: the same
-trials and costs give the same round, so that a resumed run goes on as it would have. What is
-learned is rounded before a round is planned, so that a plan is found again in the planner's memory.
+This connects the planner, which knows numbers, with a run, which knows trials. Pure: the same
+trials and costs give the same round, so that a resumed run goes on as it would have. Learned values
+are rounded before a round is planned, so that the planner's cache can hit.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from promptprobe.agent.search.stopping import plan_until_good
 from promptprobe.tools.records import Basis, Budget, Candidate, Score, Trial
 
 PROMPTS = 4
-"""Of a round that rewrites, the brief and the best so far among them, if there are candidates."""
+"""Prompts of a round that rewrites, including the brief and the best so far."""
 BETWEEN = 0.25
-"""Variance between prompts before any was seen, in units of the variance within one."""
+"""Prior variance between prompts, in units of the variance within one."""
 WORTH = 0.01
 """Expected improvement, in spreads within a prompt, below which a round is not worth its cost."""
 ROUND = 3.0
-"""Renders' worth of a round, at least."""
+"""Minimum size of a round, in renders' worth."""
 INTERVAL = 2 * NormalDist().inv_cdf(0.95)
 """Width of a prediction's 90% interval, in standard deviations."""
 PRIOR_GOOD, PRIOR_TRIED = 1.0, 2.0
-"""As if one of two pictures had been good, before any was seen."""
+"""Prior counts, as if one of two pictures had been good."""
 
 
 def prior_signal(total: int, ranks: Mapping[int, float]) -> Signal:
-    """What looks are worth before the run has seen any.
+    """How well looks predict scores, before the run has seen any.
 
     Args:
         total: steps of a render.
-        ranks: measured, by step; later previews join where the stated prior ranks them higher, and
-            where nothing was measured there is nothing but that prior.
+        ranks: measured ranks, by step; later previews are added if the prior for previews ranks
+            them higher. Without any measured ranks, that prior is used alone.
     """
     prior = preview_prior(total) if total > 1 else Signal(total=2, steps=(), correlations=())
     if not ranks:
@@ -61,7 +61,7 @@ def prior_signal(total: int, ranks: Mapping[int, float]) -> Signal:
 
 
 def believe(signal: Signal, trials: Sequence[Trial], basis: Basis) -> Beliefs:
-    """The prior, corrected by the run's own candidates; only looks of the present basis count."""
+    """The prior corrected by the run's own candidates; only looks of the current basis count."""
     looked = [
         Looked(
             prompt=trial.candidate.prompt,
@@ -83,9 +83,9 @@ def believe(signal: Signal, trials: Sequence[Trial], basis: Basis) -> Beliefs:
 
 
 def scale_of(trials: Sequence[Trial]) -> float:
-    """Variance within a prompt as predictions have it, before scores say more; 1 if nothing says.
+    """Variance within a prompt, of predictions or else of scores; 1 if there are neither.
 
-    Scores of one scorer lie in [0, 1], of another around 21.
+    It is needed because scorers differ in scale: some score from 0 to 1, others around 21.
     """
     predictions = [
         (t.candidate.prompt, t.prediction.score if t.prediction else None) for t in trials
@@ -95,23 +95,22 @@ def scale_of(trials: Sequence[Trial]) -> float:
 
 
 def known_effects(beliefs: Beliefs, trials: Sequence[Trial]) -> Effects | None:
-    """Prompt and seed effects from scores and, of those dropped, from predictions; None: nothing
-    is known."""
+    """Prompt and seed effects from scores and, for dropped candidates, from predictions; None if
+    nothing is known."""
     observed = list(_observed(beliefs, trials))
     scale = scale_of(trials)
     return effects(observed, BETWEEN * scale, scale) if observed else None
 
 
 def rounds_in(left: float) -> int:
-    """How many rounds so many renders' worth are spent in, all about equally large."""
+    """Over how many rounds of about equal size to spend so many renders' worth."""
     return max(1, int(left / ROUND + 1e-9))
 
 
 def good_from(target: float | None, trials: Sequence[Trial]) -> float | None:
-    """The score from which on a picture ends the run; None: not known.
+    """The lowest score with which a picture ends the run; None if unknown.
 
-    Where the scorer says itself what is correct, of n things, that is halfway between all of them
-    and all but one.
+    If the scorer itself checks n things, it lies halfway between all of them and all but one.
     """
     if target is not None:
         return target
@@ -122,16 +121,17 @@ def good_from(target: float | None, trials: Sequence[Trial]) -> float | None:
 
 
 def first_score(trials: Sequence[Trial]) -> Score | None:
-    """The first score with a value, which shows what a scorer says; None: there is none."""
+    """The first score with a value, which shows what kind of scores to expect; None if none."""
     scores = (trial.score for trial in trials if trial.score)
     return next((score for score in scores if score.value is not None), None)
 
 
 def chances_of(beliefs: Beliefs, trials: Sequence[Trial], good: float) -> dict[Candidate, float]:
-    """Chance of each that was looked at that its finished picture scores `good` or more.
+    """Each candidate's chance that its finished picture scores `good` or more.
 
-    By the 90% interval of its last prediction; of previews, which have none, by what the run
-    believes of looks. Who could not be judged early has chance 0, and so is finished last.
+    It follows from the 90% interval of the last prediction or, for previews, which have none, from
+    the run's beliefs about looks. A candidate without a prediction has chance 0 and is finished
+    last.
     """
     known = {belief.step: belief for belief in beliefs.looks}
     found = {}
@@ -152,7 +152,7 @@ def chances_of(beliefs: Beliefs, trials: Sequence[Trial], good: float) -> dict[C
 
 
 def fresh_chance(beliefs: Beliefs, trials: Sequence[Trial], good: float) -> float:
-    """Chance that a candidate nobody has looked at turns out good, by those that were tried."""
+    """Chance that a new candidate turns out good, estimated from those that were tried."""
     chances, came = chances_of(beliefs, trials, good), []
     for trial in trials:
         value = trial.value
@@ -173,12 +173,13 @@ def plan_round(
     least: int = 1,
     chance: float | None = None,
 ) -> Schedule:
-    """The schedule of a round, its looks as good as believed; `least` candidates, if they fit.
+    """The schedule of a round, with at least `least` candidates if they fit.
 
     Args:
-        chance: of a fresh candidate to end the run; None: the best of all is what is looked for.
+        chance: chance that a fresh candidate ends the run; None: search for the best of all.
 
-    ValueError: not one render fits.
+    Raises:
+        ValueError: not one render fits into the budget.
     """
     from promptprobe.agent.search.planner import MOST_CANDIDATES, plan
 
@@ -195,18 +196,18 @@ def plan_round(
 
 
 def first_render(schedule: Schedule) -> Schedule:
-    """One candidate, looked at wherever the first round will look, and finished in any case."""
+    """A schedule for one candidate, looked at at each rung of `schedule` and always finished."""
     rungs = tuple(rung.model_copy(update={"keep": 1}) for rung in schedule.rungs)
     one = {"candidates": 1, "rungs": rungs, "waves": None, "renders": 1}
     return schedule.model_copy(update=one)
 
 
 def decide(known: Effects, best: float, schedule: Schedule, rewriting: bool) -> NextRound:
-    """What the next round should do, by what it is expected to gain on the best score so far.
+    """Choose what the next round does, by its expected gain on the best score so far.
 
     Args:
-        schedule: of the next round, for the seeds of one prompt, its gain in spreads.
-        rewriting: whether somebody can rewrite.
+        schedule: the next round's schedule, with gains in units of the spread within a prompt.
+        rewriting: whether rewrites are available.
     """
     spread = math.sqrt(known.within)
     apart = math.sqrt(known.within + known.between)
@@ -220,12 +221,11 @@ def decide(known: Effects, best: float, schedule: Schedule, rewriting: bool) -> 
 
 
 def costs_of(nfe_per_step: float, step: float, look: float, score: float, capped: bool) -> Costs:
-    """What the planner counts.
+    """The costs that the planner uses.
 
     Args:
-        step, look, score: seconds as the run has measured them. They count where seconds are
-            capped, and only there: times vary from run to run, with what else the machine does,
-            and the same seed should make the same run.
+        step, look, score: seconds that the run has measured. They are used only if seconds are
+            capped: times vary with the machine's load, and the same seed should give the same run.
     """
     if not capped or step <= 0:
         return Costs(nfe_per_step=nfe_per_step)
@@ -253,7 +253,7 @@ def _observed(beliefs: Beliefs, trials: Sequence[Trial]) -> list[Observed]:
 
 
 def _offset(belief: Belief, trials: Sequence[Trial]) -> float:
-    """What a prediction times the slope lacks, on the run's finished candidates."""
+    """Mean difference between score and slope x prediction, over the run's finished candidates."""
     gaps, seen = [], []
     for trial in trials:
         prediction, value = predicted_at(trial, belief.step), trial.value
@@ -267,6 +267,6 @@ def _offset(belief: Belief, trials: Sequence[Trial]) -> float:
 
 
 def _variance(values: Sequence[tuple[str, float | None]]) -> float:
-    """Variance within a prompt, over prompts with two values or more; 0 where there is none."""
+    """Variance within a prompt, over prompts with at least two values; 0 if there are none."""
     square, free = pooled((prompt, value) for prompt, value in values if value is not None)
     return square / free if free else 0.0

@@ -1,4 +1,4 @@
-"""The loop's decisions, as pure functions of trials: who is tried, who goes on, which is best.
+"""The loop's decisions as pure functions of trials: which to try, to keep, and to call best.
 
 Nothing here knows the graph, so a policy can be replayed and tested alone.
 """
@@ -16,11 +16,11 @@ from promptprobe.agent.search.schedule import Schedule
 from promptprobe.tools.records import Candidate, Score, Trial
 
 MOST_UNSCORED = 4
-"""Pictures in a row without a score, after which a run stops."""
+"""Number of pictures in a row without a score after which a run stops."""
 
 
 def derive(seed: int, *path: int | str) -> int:
-    """A seed of its own for each path, the same on every machine: 32 bits, ten digits at most."""
+    """A distinct 32-bit seed for each path, the same on every machine."""
     digest = hashlib.sha256("|".join(map(str, (seed, *path))).encode()).digest()
     return int.from_bytes(digest[:4])
 
@@ -28,10 +28,11 @@ def derive(seed: int, *path: int | str) -> int:
 def candidates_of(
     prompts: Sequence[str], count: int, seed: int, round: int
 ) -> tuple[Candidate, ...]:
-    """So many candidates, spread evenly over the prompts, each with a seed of its own.
+    """`count` candidates, spread evenly over the prompts, each with its own seed.
 
-    Two wordings of one content draw nearly the same from one seed, and the best of many counts only
-    as many as differ. Fresh seeds each round; round 0 has the run's own, as without us.
+    Two wordings of the same content draw nearly the same picture from one seed, and best-of-n needs
+    pictures that differ. Seeds are fresh each round; round 0 uses the run's seed itself, so its
+    picture is the one that the model would draw without promptprobe.
     """
     return tuple(
         Candidate(
@@ -45,10 +46,11 @@ def candidates_of(
 def go_on(
     trials: Sequence[Trial], schedule: Schedule, rung: int, seed: int
 ) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
-    """Who goes on after a rung, the best predicted first; and who of them against the advice.
+    """Candidates that go on after a rung, best predicted first, and those among them that the
+    looks advised against.
 
-    Only at the last rung does a dropped one now and then take the place of the last kept. Who could
-    not be looked at comes last.
+    Only at the last rung does a dropped candidate occasionally replace the last kept one.
+    Candidates without a look come last.
     """
     at = schedule.rungs[rung]
     advantage = _advantages(trials, schedule, rung)
@@ -63,7 +65,7 @@ def go_on(
 
 
 def _advantages(trials: Sequence[Trial], schedule: Schedule, rung: int) -> dict[Candidate, float]:
-    """The looks so far, standardized, with the schedule's weights."""
+    """The sum of the standardized looks so far, with the schedule's weights."""
     total = dict.fromkeys((trial.candidate for trial in trials), 0.0)
     taken = schedule.rungs[: rung + 1]
     for weight, step in zip(schedule.rungs[rung].weights, (r.step for r in taken), strict=True):
@@ -77,15 +79,15 @@ def _advantages(trials: Sequence[Trial], schedule: Schedule, rung: int) -> dict[
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:
-    """The first of `ranked`; None: nothing was rendered."""
+    """The first of `ranked`; None if nothing was rendered."""
     return next(iter(ranked(trials)), None)
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """What was rendered, the best scored first; then what has no score, the best predicted first.
+    """Rendered trials, best score first, then those without a score, best predicted first.
 
-    Equal scores: the correct one, then the one without extras, then the one with the higher
-    prediction, then the earlier: a rewrite must earn its place.
+    Ties are broken by being correct, then fewer extras, then the higher prediction, then the
+    earlier trial: a rewrite must earn its place.
     """
     rendered = [trial for trial in trials if trial.image is not None]
     return sorted(rendered, key=_merit, reverse=True)
@@ -103,7 +105,7 @@ def ranked_prompts(trials: Sequence[Trial]) -> tuple[str, ...]:
 
 
 def by_prompt(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
-    """Trials grouped, prompts in order of appearance."""
+    """Trials grouped by prompt, in order of appearance."""
     groups: dict[str, list[Trial]] = defaultdict(list)
     for trial in trials:
         groups[trial.candidate.prompt].append(trial)
@@ -111,13 +113,13 @@ def by_prompt(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
 
 
 def predicted_at(trial: Trial, step: int) -> float | None:
-    """The prediction of the look after a step."""
+    """The prediction of the look after `step`."""
     found = (look.prediction for look in trial.looks if look.step == step)
     return next((one.score for one in found if one), None)
 
 
 def predicted(trial: Trial) -> float:
-    """The last prediction; minus infinity where there is none."""
+    """The last prediction; minus infinity if there is none."""
     return -math.inf if trial.predicted is None else trial.predicted
 
 
@@ -127,10 +129,10 @@ def is_correct(trial: Trial) -> bool:
 
 
 def scores_nothing(scores: Sequence[Score]) -> bool:
-    """Whether a scorer is of no use: it broke on all pictures, or left the last few unscored.
+    """Whether a scorer is of no use: it failed on all pictures, or left the last few unscored.
 
     Args:
-        scores: of the pictures that could be scored, in their order.
+        scores: scores of all pictures that could be scored, in order.
     """
     lately = scores[-MOST_UNSCORED:]
     if not lately or any(score.value is not None for score in lately):

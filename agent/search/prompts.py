@@ -1,6 +1,6 @@
-"""Which prompts a round tries that rewrites: the brief, the best so far, and new ones.
+"""Chooses the prompts of a round that rewrites: the brief, the best so far, and new ones.
 
-How many follows from the schedule: a prompt without a candidate would be written in vain.
+Their number follows from the schedule: a prompt without a candidate would be wasted.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 async def rewritten(
     run: Context, round: int, best: str | None, schedule: Schedule, before: Sequence[Refusal]
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Refusal, ...]]:
-    """The brief, the best prompt so far, then new ones; where not enough is offered, prompts of
-    earlier rounds fill the places, the best first.
+    """The brief, the best prompt so far, then new ones; if too few are offered, the best prompts
+    of earlier rounds fill the gaps.
 
     Args:
         best: the prompt of the best picture so far.
         before: what earlier rounds refused.
 
     Returns:
-        All prompts of the round, those that are new, and what was refused now.
+        All prompts of the round, the new ones among them, and what was refused now.
     """
     settings, earlier = run.settings, run.ledger.trials(before=round)
     usual = max(planning.PROMPTS, 1 + len(run.untried(round)))
@@ -63,9 +63,9 @@ async def rewritten(
 def approved(
     run: Context, round: int, prompts: tuple[str, ...]
 ) -> tuple[tuple[str, ...], tuple[Refusal, ...]]:
-    """A round's prompts, and what a person refused of them, where one is asked.
+    """A round's prompts, and those that a person refused, if one is asked.
 
-    The interrupt leaves the graph until the runner brings the answer, which the ledger keeps.
+    The interrupt leaves the graph until the runner resumes it with the answer; the ledger keeps it.
     """
     line = run.ledger.approved(round)
     if line is None and run.person.approve is not None:
@@ -74,15 +74,15 @@ def approved(
         if new := [prompt for prompt in prompts if prompt not in known]:
             shown = review(round, run.settings.brief, new)
             kept, refused = answered(new, interrupt(shown.model_dump(mode="json")))
-            said = [kept.get(p, p) for p in prompts if p in kept or p not in new]
+            final = [kept.get(p, p) for p in prompts if p in kept or p not in new]
             line = ApprovedLine(at=run.seconds, round=round,
-                                prompts=tuple(dict.fromkeys(said)), refused=refused)  # fmt: skip
+                                prompts=tuple(dict.fromkeys(final)), refused=refused)  # fmt: skip
             run.ledger.write([line])
     return (line.prompts, line.refused) if line else (prompts, ())
 
 
 async def _readable(run: Context, proposals: Proposals) -> Proposals:
-    """Without the offers in which what was asked for stands beyond the text encoder's limit."""
+    """Drop offers in which something required lies beyond the text encoder's token limit."""
     offered = [prompt for prompt in proposals.offered if prompt in proposals.meets]
     unread = await asyncio.to_thread(run.tools.unread, offered) if offered else []
     checked = zip(offered, unread, strict=True)

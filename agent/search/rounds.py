@@ -1,8 +1,8 @@
-"""What the next round buys: new wordings, fresh seeds of the best prompt, or nothing worth it.
+"""Decides what the next round buys: new wordings, fresh seeds of the best prompt, or nothing.
 
-Scores differ between prompts and between seeds of one prompt. A prompt's mean, from few seeds, is
+Scores differ between prompts and between seeds of one prompt. A prompt's mean over few seeds is
 shrunk towards the mean of all prompts (two-level shrinkage), or the luckiest prompt would look like
-the best. A round is then worth its expected improvement on the best score so far. No numpy.
+the best. A round is worth its expected improvement on the best score so far. No numpy.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from promptprobe.agent.search.schedule import NotNegative, Schedule
 from promptprobe.tools.records import Record
 
 PRIOR_PROMPTS = 4.0
-"""How many prompts the prior variance between prompts counts as."""
+"""Weight of the prior variance between prompts, as a number of prompts."""
 PRIOR_SEEDS = 8.0
-"""How many candidates the prior variance within a prompt counts as."""
+"""Weight of the prior variance within a prompt, as a number of candidates."""
 Action = Literal["rewrite", "reseed", "stop"]
 
 
@@ -36,17 +36,17 @@ class Observed(Record):
 
 
 class PromptMean(Record):
-    """What a prompt scores on average over its seeds."""
+    """A prompt's mean score over its seeds."""
 
     prompt: str
     mean: float
-    variance: NotNegative = Field(description="how unsure that is")
+    variance: NotNegative = Field(description="uncertainty of that mean")
 
 
 class Effects(Record):
-    """Prompt and seed effects, told apart."""
+    """Prompt and seed effects, separated."""
 
-    mean: float = Field(description="of all prompts")
+    mean: float = Field(description="mean of all prompts")
     unsure: NotNegative = Field(description="variance of that mean")
     between: NotNegative = Field(description="variance of prompts' means")
     within: NotNegative = Field(description="variance of the seeds of one prompt")
@@ -64,10 +64,11 @@ def effects(observed: Sequence[Observed], between: float, within: float) -> Effe
     """Shrunken means of the prompts, and both variances corrected by what was observed.
 
     Args:
-        between, within: variances as the card has them; the run's own are weighed against them as
-            PRIOR_PROMPTS prompts and PRIOR_SEEDS candidates.
+        between, within: prior variances, which count as much as PRIOR_PROMPTS prompts and
+            PRIOR_SEEDS candidates of the run.
 
-    ValueError: nothing was observed.
+    Raises:
+        ValueError: nothing was observed.
     """
     if not observed:
         raise ValueError("expected at least one observed candidate")
@@ -94,12 +95,12 @@ def effects(observed: Sequence[Observed], between: float, within: float) -> Effe
 def next_round(
     known: Effects, best: float, reseed: Schedule, rewrite: Schedule | None, worth: float
 ) -> NextRound:
-    """What the next round should do.
+    """Choose what the next round should do.
 
     Args:
         best: the best score so far.
         reseed: the schedule for fresh seeds of one prompt, planned with `known.within`.
-        rewrite: for new prompts, planned with `known.between` too; None: nobody rewrites.
+        rewrite: the schedule for new prompts, planned with `known.between` too; None: no rewrites.
         worth: expected improvement below which a round is not worth its cost.
     """
     offers = [
@@ -130,7 +131,7 @@ def expected_improvement(mean: float, variance: float, best: float) -> float:
 
 
 def _pooled_within(groups: dict[str, list[Observed]], prior: float) -> float:
-    """Variance within a prompt, of scores: what predictions miss is taken off."""
+    """Variance of scores within a prompt, with the error variance of predictions subtracted."""
     square, free = PRIOR_SEEDS * prior, PRIOR_SEEDS
     for group in groups.values():
         if len(group) > 1:
@@ -141,7 +142,7 @@ def _pooled_within(groups: dict[str, list[Observed]], prior: float) -> float:
 
 
 def _moments_between(groups: dict[str, list[Observed]], prior: float, within: float) -> float:
-    """Variance of prompts' means: that of the observed means, less what their seeds explain."""
+    """Variance of prompts' means: that of the observed means, minus what their seeds explain."""
     if len(groups) < 2:
         return prior
     means = [_precise_mean(group, within) for group in groups.values()]
@@ -151,7 +152,7 @@ def _moments_between(groups: dict[str, list[Observed]], prior: float, within: fl
 
 
 def _precise_mean(group: Sequence[Observed], within: float) -> tuple[float, float]:
-    """Mean of a prompt's candidates, each weighed by how much it says, and its variance."""
+    """Precision-weighted mean of a prompt's candidates, and its variance."""
     weights = [1 / (within + one.noise + 1e-12) for one in group]
     mean = sum(w * one.value for w, one in zip(weights, group, strict=True)) / sum(weights)
     return mean, 1 / sum(weights)

@@ -1,6 +1,6 @@
-"""What the planner is told and what it answers, as frozen records: a run's state may hold them.
+"""The planner's input and output as frozen records, which a run's state can hold.
 
-Nothing here needs numpy, so the command line can name a schedule without loading it.
+Nothing here needs numpy, so the command line can print a schedule without loading it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ class Signal(Record):
     total: int = Field(ge=1, description="steps of a full render")
     steps: tuple[int, ...] = Field(description="steps after which there may be a look, ascending")
     correlations: tuple[Correlation, ...] = Field(
-        description="of each look with the final score, within a prompt"
+        description="correlation of each look with the final score, within a prompt"
     )
     quantiles: tuple[float, ...] | None = Field(
         default=None,
-        description="of scores within a prompt, less their mean, in standard deviations, at evenly "
-        "spaced places, where they were measured; None: Gaussian. Under a ceiling the best of "
-        "many gains less",
+        description="measured quantiles of standardized scores within a prompt, at evenly spaced "
+        "probabilities; None: Gaussian. With a ceiling, the best of many gains less",
     )
 
     @model_validator(mode="after")
@@ -48,28 +47,28 @@ class Signal(Record):
 
 
 class Costs(Record):
-    """What things cost. A look and a finish cost no denoising; seconds left at 0 do not count."""
+    """Costs of a run's parts. Looks and finishes cost no NFE; seconds of 0 are not counted."""
 
     nfe_per_step: float = Field(default=1, gt=0, description="2 under classifier-free guidance")
     step_seconds: NotNegative = 0
     look_seconds: NotNegative = Field(
-        default=0, description="decoding a preview and judging it, or probing"
+        default=0, description="to decode and score a preview, or to probe"
     )
-    finish_seconds: NotNegative = Field(default=0, description="decoding an image and scoring it")
+    finish_seconds: NotNegative = Field(default=0, description="to decode and score an image")
 
     def render_seconds(self, total: int) -> float:
-        """Of one image in full, scored."""
+        """Seconds to render and score one image in full."""
         return total * self.step_seconds + self.finish_seconds
 
     def cap(self, total: int, renders: float, seconds: float | None) -> float:
-        """Seconds that a schedule may take: no more than so many full renders, nor than a cap."""
+        """Seconds a schedule may take: those of `renders` full renders, or `seconds` if less."""
         caps = (renders * self.render_seconds(total), seconds or 0)
         return min((one for one in caps if one > 0), default=math.inf)
 
     def price(
         self, total: int, candidates: int, rungs: Sequence[tuple[int, int]]
     ) -> tuple[float, float]:
-        """Steps and seconds of so many candidates with rungs (step, keep), in order."""
+        """Steps and seconds that these candidates and rungs (step, keep) take in all."""
         steps, seconds, left, at = 0.0, 0.0, candidates, 0
         for step, keep in rungs:
             steps += left * (step - at)
@@ -80,38 +79,38 @@ class Costs(Record):
 
 
 class Rung(Record):
-    """After `step` steps, look at every candidate that is left, and let `keep` of them go on."""
+    """After `step` steps, look at every remaining candidate and keep the best `keep`."""
 
     step: int = Field(ge=1)
     keep: int = Field(ge=1)
     weights: tuple[float, ...] = Field(
-        description="of the standardized looks so far, this one last: their sum is the prediction"
+        description="weights of the standardized looks so far, this one last; the sum predicts"
     )
 
 
 class Waves(Record):
-    """Look at a few candidates at a time, and finish whoever has a chance, until one is good."""
+    """Look at a few candidates at a time and finish promising ones, until one is good."""
 
     size: int = Field(ge=1, description="candidates that are looked at together")
-    chance: Unit = Field(description="of being good, from which on a candidate is finished at once")
+    chance: Unit = Field(description="chance of being good above which to finish at once")
 
 
 class Schedule(Record):
     """How to spend a budget. Without rungs it is naive best-of-n."""
 
     total: int = Field(description="steps of a full render")
-    candidates: int = Field(ge=1, description="started, spread evenly over the prompts")
+    candidates: int = Field(ge=1, description="candidates started, spread evenly over the prompts")
     rungs: tuple[Rung, ...] = ()
     waves: Waves | None = Field(
         default=None,
-        description="where a run ends with the first good picture; there is one rung then. None: "
-        "all candidates take each rung together",
+        description="for a run that ends with its first good picture; it has one rung. None: all "
+        "candidates take each rung together",
     )
     renders: float = Field(description="denoising it takes, in renders' worth")
     nfe: float
-    seconds: float = Field(description="expected; 0 where no times are known")
+    seconds: float = Field(description="expected seconds; 0 if no times are known")
     gain: float = Field(
-        description="expected best score, less that of a random candidate, as the signal predicts"
+        description="expected best score minus a random candidate's, as the signal predicts"
     )
     deviation: NotNegative = Field(description="standard deviation of that best score")
     naive_gain: float = Field(description="`gain` of naive best-of-n at the same cost")
@@ -122,7 +121,7 @@ class Schedule(Record):
         return self.rungs[-1].keep if self.rungs else self.candidates
 
     def first(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-        """Who is looked at first."""
+        """The candidates to look at first."""
         return tuple(candidates[: self.waves.size] if self.waves else candidates)
 
     @property
@@ -137,19 +136,19 @@ class Schedule(Record):
                 f"up to {number}, {self.waves.size} at a time, look after "
                 f"{self.rungs[0].step}, finish from a chance of {self.waves.chance:.0%}"
             )
-        left, said = self.candidates, ""
+        left, looks = self.candidates, ""
         for rung in self.rungs:
             if rung.keep < left:
-                said += f", keep {rung.keep} after {rung.step}"
+                looks += f", keep {rung.keep} after {rung.step}"
             else:  # nobody is dropped
-                again = said.rpartition(", ")[2].startswith("look after")
-                said += f" and {rung.step}" if again else f", look after {rung.step}"
+                again = looks.rpartition(", ")[2].startswith("look after")
+                looks += f" and {rung.step}" if again else f", look after {rung.step}"
             left = rung.keep
-        return f"{number}{said}, finish {self.finishes}"
+        return f"{number}{looks}, finish {self.finishes}"
 
 
 def none_fits(renders: float, seconds: float) -> ValueError:
-    """What there is to say where a budget pays for no picture."""
+    """The error for a budget that does not pay for a single picture."""
     return ValueError(
         f"not one render fits into a budget of {renders:g} renders' worth and {seconds:g} seconds"
     )
@@ -161,5 +160,5 @@ def from_spearman(rank: float) -> float:
 
 
 def from_pairwise(accuracy: float) -> float:
-    """The correlation of two Gaussians one of which orders pairs as the other does so often."""
+    """The correlation of two Gaussians that order this share of pairs alike."""
     return math.sin(math.pi * (accuracy - 0.5))

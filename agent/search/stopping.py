@@ -1,9 +1,9 @@
-"""When a run ends with its first good picture: after which step to look, and whom to finish.
+"""For runs that end with their first good picture: when to look, and which candidates to finish.
 
-The best of many is no use then; what counts is good pictures per render's worth. A look costs a
-few steps and tells the chance that the finished picture is good. By Weitzman's rule (Pandora's box,
-1979) there is one rate at which a fresh candidate is worth just its look, and whoever promises more
-than that rate, for what finishing costs, is finished at once.
+The best of many does not matter here, only good pictures per render's worth. A look costs a few
+steps and estimates the chance that the finished picture is good. By Weitzman's rule (Pandora's box,
+1979) there is one rate at which a fresh candidate is worth exactly its look; a candidate that
+promises more than that rate, for the cost of finishing it, is finished at once.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from promptprobe.agent.search.schedule import Costs, Rung, Schedule, Signal, Wav
 from promptprobe.tools.records import Candidate
 
 WAVE = 2
-"""Candidates that are looked at together: of more, some are looked at in vain."""
+"""Candidates that are looked at together; with more, some looks are wasted."""
 WORTH_LOOKING = 1.1
-"""How many times the rate of plain renders a look has to bring."""
+"""Factor by which looks must beat the rate of plain renders."""
 POINTS = 64
-"""Equally likely outcomes of a look that are tried."""
+"""Number of equally likely outcomes by which a look is approximated."""
 EXPECTED = 2_000
-"""Rounds drawn, to say what is expected of one."""
+"""Simulated rounds from which a schedule's gain is estimated."""
 
 
 def plan_until_good(
@@ -35,16 +35,17 @@ def plan_until_good(
     most: int | None = None,
     least: int = 1,
 ) -> Schedule:
-    """Waves of looks for a budget; plain renders, one by one, where looking does not pay.
+    """Waves of looks for a budget, or plain renders one by one if looking does not pay.
 
     Args:
         renders: the budget, in renders' worth.
-        chance: that a fresh candidate's picture is good, between 0 and 1 and neither.
-        seconds: a further cap.
-        most: no more candidates than this.
-        least: start at least so many, if some look lets the budget pay for them.
+        chance: chance that a fresh candidate's picture is good, strictly between 0 and 1.
+        seconds: an additional cap.
+        most: maximum number of candidates.
+        least: minimum number of candidates, if some look makes them affordable.
 
-    ValueError: not one render fits into the budget.
+    Raises:
+        ValueError: not one render fits into the budget.
     """
     cap = costs.cap(signal.total, renders, seconds)
     plain = _affordable(signal.total, 0, renders, costs, cap)
@@ -65,12 +66,12 @@ def plan_until_good(
 
 
 def look_rate(correlation: float, chance: float, look: float, finish: float) -> tuple[float, float]:
-    """Good pictures per render's worth with a look, and the chance from which on to finish.
+    """Good pictures per render's worth with a look, and the chance above which to finish.
 
     Args:
-        correlation: of the look with the final score, within a prompt.
-        chance: that a candidate's picture is good, before the look.
-        look, finish: what they cost, as shares of a full render.
+        correlation: correlation of the look with the final score, within a prompt.
+        chance: chance that a candidate's picture is good, before the look.
+        look, finish: their costs, as shares of a full render.
     """
     outcomes = _chances_after(correlation, chance)
     low, high = 0.0, 1 / max(look, 1e-9)
@@ -84,15 +85,15 @@ def look_rate(correlation: float, chance: float, look: float, finish: float) -> 
 def turn(
     schedule: Schedule, chances: Mapping[Candidate, float], fresh: Sequence[Candidate], room: float
 ) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
-    """Whom to look at now, or else whom to finish; nobody: the round is over.
+    """Candidates to look at now, or else the one to finish; the round is over if there are none.
 
     Args:
-        schedule: with waves.
-        chances: of those that were looked at and are not finished.
-        fresh: those that were not looked at.
-        room: renders' worth that are left to the round.
+        schedule: a schedule with waves.
+        chances: chances of candidates that were looked at and are not finished.
+        fresh: candidates that were not looked at.
+        room: renders' worth that the round has left.
     """
-    assert schedule.waves is not None, "a schedule with waves"
+    assert schedule.waves is not None, "a schedule with waves is required"
     look = schedule.rungs[0].step / schedule.total
     best = max(chances, key=lambda one: chances[one], default=None)
     finishable = best is not None and room >= 1 - look - 1e-9
@@ -105,7 +106,7 @@ def turn(
 
 
 def _chances_after(correlation: float, chance: float) -> list[float]:
-    """What a look may say of a candidate, each equally likely; their mean is `chance`."""
+    """Equally likely chances of a candidate after a look; their mean is `chance`."""
     normal = NormalDist()
     bar, rest = normal.inv_cdf(1 - chance), math.sqrt(max(1e-9, 1 - correlation**2))
     places = [normal.inv_cdf((at + 0.5) / POINTS) for at in range(POINTS)]
@@ -115,7 +116,10 @@ def _chances_after(correlation: float, chance: float) -> list[float]:
 
 
 def _prices(total: int, step: int, costs: Costs) -> tuple[float, float]:
-    """Of a look and of finishing after it, as shares of a full render; of its seconds, if known."""
+    """Costs of a look and of finishing after it, as shares of a full render.
+
+    Shares of its seconds if these are known, otherwise of its steps.
+    """
     if not costs.step_seconds:
         return step / total, 1 - step / total
     whole = costs.render_seconds(total)
@@ -125,8 +129,8 @@ def _prices(total: int, step: int, costs: Costs) -> tuple[float, float]:
 
 
 def _affordable(total: int, step: int, renders: float, costs: Costs, seconds: float) -> int:
-    """How many candidates can be looked at so that one can be finished; without a look, how many
-    can be finished."""
+    """How many candidates can be looked at and one still finished; if `step` is 0, how many can be
+    finished without a look."""
     if not step:
         whole = costs.render_seconds(total)
         return int(min(renders, seconds / whole if whole else math.inf) + 1e-9)
@@ -142,7 +146,7 @@ def _affordable(total: int, step: int, renders: float, costs: Costs, seconds: fl
 def _schedule(
     signal: Signal, candidates: int, step: int | None, costs: Costs, waves: Waves | None
 ) -> Schedule:
-    """The record, with what is expected of the best of so many, and of plain renders."""
+    """The record, with the expected gain of the best candidate and that of plain renders."""
     from promptprobe.agent.search.draws import best_drawn, draw
 
     total = signal.total

@@ -1,11 +1,11 @@
-"""Whether predictions may be trusted: they are held against scores and previews as a run goes.
+"""Decides whether to trust the probe, by comparing predictions with scores and previews.
 
-A probe that meets content unlike its training, or another model than it was trained on, is sure
-and wrong. Two things tell. Scores that lie outside of their intervals: a calibrated 90% interval
-misses one in ten, and the finished were chosen for their predictions, which doubles that. And
-predictions that order candidates otherwise than the scorer's look at the same previews does: two
-guesses with the ranks that a card states agree on so many pairs, even if they have nothing but the
-score in common. Pure functions of the run's trials.
+A probe that meets content unlike its training data, or another model, is confident and wrong. Two
+things reveal it. First, scores outside of their intervals: a calibrated 90% interval misses one in
+ten, and finished candidates were chosen for their predictions, which doubles that. Second,
+predictions that order candidates differently from the scorer's look at the same previews: two
+estimates with the ranks stated on the card must agree on a certain share of pairs, even if they
+have nothing but the score in common. Pure functions of the run's trials.
 """
 
 from __future__ import annotations
@@ -23,35 +23,36 @@ from promptprobe.agent.search.schedule import from_pairwise
 from promptprobe.tools.records import Record, Trial, Unit
 
 MISSED = 0.2
-"""Share of finished candidates outside of their intervals that a good probe stays below."""
+"""A good probe has at most this share of finished candidates outside of their intervals."""
 ALARM = 0.01
-"""Chance below which so many misses are no accident."""
+"""Significance level: if so many misses are less likely than this, the probe is not trusted."""
 SURE = 1.28
-"""Standard deviations below what is promised at which an agreement is no accident: 10%, and far
-less where probe and previews have more in common than the score, as they do after one step."""
+"""Standard deviations below the promised agreement at which the probe is not trusted: a false alarm
+in 10% of runs, and in far fewer if probe and previews share more than the score, as after one
+step."""
 
 
 class Trust(Record):
-    """Predictions held against what came of them."""
+    """Predictions compared with the outcomes."""
 
     held: int = Field(default=0, description="finished candidates that had an interval")
-    inside: int = Field(default=0, description="of those, whose score lies inside of it")
-    error: float | None = Field(default=None, description="mean distance of prediction from score")
+    inside: int = Field(default=0, description="how many of those scored inside of it")
+    error: float | None = Field(default=None, description="mean absolute error of predictions")
     agreement: Unit | None = Field(
         default=None,
-        description="pairs of looks that probe and preview order alike; None: too few to tell",
+        description="share of pairs that probe and preview order alike; None: too few to tell",
     )
-    broken: str = Field(default="", description="why the probe is not trusted; empty: it is")
+    broken: str = Field(default="", description="why the probe is not trusted; empty if it is")
 
 
 def trust_in(
     trials: Sequence[Trial], ranks: Mapping[int, float], preview_ranks: Mapping[int, float]
 ) -> Trust:
-    """The figures of a run so far, and whether its probe is still believed.
+    """The figures of a run so far, and whether its probe is still trusted.
 
     Args:
-        ranks: share of pairs that a prediction orders rightly, by the step of the look.
-        preview_ranks: the same of the scorer's look at previews.
+        ranks: share of pairs that predictions order correctly, by the step of the look.
+        preview_ranks: the same for the scorer's look at previews.
     """
     held = [(t.prediction, t.value) for t in trials if t.prediction and t.value is not None]
     sure = [(p, v) for p, v in held if p.low is not None and p.high is not None]
@@ -72,13 +73,13 @@ def _broken(held: int, inside: int, order: _Agreement | None) -> str:
     if order and order.agreed < order.promised - SURE * order.spread:
         return (
             f"it orders only {order.agreed:.0%} of pairs as the scorer's look at previews does, "
-            f"and its card promises {order.promised:.0%}"
+            f"but its card promises {order.promised:.0%}"
         )
     return ""
 
 
 def _tail(count: int, missed: int) -> float:
-    """Chance of so many misses or more."""
+    """Probability of at least this many misses, for a good probe."""
     chances = (
         comb(count, n) * MISSED**n * (1 - MISSED) ** (count - n) for n in range(missed, count + 1)
     )
@@ -86,25 +87,25 @@ def _tail(count: int, missed: int) -> float:
 
 
 class _Agreement(NamedTuple):
-    """Of probe and previews, over the pairs of a run's looks."""
+    """Agreement of probe and previews over the pairs of a run's looks."""
 
     agreed: float
     """Share of pairs in the same order."""
     promised: float
-    """What two guesses of these ranks agree on that have nothing in common but the score."""
+    """Share expected of estimates with these ranks that have nothing but the score in common."""
     spread: float
-    """Standard deviation of that share if there were no agreement (Kendall 1970, with ties)."""
+    """Standard deviation of the share under no agreement (Kendall 1970, with ties)."""
 
     @property
     def power(self) -> float:
-        """Standard deviations of a worthless probe below what is promised."""
+        """How far a worthless probe is below the promised share, in standard deviations."""
         return (self.promised - 0.5) / self.spread
 
 
 def _orders(
     trials: Sequence[Trial], ranks: Mapping[int, float], preview_ranks: Mapping[int, float]
 ) -> _Agreement | None:
-    """Over all steps, each by how much it tells; None where they cannot tell."""
+    """Agreement over all steps, weighted by their power; None if it is too low to decide."""
     found = [_after(trials, k, ranks[k], preview_ranks[k]) for k in ranks if k in preview_ranks]
     steps = [one for one in found if one and one.promised > 0.5]
     if not steps:
@@ -122,7 +123,7 @@ def _orders(
 def _after(
     trials: Sequence[Trial], step: int, rank: float, preview_rank: float
 ) -> _Agreement | None:
-    """After this step, over all prompts of the run; None: previews tell no two looks apart."""
+    """Agreement after a step, over all prompts; None if all previews are tied."""
     seen = [
         (look.prediction.score, look.prediction.preview)
         for trial in trials
@@ -139,7 +140,8 @@ def _after(
         return None
     common = from_pairwise(rank) * from_pairwise(preview_rank)
     ties = Counter(preview for _, preview in seen).values()
-    variance = (_variance(len(seen)) - sum(map(_variance, ties))) / 18  # of right less wrong pairs
+    # the variance of concordant minus discordant pairs
+    variance = (_variance(len(seen)) - sum(map(_variance, ties))) / 18
     return _Agreement(
         agreed=fmean(alike),
         promised=0.5 + asin(common) / pi,

@@ -105,10 +105,13 @@ def test_picks_are_remembered(lost: bool, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        ([Candidate(prompt="another", seed=1)], "must give a list of candidates of choice.trials"),
-        ("all", "must give a list"),
-        (3, "must give a list"),
-        ([["unhashable"]], "must give a list"),
+        (
+            [Candidate(prompt="another", seed=1)],
+            "must return a list of candidates from choice.trials",
+        ),
+        ("all", "must return a list"),
+        (3, "must return a list"),
+        ([["unhashable"]], "must return a list"),
     ],
 )
 def test_answers_that_cannot_be_meant_are_refused(answer: Any, says: str, tmp_path: Path) -> None:
@@ -120,7 +123,7 @@ def test_more_than_the_budget_pays_for_are_refused(tmp_path: Path) -> None:
     def everybody(choice: Choice) -> list[Candidate]:
         return [trial.candidate for trial in choice.trials]
 
-    with pytest.raises(ValueError, match=r"gave \d+ candidates, and what is left of the budget"):
+    with pytest.raises(ValueError, match=r"returned \d+ candidates, but the rest of the budget"):
         run(start(tmp_path, Budget(renders=5, prompts=3, seeds=4, keep=1)), everybody)
 
 
