@@ -24,7 +24,7 @@ from promptprobe.tools.endpoint.endpoint import LLM, Endpoint
 from promptprobe.tools.endpoint.local_endpoint import PREFIX, LocalEndpoint
 from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.protocol import Tools
-from promptprobe.tools.records import Generation
+from promptprobe.tools.records import Generation, Record, budget_of, lora_of
 from promptprobe.tools.scorers.scorer import check_names
 from promptprobe.tools.scorers.table import JOINT, name_of, parts_of, specs_of
 
@@ -87,6 +87,42 @@ def _check_again(
         if again and (now := judge_names(again, name)) != before:
             was = " and ".join(map(repr, before)) or "none"
             raise ValueError(f"this run's {name} is {was}, got {' and '.join(map(repr, now))}")
+
+
+def check_as_asked(
+    settings: RunSettings, again: OptimizeRequest, interactive: bool = False
+) -> None:
+    """ValueError: a run that goes on is asked for something else than its folder says.
+
+    What was not given again is not looked at, nor are judges: `opened` checks them.
+    """
+    apart = ("brief", "scorer", "judge", "generation")
+    given = {name: getattr(again, name) for name in again.model_fields_set.difference(apart)}
+    given |= {name: getattr(again.generation, name) for name in again.generation.model_fields_set}
+    given |= {"interactive": True} if interactive else {}
+    known = {**dict(settings), **dict(settings.generation)}
+    for name, now in given.items():
+        if _plain(name, now) != _plain(name, before := known[name]):
+            raise ValueError(
+                f"a run goes on as it was asked for: its {name} is {_shown(before)}, got "
+                f"{_shown(now)}. Leave that out, or start a new run"
+            )
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A setting without what may be spelled in several ways."""
+    if name == "budget":
+        return budget_of(value)
+    if name == "model":
+        return value if built_in(value) else str(Path(value).resolve())
+    if name == "lora":
+        return [(str(Path(source).resolve()), weight) for source, weight in map(lora_of, value)]
+    return value
+
+
+def _shown(value: Any) -> str:
+    said = value.model_dump(exclude_none=True) if isinstance(value, Record) else value
+    return f"{said!r:.200}"
 
 
 def choose_proposer(

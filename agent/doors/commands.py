@@ -77,12 +77,12 @@ def optimize(
     ] = False,
     prompt: Prompts = None,
     rewrite: Annotated[
-        Rewrite,
+        Rewrite | None,
         Option(
             rich_help_panel=o.SEARCH,
-            help="off keeps the wording; faithful adds nothing; enrich may add detail",
+            help="off keeps the wording; faithful adds nothing; enrich may add detail (enrich)",
         ),
-    ] = "enrich",
+    ] = None,
     budget: o.BudgetOption = None,
     seeds: o.SeedsOption = None,
     prompts: o.PromptsOption = None,
@@ -146,10 +146,13 @@ class Call:
         """Optimize one brief, or go on with a run."""
         from promptprobe.agent import run_folder
         from promptprobe.agent.doors import display
+        from promptprobe.agent.given import check_as_asked
 
         params, resume = self.params, self.params["resume"]
-        brief = params["brief"] if resume is None else run_folder.read(resume).brief
-        request = optimize_request(params, brief)
+        before = None if resume is None else run_folder.read(resume)
+        request = optimize_request(params, before.brief if before else params["brief"])
+        if before:
+            check_as_asked(before, request, params["interactive"])
         result = self._run(request, params["out"] or Path("runs"), resume, "")
         if result.stop_reason == "cancelled":
             raise KeyboardInterrupt

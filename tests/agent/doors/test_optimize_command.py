@@ -198,3 +198,30 @@ def test_an_interrupted_run_is_kept_and_goes_on(
     assert main(["optimize", "--resume", str(run), "--json"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["run_dir"] == str(run)
+
+
+def test_a_run_that_goes_on_is_not_asked_for_something_else_in_silence(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [*options, "--budget", "1", "--rewrite", "off", "--extra", "eta=0.5"]
+    assert main(["optimize", BRIEF, *asked, "--out", str(tmp_path), "--json"]) == 0
+    run = json.loads(capsys.readouterr().out)["run_dir"]
+    again = ["optimize", "--resume", run, "--json"]
+    assert main([*again, *asked]) == 0
+    capsys.readouterr()
+    for other, said in (
+        (["--budget", "heavy"], "its budget is {'renders': 1.0}, got 'heavy'"),
+        (["--max-seconds", "9"], "got {'renders': 4.0, 'seconds': 9.0}"),
+        (["--steps", "6"], "its steps is 5, got 6"),
+        (["--extra", "eta=0.2"], "its extra is {'eta': 0.5}, got {'eta': 0.2}"),
+        (["--prompt", "a red fox"], "its prompts is None, got ('a red fox',)"),
+        (["--rewrite", "enrich"], "its rewrite is 'off', got 'enrich'"),
+        (["--model", "sprites"], "got 'sprites'"),
+        (["--lora", "ink.safetensors:0.5"], "its lora is (), got ('ink.safetensors:0.5',)"),
+        (["--interactive"], "its interactive is False, got True"),
+    ):
+        assert main([*again, *other]) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert "a run goes on as it was asked for" in captured.err
+        assert said in captured.err
