@@ -1,7 +1,7 @@
 """`promptprobe optimize | probe`: the commands that draw.
 
-A command says its options here; what it does is imported when it is called, so that help is quick.
-Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted, with the run kept.
+Options are declared here; a command's implementation is imported when it is called, so that help is
+fast. Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted, with the run kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from promptprobe.agent.result import OptimizationResult
 
 ENDPOINT = tuple(name for name in LLM.model_fields if name != "model")
-REWRITING = "LLM (where more is to be said than its name)"
+REWRITING = "LLM (settings beyond its name)"
 SHARED = ("model", "scorer", "judge", "probe", "target", "seed", "llm")
 OPTIMIZE_EXAMPLES = o.examples(
     'optimize "a scarlet kitty next to a navy automobile"',
@@ -46,7 +46,7 @@ PROBE_EXAMPLES = o.examples(
 )
 Prompts = Annotated[
     list[str] | None,
-    Option("--prompt", rich_help_panel=o.SEARCH, help="a wording of your own; may be repeated"),
+    Option("--prompt", rich_help_panel=o.SEARCH, help="your own wording; may be repeated"),
 ]
 app = typer.Typer()
 
@@ -69,7 +69,7 @@ def optimize(
     ] = None,
     out: Annotated[Path | None, Option(help="folder of runs (runs)")] = None,
     resume: Annotated[
-        Path | None, Option(help="folder of an interrupted run, to go on with as it was asked")
+        Path | None, Option(help="folder of an interrupted run, to continue with its settings")
     ] = None,
     json: o.Json = False,
     interactive: Annotated[
@@ -100,7 +100,7 @@ def optimize(
 
 
 def optimize_request(params: Mapping[str, Any], brief: str) -> OptimizeRequest:
-    """The options as the request that all doors share.
+    """The request that all doors share, from the options.
 
     Raises:
         ValueError: an option is out of bounds.
@@ -119,17 +119,17 @@ def optimize_request(params: Mapping[str, Any], brief: str) -> OptimizeRequest:
 
 
 def llm_of(params: Mapping[str, Any]) -> LLM | None:
-    """What the options say of the LLM, beside its name; None: nothing.
+    """Settings of the LLM from the options; None if only its name is given.
 
     Raises:
         ValueError: an option is out of bounds, or there is no LLM.
     """
-    given = {name: params[f"llm_{name}"] for name in ENDPOINT}
-    said = {name: value for name, value in given.items() if value is not None}
-    if said and not params["llm"]:
-        options = ", ".join(f"--llm-{name.replace('_', '-')}" for name in said)
-        raise ValueError(f"{options}: of which LLM? Name it with --llm")
-    return checked(LLM, {"model": params["llm"], **said}) if said else None
+    values = {name: params[f"llm_{name}"] for name in ENDPOINT}
+    given = {name: value for name, value in values.items() if value is not None}
+    if given and not params["llm"]:
+        options = ", ".join(f"--llm-{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"{options}: for which LLM? Name it with --llm")
+    return checked(LLM, {"model": params["llm"], **given}) if given else None
 
 
 class Call:
@@ -143,7 +143,7 @@ class Call:
         self.run_dir: Path | None = params["resume"]
 
     def one(self) -> int:
-        """Optimize one brief, or go on with a run."""
+        """Optimize one brief, or resume a run."""
         from promptprobe.agent import run_folder
         from promptprobe.agent.doors import display
         from promptprobe.agent.given import check_as_asked
@@ -187,8 +187,8 @@ class Call:
         if params["json"]:
             o.print_json({**counts, "results": str(results.path)})
         else:
-            said = ", ".join(f"{number} {name}" for name, number in counts.items())
-            o.print_line(f"{said}; one row a brief in {results.path}")
+            summary = ", ".join(f"{number} {name}" for name, number in counts.items())
+            o.print_line(f"{summary}; one row a brief in {results.path}")
         return o.FAILED if failed else o.DONE
 
     def _run(
@@ -220,13 +220,13 @@ class Call:
             return wait_for(start(request, out, watch, llm=llm, person=person))
 
     def kept(self) -> str:
-        """How to go on with what is on the disk."""
+        """How to continue from what was saved."""
         if self.params["briefs"] is not None:
-            return "What is done is kept: give the same command again to go on"
+            return "What is done is kept: repeat the same command to continue"
         if self.run_dir is None:
             return "No run was started"
         run = shlex.quote(str(self.run_dir))
-        return f"The run is kept; go on with: promptprobe optimize --resume {run}"
+        return f"The run is kept; continue with: promptprobe optimize --resume {run}"
 
 
 # -- probe -------------------------------------------------------------------------------------
@@ -241,7 +241,7 @@ def probe(
     json: o.Json = False,
     heatmaps: Annotated[
         Path | None,
-        Option(help="draw each word's attention there: a PNG a candidate, and index.png"),
+        Option(help="folder for pictures of each word's attention: a PNG per candidate, index.png"),
     ] = None,
     prompt: Prompts = None,
     seeds: Annotated[
@@ -251,12 +251,12 @@ def probe(
 ) -> int:
     """Judge seeds and wordings of BRIEF by their first denoising steps; draw no picture.
 
-    Says how well each would draw BRIEF, and how settled each word is.
+    Predicts how well each would draw BRIEF, and shows how settled each word is.
     `promptprobe probes` lists the trained networks that this command uses.
     """
 
     def work() -> int:
-        request = probe_request(context.params)  # what is wrong is said before anything loads
+        request = probe_request(context.params)  # report bad options before anything loads
         from rich.console import Console
 
         from promptprobe.agent.doors import display
@@ -279,7 +279,7 @@ def probe(
 
 
 def probe_request(params: Mapping[str, Any]) -> ProbeRequest:
-    """The options as the request that all doors share.
+    """The request that all doors share, from the options.
 
     Raises:
         ValueError: an option is out of bounds.

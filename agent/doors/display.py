@@ -1,6 +1,6 @@
-"""How a run reads: a line for each of its events, a table and the verdict at its end.
+"""How a run is shown in a terminal: a line per event, then a table and the verdict.
 
-Reads events and results only. Text of others (prompts, refusals) is shown without its control
+Reads events and results only. Untrusted text (prompts, refusals) is shown without control
 characters and never as markup.
 """
 
@@ -29,7 +29,7 @@ from promptprobe.tools.records import Prediction, Score, Spend, Trial
 
 TABLE_ROWS = 15
 LINE = 2000
-"""Characters that are shown at once, of a path for example."""
+"""Maximum characters of a line, of a path for example."""
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,7 +43,7 @@ _RESULTS: ContextVar[TextIO] = ContextVar("results")
 
 @contextmanager
 def results_apart() -> Iterator[None]:
-    """Keep stdout for results: what a judge of the caller's or a library prints goes to stderr."""
+    """Keep stdout for results: whatever a caller's judge or a library prints goes to stderr."""
     kept = _RESULTS.set(sys.stdout)
     try:
         with redirect_stdout(sys.stderr):
@@ -53,18 +53,18 @@ def results_apart() -> Iterator[None]:
 
 
 def results() -> TextIO:
-    """Where results go."""
+    """The stream that results go to."""
     return _RESULTS.get(sys.stdout)
 
 
 def plain(text: str, limit: int = 200) -> str:
-    """One printable line: control and direction characters gone, the rest cut at `limit`."""
+    """One printable line: control and direction characters replaced, the rest cut at `limit`."""
     line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[: 2 * limit])
     return line if len(line) <= limit else line[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def counted(number: int, thing: str) -> str:
-    """Such as "1 candidate" or "2 candidates"."""
+    """A number with its noun, such as "1 candidate" or "2 candidates"."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
@@ -105,7 +105,7 @@ def describe(event: Event) -> str:
 
 
 def _graders(judges: Sequence[str]) -> str:
-    """Who only grades, where there is somebody, to follow who selects."""
+    """A clause about the judges that only grade, if any."""
     return f", and {' and '.join(judges)} only grade{'s' * (len(judges) == 1)}" * bool(judges)
 
 
@@ -126,7 +126,7 @@ class Meter:
 
 
 def value(score: Score | None) -> str:
-    """A score in two decimals, or why there is none."""
+    """A score with two decimals, or why there is none."""
     if score is None:
         return "-"
     return f"{score.value:.2f}" if score.value is not None else f"none ({plain(score.reason, 60)})"
@@ -212,24 +212,24 @@ def verdict(result: OptimizationResult) -> str:
 
 
 def _change(result: OptimizationResult, initial: Score | None, best: Score | None) -> str:
-    """From the initial picture to the best one, where they are two."""
+    """The scores of the initial and the best picture, or of the one that is both."""
     same = result.best.candidate == result.initial.candidate
     return f"{value(best)} from the start" if same else f"{value(initial)} -> {value(best)}"
 
 
 def _spent(spent: Spend) -> str:
-    """What a run cost; of an LLM only where one was asked."""
-    said = f"{counted(spent.nfe, 'denoiser evaluation')}, {spent.seconds:.1f} s"
+    """What a run cost, including its LLM if one was used."""
+    text = f"{counted(spent.nfe, 'denoiser evaluation')}, {spent.seconds:.1f} s"
     if spent.llm_calls:
-        said += f", {counted(spent.llm_calls, 'LLM call')}, {counted(spent.tokens, 'token')}"
-    return said + (f", ${spent.usd:.4f}" if spent.usd else "")
+        text += f", {counted(spent.llm_calls, 'LLM call')}, {counted(spent.tokens, 'token')}"
+    return text + (f", ${spent.usd:.4f}" if spent.usd else "")
 
 
 def _held(result: OptimizationResult) -> str:
-    """Predictions against scores, in words."""
+    """How predictions compare with scores."""
     trust = result.trust
     if trust.error is None:
-        return "none to hold against a score"
+        return "none to compare with a score"
     inside = f"; {trust.inside} of {counted(trust.held, 'score')} inside the 90% interval"
     inside *= bool(trust.held)
     return f"{trust.error:.2f} from the score on average{inside}"
@@ -260,9 +260,9 @@ def probe_table(reply: ProbeReply) -> Table:
     note = [
         f"{reply.steps} of {reply.of} steps on {plain(reply.model)}: "
         f"{spent.nfe} denoiser evaluations, {spent.seconds:.1f} s",
-        "beside each word its chance to be drawn as asked"
+        "next to each word: its chance of being drawn as asked"
         if any(word.drawn is not None for row in reply.candidates for word in row.words)
-        else "beside each word its focus, from 0, attention spread evenly, to 1, on one place",
+        else "next to each word: its focus, from 0 (attention spread evenly) to 1 (on one place)",
     ]
     if reply.basis == "preview":
         note.append("predicted: an early preview judged by the scorer, uncalibrated")
@@ -283,13 +283,13 @@ def probe_table(reply: ProbeReply) -> Table:
 
 
 def _words(row: ProbeRow) -> str:
-    """The chance of each word to be drawn as asked; where nobody tells, its focus."""
-    told = [(word.word, word.drawn) for word in row.words if word.drawn is not None]
-    shown = told or [(word.word, word.focus) for word in row.words]
+    """Each word's chance of being drawn as asked or, if none is known, its focus."""
+    chances = [(word.word, word.drawn) for word in row.words if word.drawn is not None]
+    shown = chances or [(word.word, word.focus) for word in row.words]
     return " ".join(f"{plain(word, 40)}:{value:.2f}" for word, value in shown)
 
 
 def _seen(row: ProbeRow) -> str:
-    """What a preview shows, or why nothing is predicted, and the words that were not read."""
+    """What a preview shows, or why nothing is predicted, and words beyond the token limit."""
     cut = f"not read: {', '.join(row.cut)}" if row.cut else ""
     return plain("; ".join(filter(None, (row.explanation or row.reason, cut))), 300)

@@ -1,7 +1,7 @@
 """`--interactive`: a person at the terminal sees each new prompt before a round spends anything.
 
-Questions go to stderr and answers come from stdin, so `--json` leaves stdout clean. What is dropped
-of the brief stands in [-...-], what is added in {+...+}, as wdiff marks it.
+Questions go to stderr and answers come from stdin, so `--json` leaves stdout clean. Words dropped
+from the brief are marked [-...-] and added ones {+...+}, as in wdiff.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MARKS = {"same": ("", "", ""), "dropped": ("[-", "-]", "red"), "added": ("{+", "+}", "green")}
-"""What stands before and after a stretch of words, and its colour."""
-HELP = "a: approve, e: edit, v: veto, all: approve this and all others of the round, q: stop here"
+"""The marks before and after a stretch of words, and its colour."""
+HELP = "a: approve, e: edit, v: veto, all: approve this and the rest of the round, q: stop here"
 
 
 def at_terminal(console: Console) -> Approve:
-    """An `approve` that asks whoever sits at stdin."""
+    """An `approve` that asks the person at the terminal."""
 
     async def approve(review: Review) -> list[str | None]:
         with _interruptible():
@@ -39,8 +39,8 @@ def _ask(console: Console, review: Review) -> list[str | None]:
     """An answer for each prompt.
 
     Raises:
-        KeyboardInterrupt: the person stops here.
-        RuntimeError: nobody answers.
+        KeyboardInterrupt: the person chose to stop.
+        RuntimeError: stdin has ended.
     """
     total = len(review.prompts)
     _say(console, f"round {review.round}: {total} new prompts for the brief {review.brief!r}")
@@ -49,28 +49,28 @@ def _ask(console: Console, review: Review) -> list[str | None]:
     for number, one in enumerate(review.prompts, 1):
         _say(console, f"{number} of {total}: {one.prompt}")
         _show(console, one.changes)
-        said, answer = _one(console, one.prompt)
+        reply, answer = _one(console, one.prompt)
         answers.append(answer)
-        if said == "all":
+        if reply == "all":
             return [*answers, *(left.prompt for left in review.prompts[number:])]
     return answers
 
 
 def _one(console: Console, prompt: str) -> tuple[str, str | None]:
-    """What the person said of a prompt, and what becomes of it."""
+    """The person's reply about a prompt, and the resulting prompt or None."""
     while True:
-        said = _read(console, "[a/e/v/all/q]").lower()
-        if said in ("a", "all"):
-            return said, prompt
-        if said == "v":
-            return said, None
-        if said == "q":
+        reply = _read(console, "[a/e/v/all/q]").lower()
+        if reply in ("a", "all"):
+            return reply, prompt
+        if reply == "v":
+            return reply, None
+        if reply == "q":
             raise KeyboardInterrupt
-        if said != "e":
-            _say(console, f"expected one of a, e, v, all and q, got {said!r}. {HELP}")
+        if reply != "e":
+            _say(console, f"expected one of a, e, v, all and q, got {reply!r}. {HELP}")
             continue
         try:
-            return said, check_text(_read(console, "the prompt as it should be"), "a prompt")
+            return reply, check_text(_read(console, "the prompt as it should be"), "a prompt")
         except ValueError as error:
             _say(console, str(error))
 
@@ -79,7 +79,7 @@ def _read(console: Console, question: str) -> str:
     console.print(f"{question}: ", end="", markup=False, highlight=False)
     line = sys.stdin.readline()
     if not line:
-        raise RuntimeError("--interactive needs somebody who answers, and stdin has ended")
+        raise RuntimeError("--interactive needs answers on stdin, which has ended")
     return line.strip()
 
 
@@ -99,7 +99,7 @@ def _say(console: Console, text: str) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C ends the wait for an answer; asyncio would only take note of it."""
+    """Let Ctrl-C end the wait for an answer; asyncio's own handler would only set a flag."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

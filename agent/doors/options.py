@@ -1,7 +1,7 @@
-"""What the commands share: options out of the records, and how a command ends.
+"""What all commands share: options generated from records, and how a command ends.
 
-Results go to stdout, progress and errors to stderr, so `--json` leaves one clean object. All that
-goes there passes `plain` or is JSON: a brief, a card or a model's name may hold anything.
+Results go to stdout, progress and errors to stderr, so `--json` prints one clean object. All output
+is JSON or passes through `plain`: a brief, a card or a model's name may contain anything.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 ANY_MODEL = f"{', '.join(PLUGINS)}, a diffusers folder, or a hub id"
 CODES = "exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted"
 CAPS = ("seconds", "llm_calls", "tokens", "usd")
-BUDGET = "Budget (what is not said is planned)"
+BUDGET = "Budget (whatever is not given is planned)"
 OWNER = "What agents get"
 SEARCH, PICTURES = "Search", "Pictures (default: what the model is made for)"
 SEVERAL = ("scorer",)
-"""Options that may be repeated, though the record has one text for them all."""
+"""Options that may be repeated although the record's field is a single text."""
 METAVARS = {"lora": "FILE_OR_ID[:WEIGHT]"}
-"""Of options whose type does not say what is expected."""
+"""Metavars of options whose type does not show what is expected."""
 
 Command = Callable[..., int]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
 
 
-# -- options out of the records ----------------------------------------------------------------
+# -- options from records ----------------------------------------------------------------------
 
 
 def with_fields(
@@ -54,8 +54,8 @@ def with_fields(
 ) -> Callable[[Command], Command]:
     """Add fields of a record to a command's options, with their types and descriptions.
 
-    The command finds them in `context.params`, under their names with the prefix; None is what was
-    not given, so that the record's own default holds.
+    The command finds them in `context.params` under their prefixed names; an option that was not
+    given is None, so that the record's own default applies.
     """
 
     further = [_option(record, name, panel, prefix) for name in names]
@@ -81,28 +81,28 @@ def _option(record: type[Record], name: str, panel: str, prefix: str) -> inspect
     kind = list[kind] if name in SEVERAL else kind  # type: ignore[valid-type]
     name = prefix + name
     text, flags, metavar = str(field.description), [], METAVARS.get(name)
-    if kind is bool:  # a flag without its contrary
+    if kind is bool:  # a flag without a --no- form
         flags, metavar = [f"--{name.replace('_', '-')}"], " "
     elif get_origin(kind) is list:
         text += "; may be repeated"
     elif isinstance(field.default, str | int) and field.default != "":
         text += f" ({field.default})"
-    if text.startswith("None: "):  # as Python says it
+    if text.startswith("None: "):  # means nothing on a command line
         text = text.replace("None", "default", 1)
-    text = text.replace("[", "\\[")  # brackets are no markup
+    text = text.replace("[", "\\[")  # not markup
     shown = typer.Option(*flags, metavar=metavar, help=text, rich_help_panel=panel)
     return _parameter(name, Annotated[kind | None, shown])
 
 
 def _parameter(name: str, kind: Any) -> inspect.Parameter:
-    """An option that is None where it is not given."""
+    """An option that is None unless it is given."""
     return inspect.Parameter(
         name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=kind
     )
 
 
 def _type_of(annotation: Any) -> Any:
-    """A type that a command line can say: of a choice of types the first, of a tuple a list."""
+    """A type that Typer can parse: the first member of a union, and a list for a tuple."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is tuple:
         return list[_type_of(parts[0])]  # type: ignore[misc]
@@ -117,7 +117,7 @@ ExtraOption = Annotated[
     typer.Option(
         metavar="NAME=VALUE",
         rich_help_panel=PICTURES,
-        help="a further argument of the pipeline's call; may be repeated: "
+        help="another argument for the pipeline's call; may be repeated: "
         + ", ".join(CallArguments.model_fields),
     ),
 ]
@@ -125,7 +125,7 @@ PICTURE_OPTIONS = tuple(name for name in Generation.model_fields if name != "ext
 
 
 def with_pictures(command: Command) -> Command:
-    """Add how pictures are made to a command's options; `generation_of` reads them."""
+    """Add the picture settings to a command's options; `generation_of` reads them."""
     own = [_option(Generation, name, PICTURES, "") for name in PICTURE_OPTIONS]
     return _with_options(command, [*own, _parameter("extra", ExtraOption)])
 
@@ -141,27 +141,27 @@ BudgetOption = Annotated[
     ),
 ]
 SeedsOption = Annotated[
-    int | None, typer.Option(rich_help_panel=BUDGET, help="seeds of each prompt of a round")
+    int | None, typer.Option(rich_help_panel=BUDGET, help="seeds per prompt in a round")
 ]
 PromptsOption = Annotated[
-    int | None, typer.Option(rich_help_panel=BUDGET, help="prompts of a round")
+    int | None, typer.Option(rich_help_panel=BUDGET, help="prompts per round")
 ]
 KeepOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="TEXT|COUNT",
         rich_help_panel=BUDGET,
-        help="text of the brief that every prompt must hold; a whole number that is no text of "
-        "the brief: how many candidates of a round are rendered in full",
+        help="text of the brief that every prompt must contain; or, as a whole number that is not "
+        "in the brief, how many candidates of a round to render in full",
     ),
 ]
 
 
 def kept_and_budget(params: Mapping[str, Any], brief: str) -> tuple[list[str], Any]:
-    """The text to keep, and what the options say of the budget, for a request to check.
+    """The text to keep and the budget from the options, for a request to validate.
 
     Raises:
-        ValueError: the number of renders is none.
+        ValueError: the number of renders is invalid.
     """
     kept = params["keep"] or []
     counts = [one for one in kept if one.isdecimal() and one not in brief]
@@ -170,19 +170,19 @@ def kept_and_budget(params: Mapping[str, Any], brief: str) -> tuple[list[str], A
         **{name: params[name] for name in ("seeds", "prompts")},
         "keep": counts[-1] if counts else None,
     }
-    said = {name: value for name, value in fixed.items() if value is not None}
+    given = {name: value for name, value in fixed.items() if value is not None}
     text, renders = [one for one in kept if one not in counts], params["budget"]
-    if not said:
+    if not given:
         return text, renders
-    asked = checked(OptimizeRequest, {"brief": "a", "budget": renders}).budget
-    return text, {"renders": budget_of(asked).renders, **said}
+    budget = checked(OptimizeRequest, {"brief": "a", "budget": renders}).budget
+    return text, {"renders": budget_of(budget).renders, **given}
 
 
 def generation_of(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of pictures that were given, for a request to check.
+    """The picture settings that were given, for a request to validate.
 
     Raises:
-        ValueError: an --extra without a name or a value.
+        ValueError: an --extra lacks a name or a value.
     """
     given = {n: params[n] for n in PICTURE_OPTIONS if params[n] not in (None, [], ())}
     extra = dict(map(_named_value, params["extra"] or ()))
@@ -190,7 +190,7 @@ def generation_of(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _named_value(text: str) -> tuple[str, Any]:
-    """NAME=VALUE, the value as JSON where it is, else as text."""
+    """Parse NAME=VALUE; the value is read as JSON if it is valid, otherwise as text."""
     name, _, value = text.partition("=")
     if not (name and value):
         raise ValueError(f"--extra: expected NAME=VALUE, such as clip_skip=2, got {text[:80]!r}")
@@ -204,18 +204,18 @@ def _named_value(text: str) -> tuple[str, Any]:
 
 
 def examples(*lines: str, end: str = CODES) -> str:
-    """The end of a command's help, a line each."""
+    """The end of a command's help, with one example a line."""
     shown = "\n".join(["examples:", *(f"  promptprobe {line}" for line in lines)])
     return f"{shown}\n\n{end}"
 
 
 def ended(command: str, work: Callable[[], int], kept: Callable[[], str]) -> int:
-    """Do a command's work; what goes wrong is one line on stderr, and the exit code.
+    """Do a command's work; turn an error into one line on stderr and an exit code.
 
     Args:
         command: its name.
         work: returns the exit code.
-        kept: says what is left of work that was cut short.
+        kept: says what remains of work that was cut short.
     """
     forgive_terminals()
     try:
@@ -230,7 +230,7 @@ def ended(command: str, work: Callable[[], int], kept: Callable[[], str]) -> int
 
 
 def flushed(work: Callable[[], int]) -> int:
-    """The exit code of work whose output has been read, or whose reader has seen enough."""
+    """The exit code of work whose output is flushed; a reader may close the pipe early."""
     try:
         with results_apart():
             code = work()
@@ -242,24 +242,24 @@ def flushed(work: Callable[[], int]) -> int:
 
 
 def fail(command: str, message: str, code: int) -> int:
-    """Say on one line of stderr what went wrong; returns the exit code."""
+    """Print one line on stderr that says what went wrong, and return the exit code."""
     say(f"promptprobe {command}: error: {message}")
     return code
 
 
 def say(text: str) -> None:
-    """One line on stderr, without control characters."""
+    """Print one line on stderr, without control characters."""
     sys.stderr.write(plain(" ".join(text.split()), LINE) + "\n")
     sys.stderr.flush()
 
 
 def print_line(text: str) -> None:
-    """One line of a result on stdout, without control characters."""
+    """Print one line of a result on stdout, without control characters."""
     results().write(plain(text, LINE) + "\n")
 
 
 def forgive_terminals() -> None:
-    """A terminal that lacks a letter shows "?"; libraries' bars are as quiet in a pipe as ours."""
+    """Show "?" for characters the terminal lacks, and slow libraries' progress bars in a pipe."""
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "10")
     for stream in (sys.stdout, sys.stderr):
@@ -268,5 +268,5 @@ def forgive_terminals() -> None:
 
 
 def print_json(found: object, indent: int | None = None) -> None:
-    """One object on stdout; control characters are escaped by JSON's rules."""
+    """Print one JSON object on stdout; JSON escapes control characters."""
     results().write(json.dumps(found, indent=indent) + "\n")

@@ -1,6 +1,6 @@
 """`promptprobe probes list | show | verify`: which trained probes there are, and what each is for.
 
-A card is text of others: it is shown without control characters, and never as markup. Exit codes:
+A card is untrusted text: it is shown without control characters and never as markup. Exit codes:
 0 done, 1 a probe that is broken, unknown or made for something else, 2 bad usage, 130 interrupted.
 """
 
@@ -49,7 +49,7 @@ WORDS = {
     "pooled_pcc": "correlation over all prompts (PCC)",
     "interval_width": "mean width of the interval, as a share",
 }
-"""What a card's figures are called here; of any other its own name is shown."""
+"""Labels of a card's figures; any other figure is shown under its own name."""
 
 
 @app.command(name="list")
@@ -78,7 +78,7 @@ def list_(
 
 @app.command()
 def show(probe: Probe, json: o.Json = False) -> int:
-    """Show what a probe was validated for, and how good it was then."""
+    """Show what a probe was validated for, and how well it did."""
 
     def work() -> int:
         from promptprobe.probe.model.checkpoint import WEIGHTS
@@ -104,7 +104,7 @@ def verify(
     probe: Probe,
     model: Annotated[str | None, typer.Option(help=o.ANY_MODEL)] = None,
 ) -> int:
-    """Verify that a probe is whole and, with --model, made for that model."""
+    """Verify that a probe is intact and, with --model, made for that model."""
 
     def work() -> int:
         from promptprobe.tools.models.probes import locate_probe, verify_probe
@@ -114,11 +114,11 @@ def verify(
             name = next(iter(given)).replace("_", "-")
             context.fail(f"--{name} is a setting of a model: expected --model, too")
         card = verify_probe(locate_probe(probe), model, checked(Generation, given))
-        said = f"fits {model}" if model is not None else f"whole, made for {card.model}"
+        result = f"fits {model}" if model is not None else f"intact, made for {card.model}"
         counts = ", ".join(str(window.k) for window in card.windows)
         targets = ", ".join(target.name for target in card.targets)
         o.print_line(
-            f"{said}: predicts the {targets} after {counts} of {card.made_with.steps} steps"
+            f"{result}: predicts the {targets} after {counts} of {card.made_with.steps} steps"
         )
         return o.DONE
 
@@ -126,7 +126,7 @@ def verify(
 
 
 def _ended(work: Callable[[], int]) -> int:
-    """As every command ends; a probe that is of no use is a failure, not bad usage."""
+    """Like `options.ended`, but an unusable probe is a failure, not bad usage."""
 
     def tried() -> int:
         from promptprobe.probe.model.card import ProbeError
@@ -153,13 +153,13 @@ def _table(*headings: str, right: Sequence[str] = ()) -> Table:
 
 
 def _listing(rows: Sequence[Listed]) -> Table:
-    """A row a probe; of several windows, a line each."""
+    """One row per probe, with one line per window."""
     from rich.text import Text
 
     broken = any(row.problem for row in rows)
     right = ("steps", "rank", "candidates")
     out = _table("probe", "model", "targets", *right, *["problem"] * broken, right=right)
-    out.caption = "rank: of the first target within a prompt, after that many steps of a render"
+    out.caption = "rank: for the first target, within a prompt, after that many steps of a render"
     out.caption_justify = "left"
     for row in rows:
         cells = [plain(row.probe, 500)]
@@ -179,7 +179,7 @@ def _listing(rows: Sequence[Listed]) -> Table:
 
 
 def _print_card(folder: Path, size: int, card: Card) -> None:
-    """For people: what it is, what it was validated for, what it predicts, how good it was."""
+    """Print what the probe is, what it was validated for, what it predicts, and how well."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -191,8 +191,8 @@ def _print_card(folder: Path, size: int, card: Card) -> None:
             "model": card.model,
             "weights": f"{size:,} bytes, sha256 {card.weights_sha256}",
             "trained on": f"{card.candidates:,} candidates of {card.prompts:,} prompts",
-            "begun with": f"weights {card.start_sha256}" if card.start_sha256 else "chance",
-            "intervals": f"hold {card.coverage:.0%} of the scores",
+            "started from": f"weights {card.start_sha256}" if card.start_sha256 else "random",
+            "intervals": f"contain {card.coverage:.0%} of the scores",
             "verdict": card.verdict or "not compared with previews prompt by prompt",
         },
         {"made with": "", **_facts(card.made_with)},
@@ -218,17 +218,17 @@ def _print_card(folder: Path, size: int, card: Card) -> None:
 
 
 def _facts(facts: ModelSpec) -> dict[str, str]:
-    """The model and settings of the candidates that it learned from, by name."""
-    told = {name: str(value) for name, value in facts}
-    told["timesteps"] = ", ".join(f"{at:g}" for at in facts.timesteps)
-    told["layers"] = f"{len(facts.layers)}: {', '.join(facts.layers)}"
-    told["negative_prompt"] = facts.negative_prompt or "none"
-    told["arguments"] = ", ".join(f"{n} {v:g}" for n, v in facts.arguments.items()) or "none"
-    return {f"  {name.replace('_', ' ')}": value for name, value in told.items()}
+    """The model and settings of the candidates that the probe learned from, by name."""
+    rows = {name: str(value) for name, value in facts}
+    rows["timesteps"] = ", ".join(f"{at:g}" for at in facts.timesteps)
+    rows["layers"] = f"{len(facts.layers)}: {', '.join(facts.layers)}"
+    rows["negative_prompt"] = facts.negative_prompt or "none"
+    rows["arguments"] = ", ".join(f"{n} {v:g}" for n, v in facts.arguments.items()) or "none"
+    return {f"  {name.replace('_', ' ')}": value for name, value in rows.items()}
 
 
 def _ranges(ranges: Ranges) -> dict[str, str]:
-    """The settings that it was validated for, by name."""
+    """The settings that the probe was validated for, by name."""
     return {
         f"  {name}": f"{low:g}" if low == high else f"{low:g} to {high:g}"
         for name, (low, high) in ranges
@@ -236,7 +236,7 @@ def _ranges(ranges: Ranges) -> dict[str, str]:
 
 
 def _checks(checks: Sequence[Check]) -> Table:
-    """A row a setting that it was measured with beside its own."""
+    """One row per additional setting that the probe was validated with."""
     right = ("candidates", "rank", "rank at home", "coverage", "mean width")
     out = _table("with other settings", "holds", *right, right=right)
     for check in checks:
@@ -252,13 +252,13 @@ def _checks(checks: Sequence[Check]) -> Table:
             f"{check.candidates:,}",
             *("-" if figure is None else f"{figure:.3f}" for figure in figures),
         )
-    out.caption = "of the first target, means over windows; at home: as it was made"
+    out.caption = "for the first target, means over windows; at home: with the training settings"
     out.caption_justify = "left"
     return out
 
 
 def _figures(card: Card) -> Table:
-    """A row a figure, a column a window."""
+    """One row per figure, one column per window."""
     from rich.text import Text
 
     heads = [f"{window.k} steps" for window in card.windows]
@@ -273,7 +273,7 @@ def _figures(card: Card) -> Table:
 
 
 def _compared(card: Card) -> Table:
-    """A row a number of steps: the first target's rank by probe and preview, and which is used."""
+    """One row per window: the first target's rank by probe and by preview, and which is used."""
     right = ("probe", "preview", "difference", "prompts")
     out = _table("rank within a prompt after", *right, "used", right=right)
     name = card.targets[0].name

@@ -1,4 +1,4 @@
-"""What a remote agent gets back: small records, so that an answer never floods its context.
+"""Replies to remote agents: small records, so that an answer never floods an agent's context.
 
 Everything else (all trials, full-size pictures) is named by path in the run folder.
 """
@@ -23,9 +23,9 @@ class TrialSummary(Record):
     prompt: str
     seed: int
     predicted: float | None = Field(description="score predicted after the first steps")
-    score: float | None = Field(description="of the finished image; null: see explanation")
+    score: float | None = Field(description="score of the finished image; null: see explanation")
     judged: dict[str, float | None] = Field(
-        description="scores by those who only grade, and never select"
+        description="grades by judges that only grade and never select"
     )
     explanation: str = Field(description="what the scorer saw, or why there is no score")
 
@@ -62,8 +62,8 @@ class OptimizeReply(Record):
     initial: TrialReply = Field(description="the brief itself with the first seed")
     spent: Spend
     stop_reason: StopReason
-    scorer: str = Field(description="who selected")
-    trials: tuple[TrialReply, ...] = Field(description=f"the best {MAX_TRIALS} that were rendered")
+    scorer: str = Field(description="what selected")
+    trials: tuple[TrialReply, ...] = Field(description=f"the best {MAX_TRIALS} rendered trials")
     warnings: tuple[str, ...]
     run_dir: Path
     contact_sheet: Path
@@ -93,7 +93,7 @@ class ProbeRow(Record):
     predicted: float | None = Field(description="predicted score; null: none, see `reason`")
     low: float | None = Field(description="lower end of the 90% interval; null: uncalibrated")
     high: float | None
-    words: tuple[Word, ...] = Field(description="what the first steps predict of each word")
+    words: tuple[Word, ...] = Field(description="what the first steps predict for each word")
     explanation: str = Field(description="what the scorer saw in the preview")
     reason: str = Field(description="why nothing is predicted")
     cut: tuple[str, ...] = Field(description="words beyond the model's token limit: not read")
@@ -126,11 +126,11 @@ class ProbeReply(Record):
     model: str
     generation: Generation = Field(description="the settings used, defaults filled in")
     basis: Literal["probe", "preview"] | None = Field(
-        description="a trained probe; or the score of an early preview alone: uncalibrated"
+        description="a trained probe, or only the score of an early preview, which is uncalibrated"
     )
     candidates: tuple[ProbeRow, ...]
-    heatmaps: Path | None = Field(default=None, description="the heat maps of all, on one sheet")
-    steps: int = Field(description="denoising steps looked at")
+    heatmaps: Path | None = Field(default=None, description="all heat maps on one sheet")
+    steps: int = Field(description="denoising steps before the look")
     of: int = Field(description="denoising steps of a full render")
     spent: Spend
     warnings: tuple[str, ...]

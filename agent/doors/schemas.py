@@ -1,8 +1,8 @@
-"""What may be asked of promptprobe: one set of models for Python, the CLI, MCP and tool calls.
+"""Requests to promptprobe: one set of models for Python, the CLI, MCP and tool calls.
 
-Every door validates its input here, so a bound or an error message is written once. `...Arguments`
-are what an agent may say; `...Request` adds what the owner of the machine decides: model, scorer,
-probe, LLM and device. Where results go is part of neither.
+Every door validates its input here, so bounds and error messages are written once. `...Arguments`
+are what an agent may set; `...Request` adds what the owner of the machine decides: model, scorer,
+probe, LLM and device. The output folder is part of neither.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ MAX_SEEDS = 64
 MAX_PROBES = 256
 MAX_JUDGES = 8
 TUPLES = ("too_short", "too_long", "tuple_type")
-"""Kinds of errors whose texts name our type."""
+"""Pydantic errors whose messages mention tuples, which callers know as lists."""
 
 
 class Request(Record):
-    """What callers of all kinds send: null for the default, and lists and objects as JSON text.
+    """Arguments from any client: null means the default, and lists or objects may be JSON text.
 
-    Strict schemas have no optional field, so null stands for it; and some clients send every
-    argument as a string.
+    Strict schemas have no optional fields, so null stands for the default; and some clients send
+    every argument as a string.
     """
 
     @model_validator(mode="before")
@@ -64,7 +64,7 @@ class Request(Record):
 
 
 def _a_budget(given: Any) -> Any:
-    """A name, or a number of renders that may stand in a text; a table is checked as a `Budget`."""
+    """A name, or a number of renders, possibly as text; a mapping is validated as a `Budget`."""
     if isinstance(given, Mapping | Budget) or (isinstance(given, str) and given in BUDGETS):
         return given
     try:
@@ -92,7 +92,7 @@ def _holds(kind: Any) -> bool:
 
 
 def _decoded(value: object) -> object:
-    """What a JSON text holds; everything else, and what is no JSON, as it is."""
+    """The value of a JSON text; anything else is returned unchanged."""
     if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
         return value
     try:
@@ -102,7 +102,7 @@ def _decoded(value: object) -> object:
 
 
 def _in_one_name(given: Any) -> Any:
-    """The names of several scorers as that of their mean, such as "ocr + pickscore"."""
+    """Join the names of several scorers into that of their mean, such as "ocr + pickscore"."""
     if isinstance(given, list | tuple):
         if not all(isinstance(name, str) for name in given):
             raise ValueError(f"expected names of judges, got {_short(given)}")
@@ -113,7 +113,7 @@ def _in_one_name(given: Any) -> Any:
 
 
 Scorers = Annotated[Text | None, BeforeValidator(_in_one_name)]
-"""One or several, which select as one."""
+"""One scorer, or several that select by their mean."""
 
 
 class OptimizeArguments(Request):
@@ -149,7 +149,7 @@ class OptimizeArguments(Request):
 
 
 class OptimizeRequest(OptimizeArguments):
-    """The same, and with what it is to be done."""
+    """The arguments, with the model, LLM, scorers and probe to use."""
 
     model: Text = Field(
         default="sprites",
@@ -162,15 +162,15 @@ class OptimizeRequest(OptimizeArguments):
     )
     scorer: Scorers = Field(
         None,
-        description="who selects, a judge of `promptprobe judges`: "
-        f"{', '.join(judge.name for judge in TABLE)}, or a built-in model's; of several the mean; "
+        description="the judge that selects, from `promptprobe judges`: "
+        f"{', '.join(judge.name for judge in TABLE)}, or a built-in model's; several: their mean; "
         f"none: a built-in model's own, and {DEFAULT_CLIP} for others",
     )
     judge: tuple[Text, ...] = Field(
         default=(),
         max_length=MAX_JUDGES,
-        description="who only grades the finished pictures, of the same judges; none: a built-in "
-        "model's own",
+        description="a judge that only grades the finished pictures, from the same list; none: a "
+        "built-in model's own",
     )
     probe: Text | None = Field(
         default=None,
@@ -206,7 +206,7 @@ class ProbeArguments(Request):
 
 
 class ProbeRequest(ProbeArguments):
-    """The same, and with what it is to be done."""
+    """The arguments, with the model, scorer and probe to use."""
 
     model: Text = Field(default="sprites", description="as in optimize_prompt")
     scorer: Scorers = Field(default=None, description="as in optimize_prompt")
@@ -218,10 +218,10 @@ R = TypeVar("R", bound=Record)
 
 
 def checked(record: type[R], fields: Mapping[str, Any]) -> R:
-    """The record of what a caller gave.
+    """Validate what a caller gave.
 
     Raises:
-        ValueError: one line that names each bad field, what was expected and what came.
+        ValueError: one line that names each bad field, what was expected and what was given.
     """
     try:
         return record.model_validate(fields)
@@ -230,47 +230,47 @@ def checked(record: type[R], fields: Mapping[str, Any]) -> R:
 
 
 def in_words(error: Exception) -> str:
-    """What went wrong; Python's own MemoryError says nothing."""
+    """The error's message; some errors, such as Python's own MemoryError, have none."""
     return str(error) or (
         "out of memory" if isinstance(error, MemoryError) else type(error).__name__
     )
 
 
 def explain(error: ValidationError, record: type[BaseModel] | None = None) -> str:
-    """One line that names each bad field, what was expected and what came.
+    """One line that names each bad field, what was expected and what was given.
 
     Args:
-        error: what pydantic found.
-        record: what was to be made, for the nearest name of a field that it lacks.
+        error: from pydantic.
+        record: the model that was validated, to suggest the nearest name for an unknown field.
     """
     found = []
     problems = error.errors(include_url=False, include_context=False)
     outer = {problem["loc"][:-1] for problem in problems}
     for problem in problems:
-        came = problem["input"]
+        given = problem["input"]
         if problem["type"] == "too_short" and problem["loc"] in outer:
-            continue  # it is not empty: what is wrong with its items is said
+            continue  # it is not empty, but its items have errors, which are listed
         if "budget" in problem["loc"] and problem["type"] in ("literal_error", "float_type"):
-            continue  # the other parts of the union: a table was given
+            continue  # other members of the union; a mapping was given
         parts = [str(p) for p in problem["loc"] if not str(p).startswith("Budget")]
         meant, message = "", problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = "unknown field"
             meant = did_you_mean(parts[-1], _fields_at(record, parts[:-1]))
         if problem["type"] == "literal_error":
-            meant = did_you_mean(came, re.findall("'([^']*)'", message))
-        if problem["type"] in TUPLES:  # what callers send are lists
+            meant = did_you_mean(given, re.findall("'([^']*)'", message))
+        if problem["type"] in TUPLES:  # callers send lists
             message = message.replace("Tuple", "List").replace("tuple", "list")
         if problem["type"] == "model_type":
             message = "Input should be an object, with names and values"
-        said = isinstance(came, dict) or problem["type"] == "value_error"
-        shown = "" if said else f" (got {_short(came)})"
+        included = isinstance(given, dict) or problem["type"] == "value_error"
+        shown = "" if included else f" (got {_short(given)})"
         found.append(f"{'.'.join(parts)}{': ' if parts else ''}{message}{shown}{meant}")
     return "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
 
 
 def _fields_at(record: type[BaseModel] | None, path: Sequence[str]) -> Iterable[str]:
-    """The fields of the record that lies there, as far as one does."""
+    """The fields of the record at a path of field names; empty if there is none."""
     for name in path:
         field = record.model_fields.get(name) if record else None
         parts = (field.annotation, *get_args(field.annotation)) if field else ()

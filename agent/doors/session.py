@@ -1,8 +1,8 @@
 """`Session`: a model, its scorer and its probe, opened once and used by many calls.
 
-Safe from threads and tasks. The device works on one batch at a time, in the order of asking
-(tools/device.py), and a candidate's numbers never depend on what runs beside it, so results equal
-those of calls one by one.
+Safe to use from several threads and tasks. The device works on one batch at a time, in the order of
+the calls (tools/device.py), and a candidate's numbers never depend on what else runs, so results
+are the same as those of sequential calls.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ from promptprobe.tools.scorers.scorer import check_names
 from promptprobe.tools.scorers.table import specs_of
 
 KEPT = 8
-"""Settings whose tools are kept. They share the model, so this is for time, not for memory."""
+"""How many settings' tools are cached. They share the model, so this takes little memory."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def awaitable(work: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """The same, with the same parameters, in a thread, for code that awaits."""
+    """An async version of `work` with the same parameters, which runs it in a thread."""
 
     @wraps(work)
     async def waiting(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -67,12 +67,12 @@ class Session:
 
     Args:
         model: "sprites" or "sprites-flow", a diffusers folder, a hub id, or a loaded pipeline.
-        scorer: who selects: a name, or a callable (brief, image) -> number or `Score`; of several,
-            their mean. None takes a built-in model's own, and a CLIP for others.
-        judge: one or several of the same, which only grade the pictures of `optimize`.
+        scorer: what selects: a name, or a callable (brief, image) -> number or `Score`; several
+            are combined as their mean. None takes a built-in model's own, and a CLIP for others.
+        judge: one or more judges, given like `scorer`, that only grade the pictures of `optimize`.
         probe: folder or hub id of a trained probe; None takes a built-in model's own, and previews
             for others.
-        generation: how images are made; a call may say otherwise. Device and dtype stay.
+        generation: how images are made; a call may override it, except for device and dtype.
 
     Raises:
         ValueError: model, scorer or probe cannot be opened, or the model cannot work with these
@@ -96,12 +96,12 @@ class Session:
         }  # fmt: skip
         self._known: dict[Hashable, Tools] = {}
         self.generation = generation
-        """How images are made where a call does not say otherwise."""
+        """How images are made unless a call overrides it."""
         self._home = self._tools(generation)
 
     @property
     def model(self) -> str:
-        """How the model is called in reports."""
+        """The model's name in reports."""
         return self._home.model_name
 
     # -- verbs -----------------------------------------------------------------------------
@@ -127,8 +127,8 @@ class Session:
         """Find the prompt and seed that draw a brief best; see `optimize_prompt`.
 
         Raises:
-            ValueError: something given cannot be used; `resume` has another model, scorer, judge or
-                probe.
+            ValueError: an argument cannot be used, or the run to resume has another model, scorer,
+                judge or probe.
             OSError: `out` cannot be written.
         """
         own_llm = llm if isinstance(llm, LLM) else None
@@ -169,18 +169,18 @@ class Session:
         heatmaps: str | Path | None = None,
         report: Report | None = None,
     ) -> ProbeReply:
-        """Judge prompts x seeds by their first denoising steps, the most promising first.
+        """Rank prompts x seeds by their first denoising steps, the most promising first.
 
         Args:
             brief: what the picture should show; predictions are against it.
             prompts: wordings to compare; None: the brief alone.
-            seeds: the same for every prompt.
-            generation: how pictures would be made; None: as the session does.
-            heatmaps: folder for a picture of each candidate's attention, and an index of them.
-            report: told how many of how many candidates are done, and in words.
+            seeds: used for every prompt.
+            generation: how pictures would be made; None takes the session's settings.
+            heatmaps: folder for a picture of each candidate's attention and an index of them.
+            report: called with (candidates done, candidates in all, message).
 
         Raises:
-            ValueError: something given cannot be used, or the model can draw nothing of the brief.
+            ValueError: an argument cannot be used, or the model can draw nothing in the brief.
             OSError: `heatmaps` cannot be written.
         """
         given = {
@@ -200,7 +200,7 @@ class Session:
         *,
         generation: Generation | None = None,
     ) -> list[Rendered]:
-        """Draw each candidate in full, as a PNG in `folder`; the list is in their order.
+        """Draw each candidate in full as a PNG in `folder`; results are in the given order.
 
         Raises:
             ValueError: settings that the model cannot work with.
@@ -211,7 +211,7 @@ class Session:
         return tools.render(candidates, [None] * len(candidates), Path(folder))
 
     def score(self, brief: str, images: Sequence[str | Path]) -> list[Score]:
-        """Judge picture files against a brief; what cannot be judged has no value, and a reason."""
+        """Score image files against a brief; one that cannot be scored gets a reason, no value."""
         return self._tools(self.generation).score(brief, [Path(image) for image in images])
 
     aprobe = awaitable(probe)
@@ -227,7 +227,7 @@ class Session:
 
         judges = (*specs_of(self._given["scorer"] or ()), *self._given["judges"])
         code = [fingerprint(source_of(one)) for one in judges if str(one).startswith("python:")]
-        key = generation.key, *code  # a file that was edited is read anew by the next call
+        key = generation.key, *code  # an edited file is loaded again by the next call
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = open_toolbox(generation=generation, **self._given)
@@ -239,7 +239,7 @@ class Session:
         return self._tools(request.generation)
 
     def _resumed(self, settings: OptimizeRequest | ProbeRequest) -> Tools:
-        """The tools for a run that goes on. ValueError: it has another model, judge or probe."""
+        """Tools to resume a run. Raises ValueError if its model, judges or probe differ."""
         own = {
             **self._named,
             "model": self.model,
@@ -249,7 +249,7 @@ class Session:
         for name, mine in own.items():
             if (theirs := getattr(settings, name)) != mine:
                 raise ValueError(
-                    f"this run has the {name} {theirs!r}, and this session {mine!r}: "
-                    "resume it with optimize_prompt, or in a session with that one"
+                    f"this run has the {name} {theirs!r}, but this session has {mine!r}: "
+                    f"resume it with optimize_prompt, or in a session with that {name}"
                 )
         return self._tools(settings.generation)

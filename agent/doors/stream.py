@@ -1,7 +1,7 @@
-"""`stream`: a run as `async for event in stream(...)`; leaving the loop ends it, and it is kept.
+"""`stream`: a run as `async for event in stream(...)`; leaving the loop stops the run and keeps it.
 
-The events are those that `on_event` hears (agent/events.py); the last one holds the result. Works
-in any running loop, a notebook's too.
+The events are those passed to `on_event` (agent/events.py); the last one has the result. Works in
+any running event loop, including a notebook's.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ StreamEvent: TypeAlias = (
     | e.Warned
     | Stopped
 )
-"""What a stream yields; `kind` tells which, to type checkers too."""
-ABOUT = """The events of a run while it works, as an async generator; the last has the result.
+"""The events of a stream; `kind` tells them apart, also for type checkers."""
+ABOUT = """Yield the events of a run while it works; the last one has the result.
 
-    Leaving the loop, or cancelling its task, ends the run between two steps. It is kept, and goes
-    on with `resume`. `contextlib.aclosing` waits until it has ended; after a plain `break` it ends
-    as soon as the event loop turns.
+    Leaving the loop, or cancelling its task, ends the run between two steps. The run is kept, and
+    `resume` continues it. `contextlib.aclosing` waits until it has ended; after a plain `break` it
+    ends at the event loop's next iteration.
 
-    Takes the arguments of `{name}`, and raises what that raises.
+    Takes the arguments of `{name}`, and raises the same errors.
     """
 
 
 def streamed(
     work: Callable[P, Coroutine[Any, Any, OptimizationResult]],
 ) -> Callable[P, AsyncGenerator[StreamEvent, None]]:
-    """The same with the same parameters, as a stream of events."""
+    """A version of `work` with the same parameters that yields events."""
 
     @wraps(work)
     async def stream(*args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[StreamEvent, None]:
@@ -67,13 +67,13 @@ def streamed(
         def hear(event: e.Event) -> None:
             if own is not None:
                 own(event)
-            if not isinstance(event, e.Finished):  # what it says is in the result
+            if not isinstance(event, e.Finished):  # the result has the same content
                 queue.put_nowait(event)
 
         async def run() -> OptimizationResult:
             with cancellable():
-                heard: Any = {**kwargs, "on_event": hear}
-                return await work(*args, **heard)
+                changed: Any = {**kwargs, "on_event": hear}
+                return await work(*args, **changed)
 
         task = asyncio.create_task(run())
         task.add_done_callback(lambda _: queue.put_nowait(None))
@@ -86,19 +86,19 @@ def streamed(
             await _ended(task)
 
     yields = "AsyncGenerator[StreamEvent, None]"
-    said: Any = stream
-    said.__name__ = said.__qualname__ = "stream"
-    said.__doc__ = ABOUT.format(name=work.__name__)
-    said.__signature__ = inspect.signature(work).replace(return_annotation=yields)
+    function: Any = stream
+    function.__name__ = function.__qualname__ = "stream"
+    function.__doc__ = ABOUT.format(name=work.__name__)
+    function.__signature__ = inspect.signature(work).replace(return_annotation=yields)
     return stream
 
 
 async def _ended(task: asyncio.Task[OptimizationResult]) -> None:
-    """Cancel a run that is under way, and wait for its end, however it ends."""
+    """Cancel a run that is in progress, and wait until it has ended."""
     task.cancel()
     await asyncio.wait([task])
     if not task.cancelled():
-        task.exception()  # nobody waits for it any longer
+        task.exception()  # retrieved, or asyncio would log it as lost
 
 
 stream = streamed(aoptimize_prompt)

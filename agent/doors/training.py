@@ -1,4 +1,4 @@
-"""`train_probe`: a probe for a model, from Python. What `promptprobe train` does, typed."""
+"""`train_probe`: train a probe from Python, as `promptprobe train` does."""
 
 from __future__ import annotations
 
@@ -27,28 +27,29 @@ def train_probe(
 ) -> dict[str, Any]:
     """Draw prompts x seeds, score the pictures, and train a probe that predicts the scores.
 
-    Killed, it goes on where it was by the same call. Needs `promptprobe[train]`.
+    If it is killed, the same call resumes it. Needs `promptprobe[train]`.
 
     Args:
-        prompts: a file of them, or the prompts themselves; none: learn from past runs alone.
-        model: a built-in one's name, a diffusers folder, or a hub id.
-        scorer: who scores; of several each is predicted, and the first one judges previews too.
-            "ocr + pickscore" is their mean.
-        out: folder of the dataset, and of the probe in its `probe`.
+        prompts: the prompts, or a file of them; none: learn from past runs alone.
+        model: name of a built-in model, a diffusers folder, or a hub id.
+        scorer: what scores the pictures. If there are several, the probe predicts each, and the
+            first also judges previews. "ocr + pickscore" is the mean of two.
+        out: folder of the dataset; the probe goes to its subfolder `probe`.
         generation: how pictures are made.
-        seeds: of each prompt.
-        windows: numbers of steps to learn from; none: 1, 2, 3, 5, 8 and 10 of 25, or their shares.
-        epochs: of training, at most.
-        start: a probe whose weights training begins with.
-        also: settings to validate for too, such as "steps=15".
-        from_runs: folders of runs whose finished pictures are not drawn again.
-        say: told what it costs before it starts, and where it stands.
+        seeds: seeds per prompt.
+        windows: numbers of steps to learn from; none: 1, 2, 3, 5, 8 and 10 of 25, or those shares
+            of another number of steps.
+        epochs: maximum number of training epochs.
+        start: a probe whose weights initialize training.
+        also: further settings to validate for, such as "steps=15".
+        from_runs: folders of runs whose finished pictures are used instead of drawn again.
+        say: called with the expected cost before work starts, and with progress.
 
     Returns:
         The probe's card, as JSON values.
 
     Raises:
-        ValueError: something given cannot be used, or there is too little to learn from.
+        ValueError: an argument cannot be used, or there is too little to learn from.
         OSError: a file cannot be read, or `out` cannot be written.
     """
     from promptprobe.agent.export.past_runs import read_runs

@@ -1,6 +1,6 @@
-"""`promptprobe train | pairs`: what is learned from pictures, and training files made of runs.
+"""`promptprobe train | pairs`: train a probe, and make training files from runs.
 
-Both go on where they were killed, by the same command. Exit codes: 0 done, 1 failed, 2 bad usage,
+If either is killed, the same command resumes it. Exit codes: 0 done, 1 failed, 2 bad usage,
 130 interrupted.
 """
 
@@ -22,22 +22,22 @@ TRAIN_EXAMPLES = o.examples(
     "train --model M --from-runs runs --scorer clip:FOLDER --out T",
     "train --model M --prompts P --scorer S --out T --also steps=15",
     end="python -m promptprobe.tools.sprites.prompts > sprites.jsonl writes the prompts of "
-    f"Sprites.\n\n{o.CODES}; the same command goes on",
+    f"Sprites.\n\n{o.CODES}; the same command resumes",
 )
 PAIRS_EXAMPLES = o.examples(
     "optimize --briefs briefs.txt --out results --rewrite off --budget medium",
     "pairs --from results --out pairs/train.parquet",
     "pairs --from results --out grpo/train.txt",
-    end="A pair is a prompt's highest and lowest predicted seed, drawn where the run has not, "
+    end="A pair is a prompt's highest and lowest predicted seed, drawn if the run has not, "
     "and labelled by the run's scorer. Diffusion-DPO trainers read the file as they read "
-    "yuvalkirstain/pickapic_v2. Prompts are those whose seeds are predicted to differ, the "
-    "most different first, as Flow-GRPO reads them: train.txt, or train_metadata.jsonl; "
-    f"nothing is drawn for them.\n\n{o.CODES}; the same command goes on",
+    "yuvalkirstain/pickapic_v2. The prompts for GRPO are those whose seeds are predicted to "
+    "differ, the most different first, as Flow-GRPO reads them: train.txt, or "
+    f"train_metadata.jsonl; nothing is drawn for them.\n\n{o.CODES}; the same command resumes",
 )
 PAIRS, PROMPTS = ".parquet", (".jsonl", ".txt")
 NO_VERDICT = "none: no held-out prompt has seeds whose scores differ, or no preview was scored"
 MOST = 1000
-"""Seeds of a prompt, steps, or epochs."""
+"""Limit for seeds per prompt, steps and epochs."""
 app = typer.Typer()
 
 
@@ -52,11 +52,11 @@ def train(
     scorer: Annotated[
         list[str],
         Option(
-            help="as promptprobe judges lists them, or the mean of several in one name, such as "
+            help="a judge from `promptprobe judges`, or the mean of several in one name, such as "
             '"ocr + pickscore"; may be repeated: the probe predicts each and stands for the first'
         ),
     ],
-    out: Annotated[Path, Option(help="folder of the shards, and of the probe in its probe/")],
+    out: Annotated[Path, Option(help="folder of the shards; the probe goes to its probe/")],
     prompts: Annotated[
         Path | None,
         Option(
@@ -66,19 +66,19 @@ def train(
     from_runs: Annotated[
         list[Path] | None,
         Option(
-            help="a run, or a folder of runs, of the same model and settings: their finished "
-            "pictures are not drawn again; may be repeated, with --prompts or without"
+            help="a run, or a folder of runs, with the same model and settings: their finished "
+            "pictures are not drawn again; may be repeated, with or without --prompts"
         ),
     ] = None,
-    seeds: Annotated[int, Option(min=1, max=MOST, help="seeds of each prompt")] = 8,
+    seeds: Annotated[int, Option(min=1, max=MOST, help="seeds per prompt")] = 8,
     probed: Annotated[
         str, Option(metavar="K,...", help="numbers of steps to learn from (1,2,3,5,8,10 of 25)")
     ] = "",
-    epochs: Annotated[int, Option(min=1, max=MOST, help="of training, at most")] = 30,
+    epochs: Annotated[int, Option(min=1, max=MOST, help="maximum number of epochs")] = 30,
     start: Annotated[
         str | None,
         Option(
-            help="begin with the weights of this probe, of a similar model or of this one: a "
+            help="start from the weights of this probe, made for a similar model or this one: a "
             "folder, a hub id, or a built-in model's name (default: random weights)"
         ),
     ] = None,
@@ -86,20 +86,20 @@ def train(
         list[str] | None,
         Option(
             metavar="SETTING=VALUE",
-            help="validate for this too: steps, guidance, height or width (steps=15); may be "
-            "repeated. The probe is then used within its validated range",
+            help="also validate for this setting: steps, guidance, height or width (steps=15); may "
+            "be repeated. The probe is then used within its validated range",
         ),
     ] = None,
     judge: Annotated[
         list[str] | None,
-        Option(help="grades the images in the shards too; nothing is learned from it"),
+        Option(help="a judge that also grades the images in the shards, but is not learned from"),
     ] = None,
     keep_images: Annotated[
-        bool, Option("--keep-images", help="keep the images, as JPEG in OUT/shards/images")
+        bool, Option("--keep-images", help="keep the images as JPEG in OUT/shards/images")
     ] = False,
     json: o.Json = False,
 ) -> int:
-    """Make a probe for a model, from prompts or past runs and a scorer.
+    """Train a probe for a model, from a scorer and prompts or past runs.
 
     Draws prompts x seeds, scores the pictures, and trains a network that
     predicts the score from the first denoising steps. Needs promptprobe\\[train].
@@ -148,12 +148,12 @@ def _train(params: Mapping[str, Any]) -> int:
 def _ranks(window: Mapping[str, Any], target: str, figures: Mapping[str, float]) -> str:
     """How well the probe and the preview rank the seeds of a prompt."""
     rank = figures.get("within_pairwise", float("nan"))
-    said = f"rank within a prompt {rank:.3f}"
+    own = f"rank within a prompt {rank:.3f}"
     if not (found := window["comparisons"].get(target)):
-        return said
+        return own
     ends = "" if found["low"] is None else f" ({found['low']:+.3f} to {found['high']:+.3f})"
     return (
-        f"{said}, the preview's {found['preview']:.3f}: {found['difference']:+.3f}{ends} on "
+        f"{own}, the preview's {found['preview']:.3f}: {found['difference']:+.3f}{ends} on "
         f"{found['prompts']} prompts"
     )
 
@@ -162,13 +162,13 @@ def _counts(text: str) -> tuple[int, ...]:
     parts = text.split(",") if text else []
     if not all(part.isdecimal() and 1 <= int(part) <= MOST for part in parts):
         raise ValueError(
-            f"--probed: expected whole numbers from 1 to {MOST}, with commas between, got {text!r}"
+            f"--probed: expected whole numbers from 1 to {MOST}, separated by commas, got {text!r}"
         )
     return tuple(map(int, parts))
 
 
 def _checked(check: Mapping[str, Any]) -> str:
-    """What was found with another setting."""
+    """The result of validating with another setting."""
     names = ("within_pairwise", "within_pairwise_home", "coverage")
     rank, home, share = ("-" if check[n] is None else f"{check[n]:.3f}" for n in names)
     verdict = "holds" if check["holds"] else "does not hold"
@@ -209,8 +209,8 @@ def pairs(
         if json:
             o.print_json(counts)
         else:
-            said = ", ".join(f"{name} {number}" for name, number in counts.items())
-            o.print_line(f"{said}; in {out}")
+            summary = ", ".join(f"{name} {number}" for name, number in counts.items())
+            o.print_line(f"{summary}; in {out}")
         return o.DONE
 
     return o.ended("pairs", work, lambda: "What was rendered is kept in the runs")

@@ -49,7 +49,7 @@ class NotebookView:
 
     def __init__(self) -> None:
         self.meter = Meter()
-        self.brief = self.said = ""
+        self.brief = self.status = ""
         self.spent = Spend()
         self.best: Trial | None = None
         self.ended = False
@@ -68,7 +68,7 @@ class NotebookView:
 
     def _take(self, event: Event) -> None:
         self.meter.update(event)
-        self.said, self.spent = describe(event), event.spent
+        self.status, self.spent = describe(event), event.spent
         match event:
             case RunStarted():
                 self.brief, self.best = event.brief, event.best
@@ -102,4 +102,4 @@ class NotebookView:
         """One line, for front ends that show text only."""
         best = self.best
         found = f'; best {value(best.score)} "{plain(best.candidate.prompt, 80)}"' if best else ""
-        return f"{plain(self.brief, 80)}: {self.said}{found}"
+        return f"{plain(self.brief, 80)}: {self.status}{found}"

@@ -126,7 +126,7 @@ def test_at_the_terminal(
     assert "a {+red+} fox in the snow" in " ".join(told.split())
     assert "expected one of a, e, v, all and q, got 'what'" in told
     assert "is empty" in told
-    assert "stdin has ended" in told
+    assert "on stdin, which has ended" in told
     (run_dir,) = tmp_path.iterdir()
     monkeypatch.setattr("sys.stdin", io.StringIO("q\n"))
     assert main(["optimize", "--resume", str(run_dir)]) == 130

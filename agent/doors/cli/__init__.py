@@ -1,1 +1,1 @@
-"""The command line: Typer commands, each a door to what Python offers too."""
+"""The command line: Typer commands for what Python offers too."""

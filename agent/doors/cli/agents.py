@@ -1,6 +1,6 @@
 """`promptprobe mcp | tools`: the doors for agents.
 
-What a command does is imported when it is called, so that help is quick.
+A command's implementation is imported when it is called, so that help is fast.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def mcp(
     ] = None,
     http: Annotated[bool, Option("--http", help="serve over HTTP instead of stdio")] = False,
     host: Annotated[
-        str, Option(help="address for --http; one open to others needs PROMPTPROBE_MCP_TOKEN")
+        str, Option(help="address for --http; beyond loopback it needs PROMPTPROBE_MCP_TOKEN")
     ] = "127.0.0.1",
-    port: Annotated[int, Option(min=0, max=65535, help="port for --http; 0: a free one")] = 8765,
+    port: Annotated[int, Option(min=0, max=65535, help="port for --http; 0: any free port")] = 8765,
     allow_host: Annotated[
-        list[str] | None, Option(help="a further name by which HTTP clients call this machine")
+        list[str] | None, Option(help="another name by which HTTP clients reach this machine")
     ] = None,
     budget_cap: Annotated[
         Literal["light", "medium", "heavy"],
@@ -45,8 +45,8 @@ def mcp(
 ) -> int:
     """Serve agents over MCP: optimize, probe, render and score.
 
-    You decide with what: agents name no model, scorer, judge, probe or LLM
-    but those that you give here. Needs promptprobe\\[mcp].
+    Agents can use only the models, scorer, judges, probe and LLM that you
+    give here. Needs promptprobe\\[mcp].
     """
 
     def work() -> int:
@@ -58,13 +58,13 @@ def mcp(
         from promptprobe.agent.doors.mcp.server import serve_stdio
         from promptprobe.agent.run_folder import check_folder
 
-        given = {name: context.params[name] for name in OWNED}
-        said = {name: value for name, value in given.items() if value is not None}
-        owner = checked(Owner, {**said, "budget_cap": BUDGETS[budget_cap]})
+        values = {name: context.params[name] for name in OWNED}
+        given = {name: value for name, value in values.items() if value is not None}
+        owner = checked(Owner, {**given, "budget_cap": BUDGETS[budget_cap]})
         folder = out or platformdirs.user_data_path("promptprobe", appauthor=False) / "runs"
         check_folder(folder, "--out")
         if not http:
-            with redirect_stdout(results()):  # the protocol's, and the SDK keeps it clean itself
+            with redirect_stdout(results()):  # for the protocol; the SDK keeps it clean itself
                 asyncio.run(serve_stdio(folder, owner))
             return o.DONE
         token = os.environ.get(TOKEN) or None
@@ -79,10 +79,10 @@ def mcp(
 def tools(
     format: Annotated[
         Literal["openai", "anthropic", "json-schema"],
-        Option(help="Chat Completions (strict mode), Messages, or JSON Schema for all others"),
+        Option(help="Chat Completions (strict mode), Messages, or JSON Schema for anything else"),
     ] = "openai",
 ) -> int:
-    """Print the tools as JSON, for an agent of your own; promptprobe.call_tool runs its calls."""
+    """Print the tools as JSON, for your own agent; promptprobe.call_tool runs its calls."""
 
     def work() -> int:
         from promptprobe.agent.doors.tool_calls.table import tool_schemas

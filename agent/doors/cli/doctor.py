@@ -1,4 +1,4 @@
-"""`promptprobe doctor`: what is found on this machine, and what keeps a run from working here."""
+"""`promptprobe doctor`: what is installed on this machine, and what would make a run fail."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ app = typer.Typer(rich_markup_mode="rich")
 @app.command(epilog=o.examples("doctor --model FOLDER --scorer clip:FOLDER"))
 def doctor(
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="open this model too, and check it")
+        str | None, typer.Option(metavar="NAME", help="also open and check this model")
     ] = None,
     scorer: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="with this scorer; needs --model; may be repeated"),
+        typer.Option(metavar="NAME", help="also check this scorer; needs --model; may be repeated"),
     ] = None,
     probe: Annotated[
-        str | None, typer.Option(metavar="NAME", help="with this probe; needs --model")
+        str | None, typer.Option(metavar="NAME", help="also check this probe; needs --model")
     ] = None,
     llm: Annotated[
-        str | None, typer.Option(metavar="NAME", help="check key and address of this LLM too")
+        str | None, typer.Option(metavar="NAME", help="also check this LLM's key and address")
     ] = None,
     json: o.Json = False,
 ) -> int:
-    """Say what is found on this machine, and what is wrong with it.
+    """Show what is found on this machine, and what is wrong with it.
 
-    Exit code 1 where anything is.
+    Exits with code 1 if anything is wrong.
     """
     return o.ended("doctor", lambda: _doctor(model, scorer, probe, llm, json), lambda: "")
 
@@ -49,15 +49,15 @@ def _doctor(
     def take(finding: Finding) -> None:
         findings.append(finding)
         if not json:
-            said = f"wrong: {finding.problem}" if finding.problem else finding.found
-            o.print_line(f"{finding.name:<16} {plain(said)}")
+            text = f"wrong: {finding.problem}" if finding.problem else finding.found
+            o.print_line(f"{finding.name:<16} {plain(text)}")
 
     for finding in look_at_machine():
         take(finding)
     if llm is not None:
         try:
             Endpoint(LLM(model=llm)).check()
-            take(Finding(name="llm", found="key and address can be used; nothing was asked"))
+            take(Finding(name="llm", found="key and address can be used; no request was sent"))
         except ValueError as error:
             take(Finding(name="llm", problem=str(error)))
     for finding in look_at_model(model, scorer, probe) if model else ():

@@ -1,4 +1,4 @@
-"""`promptprobe judges`: which judges can be named, from the table in the code."""
+"""`promptprobe judges`: lists the judges that can be named, from the table in the code."""
 
 from __future__ import annotations
 

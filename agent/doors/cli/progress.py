@@ -1,7 +1,6 @@
-"""What a command says while it works: a bar at a terminal; in a pipe a line every ten seconds.
+"""A command's progress: a bar in a terminal; in a pipe, one line every ten seconds.
 
-In a pipe nothing else is said but warnings, so that logs stay short and a long wait is still seen
-to be one.
+In a pipe only warnings are printed besides, so that logs stay short and yet show long waits.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 OPENING = "opening the model"
 SILENCE = 10.0
-"""Seconds between two lines where no bar can be drawn."""
+"""Seconds between two lines if no bar can be drawn."""
 FREQUENT = (CandidatesProbed, CandidatesSelected, CandidatesRendered, CandidatesScored)
 """Events that only move the bar."""
 Tell = Callable[[str], object]
@@ -38,12 +37,12 @@ Tell = Callable[[str], object]
 
 @contextmanager
 def live(console: Console, title: str = "", bar: bool = True) -> Iterator[OnEvent]:
-    """Show a run's events: a bar where the terminal can draw one, a line for each thing of note.
+    """Show a run's events: a bar if the terminal can draw one, and a line for what is notable.
 
     Args:
-        console: stderr, as a rule.
-        title: what the lines begin with.
-        bar: False where somebody is asked on the same terminal.
+        console: usually stderr.
+        title: prefix of all lines.
+        bar: False if a person is asked on the same terminal.
 
     Yields:
         The function to pass as `on_event`.
@@ -55,22 +54,22 @@ def live(console: Console, title: str = "", bar: bool = True) -> Iterator[OnEven
     meter = Meter()
     with spoken(console, f"{title}{OPENING}") as tell:
 
-        def tell_of(event: Event) -> None:
+        def show_event(event: Event) -> None:
             meter.update(event)
             if isinstance(event, Warned):
                 say(console, describe(event))
             else:
                 tell(f"{title}{describe(event)} ({meter.done} of {meter.total} evaluations)")
 
-        yield tell_of
+        yield show_event
 
 
 @contextmanager
 def waiting(console: Console, begin: str = OPENING) -> Iterator[Tell]:
-    """Show what is under way where nobody knows how long it takes.
+    """Show work in progress whose duration is unknown.
 
     Yields:
-        The function that is told what is done by now.
+        The function to call with the current status.
     """
     if console.is_terminal:
         with console.status(begin) as status:
@@ -82,7 +81,7 @@ def waiting(console: Console, begin: str = OPENING) -> Iterator[Tell]:
 
 @contextmanager
 def spoken(console: Console, begin: str, silence: float = SILENCE) -> Iterator[Tell]:
-    """Break a long wait by a line that says what was told last, every so many seconds."""
+    """Print the latest status every `silence` seconds."""
     latest, began, over = begin, time.monotonic(), threading.Event()
 
     def tell(text: str) -> None:
@@ -103,12 +102,12 @@ def spoken(console: Console, begin: str, silence: float = SILENCE) -> Iterator[T
 
 
 def say(console: Console, text: str) -> None:
-    """One line, without control characters or markup."""
+    """Print one line, without control characters or markup."""
     console.print(plain(text, LINE), markup=False, highlight=False, soft_wrap=True)
 
 
-def _is_said_elsewhere(event: Event) -> bool:
-    """Whether the bar, the line of the round or the verdict says the same."""
+def _is_shown_elsewhere(event: Event) -> bool:
+    """Whether the bar, the round's line or the verdict shows the same."""
     brief_alone = isinstance(event, PromptsProposed) and event.round == 0
     return brief_alone or isinstance(event, (*FREQUENT, Finished))
 
@@ -137,7 +136,7 @@ def _drawn(console: Console, title: str, bar: bool) -> Iterator[OnEvent]:
 
         def show(event: Event) -> None:
             meter.update(event)
-            if not _is_said_elsewhere(event):
+            if not _is_shown_elsewhere(event):
                 say(console, describe(event))
             progress.update(
                 task,

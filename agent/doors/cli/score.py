@@ -1,4 +1,4 @@
-"""`promptprobe score RUN --judge J`: what further judges say of a run's finished pictures."""
+"""`promptprobe score RUN --judge J`: grades a run's finished pictures by further judges."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ EXAMPLES = o.examples(
 def score(
     run: Annotated[Path, Argument(metavar="RUN", help="folder of a run")],
     judge: Annotated[
-        list[str], Option("--judge", help="who grades (`promptprobe judges`); may be repeated")
+        list[str], Option("--judge", help="a judge from `promptprobe judges`; may be repeated")
     ],
     device: Annotated[
-        str | None, Option(help='where judges run, such as "cpu" or "cuda" (as the run did)')
+        str | None, Option(help='device for judges, such as "cpu" or "cuda" (the run\'s device)')
     ] = None,
     json: o.Json = False,
 ) -> int:
-    """Grade the finished pictures of RUN by further judges. The run's result stays as it is.
+    """Grade the finished pictures of RUN by further judges. The run's result does not change.
 
     The grades go to grades.json in the run's folder, and into its report.
     """
@@ -62,4 +62,4 @@ def score(
         o.print_line(f"report  {report}")
         return o.DONE
 
-    return o.ended("score", work, lambda: "Grades of judges that were done are kept")
+    return o.ended("score", work, lambda: "Grades by judges that had finished are kept")

@@ -1,7 +1,7 @@
-"""What each tool of the server does: arguments checked, work queued, a small answer.
+"""Implements the server's tools: checks arguments, queues work, and returns a small answer.
 
-Nothing here knows of transports. Work on the model runs in a thread and ends between two steps when
-its call is cancelled; files are read beside it.
+Nothing here knows about transports. Work on the model runs in a thread and ends between two steps
+when its call is cancelled; files are read in other threads.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from promptprobe.tools.records import Candidate, Generation, Picture, Record
 from promptprobe.tools.scorers.table import DEFAULT_CLIP
 
 AT_ONCE, WAITING = 2, 14
-"""Jobs, and other calls, that work at once, and that may wait."""
+"""How many jobs may work at once and how many may wait; the same for other calls."""
 READERS = ThreadPoolExecutor(4, "reader")
 PICTURES, PROBES = "pictures", "probes"
 NEXT = {
-    "working": "it works on; call get_optimization with this job_id for the result",
-    "unfinished": "it was cut off; call get_optimization with this job_id, and it goes on",
-    "cancelled": "it was cancelled; optimize_prompt with the same arguments goes on with it",
+    "working": "it is still working; call get_optimization with this job_id for the result",
+    "unfinished": "it was cut off; call get_optimization with this job_id to resume it",
+    "cancelled": "it was cancelled; call optimize_prompt with the same arguments to resume it",
     "done": "read the explanations, and call optimize_prompt again with better prompts",
     "target reached": "the best picture shows what was asked for; nothing is left to do",
 }
-Said = tuple[Record, list[types.ContentBlock]]
+Answer = tuple[Record, list[types.ContentBlock]]
 T = TypeVar("T")
 
 
@@ -60,8 +60,8 @@ class Desk:
 
     # -- optimizations ---------------------------------------------------------------------
 
-    async def optimize_prompt(self, given: Mapping[str, Any], tell: Tell) -> Said:
-        """Begin or go on with the job of these arguments."""
+    async def optimize_prompt(self, given: Mapping[str, Any], tell: Tell) -> Answer:
+        """Start or resume the job with these arguments."""
         fields = dict(given)
         wait = {n: fields.pop(n) for n in ("wait_seconds",) if n in fields}
         waits = checked(m.GetOptimization, {"job_id": "new", **wait}).wait_seconds
@@ -70,24 +70,24 @@ class Desk:
         await self.jobs.follow(request.key, request, waits, tell)
         return await self._state(request.key)
 
-    async def get_optimization(self, given: Mapping[str, Any], tell: Tell) -> Said:
-        """Wait for a job, going on with it where it was cut off."""
+    async def get_optimization(self, given: Mapping[str, Any], tell: Tell) -> Answer:
+        """Wait for a job, and resume it if it was cut off."""
         asked = checked(m.GetOptimization, given)
         await self.jobs.follow(asked.job_id, None, asked.wait_seconds, tell)
         return await self._state(asked.job_id)
 
-    async def cancel_optimization(self, given: Mapping[str, Any], _: Tell) -> Said:
+    async def cancel_optimization(self, given: Mapping[str, Any], _: Tell) -> Answer:
         """End a job between two steps."""
         asked = checked(m.CancelOptimization, given)
         await self.jobs.cancel(asked.job_id)
         return await self._state(asked.job_id)
 
-    async def list_runs(self, given: Mapping[str, Any], _: Tell) -> Said:
+    async def list_runs(self, given: Mapping[str, Any], _: Tell) -> Answer:
         """The newest jobs."""
         asked = checked(m.ListRuns, given)
         rows = []
         for name, job in self.jobs.recent(asked.limit):
-            found = await _beside(self._found, job)
+            found = await _in_reader(self._found, job)
             rows.append(
                 m.RunSummary(
                     job_id=name,
@@ -99,19 +99,19 @@ class Desk:
             )
         return m.fitted(m.Runs(runs=tuple(rows))), []
 
-    async def _state(self, name: str) -> Said:
+    async def _state(self, name: str) -> Answer:
         job, working = self.jobs.read(name), self.jobs.is_working(name)
         if job.status == "failed" and not working:
             raise ValueError(job.error)
-        found = await _beside(self._found, job)
+        found = await _in_reader(self._found, job)
         status = "working" if working else job.status
         reached = status == "done" and found is not None and found.stop_reason == "target reached"
         message = NEXT["target reached" if reached else status]
         reply = m.Optimization.of(name, job, working, message, found)
-        return reply, await _beside(self._pictures, found) if found else []
+        return reply, await _in_reader(self._pictures, found) if found else []
 
     def _found(self, job: Job) -> OptimizationResult | None:
-        """What a job has drawn so far; None: nothing yet."""
+        """The result of a job so far; None if it has drawn nothing yet."""
         folder = self.jobs.run_of(job)
         if folder is None:
             return None
@@ -136,11 +136,11 @@ class Desk:
 
     # -- the other calls -------------------------------------------------------------------
 
-    async def probe_prompts(self, given: Mapping[str, Any], tell: Tell) -> Said:
-        """Predictions, and on request heat maps."""
+    async def probe_prompts(self, given: Mapping[str, Any], tell: Tell) -> Answer:
+        """Predict scores, and draw heat maps on request."""
         fields = dict(given)
-        wish = {n: fields.pop(n) for n in ("heatmaps",) if n in fields}
-        wanted = checked(m.ProbeCall, {"brief": "-", "prompts": ["-"], **wish}).heatmaps
+        option = {n: fields.pop(n) for n in ("heatmaps",) if n in fields}
+        wanted = checked(m.ProbeCall, {"brief": "-", "prompts": ["-"], **option}).heatmaps
         request = self.owner.probe_request(fields)
         await self._check_area(request.model, request.generation)
         folder = self.files.out / PROBES / request.key if wanted else None
@@ -155,8 +155,8 @@ class Desk:
             links.append(self.files.link("heat maps", reply.heatmaps))
         return m.Probes.from_reply(reply), links
 
-    async def render_image(self, given: Mapping[str, Any], tell: Tell) -> Said:
-        """One picture in full."""
+    async def render_image(self, given: Mapping[str, Any], tell: Tell) -> Answer:
+        """Draw one picture in full."""
         asked = checked(m.RenderImage, given)
         check_steps(asked.generation)
         generation = Generation(**dict(asked.generation))
@@ -168,13 +168,13 @@ class Desk:
         )
         if drawn.image is None:
             return m.Drawn(image=None, reason=drawn.reason, nfe=drawn.nfe), []
-        content: list[types.ContentBlock] = [await _beside(small_picture, drawn.image)]
+        content: list[types.ContentBlock] = [await _in_reader(small_picture, drawn.image)]
         content.append(self.files.link("picture", drawn.image))
         uri = self.files.uri(drawn.image)
         return m.Drawn(image=uri, reason=drawn.reason, nfe=drawn.nfe), content
 
-    async def score_image(self, given: Mapping[str, Any], tell: Tell) -> Said:
-        """What the scorer says of a picture of this server."""
+    async def score_image(self, given: Mapping[str, Any], tell: Tell) -> Answer:
+        """Score a picture that this server has drawn."""
         asked = checked(m.ScoreImage, given)
         image = self.files.located(asked.image)
         (score,) = await self._work(
@@ -182,8 +182,8 @@ class Desk:
         )
         return m.fitted(m.Scored(score=score)), []
 
-    async def list_models(self, given: Mapping[str, Any], _: Tell) -> Said:
-        """The models that calls may use, and who judges and rewrites."""
+    async def list_models(self, given: Mapping[str, Any], _: Tell) -> Answer:
+        """The models that calls may use, the judges and the LLM."""
         checked(m.ListModels, given)
         owner = self.owner
         models = tuple(
@@ -201,9 +201,13 @@ class Desk:
 
     # -- how they work ---------------------------------------------------------------------
 
-    async def _work(self, work: Callable[[], T], tell: Tell, told: list[Any] | None = None) -> T:
-        """Do blocking work in its turn, and tell of it every few seconds. BusyError: no place."""
-        told = told or [0.0, 1.0, "at work"]
+    async def _work(self, work: Callable[[], T], tell: Tell, status: list[Any] | None = None) -> T:
+        """Do blocking work in its turn, and report progress every few seconds.
+
+        Raises:
+            BusyError: the queue is full.
+        """
+        status = status or [0.0, 1.0, "at work"]
 
         async def turn() -> T:
             async with self._queue.place():
@@ -214,7 +218,7 @@ class Desk:
         task = asyncio.create_task(turn())
         try:
             while not (await asyncio.wait([task], timeout=HEARTBEAT))[0]:
-                await tell(*told)
+                await tell(*status)
             return task.result()
         finally:
             task.cancel()
@@ -239,7 +243,7 @@ class Desk:
 
 
 def draws(model: str) -> str:
-    """What a model can draw, in words for an agent."""
+    """A description of what a model can draw, for an agent."""
     own = built_in(model)
     return own.draws if own else "what its model card says; briefs in its language"
 
@@ -250,6 +254,6 @@ def _usual(model: str) -> Generation:
     return open_model(model).generation
 
 
-async def _beside(read: Callable[..., T], *args: Any) -> T:
-    """Read files in a thread of a pool that no work on the model waits in."""
+async def _in_reader(read: Callable[..., T], *args: Any) -> T:
+    """Read files in a thread pool of their own, which work on the model cannot fill up."""
     return await asyncio.get_running_loop().run_in_executor(READERS, partial(read, *args))

@@ -16,7 +16,7 @@ from promptprobe.tools.pictures.png import thumbnail
 
 SCHEME = "promptprobe"
 KINDS = {"png": "image/png", "html": "text/html", "jsonl": "application/jsonl"}
-"""What may be read, by the end of its name."""
+"""MIME types of files that may be read, by suffix."""
 MAX_FILE = 32 * 2**20
 MAX_THUMBNAIL = 64 * 2**10
 SIDES = (256, 192, 128, 96, 64, 32)
@@ -29,7 +29,7 @@ class Files:
         self.out = out.resolve()
 
     def uri(self, path: Path) -> str:
-        """The resource of a file in the folder."""
+        """The resource URI of a file in the folder."""
         relative = path.resolve().relative_to(self.out).as_posix()
         return f"{SCHEME}://{path.suffix.lstrip('.')}/{quote(relative)}"
 
@@ -37,7 +37,7 @@ class Files:
         """The file behind a resource.
 
         Raises:
-            ValueError: it is none of ours.
+            ValueError: it is not a resource of this server.
         """
         scheme, _, rest = uri.partition("://")
         kind, _, path = rest.partition("/")
@@ -46,12 +46,12 @@ class Files:
         return self.confined(unquote(path), kind)
 
     def confined(self, path: str, kind: str) -> Path:
-        """The file of this kind at a path relative to the folder. ValueError: there is none."""
+        """The file of this kind at a path relative to the folder; raises ValueError if missing."""
         wrong = ValueError(f"no {kind} of a result is called {path[:200]!r}")
         if "\0" in path or len(path) > 1000:
             raise wrong
         found = self.out / path
-        try:  # a link, `..` or an absolute path leads to another place than it says
+        try:  # a link, `..` or an absolute path resolves to another place
             if found.resolve(strict=True) != found or not found.is_relative_to(self.out):
                 raise wrong
         except (OSError, RuntimeError) as error:
@@ -61,10 +61,10 @@ class Files:
         return found
 
     def read(self, path: str, kind: str) -> bytes:
-        """The content of a file. ValueError: there is none, or it is too large."""
+        """The content of a file. Raises ValueError if it is missing or too large."""
         found = self.confined(path, kind)
         if (size := found.stat().st_size) > MAX_FILE:
-            raise ValueError(f"{path} has {size:,} bytes, and at most {MAX_FILE:,} are served")
+            raise ValueError(f"{path} has {size:,} bytes, but at most {MAX_FILE:,} are served")
         return found.read_bytes()
 
     def link(self, name: str, path: Path) -> types.ResourceLink:
@@ -74,7 +74,7 @@ class Files:
 
 
 def small_picture(path: Path) -> types.ImageContent:
-    """A picture as a thumbnail of at most 64 KiB as it is sent."""
+    """A picture as a thumbnail of at most 64 KiB in base64."""
     data = ""
     for side in SIDES:
         data = base64.b64encode(thumbnail(path, side)).decode()

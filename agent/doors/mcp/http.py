@@ -1,8 +1,8 @@
-"""The same server over HTTP (MCP's streamable HTTP), for clients of this machine or, with a token,
-of others.
+"""The same server over HTTP (MCP's streamable HTTP), for clients on this machine or, with a token,
+on others.
 
-The SDK checks Host and Origin and bounds bodies. Beyond loopback every request needs the bearer
-token that the owner set; it is compared in constant time and never printed.
+The SDK checks Host and Origin and limits the size of requests. Beyond loopback every request needs
+the bearer token that the owner set; it is compared in constant time and never printed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_SESSIONS = 100
 
 
 class OneToken(TokenVerifier):
-    """Knows the owner's token."""
+    """Accepts only the owner's token."""
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
@@ -46,7 +46,7 @@ class OneToken(TokenVerifier):
 
 
 def check_address(host: str, token: str | None) -> None:
-    """ValueError: others could reach this address, and no good token keeps them out."""
+    """Raise ValueError if others could reach this address without a sufficient token."""
     if token is not None and len(token) < SHORTEST_TOKEN:
         raise ValueError(f"{TOKEN} must have at least {SHORTEST_TOKEN} characters")
     if token is None and not is_loopback(host):
@@ -57,7 +57,7 @@ def check_address(host: str, token: str | None) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
+    """Whether only this machine can reach the address."""
     if host == "localhost":
         return True
     try:
@@ -75,12 +75,12 @@ async def serve_http(
         out: where runs and pictures go.
         owner: what the owner decides.
         host: address to listen at.
-        port: 0 takes a free one.
-        names: further names by which clients call this machine.
-        token: what clients must show; None: nothing, on loopback only.
+        port: 0 takes any free one.
+        names: other names by which clients reach this machine.
+        token: bearer token that clients must send; None: none is needed, on loopback only.
 
     Raises:
-        ValueError: the address is open to others, and there is no good token.
+        ValueError: the address is open to others without a sufficient token.
     """
     import uvicorn
 
@@ -119,4 +119,4 @@ async def serve_http(
         await server.serve(sockets=[listening])
     leave_after_grace(INTERRUPTED)
     await desk.jobs.close()
-    os._exit(INTERRUPTED)  # taking torch down takes seconds, and threads would be waited for
+    os._exit(INTERRUPTED)  # a normal exit waits for threads, and for seconds until torch is gone

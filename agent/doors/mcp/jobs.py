@@ -1,8 +1,9 @@
-"""Optimizations as jobs: each has a file and a run folder, so that a cut call loses nothing.
+"""Optimizations as jobs: each has a file and a run folder, so that an interrupted call loses
+nothing.
 
-A job's id is the key of its request, so the same arguments lead to the same job: to its result when
-it is done, and else on from where its run folder stands. Whoever waits for a job holds it; when
-all have gone, it ends between two steps, unless somebody was told its id to come back for it.
+A job's id is the key of its request, so the same arguments lead to the same job: to its result if
+it is done, and otherwise they resume its run folder. A job works as long as a call waits for it.
+When none does, it ends between two steps, unless a client was given its id to come back for it.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ from promptprobe.probe.files import replacing
 from promptprobe.tools.records import Record
 
 HEARTBEAT = 5.0
-"""Seconds after which a waiting caller is told something, because clients end silent calls."""
+"""Seconds between progress reports to a waiting caller, because clients end silent calls."""
 FOLDER = "jobs"
 Status = Literal["unfinished", "done", "failed", "cancelled"]
 Tell = Callable[[float, float, str], Awaitable[None]]
-"""Told how much of how much is done, and in words."""
+"""Called with (amount done, total, message)."""
 ID = re.compile(r"[0-9a-f]{16}")
 
 
 class Job(Record):
-    """What is on the disk of a job."""
+    """A job as stored on disk."""
 
     request: OptimizeRequest
     run: str | None = None
@@ -47,18 +48,18 @@ class Job(Record):
     status: Status = "unfinished"
     error: str = ""
     seconds: float | None = None
-    """What it took, once it is done."""
+    """How long it took, once it is done."""
 
 
 @dataclass
 class Working:
-    """A job under way in this process."""
+    """A job in progress in this process."""
 
     task: asyncio.Task[None]
     waiting: set[asyncio.Event] = field(default_factory=set)
-    """Rung whenever there is news."""
+    """One event per waiting call, set whenever there is news."""
     known: bool = False
-    """Whether somebody was told its id, and may come back."""
+    """Whether a client was given its id and may come back."""
     done: float = 0
     total: float = 1
     message: str = "waiting for earlier calls"
@@ -69,7 +70,7 @@ class Working:
 
 
 class Jobs:
-    """The jobs of an output folder; one process at a time."""
+    """The jobs of an output folder, which only one process may use at a time."""
 
     def __init__(
         self, out: Path, queue: Queue, scorer: str | None, judges: tuple[str, ...]
@@ -78,19 +79,17 @@ class Jobs:
         self._resumed = partial(opened, scorer=scorer, judges=judges)
         self._working: dict[str, Working] = {}
 
-    # -- on the disk -----------------------------------------------------------------------
+    # -- on disk ---------------------------------------------------------------------------
 
     def read(self, name: str) -> Job:
-        """A job by its id. ValueError: there is none."""
+        """A job by its id. Raises ValueError if there is none."""
         if ID.fullmatch(name):
             with suppress(FileNotFoundError, ValidationError):
                 return Job.model_validate_json(self._path(name).read_bytes())
-        raise ValueError(
-            f"job_id: no job is called {name[:80]!r}; list_runs names those that there are"
-        )
+        raise ValueError(f"job_id: there is no job {name[:80]!r}; list_runs lists all jobs")
 
     def recent(self, most: int) -> list[tuple[str, Job]]:
-        """The jobs that changed last, newest first."""
+        """The most recently changed jobs, newest first."""
         paths = (self.out / FOLDER).glob("*.json")
         found = sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)
         jobs = []
@@ -100,12 +99,12 @@ class Jobs:
         return jobs
 
     def run_of(self, job: Job) -> Path | None:
-        """The job's run folder, where it has one."""
+        """The job's run folder, if it has one."""
         folder = self.out / job.run if job.run else None
         return folder if folder and (folder / run_folder.FILE).is_file() else None
 
     def is_working(self, name: str) -> bool:
-        """Whether the job is under way or in the queue."""
+        """Whether the job is in progress or queued."""
         return name in self._working
 
     def _path(self, name: str) -> Path:
@@ -122,13 +121,13 @@ class Jobs:
     async def follow(
         self, name: str, request: OptimizeRequest | None, seconds: float, tell: Tell
     ) -> None:
-        """Begin a job, or go on with it, and wait until it ends or so many seconds have passed.
+        """Start or resume a job, and wait until it ends or `seconds` have passed.
 
         Args:
             name: the job's id.
-            request: what is asked for; None: the job is known, and goes on unless it has ended.
-            seconds: how long to wait; the job works on afterwards.
-            tell: told of the progress.
+            request: the job's request; None: the job exists, and is resumed unless it has ended.
+            seconds: how long to wait; the job continues afterwards.
+            tell: called with the progress.
 
         Raises:
             BusyError: the queue is full.
@@ -154,7 +153,7 @@ class Jobs:
                 working.task.cancel()
 
     async def cancel(self, name: str) -> None:
-        """End a job between two steps; what it has drawn stays. ValueError: no such job."""
+        """End a job between two steps; what it has drawn is kept. ValueError: no such job."""
         job = self.read(name)
         working = self._working.get(name)
         if working is not None:
@@ -165,7 +164,7 @@ class Jobs:
             self._write(name, job.model_copy(update={"status": "cancelled"}))
 
     async def close(self) -> None:
-        """End all work; the jobs go on when they are asked for again."""
+        """End all work; jobs resume when they are requested again."""
         tasks = [working.task for working in self._working.values()]
         for task in tasks:
             task.cancel()

@@ -1,6 +1,6 @@
-"""What the server's own tools take and give: small records, so that an answer floods no context.
+"""Arguments and replies of the server's tools: small records, so that no answer floods a context.
 
-Texts are cut and rows dropped until an answer is under 2,000 tokens or so; all the rest is in the
+Texts are cut and rows dropped until an answer has at most about 2,000 tokens; the rest is in the
 linked files.
 """
 
@@ -17,7 +17,7 @@ from promptprobe.agent.result import OptimizationResult, StopReason
 from promptprobe.tools.records import Picture, Record, Score, Seed, Spend, Text, Trial, Word
 
 MOST_CHARACTERS = 7500
-"""Of an answer as JSON: about 2,000 tokens."""
+"""Maximum length of an answer as JSON: about 2,000 tokens."""
 SHORT, LONG = 240, 2000
 MAX_WAIT = 600
 
@@ -26,7 +26,7 @@ JobId = Field(min_length=1, max_length=80, description="from optimize_prompt or 
 R = TypeVar("R", bound=Record)
 
 
-# -- what they take ----------------------------------------------------------------------------
+# -- arguments ---------------------------------------------------------------------------------
 
 
 class OptimizeCall(OptimizeArguments):
@@ -36,13 +36,13 @@ class OptimizeCall(OptimizeArguments):
         default=45,
         ge=0,
         le=MAX_WAIT,
-        description="how long this call waits; after that the job goes on, and get_optimization "
-        "with the job id that you get gives its result",
+        description="how long this call waits; after that the job continues, and get_optimization "
+        "with the returned job id gives its result",
     )
 
 
 class GetOptimization(Request):
-    """A job to wait for; one that was cut off goes on."""
+    """A job to wait for; one that was cut off is resumed."""
 
     job_id: str = JobId
     wait_seconds: float = Field(
@@ -59,7 +59,7 @@ class CancelOptimization(Request):
 class ListRuns(Request):
     """How many runs to list."""
 
-    limit: int = Field(default=10, ge=1, le=20, description="the newest so many")
+    limit: int = Field(default=10, ge=1, le=20, description="how many of the newest to list")
 
 
 class ProbeCall(ProbeArguments):
@@ -75,7 +75,7 @@ class RenderImage(Request):
 
     prompt: Text
     seed: Seed = 0
-    generation: Picture = Field(default=Picture(), description="how it is made")
+    generation: Picture = Field(default=Picture(), description="how the picture is made")
 
 
 class ScoreImage(Request):
@@ -86,34 +86,34 @@ class ScoreImage(Request):
 
 
 class ListModels(Request):
-    """Nothing."""
+    """No arguments."""
 
 
-# -- what they give ----------------------------------------------------------------------------
+# -- replies -----------------------------------------------------------------------------------
 
 
 class Optimization(Record):
-    """Where a job stands, and what it has found. The best picture is shown and linked."""
+    """The state of a job and what it has found. The best picture is shown and linked."""
 
     job_id: str
     status: Literal["working"] | Status = Field(
-        description="unfinished: asked for again, it goes on"
+        description="unfinished: request it again to resume it"
     )
     message: str = Field(description="what to know or do next")
     brief: str
-    best: TrialSummary | None = Field(description="so far; null: nothing is drawn yet")
+    best: TrialSummary | None = Field(description="the best so far; null: nothing is drawn yet")
     initial: TrialSummary | None = Field(description="the brief itself with the first seed")
     trials: tuple[TrialSummary, ...] = Field(description="the best rendered: learn from them")
     spent: Spend | None
     stop_reason: StopReason | None
-    scorer: str | None = Field(description="who selects")
+    scorer: str | None = Field(description="what selects")
     warnings: tuple[str, ...]
 
     @classmethod
     def of(
         cls, name: str, job: Job, working: bool, message: str, found: OptimizationResult | None
     ) -> Optimization:
-        """What to say of a job with what its run folder holds, if anything."""
+        """The reply about a job, with the contents of its run folder, if any."""
         done = job.status == "done" and found is not None
         return fitted(
             cls(
@@ -140,7 +140,7 @@ class ProbeSummary(Record):
     predicted: float | None = Field(description="predicted score; null: see reason")
     low: float | None = Field(description="lower end of the 90% interval; null: uncalibrated")
     high: float | None
-    words: tuple[Word, ...] = Field(description="what the first steps say of each word")
+    words: tuple[Word, ...] = Field(description="what the first steps predict for each word")
     explanation: str
     reason: str = Field(description="why nothing is predicted")
 
@@ -159,18 +159,18 @@ class Probes(Record):
 
     brief: str
     basis: Literal["probe", "preview"] | None = Field(
-        description="a trained probe; or the score of an early preview alone: uncalibrated"
+        description="a trained probe, or only the score of an early preview, which is uncalibrated"
     )
-    candidates: tuple[ProbeSummary, ...] = Field(description="the most promising")
-    looked_at: int = Field(description="candidates in all")
-    steps: int = Field(description="denoising steps looked at")
+    candidates: tuple[ProbeSummary, ...] = Field(description="the most promising candidates")
+    looked_at: int = Field(description="number of candidates in all")
+    steps: int = Field(description="denoising steps before the look")
     of: int = Field(description="denoising steps of a full render")
     spent: Spend
     warnings: tuple[str, ...]
 
     @classmethod
     def from_reply(cls, reply: ProbeReply) -> Probes:
-        """What to say of a probe of candidates."""
+        """The reply about probed candidates."""
         return fitted(
             cls(
                 brief=cut(reply.brief, SHORT),
@@ -186,7 +186,7 @@ class Probes(Record):
 
 
 class RunSummary(Record):
-    """A job in a line."""
+    """A job in one line."""
 
     job_id: str
     brief: str
@@ -210,7 +210,7 @@ class Drawn(Record):
 
 
 class Scored(Record):
-    """What the scorer says of a picture."""
+    """The score of a picture."""
 
     score: Score
 
@@ -228,25 +228,25 @@ class Models(Record):
 
     models: tuple[ModelSummary, ...]
     scorer: str
-    judges: tuple[str, ...] = Field(description="who only grades; none: a model's own")
-    llm: str | None = Field(description="who proposes rewrites where you pass none")
+    judges: tuple[str, ...] = Field(description="judges that only grade; none: a model's own")
+    llm: str | None = Field(description="LLM that proposes rewrites if you pass none")
     largest_budget: dict[str, Any]
 
 
 def summary(trial: Trial, prompt: int = SHORT) -> TrialSummary:
-    """The summary of a trial, with so many characters of its prompt."""
+    """The summary of a trial, with at most `prompt` characters of its prompt."""
     whole = TrialSummary.of(trial)
     shorter = {"prompt": cut(whole.prompt, prompt), "explanation": cut(whole.explanation, SHORT)}
     return whole.model_copy(update=shorter)
 
 
 def cut(text: str, most: int) -> str:
-    """The text, cut where it is longer."""
+    """The text, cut off after `most` characters."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def fitted(record: R) -> R:
-    """The record without as many of its last rows as are too many."""
+    """The record with rows dropped from the end of its lists until it fits."""
     while len(record.model_dump_json()) > MOST_CHARACTERS:
         rows = {name: value for name, value in record if isinstance(value, tuple) and value}
         if not rows:

@@ -1,7 +1,7 @@
-"""Who is served: so many calls at once; some more wait in the order of asking; others hear "busy".
+"""A bounded queue of calls: some work, some wait in order, and any further ones are told "busy".
 
-The device itself serves batch by batch in the order of asking (tools/device.py); this bounds how
-much is under way, so that memory and waiting stay bounded however many call.
+The device itself serves batches in the order of the calls (tools/device.py). This queue limits how
+many calls are in progress, so that memory and waiting times stay bounded.
 """
 
 from __future__ import annotations
@@ -19,26 +19,30 @@ class Queue:
     """A bounded, fair queue.
 
     Args:
-        at_once: how many work at the same time.
+        at_once: how many calls work at the same time.
         waiting: how many more may wait.
     """
 
     def __init__(self, at_once: int, waiting: int) -> None:
-        self._slots = asyncio.Semaphore(at_once)  # serves in the order of asking
+        self._slots = asyncio.Semaphore(at_once)  # first come, first served
         self._most = at_once + waiting
         self._inside = 0
 
     def check(self) -> None:
-        """BusyError: there is no place."""
+        """Raise BusyError if the queue is full."""
         if self._inside >= self._most:
             raise BusyError(
-                f"busy: {self._inside} calls are under way or waiting, and no more are taken; "
-                "nothing was started. Call again in a minute, with the same arguments"
+                f"busy: {self._inside} calls are in progress or waiting, and no more are accepted; "
+                "nothing was started. Call again in a minute with the same arguments"
             )
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """A place from now on, and a turn once the block is entered. BusyError: there is none."""
+        """Take a place in the queue; the block runs when it is its turn.
+
+        Raises:
+            BusyError: the queue is full.
+        """
         self.check()
         self._inside += 1
         try:

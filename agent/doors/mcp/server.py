@@ -1,8 +1,8 @@
 """The server itself: tools and resources on the SDK's `MCPServer`, served over stdio.
 
 The SDK keeps stdout for the protocol and sends whatever else is printed to stderr. The server ends
-within seconds of Ctrl-C or of its client's going, whatever the device is doing: all that was paid
-for is on the disk.
+within seconds of Ctrl-C or of its client leaving, whatever the device is doing: everything that was
+paid for is on disk.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pydantic import Field
 
 from promptprobe import __version__
 from promptprobe.agent.doors.mcp import messages as m
-from promptprobe.agent.doors.mcp.desk import Desk, Said, draws
+from promptprobe.agent.doors.mcp.desk import Answer, Desk, draws
 from promptprobe.agent.doors.mcp.files import KINDS, SCHEME
 from promptprobe.agent.doors.mcp.jobs import Tell
 from promptprobe.agent.doors.mcp.queue import BusyError
@@ -37,29 +37,29 @@ from promptprobe.tools.endpoint.json_schema import json_schema
 from promptprobe.tools.records import BUDGETS, Record
 
 GRACE = 3.0
-"""Seconds that work has to end between two steps before the process goes all the same."""
+"""Seconds that work has to end between two steps before the process exits anyway."""
 INTERRUPTED = 130
 INSTRUCTIONS = (
     "promptprobe finds the prompt and seed with which a text-to-image model draws a brief best. "
     "You can be the rewriter: pass your own wordings as `prompts`, read the explanations of the "
-    "rendered trials, and call again. A call that takes long gives a job id; ask again with it. "
+    "rendered trials, and call again. A long call returns a job id; call again with it. "
     "Pictures are linked resources; each result shows one small thumbnail."
 )
 READ_ONLY = ("list_runs", "score_image", "list_models")
-Handler = Callable[[Mapping[str, Any], Tell], Awaitable[Said]]
+Handler = Callable[[Mapping[str, Any], Tell], Awaitable[Answer]]
 Means = tuple[type[Request], type[Record], Handler]
-"""What a tool takes and gives, and what does it."""
+"""A tool's arguments, its reply and its handler."""
 
 
 class DeskTool(Tool):
-    """A tool whose arguments we check ourselves, so that one line says what is wrong."""
+    """A tool that checks its own arguments, so that errors are a single line."""
 
     handler: Handler = Field(exclude=True)
 
     async def run(
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
     ) -> types.CallToolResult:
-        """Do a call. ToolError: it cannot be done, and why."""
+        """Run a call. Raises ToolError with the reason if it fails."""
         last = 0.0
 
         async def tell(done: float, total: float, message: str) -> None:
@@ -78,7 +78,7 @@ class DeskTool(Tool):
 
 
 def build_server(desk: Desk, **options: Any) -> MCPServer:
-    """The server of a desk; `options` are the SDK's."""
+    """The server of a desk; `options` are passed to the SDK."""
     server = MCPServer(
         "promptprobe",
         version=__version__,
@@ -97,7 +97,7 @@ def build_server(desk: Desk, **options: Any) -> MCPServer:
 
 def _reader(desk: Desk, kind: str) -> Callable[[str], bytes]:
     def read(path: str) -> bytes:
-        """A file that a result has linked to."""
+        """A file that a result links to."""
         try:
             return desk.files.read(path, kind)
         except ValueError as error:
@@ -122,25 +122,25 @@ def _tools(desk: Desk) -> list[Tool]:
         "score_image": (m.ScoreImage, m.Scored, desk.score_image),
         "list_models": (m.ListModels, m.Models, desk.list_models),
     }
-    said = {
+    descriptions = {
         "optimize_prompt": f"{optimize}{rewriter} {model} {_cost(desk)}",
-        "get_optimization": "Where an optimization stands and the best so far; waits for its end, "
-        "and goes on with one that was cut off.",
-        "cancel_optimization": "End an optimization between two steps; what it has drawn stays.",
-        "list_runs": "The newest optimizations of this server, with their job ids.",
+        "get_optimization": "Get the state of an optimization and the best so far; waits for its "
+        "end, and resumes one that was cut off.",
+        "cancel_optimization": "End an optimization between two steps; what it has drawn is kept.",
+        "list_runs": "List the newest optimizations of this server, with their job ids.",
         "probe_prompts": f"{probe} {model}",
         "render_image": f"Draw one prompt with one seed in full. {model}",
         "score_image": "Score a picture of this server against a brief.",
-        "list_models": "The models of this server, what they draw, who judges, and the caps.",
+        "list_models": "List the models of this server and what they draw, the judges and caps.",
     }
     return [
-        _tool(name, said[name], found, named if name in TOOLS else ())
+        _tool(name, descriptions[name], found, named if name in TOOLS else ())
         for name, found in means.items()
     ]
 
 
 def _cost(desk: Desk) -> str:
-    """What a call costs here, as far as it is known."""
+    """What a call costs on this server, as far as known."""
     spent = [job.seconds for _, job in desk.jobs.recent(5) if job.seconds is not None]
     took = f" The last one took {spent[0]:.0f} seconds here." if spent else ""
     worth = ", ".join(f"{name} {budget.renders:g}" for name, budget in BUDGETS.items())
@@ -188,7 +188,7 @@ def leave_after_grace(code: int) -> None:
 
 
 async def serve_stdio(out: Path, owner: Owner) -> None:
-    """Serve one client over stdin and stdout until it goes, or until Ctrl-C; ends the process."""
+    """Serve one client over stdin and stdout until it leaves or Ctrl-C; ends the process."""
     logging.basicConfig(stream=sys.stderr, level=logging.ERROR)
     desk = Desk(out, owner)
     loop = asyncio.get_running_loop()
@@ -203,4 +203,4 @@ async def serve_stdio(out: Path, owner: Owner) -> None:
     await desk.jobs.close()
     if serving.done() and serving.exception() is not None:
         await serving
-    os._exit(code)  # a thread still reads stdin, and would be waited for
+    os._exit(code)  # a normal exit would wait for the thread that still reads stdin

@@ -1,1 +1,1 @@
-"""What an agent of any kind can call: the tools, their schemas, and who decides what."""
+"""Tools for agents of any kind, their schemas, and what the owner decides."""

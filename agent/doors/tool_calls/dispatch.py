@@ -1,7 +1,7 @@
-"""Runs the tool calls of an agent's own loop, and offers the same to LangChain and LangGraph.
+"""Runs tool calls from an agent's own loop, and offers the same tools to LangChain and LangGraph.
 
-What an agent may decide is what `tool_schemas` shows; the owner decides the rest. A call that
-cannot be done is answered in words that an LLM can act on, never by an exception.
+An agent decides what `tool_schemas` shows; the owner decides the rest. A call that fails is
+answered with a message that an LLM can act on, never with an exception.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from langchain_core.tools import StructuredTool
 
 MAX_ARGUMENTS = 1_000_000
-"""Characters of a call's arguments."""
+"""Maximum characters of a call's arguments."""
 
 
 async def acall_tool(
@@ -40,13 +40,13 @@ async def acall_tool(
 
     Args:
         name: the tool, as the LLM called it.
-        arguments: what the LLM gave it: an object, or JSON text of one; None: nothing.
+        arguments: the LLM's arguments, as an object or its JSON text; None: no arguments.
         owner: model, scorer, probe, LLM and caps; None: the built-in model.
         out: folder of runs.
 
     Returns:
-        The content of the tool's message, as JSON text: the result, or {"error": ...} where the
-        call cannot be done.
+        The content of the tool's message, as JSON text: the result, or {"error": ...} if the call
+        fails.
     """
 
     async def call() -> str:
@@ -56,7 +56,7 @@ async def acall_tool(
             return json.dumps({"error": in_words(error)})
         return reply.model_dump_json()
 
-    # In a context of its own: a LangGraph around it would take our graph for a part of it.
+    # In its own context: an enclosing LangGraph would take our graph for a part of itself.
     return await asyncio.create_task(call(), context=Context())
 
 
@@ -100,28 +100,29 @@ def langchain_tools(
 def as_node(
     *, owner: Owner | None = None, out: str | Path = "runs", key: str = "optimization"
 ) -> Runnable[Any, dict[str, Any]]:
-    """A node of a LangGraph graph of your own, with any state and context.
+    """A node for your own LangGraph graph, with any state and context.
 
-    It reads `brief`, and `prompts` where there are any, from a state that is a mapping, and updates
-    `key` with what `call_tool` says, as a plain dict that every checkpointer takes.
+    It reads `brief`, and `prompts` if present, from a state that is a mapping, and sets `key` to
+    the reply of `call_tool`, as a plain dict that every checkpointer can store.
     """
     from langchain_core.runnables import RunnableLambda
 
-    def asked(state: Mapping[str, Any]) -> dict[str, Any]:
+    def arguments(state: Mapping[str, Any]) -> dict[str, Any]:
         return {name: state[name] for name in ("brief", "prompts") if state.get(name)}
 
     def run(state: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: json.loads(call_tool("optimize_prompt", asked(state), owner=owner, out=out))}
+        reply = call_tool("optimize_prompt", arguments(state), owner=owner, out=out)
+        return {key: json.loads(reply)}
 
     async def arun(state: Mapping[str, Any]) -> dict[str, Any]:
-        said = await acall_tool("optimize_prompt", asked(state), owner=owner, out=out)
-        return {key: json.loads(said)}
+        reply = await acall_tool("optimize_prompt", arguments(state), owner=owner, out=out)
+        return {key: json.loads(reply)}
 
     return RunnableLambda(run, arun)
 
 
 def _object(arguments: str | Mapping[str, Any] | None) -> Mapping[str, Any]:
-    found: object = arguments or {}  # some servers say null or "" for none
+    found: object = arguments or {}  # some servers send null or "" for no arguments
     if isinstance(found, str):
         if len(found) > MAX_ARGUMENTS:
             raise ValueError(f"arguments: at most {MAX_ARGUMENTS:,} characters, got {len(found):,}")

@@ -1,6 +1,6 @@
-"""What the owner of the machine decides, so that no agent does: the model, who judges, and caps.
+"""Settings that only the machine's owner decides, never an agent: the model, judges and caps.
 
-An agent's arguments become a request here, or are refused in one line.
+Here an agent's arguments become a request, or are refused with one line.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from promptprobe.tools.scorers.table import DEFAULT_CLIP
 
 MAX_STEPS = 100
 MAX_AREA = 4
-"""How many times the pixels that a model was made for a picture may have."""
+"""Maximum size of a picture, as a multiple of the pixels that the model was made for."""
 
 R = TypeVar("R", bound=Request)
 
 
 class Owner(Record):
-    """With what agents' calls are done, and how much one call may cost."""
+    """The models and judges that serve agents' calls, and how much one call may cost."""
 
     model: Text = Field(default=DEFAULT_MODEL, description="model that draws")
     scorer: Scorers = Field(
         default=None,
-        description="who selects; of several the mean; none: a built-in model's own, and "
-        f"{DEFAULT_CLIP} for others",
+        description="the judge that selects; several: their mean; none: a built-in model's own, "
+        f"and {DEFAULT_CLIP} for others",
     )
     judge: tuple[Text, ...] = Field(
         default=(),
         max_length=MAX_JUDGES,
-        description="who only grades the finished pictures; none: a built-in model's own",
+        description="a judge that only grades the finished pictures; none: a built-in model's own",
     )
     probe: Text | None = Field(
         default=None, description="trained probe; none: the model's own, or previews"
@@ -53,7 +53,7 @@ class Owner(Record):
         default=None, description="LLM that proposes rewrites; none: agents do"
     )
     allow_model: tuple[Text, ...] = Field(
-        default=(), description="further models that agents may name"
+        default=(), description="another model that agents may use"
     )
     budget_cap: Budget = Field(
         default=BUDGETS["heavy"], description="the most that a call may ask for"
@@ -65,23 +65,27 @@ class Owner(Record):
         return tuple(dict.fromkeys([self.model, *self.allow_model]))
 
     def optimize_request(self, given: Mapping[str, Any]) -> OptimizeRequest:
-        """The request of an agent's arguments for optimize_prompt.
+        """The request from an agent's arguments for optimize_prompt.
 
         Raises:
             ValueError: an argument is unknown, out of bounds or above a cap.
         """
-        model, asked = self._checked(OptimizeArguments, given)
-        budget = self._budget(asked, "budget" in given)
+        model, arguments = self._checked(OptimizeArguments, given)
+        budget = self._budget(arguments, "budget" in given)
         own = {name: getattr(self, name) for name in ("scorer", "judge", "probe", "llm")}
-        return _filled(OptimizeRequest, asked, budget=budget, model=model, **own)
+        return _filled(OptimizeRequest, arguments, budget=budget, model=model, **own)
 
     def probe_request(self, given: Mapping[str, Any]) -> ProbeRequest:
-        """The request of an agent's arguments for probe_prompts. ValueError as above."""
-        model, asked = self._checked(ProbeArguments, given)
-        return _filled(ProbeRequest, asked, model=model, scorer=self.scorer, probe=self.probe)
+        """The request from an agent's arguments for probe_prompts.
+
+        Raises:
+            ValueError: an argument is unknown or out of bounds.
+        """
+        model, arguments = self._checked(ProbeArguments, given)
+        return _filled(ProbeRequest, arguments, model=model, scorer=self.scorer, probe=self.probe)
 
     def _checked(self, record: type[R], given: Mapping[str, Any]) -> tuple[str, R]:
-        """The model that is named, if one may be, and the other arguments."""
+        """The model to use, which the agent may name if allowed, and the other arguments."""
         given = dict(given)
         model = self.model
         if self.allow_model and (named := given.pop("model", None)) is not None:
@@ -89,31 +93,31 @@ class Owner(Record):
                 names, meant = ", ".join(self.models), did_you_mean(named, self.models)
                 raise ValueError(f"model: expected one of {names} (got {named!r:.80}){meant}")
             model = named
-        asked = checked(record, given)
-        check_steps(getattr(asked, "generation", None))
-        return model, asked
+        arguments = checked(record, given)
+        check_steps(getattr(arguments, "generation", None))
+        return model, arguments
 
-    def _budget(self, asked: OptimizeArguments, given: bool) -> Budget:
-        """What may be spent. An agent that says nothing of it gets what is left of "light"."""
-        budget = budget_of(asked.budget)
+    def _budget(self, arguments: OptimizeArguments, given: bool) -> Budget:
+        """The budget of a call; one that names none gets the default, lowered to the cap."""
+        budget = budget_of(arguments.budget)
         caps = {name: cap for name, cap in self.budget_cap if cap is not None}
         values = {name: getattr(budget, name) for name in caps}
         over = {n: v for n, v in values.items() if v is not None and v > caps[n]}
         if given and over:
-            said = ", ".join(f"{name} at most {caps[name]} (got {v})" for name, v in over.items())
-            raise ValueError(f"budget: the owner of this server allows {said}")
+            limits = ", ".join(f"{name} at most {caps[name]} (got {v})" for name, v in over.items())
+            raise ValueError(f"budget: the owner of this server allows {limits}")
         allowed = {n: caps[n] if v is None else min(v, caps[n]) for n, v in values.items()}
         return budget.model_copy(update=allowed)
 
 
 def check_steps(picture: Picture | None) -> None:
-    """ValueError: more denoising steps than a call may ask for."""
+    """Raise ValueError if a call asks for too many denoising steps."""
     if picture is not None and picture.steps > MAX_STEPS:
         raise ValueError(f"generation.steps: at most {MAX_STEPS} here (got {picture.steps})")
 
 
 def check_area(picture: Picture, default: Picture) -> None:
-    """ValueError: a picture that is too large for a model, which by default draws `default`."""
+    """Raise ValueError if a picture is too large for a model that by default draws `default`."""
     usual = (default.height or 0) * (default.width or 0)
     height, width = picture.height or default.height or 0, picture.width or default.width or 0
     if usual and height * width > MAX_AREA * usual:
@@ -124,6 +128,6 @@ def check_area(picture: Picture, default: Picture) -> None:
         )
 
 
-def _filled(request: type[R], asked: Request, **own: Any) -> R:
-    generation = {"generation": dict(getattr(asked, "generation", Picture()))}
-    return checked(request, {**dict(asked), **generation, **own})
+def _filled(request: type[R], arguments: Request, **own: Any) -> R:
+    generation = {"generation": dict(getattr(arguments, "generation", Picture()))}
+    return checked(request, {**dict(arguments), **generation, **own})

@@ -1,6 +1,6 @@
-"""The tools that agents call, and their schemas in the forms that clients take.
+"""The tools that agents call, and their schemas in the formats that clients accept.
 
-Plain JSON Schema without references, so that any client and any LLM's server reads it.
+The schemas are plain JSON Schema without references, so that any client and LLM server reads them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Format = Literal["openai", "anthropic", "json-schema"]
 
 @dataclass(frozen=True)
 class ToolSpec:
-    """A tool: what it does, what it takes and what it gives."""
+    """A tool: its description, arguments and reply."""
 
     description: str
     arguments: type[Request]
@@ -32,8 +32,8 @@ TOOLS: Mapping[str, ToolSpec] = {
         "Find the prompt and seed with which a text-to-image model draws a brief best. Candidates "
         "are judged after a few denoising steps; only the most promising are rendered in full and "
         "scored. Pass your own rewrites of the brief as `prompts`, read the explanations, and call "
-        "again with better ones; without `prompts` rewrites are proposed for you, where the model "
-        "has a rewriter or an LLM is set up, and else only seeds are searched.",
+        "again with better ones. Without `prompts`, rewrites are proposed for you if the model has "
+        "a rewriter or an LLM is set up; otherwise only seeds are searched.",
         OptimizeArguments,
         OptimizeReply,
     ),
@@ -47,11 +47,11 @@ TOOLS: Mapping[str, ToolSpec] = {
 
 
 def tool_schemas(format: Format = "openai") -> list[dict[str, Any]]:
-    """The tools, to be given to an LLM; `call_tool` runs what it calls.
+    """The schemas of the tools to give to an LLM; `call_tool` runs its calls.
 
     Args:
         format: "openai" for Chat Completions (strict mode), "anthropic" for Messages, or
-            "json-schema" for anything else, with the schemas of results too.
+            "json-schema" for anything else, which includes the schemas of results.
 
     Raises:
         ValueError: the format is none of these.

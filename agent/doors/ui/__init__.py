@@ -1,1 +1,1 @@
-"""The page of `promptprobe ui`: a run as it goes, with a hand in who goes on"""
+"""The page of `promptprobe ui`: a live view of a run, in which a person can pick who goes on."""

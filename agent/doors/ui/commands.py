@@ -1,6 +1,6 @@
-"""`promptprobe ui`: the page for a person, served on this machine until Ctrl-C.
+"""`promptprobe ui`: a web page, served on this machine until Ctrl-C.
 
-What the command does is imported when it is called, so that help is quick.
+The command's implementation is imported when it is called, so that help is fast.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ app = typer.Typer()
 def ui(
     context: typer.Context,
     out: Annotated[Path, Option(help="folder of runs")] = Path("runs"),
-    port: Annotated[int, Option(min=0, max=65535, help="0: a free one from 7860 on")] = 0,
+    port: Annotated[int, Option(min=0, max=65535, help="0: the first free one from 7860")] = 0,
     browse: Annotated[bool, Option("--open", help="open the page in a browser")] = False,
 ) -> int:
     """Serve a page: type a brief, watch previews form, pick by hand who goes on.
 
-    For this machine alone. Needs promptprobe\\[ui].
+    It is served to this machine only. Needs promptprobe\\[ui].
     """
 
     def work() -> int:

@@ -1,7 +1,7 @@
-"""Who may talk to the page's server, and what the page may talk to: this machine, and nothing else.
+"""Restricts the page's server to this machine, both for requests and for what the page may load.
 
-A foreign Host is a name that was pointed here to get around the browser's rules, a foreign Origin
-another site's page. Gradio's ways to files and other servers are closed, since the page needs none.
+A foreign Host means DNS rebinding, and a foreign Origin another site's page. Gradio's routes to
+files and other servers are closed, since the page needs none.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ POLICY = (
     "style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; "
     "frame-ancestors 'none'; form-action 'none'; base-uri 'self'; object-src 'none'"
 )
-"""Of content: nothing from elsewhere. Gradio's own page needs inline scripts and templates."""
+"""Content security policy without external sources; Gradio's page needs inline scripts and eval."""
 
 
 class Guard:
-    """Answers foreign requests itself, and sends the policy with all others."""
+    """Middleware that refuses foreign requests and adds the policy to all other responses."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

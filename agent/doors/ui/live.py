@@ -1,7 +1,7 @@
-"""The run that the page shows: begun, stopped, picked from and ended by hand, told by its events.
+"""The run that the page shows and controls: starting, pausing, picking and ending it.
 
-One run at a time, whoever has the page open. It goes on when a tab is closed, and a tab that is
-opened later shows it. All of this happens in one event loop.
+There is one run at a time, however many tabs are open. It goes on when a tab is closed, and a tab
+that is opened later shows it. All of this happens in one event loop.
 """
 
 from __future__ import annotations
@@ -38,37 +38,37 @@ MOST_NOTES = 8
 
 @dataclass
 class Shown:
-    """What a run's events have told so far."""
+    """The state of a run according to its events so far."""
 
     brief: str
     meter: Meter = field(default_factory=Meter)
     spent: int = 0
     """Denoiser evaluations."""
-    said: str = "opening the model"
+    status: str = "opening the model"
     run_dir: Path | None = None
     round: RoundStarted | None = None
-    """The one that is under way."""
+    """The current round."""
     prompts: tuple[str, ...] = ()
     trials: dict[Candidate, Trial] = field(default_factory=dict)
-    """Of the round that is under way."""
+    """The trials of the current round."""
     earlier: tuple[Trial, ...] = ()
-    """What a run that goes on had come to before."""
+    """Trials that a resumed run had before."""
     alive: tuple[Candidate, ...] | None = None
-    """Who goes on; None: nobody was dropped yet."""
+    """Candidates that go on; None if none was dropped yet."""
     best: Trial | None = None
     notes: list[str] = field(default_factory=list)
     report: str = ""
-    """The report's page, once there is one."""
+    """The report's HTML, once there is one."""
     ended: str = ""
-    """How the run ended, in words; empty: it goes on."""
+    """How the run ended, in words; empty while it goes on."""
     failed: bool = False
     unfinished: bool = False
-    """Whether the run was cut short, and may go on."""
+    """Whether the run was cut short and can be resumed."""
 
     def take(self, event: Event) -> None:
-        """Take in one event."""
+        """Update the state with one event."""
         self.meter.update(event)
-        self.said, self.spent = describe(event), event.spent.nfe
+        self.status, self.spent = describe(event), event.spent.nfe
         match event:
             case RunStarted():
                 self.run_dir = event.run_dir
@@ -90,7 +90,7 @@ class Shown:
 
 
 class Live:
-    """The run under way, or the last one, and what the person at the page does with it.
+    """The current or last run, and what the person at the page does with it.
 
     Args:
         session: draws, scores and predicts.
@@ -102,10 +102,10 @@ class Live:
         self.session, self._out, self._llm = session, out, llm
         self.shown: Shown | None = None
         self.choice: Choice | None = None
-        """What the person is asked right now."""
+        """The choice that the person is asked to make now."""
         self.picks: list[Candidate] = []
         self.asks_always = self.asks_next = False
-        self._news = asyncio.Event()  # set at the next change; each change has one of its own
+        self._news = asyncio.Event()  # set at the next change and then replaced
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._task: asyncio.Task[None] | None = None
@@ -117,15 +117,15 @@ class Live:
 
     @property
     def too_many(self) -> bool:
-        """Whether more are picked than what is left of the budget pays for."""
+        """Whether more candidates are picked than the rest of the budget pays for."""
         return self.choice is not None and len(self.picks) > self.choice.most
 
     async def unfinished(self) -> list[Unfinished]:
-        """The runs that can go on, while none is under way."""
+        """The runs that can be resumed; empty while a run is in progress."""
         return [] if self.running else await asyncio.to_thread(unfinished_in, self._out)
 
     async def follow(self) -> AsyncIterator[None]:
-        """Now, and after each change."""
+        """Yield now and after each change."""
         self._loop = asyncio.get_running_loop()
         while not self._closed:
             news = self._news
@@ -133,7 +133,7 @@ class Live:
             await news.wait()
 
     def close(self) -> None:
-        """End the run, and whoever follows it; from another thread."""
+        """End the run and its followers; call this from another thread."""
 
         async def ended() -> None:
             self._closed = True
@@ -150,14 +150,14 @@ class Live:
     async def begin(
         self, brief: str | None, prompts: str | None, budget: Any, seed: float | None
     ) -> None:
-        """Start a run, unless one is under way; None is a field that was not touched."""
+        """Start a run unless one is in progress; an untouched form field is None."""
         own = [line for line in map(str.strip, (prompts or "").splitlines()) if line]
-        asked = {"brief": brief or "", "prompts": own or None, "seed": seed or 0}
-        asked["budget"] = budget or "light"
-        self._begin(Shown(brief or ""), {**asked, "llm": self._llm, "out": self._out})
+        fields = {"brief": brief or "", "prompts": own or None, "seed": seed or 0}
+        fields["budget"] = budget or "light"
+        self._begin(Shown(brief or ""), {**fields, "llm": self._llm, "out": self._out})
 
     async def resume(self, name: object) -> None:
-        """Go on with the unfinished run of this name, unless one is under way."""
+        """Resume the unfinished run with this name, unless a run is in progress."""
         for one in await self.unfinished():
             if one.run_dir.name == name:
                 shown = Shown(
@@ -166,16 +166,16 @@ class Live:
                 self._begin(shown, {"resume": one.run_dir})
 
     async def ask(self) -> None:
-        """Stop at the next look, so that the person may pick."""
+        """Stop at the next look, so that the person can pick."""
         self.asks_next = True
         self._tell()
 
     async def ask_always(self, wanted: bool) -> None:
-        """The same at each look from now on, or no longer."""
+        """Stop at each look from now on, or no longer."""
         self.asks_always = wanted
 
     async def pick(self, key: object) -> None:
-        """Pick the candidate with this key, or no longer."""
+        """Toggle whether the candidate with this key is picked."""
         for trial in self.choice.trials if self.choice else ():
             if (one := trial.candidate).key == key:
                 left = [other for other in self.picks if other != one]
@@ -183,12 +183,12 @@ class Live:
                 self._tell()
 
     async def go_on(self) -> None:
-        """Let those that are picked go on."""
+        """Continue with the picked candidates."""
         if not self.too_many:
             self._answered(tuple(self.picks))
 
     async def as_planned(self) -> None:
-        """Let those go on whom the plan names."""
+        """Continue with the planned candidates."""
         self._answered(None)
 
     async def end(self) -> None:
@@ -198,11 +198,11 @@ class Live:
 
     # -- how it works ----------------------------------------------------------------------
 
-    def _begin(self, shown: Shown, asked: Mapping[str, Any]) -> None:
+    def _begin(self, shown: Shown, arguments: Mapping[str, Any]) -> None:
         if self.running:
             return
         self.shown, self.asks_next = shown, False
-        self._task = asyncio.create_task(self._run(shown, asked))
+        self._task = asyncio.create_task(self._run(shown, arguments))
         self._task.add_done_callback(lambda _: self._tell())
         self._tell()
 
@@ -211,10 +211,10 @@ class Live:
             self._answer.set_result(picks)
 
     def _tell(self) -> None:
-        told, self._news = self._news, asyncio.Event()
-        told.set()
+        news, self._news = self._news, asyncio.Event()
+        news.set()
 
-    async def _run(self, shown: Shown, asked: Mapping[str, Any]) -> None:
+    async def _run(self, shown: Shown, arguments: Mapping[str, Any]) -> None:
         def on_event(event: Event) -> None:
             shown.take(event)
             self._tell()
@@ -222,7 +222,7 @@ class Live:
         try:
             with cancellable():
                 result = await self.session.aoptimize(
-                    **asked, on_event=on_event, choose=self._choose
+                    **arguments, on_event=on_event, choose=self._choose
                 )
             shown.best, shown.ended = result.best, f"Done: {result.stop_reason}."
         except asyncio.CancelledError:

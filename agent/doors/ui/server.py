@@ -1,6 +1,6 @@
-"""The page itself, on Gradio and for this machine alone: a form, buttons, and a view of the run.
+"""The page itself, built with Gradio: a form, buttons, and a view of the run.
 
-Gradio sends telemetry and opens tunnels to itself where it is not told otherwise. It is told here.
+By default Gradio sends telemetry and can open tunnels to itself; both are turned off here.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ element.addEventListener('click', (event) => {
   if (run) trigger('resume', { key: run.dataset.resume });
 });
 """
-"""Passes on which candidate or run was clicked; what is picked, the server knows."""
+"""Sends the clicked candidate or run to the server, which keeps the picks."""
 NOW: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-"""How a click is passed on."""
+"""Gradio options for handling a click."""
 FOLLOWING: dict[str, Any] = {**NOW, "queue": True, "concurrency_limit": None}
 
 
@@ -43,7 +43,7 @@ def served(live: Live, port: int = 0, *, browse: bool = False) -> Iterator[str]:
 
     Args:
         live: the run that the page shows.
-        port: 0 takes a free one from 7860 on.
+        port: 0 takes the first free one from 7860.
         browse: open it in a browser.
 
     Yields:
@@ -63,7 +63,7 @@ def served(live: Live, port: int = 0, *, browse: bool = False) -> Iterator[str]:
 
 
 async def _launched(live: Live, port: int, browse: bool) -> tuple[gr.Blocks, str]:
-    """The page and its address; where no event loop runs, Gradio opens some and closes none."""
+    """The page and its address; without a running event loop Gradio opens some and closes none."""
     page = _page(live)
     theme = gr.themes.Default(
         primary_hue="blue", font=FONTS, font_mono=("ui-monospace", "monospace")
@@ -91,7 +91,7 @@ async def _launched(live: Live, port: int, browse: bool) -> tuple[gr.Blocks, str
 
 
 def _close(page: gr.Blocks) -> None:
-    """Without waiting for browsers that have the page open, and without a word on them."""
+    """Close the page without waiting for open browsers, and without logging them."""
     log = logging.getLogger("uvicorn.error")
     level = log.level
     log.setLevel(logging.CRITICAL)
@@ -134,7 +134,7 @@ def _page(live: Live) -> gr.Blocks:
 
 
 def _form() -> list[gr.Component]:
-    """Brief, prompts, budget and seed."""
+    """The form's fields: brief, prompts, budget and seed."""
     budgets = [(f"{name}: {b.renders:g} renders' worth", name) for name, b in BUDGETS.items()]
     brief = gr.Textbox(label="Brief", placeholder="what the picture should show", lines=2)
     with gr.Accordion("Prompts, budget and seed", open=False):
@@ -152,7 +152,7 @@ def _form() -> list[gr.Component]:
 
 
 async def _follow(live: Live) -> AsyncIterator[list[Any]]:
-    """What each change makes of the page, for as long as it is open."""
+    """Yield updates of the page after each change, for as long as it is open."""
     async for _ in live.follow():
         asks, running = live.choice is not None, live.running
         yield [

@@ -1,6 +1,6 @@
-"""Runs of the output folder that were stopped or cut off, so that the page can go on with them.
+"""Runs in the output folder that were stopped or cut off, so that the page can resume them.
 
-A folder that cannot be read is left out; the terminal's `promptprobe runs list` says why.
+A folder that cannot be read is left out; `promptprobe runs list` says why.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from promptprobe.agent.run_folder import FILE, read
 from promptprobe.tools.records import Spend, Trial
 
 NEWEST, MOST = 100, 12
-"""Runs that are looked through, the newest first, and unfinished ones that are shown of them."""
+"""How many of the newest runs are searched, and how many unfinished ones are shown."""
 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run that can go on."""
+    """A run that can be resumed."""
 
     run_dir: Path
     brief: str
@@ -28,7 +28,7 @@ class Unfinished:
 
 
 def unfinished_in(out: Path) -> list[Unfinished]:
-    """The runs of a folder that can go on, the newest first."""
+    """The runs of a folder that can be resumed, the newest first."""
     folders = sorted((path.parent for path in out.resolve().glob(f"*/{FILE}")), reverse=True)
     found = filter(None, map(_unfinished, folders[:NEWEST]))
     return list(islice(found, MOST))

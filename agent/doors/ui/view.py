@@ -1,7 +1,7 @@
-"""What the page shows of a run, as HTML without scripts or addresses.
+"""The page's view of a run, as HTML without scripts or links.
 
-Briefs, prompts and explanations are text of others: the report's templates escape all of it.
-Pictures are embedded, so the page's server hands out no files.
+Briefs, prompts and explanations are untrusted text, which the templates escape. Pictures are
+embedded, so the page's server hands out no files.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ CSS = TEMPLATES / "style.css"
 
 @dataclass(frozen=True)
 class Card:
-    """A candidate of the round that is under way."""
+    """A candidate of the current round."""
 
     trial: Trial
     picture: Embedded | None
     bar: tuple[float, float, float] | None
-    """Ends of the prediction's interval and its score, in percent of a bar's width."""
+    """The ends of the prediction's interval and its score, in percent of a bar's width."""
     state: str
-    """In a word or two what became of it; empty: nothing yet."""
+    """One or two words on what became of it; empty if still undecided."""
     picked: bool
 
 
 def head(model: str) -> str:
-    """What stands above the form."""
+    """The HTML above the form."""
     return f'<h1 class="name">promptprobe</h1><p class="name">draws with {escape(model)}</p>'
 
 
 def body(live: Live, unfinished: Sequence[Unfinished]) -> str:
-    """The page below its form, with the runs that can go on."""
+    """The HTML below the form, with the runs that can be resumed."""
     shown = live.shown
     return (
         environment(TEMPLATES)
@@ -64,7 +64,7 @@ def body(live: Live, unfinished: Sequence[Unfinished]) -> str:
 
 
 def report(live: Live) -> str:
-    """The report in a frame of its own, in which nothing may run."""
+    """The report in a sandboxed frame, in which no script can run."""
     if not live.shown or not live.shown.report:
         return ""
     page = escape(live.shown.report)
@@ -72,7 +72,7 @@ def report(live: Live) -> str:
 
 
 def cards(live: Live, shown: Shown) -> list[Card]:
-    """The round's candidates: where a person is asked, as the choice has them."""
+    """The round's candidates; in the order of the choice if a person is being asked."""
     trials = live.choice.trials if live.choice else tuple(shown.trials.values())
     found = [trial.prediction for trial in trials if trial.prediction]
     ends = [v for p in found for v in (p.low, p.high, p.score) if v is not None]
@@ -108,12 +108,12 @@ def _state(trial: Trial, live: Live, shown: Shown) -> str:
 
 
 def _stands(one: Unfinished) -> tuple[Embedded | None, str]:
-    """The best picture of an unfinished run, and how far it is in words."""
+    """The best picture of an unfinished run, and its progress in words."""
     best, drawn = best_of(one.trials), sum(trial.image is not None for trial in one.trials)
-    said = [counted(drawn, "picture"), counted(one.spent.nfe, "denoiser evaluation")]
+    parts = [counted(drawn, "picture"), counted(one.spent.nfe, "denoiser evaluation")]
     if best and best.value is not None:
-        said.insert(0, f"best {best.value:.2f}")
-    return _best_picture(best, CARD), ", ".join(said)
+        parts.insert(0, f"best {best.value:.2f}")
+    return _best_picture(best, CARD), ", ".join(parts)
 
 
 def _best_picture(best: Trial | None, side: int) -> Embedded | None:

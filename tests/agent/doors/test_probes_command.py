@@ -130,7 +130,7 @@ def test_verify_tells_a_whole_probe_from_a_broken_one(
     assert main(["probes", "verify", str(folder)]) == 0
     said = capsys.readouterr().out
     assert re.fullmatch(
-        r"whole, made for sprites: .* sprites score.* after .*5.* of 25 steps\n", said
+        r"intact, made for sprites: .* sprites score.* after .*5.* of 25 steps\n", said
     )
     (folder / WEIGHTS).write_bytes(b"garbage")
     for command in ("verify", "show"):

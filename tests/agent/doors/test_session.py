@@ -151,7 +151,7 @@ def test_a_session_goes_on_with_its_own_runs_only(
     result = session.optimize(BRIEFS[0], **options(tmp_path, 0))
     assert session.optimize(resume=result.run_dir) == result
     other = Session(pndm_folder, scorer=brightness, generation=STEPS)
-    with pytest.raises(ValueError, match=r"this run has the model .*ddim.* and this session"):
+    with pytest.raises(ValueError, match=r"this run has the model .*ddim.* but this session"):
         other.optimize(resume=result.run_dir)
 
 

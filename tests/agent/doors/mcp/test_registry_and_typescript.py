@@ -82,4 +82,4 @@ def test_a_typescript_client_lists_the_tools_without_a_warning_and_calls(
     seen = json.loads(talked.stdout)
     assert seen["tools"] == TOOLS
     assert (seen["outputs"], seen["runs"]) == (len(TOOLS), {"runs": []})
-    assert "no job is called 'none'" in seen["refused"]
+    assert "there is no job 'none'" in seen["refused"]

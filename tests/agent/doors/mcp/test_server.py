@@ -200,7 +200,7 @@ def test_previews_are_compared_drawn_and_scored_on_request(owner: Owner, tmp_pat
         ("optimize_prompt", {"brief": "a", "model": "sprites"}, "model: unknown field"),
         ("optimize_prompt", {"brief": "x" * 10_000_000}, "of 10,000,000 characters"),
         ("optimize_prompt", {"brief": "a", "wait_seconds": 1e9}, "wait_seconds: Input should be"),
-        ("get_optimization", {"job_id": "../../etc/passwd"}, "no job is called"),
+        ("get_optimization", {"job_id": "../../etc/passwd"}, "there is no job"),
         ("probe_prompts", {"brief": "a", "prompts": []}, "prompts: List should have at least 1"),
         ("score_image", {"brief": "a", "image": "/etc/passwd"}, "expected the link of a result"),
         (
