@@ -175,8 +175,10 @@ def named(model: Any, scorer: Judges | None, probe: str | Path | None) -> dict[s
     }
 
 
-def judges_of(given: Judges) -> tuple[Judge, ...]:
-    """One judge or several, as a tuple."""
+def judges_of(given: Judges | None) -> tuple[Judge, ...]:
+    """One judge or several, as a tuple; empty for None."""
+    if given is None:
+        return ()
     if isinstance(given, Sequence) and not isinstance(given, str):
         return tuple(given)
     return (given,)
@@ -188,7 +190,7 @@ def judge_names(judges: Sequence[Judge], role: str = "judge") -> tuple[str, ...]
 
 
 def _name(given: Any, role: str) -> Any:
-    if object_of(given) is None:
+    if isinstance(given, str):
         return given
     if not callable(given):
         raise ValueError(

@@ -71,7 +71,7 @@ async def aoptimize_prompt(
     rewrite: Rewrite = "enrich",
     keep: Sequence[str] = (),
     scorer: Judges | None = None,
-    judge: Judges = (),
+    judge: Judges | None = None,
     probe: str | Path | None = None,
     budget: str | float | Budget = "light",
     target: float | None = None,

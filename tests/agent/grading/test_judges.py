@@ -119,6 +119,14 @@ def test_functions_as_judges_grade_and_are_given_again_to_go_on(
     assert session.optimize(resume=result.run_dir) == result
 
 
+def test_none_as_the_judge_is_nobody_of_the_callers(ddim_folder: Path, tmp_path: Path) -> None:
+    result = optimize_prompt(
+        "a red cat", model=ddim_folder, scorer=darkness, judge=None, generation=FEW_STEPS,
+        rewrite="off", budget=1, out=tmp_path,
+    )  # fmt: skip
+    assert result.judges == ()
+
+
 def test_no_folder_decides_whose_code_grades(tmp_path: Path) -> None:
     settings = run_folder.read(start(tmp_path, judge=("python:j.py:grade", "ocr")))
     with pytest.raises(ValueError, match=r"names 'python:j\.py:grade' as its judge, but a folder"):
