@@ -40,7 +40,7 @@ from promptprobe.agent.run_folder import check_folder
 from promptprobe.agent.search.choice import Choose
 from promptprobe.tools.endpoint.endpoint import LLM
 from promptprobe.tools.protocol import Rendered, Tools
-from promptprobe.tools.records import Budget, Candidate, Generation, Score
+from promptprobe.tools.records import Budget, Candidate, Generation, Record, Score
 from promptprobe.tools.scorers.scorer import check_names
 from promptprobe.tools.scorers.table import specs_of
 
@@ -48,6 +48,13 @@ KEPT = 8
 """How many settings' tools are cached. They share the model, so this takes little memory."""
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class MadeWith(Record):
+    """What tells the pictures of one candidate apart."""
+
+    model: str
+    generation: Generation
 
 
 def awaitable(work: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -84,7 +91,7 @@ class Session:
         model: str | Path | Any = "sprites",
         *,
         scorer: Judges | None = None,
-        judge: Judges = (),
+        judge: Judges | None = None,
         probe: str | Path | None = None,
         generation: Generation = DEFAULT_GENERATION,
     ) -> None:
@@ -200,7 +207,10 @@ class Session:
         *,
         generation: Generation | None = None,
     ) -> list[Rendered]:
-        """Draw each candidate in full as a PNG in `folder`; results are in the given order.
+        """Draw each candidate in full as a PNG below `folder`; results are in the given order.
+
+        The images of each model and setting go into a subfolder of their own, so that none replaces
+        another's.
 
         Raises:
             ValueError: settings that the model cannot work with.
@@ -208,10 +218,17 @@ class Session:
         """
         check_folder(Path(folder), "folder")
         tools = self._tools(self.generation if generation is None else generation)
-        return tools.render(candidates, [None] * len(candidates), Path(folder))
+        own = Path(folder) / MadeWith(model=tools.model_name, generation=tools.settings_used).key
+        return tools.render(candidates, [None] * len(candidates), own)
 
     def score(self, brief: str, images: Sequence[str | Path]) -> list[Score]:
-        """Score image files against a brief; one that cannot be scored gets a reason, no value."""
+        """Score image files against a brief; one that cannot be scored gets a reason, no value.
+
+        Raises:
+            ValueError: something other than a list of files was given.
+        """
+        if isinstance(images, str) or not all(isinstance(one, str | Path) for one in images):
+            raise ValueError(f"images: expected a list of picture files, got {images!r:.200}")
         return self._tools(self.generation).score(brief, [Path(image) for image in images])
 
     aprobe = awaitable(probe)

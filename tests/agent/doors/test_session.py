@@ -125,6 +125,24 @@ def test_the_verbs_probe_render_and_score(session: Session, tmp_path: Path) -> N
     assert asyncio.run(session.ascore("a red cat", [drawn.image])) == [score]
 
 
+def test_pictures_of_other_settings_do_not_take_the_place_of_earlier_ones(
+    session: Session, tmp_path: Path
+) -> None:
+    candidates = [Candidate(prompt="a red cat", seed=1)]
+    (first,) = session.render(candidates, tmp_path)
+    (other,) = session.render(candidates, tmp_path, generation=Generation(steps=2))
+    assert first.image is not None and other.image is not None
+    for drawn, steps in ((first.image, 5), (other.image, 2)):
+        assert read_exact(drawn)[1].steps == steps
+    assert session.render(candidates, tmp_path) == [first]
+
+
+@pytest.mark.parametrize("images", ["cat.png", [Image.new("RGB", (8, 8))]])
+def test_what_is_no_list_of_picture_files_is_refused(session: Session, images: Any) -> None:
+    with pytest.raises(ValueError, match="images: expected a list of picture files, got"):
+        session.score("a red cat", images)
+
+
 def test_a_call_may_ask_for_other_settings_of_the_same_model(session: Session) -> None:
     reply = session.probe("a red cat", seeds=(1,), generation=Generation(steps=10))
     assert (reply.steps, reply.of) == (2, 10)
@@ -160,6 +178,8 @@ def test_a_session_that_cannot_open_says_so_at_once(tmp_path: Path) -> None:
         Session(tmp_path)
     with pytest.raises(ValueError, match="scorer must be a name"):
         Session("sprites", scorer=5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"scorer must be a name .* got PosixPath\('judge.py'\)"):
+        Session("sprites", scorer=Path("judge.py"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("function", [optimize_prompt, Session.optimize, Session.aprobe])
