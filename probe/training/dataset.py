@@ -140,12 +140,17 @@ class Dataset:
         )
 
     def scores(self, indices: Sequence[int]) -> Float[Tensor, "candidate target"]:
-        """On the targets' scales 0 .. 1; nan where unscored."""
-        rows = [self.examples.rows[i] for i in indices]
-        raw = padded([[row.scores.get(t.name) for t in self.targets] for row in rows])
+        """On the targets' scales 0 .. 1; nan where unscored. What lies beyond what training knew
+        stays at an end, and is tied there: seeds are ranked by `raw_scores`."""
+        raw = self.raw_scores(indices)
         return torch.stack(
             [t.share(x) for t, x in zip(self.targets, raw.unbind(1), strict=True)], 1
         )
+
+    def raw_scores(self, indices: Sequence[int]) -> Float[Tensor, "candidate target"]:
+        """On the judges' own scales; nan where unscored."""
+        names = [target.name for target in self.targets]
+        return padded([[self.examples.rows[i].scores.get(name) for name in names] for i in indices])
 
     def previews(self, indices: Sequence[int], window: int) -> Float[Tensor, "candidate target"]:
         """What each target's judge says of the previews, on its own scale; nan: it did not."""

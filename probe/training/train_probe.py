@@ -79,6 +79,7 @@ def examine(
     """By window, how sure the network may be, and figures on groups that chose nothing."""
     chosen, held_out = list(chain(*splits.selection)), list(chain(*splits.calibration))
     truth, scores = dataset.scores(chosen), dataset.scores(held_out)
+    raw = dataset.raw_scores(held_out)
     found = []
     for place, k in enumerate(collection.windows):
         known = dataset.predict(network, chosen, place), truth
@@ -87,9 +88,9 @@ def examine(
         previews = dataset.previews(held_out, place)
         calibrations, figures, comparisons = [], {}, {}
         for at, target in enumerate(dataset.targets):
-            calibration, score = calibrated(known, (said, scores), at), scores[:, at]
-            seen = previews[:, at]
-            figures[target.name] = _figures(calibration, said, scores, at, splits.calibration) | {
+            calibration, score = calibrated(known, (said, scores), at), raw[:, at]
+            seen, truths = previews[:, at], (scores[:, at], score)
+            figures[target.name] = _figures(calibration, said, *truths, at, splits.calibration) | {
                 "within_pairwise_blind": rank_within(alone.logit[:, at], score, splits.calibration),
                 PREVIEW_RANK: rank_within(seen, score, splits.calibration),
             }
@@ -122,13 +123,12 @@ def calibrated(chosen: Said, held_out: Said, at: int) -> Calibration:
 
 
 def _figures(
-    calibration: Calibration, said: Output, scores: Tensor, at: int, groups: Groups
+    calibration: Calibration, said: Output, score: Tensor, raw: Tensor, at: int, groups: Groups
 ) -> dict[str, float]:
-    score = scores[:, at]
     known = ~score.isnan()
     predictions = calibration.of(*said.target(at))
     both = torch.stack([predictions[0][known], score[known]])
-    measured = measure(predictions, score, groups)
+    measured = measure(predictions, score, raw, groups)
     return {
         "validation_prompts": float(len(groups)),
         "validation_candidates": float(known.sum()),
@@ -150,14 +150,17 @@ class Measured(NamedTuple):
 
 
 def measure(
-    predictions: tuple[Tensor, Tensor, Tensor], score: Float[Tensor, " candidate"], groups: Groups
+    predictions: tuple[Tensor, Tensor, Tensor],
+    score: Float[Tensor, " candidate"],
+    raw: Float[Tensor, " candidate"],
+    groups: Groups,
 ) -> Measured:
     """Predicted scores, with the ends of their intervals, against the scores; nan: unscored."""
     predicted, low, high = predictions
     known = ~score.isnan()
     inside = (low <= score) & (score <= high)
     return Measured(
-        rank_within(predicted, score, groups),
+        rank_within(predicted, raw, groups),
         float(inside[known].float().mean()),
         float((high - low)[known].mean()),
     )

@@ -164,7 +164,7 @@ class _Trainer:
     def _rank(self) -> float:
         """Pairwise accuracy of the first target within the selection's prompts, over windows."""
         watched, network = list(chain(*self.splits.selection)), self.average.module.eval()
-        groups, truth = places(self.splits.selection), self.dataset.scores(watched)[:, 0]
+        groups, truth = places(self.splits.selection), self.dataset.raw_scores(watched)[:, 0]
         found = []
         for window in range(self.dataset.windows):
             guess = self.dataset.predict(network, watched, window).logit[:, 0]

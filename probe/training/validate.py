@@ -43,14 +43,14 @@ def validate_setting(
     ]
     dataset, first = Dataset(examples, card.targets), card.targets[0].name
     chosen = list(chain(*groups))
-    score = dataset.scores(chosen)[:, 0]
+    score, raw = dataset.scores(chosen)[:, 0], dataset.raw_scores(chosen)[:, 0]
     found = []
     for window, k in enumerate(collection.windows):
         place = card.place(card.window_for(k, collection.facts))
         home = card.windows[place].figures.get(first, {}).get("within_pairwise", math.nan)
         said = dataset.predict(probe.network, chosen, window, network_step=place).target(0)
         predictions = card.windows[place].calibration[0].of(*said)
-        found.append((home, *measure(predictions, score, groups)))
+        found.append((home, *measure(predictions, score, raw, groups)))
     home, rank, coverage, width = (sum(one) / len(found) for one in zip(*found, strict=True))
     return Check(
         setting=setting,

@@ -192,6 +192,26 @@ def test_tied_seeds_are_no_pair_and_tied_predictions_count_half() -> None:
     assert math.isnan(pairwise_accuracy(score, score, [[0, 3], [1, 2]]))
 
 
+def test_held_out_seeds_are_ranked_by_scores_beyond_those_that_training_knew() -> None:
+    near = planted(30)
+    rows = (
+        row.model_copy(update={"scores": {n: 100 + score for n, score in row.scores.items()}})
+        if row.split == "validation"
+        else row
+        for row in near.rows
+    )
+    found = []
+    for examples in (near, replace(near, rows=tuple(rows))):
+        dataset, splits = school_of(examples), split(examples, TARGETS[0])
+        network = fit(dataset, splits, replace(PLAN, epochs=2))
+        steps = examine(network, dataset, splits, COLLECTION)
+        assert all("within_pairwise" in one.figures[name] for one in steps for name in TARGETS)
+        found.append((network.state_dict(), [one.comparisons for one in steps]))
+    (weights, compared), (others, far_away) = found
+    assert compared == far_away
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
 def test_the_margin_is_the_conformal_quantile_of_what_fell_outside() -> None:
     score = torch.arange(1, 20) / 20
     low, high = torch.zeros(19), torch.full((19,), 0.5)
