@@ -1,1 +1,1 @@
-"""What other trainers read of past runs."""
+"""Exports of past runs for other trainers."""

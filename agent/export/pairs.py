@@ -1,14 +1,14 @@
-"""Which pictures of a run to compare: chosen by the probe, then drawn, then judged.
+"""Preference pairs from a run: chosen by the probe, then drawn, then judged.
 
-Of each prompt, the seeds with the highest and with the lowest predicted score are drawn, where they
-are not yet. The probe says only which two to compare; the score says which is better.
+For each prompt, the seeds with the highest and the lowest predicted score are drawn unless they
+already were. The probe only chooses which two to compare; the score says which is better.
 
 The score is against the run's brief, although a trainer reads the prompt that was drawn: a rewrite
-was let in because it means the brief, that score is the one predicted, what the run has judged is
-used again, and a judge may cut a long rewrite.
+was accepted because it means the same as the brief, the prediction is of this score, the run's own
+scores can be reused, and a judge may truncate a long rewrite.
 
-What is drawn here is kept in the run's folder, in `pairs/`, with a ledger of its own: the run stays
-as it ended, and a call that is killed or repeated draws nothing twice but the batch in flight.
+New pictures go to `pairs/` in the run's folder, with their own ledger: the run itself does not
+change, and a call that is killed or repeated draws at most the batch in flight twice.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from promptprobe.tools.records import Candidate, Score, Trial
 
 FOLDER = "pairs"
 AT_ONCE = 16
-"""Images a call; what a kill repeats at most."""
+"""Images per call, and so the most that a kill repeats."""
 
 
 class FinishedRun:
-    """A run's prompts whose seeds the probe tells apart, and what is drawn of them so far."""
+    """A run's prompts whose seeds the probe tells apart, and the pictures drawn for them so far."""
 
     def __init__(self, folder: Path) -> None:
-        """Read a run's folder. Raises ValueError where it is damaged."""
+        """Read a run's folder. Raises ValueError if it is damaged."""
         self.settings = run_folder.read(folder)
         self.own, self.added = Ledger(folder), Ledger(folder / FOLDER)
         self.choices = told_apart(self.own.trials())
@@ -46,14 +46,14 @@ class FinishedRun:
         return rendered.scorable if rendered else None
 
     def score(self, candidate: Candidate) -> float | None:
-        """What the run's scorer says of that image."""
+        """The run's score of that image, if any."""
         if self.image(candidate) is None:
             return None
         lines = filter(None, (ledger.scored(candidate) for ledger in (self.own, self.added)))
         return next((line.score.value for line in lines if line.score.value is not None), None)
 
     def missing(self) -> list[Trial]:
-        """What is still to be drawn."""
+        """The trials that still have to be drawn."""
         return [trial for trial in self._extremes() if not self.rendered(trial.candidate)]
 
     def render(self, tools: Tools) -> Iterator[list[Rendered]]:
@@ -69,7 +69,7 @@ class FinishedRun:
             yield found
 
     def judge(self, tools: Tools) -> list[Score]:
-        """Score what has no score; where the scorer fails nothing is kept: it is asked again."""
+        """Score images without a score; failures are not recorded, so they are tried again."""
         images = {
             trial.candidate: image
             for trial in self._extremes()
@@ -86,7 +86,7 @@ class FinishedRun:
         return scores
 
     def nfe(self, ranked: Sequence[Trial]) -> int:
-        """What a prompt's pair took, whenever it was paid: all its probes, and two renders."""
+        """NFE of a prompt's pair, whenever they were spent: all its probes and two renders."""
         probes = (look for trial in ranked for look in self.own.looks(trial.candidate))
         renders = (self.rendered(trial.candidate) for trial in (ranked[0], ranked[-1]))
         return sum(part.nfe for part in (*probes, *renders) if part)
@@ -96,7 +96,7 @@ class FinishedRun:
 
 
 def told_apart(trials: Sequence[Trial]) -> list[list[Trial]]:
-    """Per prompt its trials, the best predicted first; without prompts of one seed or one score."""
+    """Each prompt's trials, best predicted first; only prompts whose predictions differ."""
     early = by_prompt([trial for trial in trials if trial.prediction]).values()
     groups = [sorted(group, key=predicted, reverse=True) for group in early]
     return [ranked for ranked in groups if predicted(ranked[0]) > predicted(ranked[-1])]

@@ -1,6 +1,6 @@
-"""Past runs, of which `promptprobe train` learns: from their folders to what tools/ understands.
+"""Reads past runs for `promptprobe train`, from their folders into records of tools/.
 
-A folder may come from anywhere: it is only read, within bounds, and nothing outside of it is.
+A folder may come from anywhere: it is only read, within bounds, and nothing outside of it is read.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from promptprobe.tools.collect.reuse_runs import PastRun, Say
 def read_runs(folders: Sequence[Path], say: Say) -> list[PastRun]:
     """Every run in these folders, at any depth.
 
-    say: is told of each run and picture that is left out, and why.
+    Args:
+        say: called with each run and picture that is left out, and why.
 
-    ValueError: a folder holds no run.
+    Raises:
+        ValueError: a folder contains no run.
     """
     found: dict[Path, PastRun] = {}
     for folder in folders:
@@ -45,7 +47,7 @@ def _read(run_dir: Path, say: Say) -> PastRun:
 
 
 def _finished(run_dir: Path, scene: str, say: Say) -> Iterator[Job]:
-    """Candidates with a picture that may be scored; the rewrites of a brief are one scene."""
+    """Candidates with a picture that can be scored; rewrites of a brief count as one scene."""
     rendered = [line for line in Ledger(run_dir).lines if isinstance(line, RenderedLine)]
     for candidate, found in {line.candidate: line.rendered for line in rendered}.items():
         if found.scorable is None:

@@ -1,6 +1,6 @@
-"""What trainers of the community read: preference pairs for DPO, prompts for GRPO.
+"""Files for common trainers: preference pairs for DPO, and prompts for GRPO.
 
-A file appears whole or not at all.
+Files are written atomically.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from promptprobe.tools.scorers.function import names_code
 
 FOLDER = "the folder of the file"
 ROWS = 64
-"""Pairs in a row group: what is in memory at once."""
+"""Pairs per row group, which are in memory at once."""
 COUNTS = ("prompts", "pairs", "tied", "unscored", "rendered", "nfe", "nfe_in_all", "nfe_every_seed")
-"""nfe is paid now; nfe_in_all has what the runs paid too, their probes included; nfe_every_seed
-would have rendered all seeds and probed none."""
+"""nfe is spent by this call; nfe_in_all adds what the runs spent, including their probes;
+nfe_every_seed is what rendering every seed without probing would have cost."""
 
 Maker = tuple[str, Generation, str | None]
 """Model, settings and scorer of a run."""
@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Work:
-    """What the runs of one maker ask for."""
+    """The work for the runs of one maker."""
 
     folders: list[Path] = field(default_factory=list)
     prompts: int = 0
@@ -50,12 +50,12 @@ def write_pairs(source: Path, out: Path, say: Say) -> dict[str, int]:
 
     Diffusion-DPO trainers (diffusers' train_diffusion_dpo.py, Salesforce's train.py) read its
     columns caption, jpg_0, jpg_1, label_0 and label_1. The caption is the prompt that was drawn:
-    they learn p(image | caption). The images are PNG all the same, as the run keeps them and
-    without loss: readers go by content.
+    they learn p(image | caption). Despite the column names, the images are the run's lossless PNG:
+    readers go by content.
 
     Args:
         source: the folder of a run, or of runs.
-        say: is told, before a model draws, how many pairs it is for and what it costs.
+        say: called before a model draws, with the number of pairs and the cost.
 
     Raises:
         ValueError: no runs, a damaged one, one that cannot be drawn again, or nothing to compare.
@@ -65,7 +65,7 @@ def write_pairs(source: Path, out: Path, say: Say) -> dict[str, int]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    works, told = _plan(source), Counter(dict.fromkeys(COUNTS, 0))
+    works, counts = _plan(source), Counter(dict.fromkeys(COUNTS, 0))
     of_each = {
         "jpg": pa.binary(),
         "label": pa.float64(),
@@ -79,22 +79,23 @@ def write_pairs(source: Path, out: Path, say: Say) -> dict[str, int]:
     check_folder(out.parent, FOLDER)
     with replacing(out) as partial:
         with pq.ParquetWriter(partial, schema) as writer:
-            rows = chain.from_iterable(_rows(*work, told, say) for work in works.items())
+            rows = chain.from_iterable(_rows(*work, counts, say) for work in works.items())
             while some := list(islice(rows, ROWS)):
                 writer.write_table(pa.Table.from_pylist(some, schema))
-        if not told["pairs"]:
+        if not counts["pairs"]:
             raise RuntimeError(
-                f"no pair has scores that differ: {told['tied']} tied, {told['unscored']} unscored"
+                f"no pair has scores that differ: {counts['tied']} tied, "
+                f"{counts['unscored']} unscored"
             )
-    return dict(told)
+    return dict(counts)
 
 
 def write_prompts(source: Path, out: Path) -> dict[str, int]:
     """Write the prompts whose seeds are predicted to score differently, the most different first.
 
-    GRPO learns from what differs within a prompt. Flow-GRPO reads `train.txt` (a prompt a line) and
-    `train_metadata.jsonl` (objects with `prompt`). Nothing is drawn. Where runs share a prompt, the
-    one with the greatest difference counts.
+    GRPO learns from differences within a prompt. Flow-GRPO reads `train.txt` (one prompt a line)
+    and `train_metadata.jsonl` (objects with `prompt`). Nothing is drawn. If runs share a prompt,
+    the one with the greatest difference counts.
 
     Raises:
         ValueError: no runs, a damaged one, or no such prompt.
@@ -140,8 +141,8 @@ def _plan(source: Path) -> dict[Maker, Work]:
 def _check_named(settings: RunSettings, folder: Path) -> None:
     if names_code(settings.scorer):
         raise ValueError(
-            f"{folder} was judged by {settings.scorer!r}, and no folder decides whose code runs "
-            "here or where pictures go: leave this run out"
+            f"{folder} was judged by {settings.scorer!r}, but a folder must not decide whose code "
+            "runs here or where pictures go: leave this run out"
         )
     if {"model", "scorer"} & set(settings.objects):
         raise ValueError(
@@ -158,8 +159,8 @@ def _nothing(source: Path) -> str:
     )
 
 
-def _rows(maker: Maker, work: Work, told: Counter[str], say: Say) -> Iterator[dict[str, Any]]:
-    """The pairs of all runs of one maker; its model is released before the next is opened."""
+def _rows(maker: Maker, work: Work, counts: Counter[str], say: Say) -> Iterator[dict[str, Any]]:
+    """Yield the pairs of all runs of one maker; its model is released before the next opens."""
     from promptprobe.tools.models.model import open_toolbox
 
     tools = open_toolbox(*maker)
@@ -173,26 +174,26 @@ def _rows(maker: Maker, work: Work, told: Counter[str], say: Say) -> Iterator[di
         for folder in work.folders:
             run = FinishedRun(folder)
             for rendered in run.render(tools):
-                told.update(rendered=len(rendered), nfe=sum(one.nfe for one in rendered))
+                counts.update(rendered=len(rendered), nfe=sum(one.nfe for one in rendered))
                 reasons |= {one.reason for one in rendered}
                 bar.update(len(rendered))
             reasons |= {score.reason for score in run.judge(tools)}
             for ranked in run.choices:
-                told.update(nfe_in_all=run.nfe(ranked), nfe_every_seed=len(ranked) * each)
-                yield from _compared(run, ranked, told)
+                counts.update(nfe_in_all=run.nfe(ranked), nfe_every_seed=len(ranked) * each)
+                yield from _compared(run, ranked, counts)
     for reason in sorted(filter(None, reasons)):
         say(f"unscored, and so left out: {reason}")
 
 
 def _compared(
-    run: FinishedRun, ranked: Sequence[Trial], told: Counter[str]
+    run: FinishedRun, ranked: Sequence[Trial], counts: Counter[str]
 ) -> Iterator[dict[str, Any]]:
     """The row of a prompt, if its scores differ."""
-    # Ordered by hash: that the better one is always first could be learned without a look.
+    # Ordered by hash: if the better one always came first, a trainer could learn the position.
     pair = sorted((ranked[0], ranked[-1]), key=lambda trial: trial.candidate.key)
     scores = [run.score(trial.candidate) for trial in pair]
     found = "unscored" if None in scores else "tied" if len(set(scores)) == 1 else "pairs"
-    told.update(("prompts", found))
+    counts.update(("prompts", found))
     if found == "pairs":
         yield _row(run, pair)
 
@@ -207,7 +208,7 @@ def _row(run: FinishedRun, pair: Sequence[Trial]) -> dict[str, Any]:
     scores = [run.score(trial.candidate) or 0.0 for trial in pair]
     for place, (trial, score) in enumerate(zip(pair, scores, strict=True)):
         image = run.image(trial.candidate)
-        assert image is not None, "what has a score has an image"
+        assert image is not None, "only an image can have a score"
         row |= {
             f"jpg_{place}": image.read_bytes(),
             f"label_{place}": float(score == max(scores)),
@@ -219,7 +220,7 @@ def _row(run: FinishedRun, pair: Sequence[Trial]) -> dict[str, Any]:
 
 
 def _line_of(ranked: Sequence[Trial]) -> dict[str, Any]:
-    """A prompt as one line, and what is predicted of its seeds."""
+    """A prompt on one line, with statistics of its seeds' predictions."""
     scores = [predicted(trial) for trial in ranked]
     return {
         "prompt": " ".join(ranked[0].candidate.prompt.split()),

@@ -1,1 +1,1 @@
-"""report.html: what a run did, on one page that needs nothing else; and several runs compared."""
+"""report.html: what a run did, on one self-contained page; and a page that compares runs."""

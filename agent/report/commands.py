@@ -1,4 +1,4 @@
-"""`promptprobe report` and `promptprobe runs list | show | compare`: what past runs found.
+"""`promptprobe report` and `promptprobe runs list | show | compare`: results of past runs.
 
 A run's folder may come from anywhere: its text is shown without control characters and never as
 markup, and nothing outside of the folder is read.
@@ -39,12 +39,12 @@ NOTHING = "Nothing was changed"
 def report(
     runs: Runs,
     out: Annotated[
-        Path | None, typer.Option(help="the page (report.html in the run; comparison.html)")
+        Path | None, typer.Option(help="file of the page (RUN/report.html, or comparison.html)")
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="show the page in a browser")] = False,
     json: o.Json = False,
 ) -> int:
-    """Write the report of a run as one HTML page, or compare several runs on one."""
+    """Write the report of a run as one HTML page, or a page that compares several runs."""
 
     def work() -> int:
         from promptprobe.agent.report.comparison import COMPARISON, save_comparison
@@ -92,7 +92,7 @@ def show(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run")],
     json: o.Json = False,
 ) -> int:
-    """Show what a run found, as it was shown at its end."""
+    """Show a run's result, as when it ended."""
 
     def work() -> int:
         from promptprobe.agent.doors.display import show_result
@@ -110,7 +110,7 @@ def show(
 
 @runs_app.command()
 def compare(runs: Runs, json: o.Json = False) -> int:
-    """Show runs side by side: scores before and after, and what each cost."""
+    """Show runs side by side: scores before and after, and what each run cost."""
 
     def work() -> int:
         from promptprobe.agent.report.comparison import row_of

@@ -1,7 +1,7 @@
-"""Several runs side by side: what each was asked, what it found, what it cost.
+"""Several runs side by side: what each was asked for, what it found and what it cost.
 
-One table serves the terminal, `--json` and the page. A run that cannot be read is a row that says
-why, and keeps no other from being shown.
+The same rows serve the terminal, `--json` and the page. A run that cannot be read becomes a row
+that says why, and the others are still shown.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from promptprobe.tools.records import Candidate, Record, Spend
 
 COMPARISON = "comparison.html"
 LINES = 6
-"""Curves that can be told apart; further runs share the last one's look."""
+"""Number of distinct line styles; further runs share the last one."""
 
 
 class RunRow(Record):
@@ -38,7 +38,7 @@ class RunRow(Record):
         default=None, description="score of the brief itself with the first seed"
     )
     best: float | None = None
-    prompt: str = Field(default="", description="the best picture's")
+    prompt: str = Field(default="", description="prompt of the best picture")
     seed: int | None = None
     candidates: int = 0
     rendered: int = 0
@@ -48,7 +48,7 @@ class RunRow(Record):
 
 
 def row(run_dir: Path) -> RunRow:
-    """A run of which all that can be read is told."""
+    """The row of a run folder; if it cannot be read, the row says why."""
     try:
         return row_of(read_result(run_dir))
     except (OSError, ValueError) as error:
@@ -80,7 +80,7 @@ def save_comparison(path: Path, run_dirs: Sequence[Path]) -> Path:
     """Write the page that compares runs.
 
     Raises:
-        ValueError: one of them is no run folder, or nothing has been rendered in it.
+        ValueError: one of them is not a run folder, or nothing has been rendered in it.
         OSError: the page cannot be written.
     """
     results = [read_result(run_dir) for run_dir in run_dirs]

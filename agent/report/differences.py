@@ -1,4 +1,4 @@
-"""What a rewrite changed, in words: both texts as runs of words that stayed, went or came."""
+"""Word-by-word differences between two texts, as runs of words that stayed, went or came."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from typing import Literal
 
 PIECES = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+|\s+|[^\w\s]")
-"""Words, white space and signs. A script without spaces is compared letter by letter."""
+"""Words, white space and punctuation. Scripts without spaces are compared by character."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Change:
 
 
 def changes(before: str, after: str) -> tuple[Change, ...]:
-    """How `after` came from `before`, in reading order; upper and lower case are one."""
+    """The differences from `before` to `after`, in reading order, ignoring case."""
     old, new = PIECES.findall(before), PIECES.findall(after)
     matcher = SequenceMatcher(
         None, [piece.lower() for piece in old], [piece.lower() for piece in new], autojunk=False
@@ -30,7 +30,7 @@ def changes(before: str, after: str) -> tuple[Change, ...]:
 
 
 def _merged(matcher: SequenceMatcher[str], old: list[str], new: list[str]) -> Iterator[Change]:
-    """White space alone between two changed words is no reason to break a change in two."""
+    """Merge changes that are separated only by white space."""
     removed = added = ""
     for kind, i1, i2, j1, j2 in matcher.get_opcodes():
         same = "".join(new[j1:j2])

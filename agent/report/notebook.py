@@ -1,7 +1,7 @@
 """A run in a notebook: the best so far, below the cell and updated in place.
 
-It goes through IPython's own display messages and needs no widget library. IPython is not imported
-where no kernel runs. What the messages hold is text of others, escaped by the template.
+It uses IPython's display messages and needs no widget library. IPython is not imported unless a
+kernel runs. The displayed text is untrusted, and the template escapes it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 SIDE = 384
-"""Pixels of the best picture's longer side at most: it is sent again with each event."""
+"""Maximum pixels of the best picture's longer side: it is sent again with each event."""
 
 
 def shown_in_notebook(on_event: OnEvent | None) -> OnEvent | None:
-    """`on_event`; in a notebook, what tells it and shows the run below the cell too."""
+    """`on_event` or, in a notebook, a callback that calls it and shows the run below the cell."""
     if not _in_kernel():
         return on_event
     view = NotebookView()
@@ -38,14 +38,14 @@ def shown_in_notebook(on_event: OnEvent | None) -> OnEvent | None:
 
 
 def _in_kernel() -> bool:
-    """Whether code runs in a Jupyter kernel: not in a plain Python, nor in IPython's terminal."""
-    ipython = sys.modules.get("IPython")  # a kernel has imported it
+    """Whether this is a Jupyter kernel, not plain Python or an IPython terminal."""
+    ipython = sys.modules.get("IPython")  # a kernel has already imported it
     shell = ipython.get_ipython() if ipython else None
     return getattr(shell, "kernel", None) is not None
 
 
 class NotebookView:
-    """What a run's events have told so far, as a notebook shows it."""
+    """The state of a run according to its events, as a notebook shows it."""
 
     def __init__(self) -> None:
         self.meter = Meter()
@@ -57,7 +57,7 @@ class NotebookView:
         self._picture: tuple[Path, Embedded | None] | None = None
 
     def show(self, event: Event) -> None:
-        """Take in one event, and update what is shown."""
+        """Update the view with one event."""
         from IPython.display import display
 
         self._take(event)
@@ -99,7 +99,7 @@ class NotebookView:
         return template.render(view=self, score=value(self.best.score) if self.best else "")
 
     def __repr__(self) -> str:
-        """One line, for front ends that show text only."""
+        """One line, for front ends that only show text."""
         best = self.best
         found = f'; best {value(best.score)} "{plain(best.candidate.prompt, 80)}"' if best else ""
         return f"{plain(self.brief, 80)}: {self.status}{found}"

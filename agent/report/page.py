@@ -1,8 +1,8 @@
-"""The report of a run: one HTML file without scripts, which asks the network for nothing.
+"""The report of a run: one HTML file without scripts or network requests.
 
-Prompts, explanations, refusals and warnings are text of others. Jinja escapes all of it, control
-and direction characters are made visible, and the page's own policy forbids scripts, forms and
-every address, so that even a hole in the escaping could do nothing.
+Prompts, explanations, refusals and warnings are untrusted text. Jinja escapes all of it, control
+and direction characters are made visible, and the page's content security policy forbids scripts,
+forms and network access, so that even a hole in the escaping would be harmless.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from promptprobe.tools.pictures.embedded import Embedded, embed, embed_image
 from promptprobe.tools.records import Trial, Word
 
 HERO, CARD, MAP = 768, 288, 112
-"""Pixels of a picture's longer side: the two that are compared, all others, and a heat map."""
+"""Pixels of the longer side of the two compared pictures, of all others, and of a heat map."""
 MOST_CARDS, MOST_MAPS, MOST_PROMPTS, MOST_REFUSALS = 240, 16, 120, 60
-"""What one page shows at most; the rest is counted, and stands in the ledger."""
+"""Limits of what one page shows; the rest is counted, and is in the ledger."""
 UNSAFE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -48,7 +48,7 @@ class Card:
     trial: Trial
     picture: Embedded | None
     maps: Sequence[tuple[Word, Embedded]]
-    """What each word looks at, over the last preview; empty where the run kept none."""
+    """Each word's attention over the last preview; empty if the run kept none."""
     fate: str
     is_best: bool
     is_initial: bool
@@ -56,7 +56,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Point:
-    """A candidate with a prediction and a score, in an SVG's pixels."""
+    """A candidate with a prediction and a score, in SVG pixels."""
 
     x: float
     y: float
@@ -67,7 +67,7 @@ class Point:
 
 
 def save_report(result: OptimizationResult) -> Path:
-    """Write the report into the folder of a run, whole or not at all, and return its path.
+    """Write the report into the folder of a run atomically, and return its path.
 
     Raises:
         OSError: the folder cannot be written.
@@ -76,24 +76,24 @@ def save_report(result: OptimizationResult) -> Path:
 
 
 def save_page(path: Path, page: str) -> Path:
-    """Write a page. OSError: it cannot be written."""
+    """Write a page. Raises OSError if it cannot be written."""
     with replacing(path) as partial:
         partial.write_text(page, encoding="utf-8")
     return path
 
 
 def report_of(run_dir: Path) -> Path:
-    """Write the report of a run again from what its folder holds.
+    """Write the report of a run again from its folder.
 
     Raises:
-        ValueError: this is no run folder, it is damaged, or nothing has been rendered in it.
+        ValueError: this is not a run folder, it is damaged, or nothing has been rendered in it.
         OSError: the folder cannot be written.
     """
     return save_report(read_result(run_dir))
 
 
 def run_page(result: OptimizationResult) -> str:
-    """The page of one run, with the grades that its pictures got afterwards."""
+    """The page of one run, including later grades of its pictures."""
     result = with_grades(result)
     settings, ledger = read(result.run_dir), Ledger(result.run_dir)
     cards, peak = cards_of(result, ledger)
@@ -121,9 +121,9 @@ def run_page(result: OptimizationResult) -> str:
 
 
 def cards_of(result: OptimizationResult, ledger: Ledger) -> tuple[list[Card], float]:
-    """All candidates: those with a picture by their score, then the dropped by their prediction.
+    """All candidates, and the attention value at which the colours of all heat maps end.
 
-    And the share of a place's attention at which the colours of all heat maps end.
+    Candidates with a picture come first, by score, then the dropped ones, by prediction.
     """
     shown = list(result.top(len(result.trials)))
     dropped = [trial for trial in result.trials if trial.image is None]
@@ -148,7 +148,7 @@ def cards_of(result: OptimizationResult, ledger: Ledger) -> tuple[list[Card], fl
 def word_maps(
     trial: Trial, run_dir: Path, kept: Attention | None, peak: float
 ) -> list[tuple[Word, Embedded]]:
-    """Heat maps of the words of a candidate, whose colours run to the peak."""
+    """Heat maps of a candidate's words, with colours scaled to the peak."""
     if kept is None or not trial.preview or not trial.prediction:
         return []
     try:
@@ -162,7 +162,7 @@ def word_maps(
 
 
 def _kept(trial: Trial, run_dir: Path) -> Attention | None:
-    """The attention of the last look; None where it is not inside of the run."""
+    """The attention of the last look; None if it is not inside the run's folder."""
     if not trial.preview:
         return None
     try:
@@ -173,7 +173,7 @@ def _kept(trial: Trial, run_dir: Path) -> Attention | None:
 
 
 def scatter(result: OptimizationResult) -> dict[str, Any] | None:
-    """Predicted against actual scores; None where nothing has both."""
+    """Predicted against actual scores; None if no trial has both."""
     known = [
         (trial, trial.prediction, actual)
         for trial in result.trials
@@ -203,7 +203,7 @@ def scatter(result: OptimizationResult) -> dict[str, Any] | None:
 
 
 def curve(points: list[story.Spent], end: int) -> dict[str, Any] | None:
-    """The best score so far over denoiser evaluations; None where nothing has a score."""
+    """The best score so far over denoiser evaluations; None if nothing has a score."""
     if not points:
         return None
     x, y = plots.across([0, end]), plots.upward([point.best for point in points])
@@ -216,7 +216,7 @@ def curve(points: list[story.Spent], end: int) -> dict[str, Any] | None:
 
 
 def render(template: str, **content: Any) -> str:
-    """A page of a template, with the style and the policy that admits no other."""
+    """Render a template with the style sheet and a policy that allows no other."""
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return (
@@ -233,7 +233,7 @@ def render(template: str, **content: Any) -> str:
 
 @cache
 def environment(folder: Path) -> Environment:
-    """The templates of a folder; all text that they are given is escaped and readable."""
+    """The templates of a folder, which escape all text and make it readable."""
     return Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
@@ -245,12 +245,12 @@ def environment(folder: Path) -> Environment:
 
 
 def _readable(found: object) -> object:
-    """Text without characters that a page cannot hold, or that turn the direction of others."""
+    """Replace characters that a page cannot contain or that change the text direction."""
     return UNSAFE.sub("\N{REPLACEMENT CHARACTER}", found) if type(found) is str else found
 
 
 def picture_of(trial: Trial, run_dir: Path, side: int) -> Embedded | None:
-    """The picture of a trial, else its preview; None where neither lies inside of the run."""
+    """The picture of a trial or else its preview; None if it is not inside the run's folder."""
     if not (path := trial.image or trial.preview):
         return None
     try:

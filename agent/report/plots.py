@@ -1,6 +1,6 @@
-"""Two small plots as numbers for an SVG: a scale with round ticks, and points in its pixels.
+"""The numbers for two small SVG plots: scales with round ticks, and points in pixels.
 
-The template draws; here is only arithmetic, so nothing of a run's text comes near the markup.
+The template draws them; this module only computes, so no text of a run gets into the markup.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 WIDTH, HEIGHT = 460, 320
 LEFT, RIGHT, TOP, BOTTOM = 48, 16, 14, 44
-"""Room around the plotting area for ticks and names."""
+"""Margins around the plotting area for ticks and labels."""
 TICKS = 5
 
 
 @dataclass(frozen=True)
 class Scale:
-    """From values to pixels along one axis."""
+    """Maps values to pixels along one axis."""
 
     low: float
     high: float
@@ -25,7 +25,7 @@ class Scale:
     end: float
 
     def __call__(self, value: float) -> float:
-        """The pixel of a value, to a tenth; what lies outside lands on the edge."""
+        """The pixel of a value, to a tenth; values outside the scale are clamped to its ends."""
         share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
         return round(self.start + share * (self.end - self.start), 1)
 
@@ -59,7 +59,7 @@ def steps(points: Sequence[tuple[float, float]], x: Scale, y: Scale, end: float)
 
 
 def _range(values: Iterable[float]) -> tuple[float, float]:
-    """The ends of a scale, with room beyond the values; never of no length."""
+    """The ends of a scale, with margins around the values; never empty."""
     finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
     room = (high - low) * 0.06 or max(abs(high), 1.0) * 0.1

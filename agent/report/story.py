@@ -1,7 +1,8 @@
-"""What happened in a run, as its report tells it: prompts, fates, and the best score over spend.
+"""What happened in a run, for its report: prompts, candidates' fates, and the best score over
+spend.
 
-Reads the ledger's records only, so that a run of any model and scorer has a report, a run that was
-cut off too.
+Reads only the ledger's records, so that a run of any model and scorer has a report, even one that
+was cut off.
 """
 
 from __future__ import annotations
@@ -23,24 +24,24 @@ from promptprobe.tools.records import Budget, Candidate, Generation, Trial, Verd
 
 @dataclass(frozen=True)
 class PromptStory:
-    """A prompt, and what came of it."""
+    """A prompt and its results."""
 
     text: str
     round: int
-    """In which it was tried first."""
+    """The round in which it was first tried."""
     changes: tuple[Change, ...]
-    """From the brief."""
+    """Differences from the brief."""
     candidates: int
     rendered: int
     predicted: float | None
-    """Mean over its candidates."""
+    """Mean prediction over its candidates."""
     best: float | None
     """The best score of its pictures."""
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """What a judge says of one word of the brief, in two pictures."""
+    """The scorer's verdicts on one word of the brief, in two pictures."""
 
     word: str
     initial: Verdict | None
@@ -81,7 +82,7 @@ def refusals(ledger: Ledger) -> list[tuple[int, Refusal]]:
 
 
 def requirements(result: OptimizationResult) -> list[Requirement]:
-    """What the scorer says of the brief's words, in the initial and in the best picture."""
+    """The scorer's verdicts on the brief's words, in the initial and in the best picture."""
     before = result.initial.score.words if result.initial.score else ()
     after = result.best.score.words if result.best.score else ()
     if before and after and [v.word for v in before] != [v.word for v in after]:
@@ -94,7 +95,7 @@ def requirements(result: OptimizationResult) -> list[Requirement]:
 
 
 def spend_curve(ledger: Ledger) -> list[Spent]:
-    """The best score so far after each scored picture, over what had been spent by then."""
+    """The best score so far after each scored picture, over the spend by then."""
     points: list[Spent] = []
     nfe, best = 0, None
     for line in ledger.lines:
@@ -109,7 +110,7 @@ def spend_curve(ledger: Ledger) -> list[Spent]:
 
 
 def fates(trials: Sequence[Trial], ledger: Ledger) -> dict[Candidate, str]:
-    """Where each candidate ended, and why, in a sentence."""
+    """A sentence on each candidate: how far it got, and why."""
     bars: dict[tuple[int, int], float] = {}
     for trial in trials:
         went_on = trial.looks if trial.image is not None else trial.looks[:-1]
@@ -123,7 +124,7 @@ def fates(trials: Sequence[Trial], ledger: Ledger) -> dict[Candidate, str]:
 def _fate(trial: Trial, bars: Mapping[tuple[int, int], float], ledger: Ledger) -> str:
     if trial.score is not None:
         if trial.score.value is None:
-            return f"Rendered, and left unscored: {trial.score.reason or 'no reason is given'}."
+            return f"Rendered but left unscored: {trial.score.reason or 'no reason is given'}."
         return "Rendered and scored."
     if trial.image is not None:
         return "Rendered; the run ended before it was scored."
@@ -131,8 +132,8 @@ def _fate(trial: Trial, bars: Mapping[tuple[int, int], float], ledger: Ledger) -
         return "Proposed; the run ended before a look at it."
     last = trial.looks[-1]
     dropped = f"Dropped in round {trial.round} after {last.step} of its steps"
-    asked = ledger.chosen(trial.round, last.step)
-    if asked and asked.candidates is not None and trial.candidate not in asked.candidates:
+    choice = ledger.chosen(trial.round, last.step)
+    if choice and choice.candidates is not None and trial.candidate not in choice.candidates:
         return f"{dropped}: a person let others go on."
     if last.prediction is None:
         return f"{dropped}: nothing predicted its score. {last.reason}".strip()
@@ -140,12 +141,12 @@ def _fate(trial: Trial, bars: Mapping[tuple[int, int], float], ledger: Ledger) -
     if bar is None:
         return f"Left after {last.step} steps: the run ended before the next one."
     if found < bar:
-        return f"{dropped}: predicted {found:.2f}, and the lowest that went on had {bar:.2f}."
+        return f"{dropped}: predicted {found:.2f}, but the lowest that went on had {bar:.2f}."
     return f"{dropped}: predicted {found:.2f}; its place went to another prompt or to exploration."
 
 
 def command(settings: RunSettings) -> str | None:
-    """The command that repeats the run; None where a model or scorer was a Python object."""
+    """The command that repeats the run; None if a model or scorer was a Python object."""
     if settings.objects:
         return None
     words = ["promptprobe", "optimize", settings.brief, "--model", settings.model]

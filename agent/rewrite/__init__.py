@@ -1,1 +1,1 @@
-"""Where rewrites of a brief come from, and what is checked of them."""
+"""Proposes rewrites of a brief, and checks them."""

@@ -1,8 +1,9 @@
-"""What code can be certain of in a rewrite, in any language: kept text, quotes, counts, negations.
+"""Checks what code can decide about a rewrite, in any language: kept text, quotes, counts and
+negations.
 
-Everything else that a brief asks for is the LLM's word (llm.py) and, in the end, the score's. A
-doubt is no reason to refuse: only what a brief surely says is asked of a rewrite, and a rewrite may
-say it in any way ("a pair" for two, "deserted" for "no people").
+Everything else that a brief asks for is judged by the LLM (llm.py) and, in the end, by the score. A
+rewrite is never refused on a doubt: it only has to keep what the brief certainly says, and may say
+it in any way ("a pair" for two, "deserted" for "no people").
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ QUOTES = re.compile(
     r"|`([^`\n]{1,300}?)`"
 )
 """Text between any kind of quotation marks. A straight or raised mark inside a word is an
-apostrophe, and opens or closes nothing."""
+apostrophe and does not open or close a quotation."""
 DIGITS = re.compile(r"(?<![\w.,:/-])\d{1,6}(?![\w.:/%°])(?!,\d|-\d)")
-"""A number by itself: no 4k, 35mm, f/2.8, 16:9, 24-70 or 2,5."""
+"""A number by itself, unlike 4k, 35mm, f/2.8, 16:9, 24-70 or 2,5."""
 NEGATIONS = re.compile(
     r"\b(?:no(?!\.? ?\d)|not(?! only)|without|never|none|neither|nor|nothing|nobody|kein\w*|ohne"
     r"|nicht(?! nur)|niemals|sans|aucune?|jamais|ne(?= \w)|sin|ningún|ninguna?|nunca)\b"
@@ -49,7 +50,7 @@ NEGATIONS = re.compile(
     re.IGNORECASE,
 )
 NEGATING = {"no": {"en", "es"}, "sin": {"es"}}
-"""Negations that are other words elsewhere, and the languages in which they negate."""
+"""Negations that mean something else in other languages, with the languages they negate in."""
 ABSENCE = re.compile(
     r"\w-free\b|\bfree (?:of|from)\b|\bdevoid\b|\black(?:s|ing)?\b|\bempty\b|\bdeserted\b"
     r"|\bbare\b|\babsen[ct]\w*|\bclean-shaven\b|\bunoccupied\b|\w{3,}(?:frei|leer)(?:e[nmrs]?)?\b"
@@ -58,25 +59,25 @@ ABSENCE = re.compile(
     r"|空无一|空無一|空荡|空蕩|空旷|空曠|无人|無人|不见|不見",
     re.IGNORECASE,
 )
-"""Further words for what is not there, which a rewrite may use and no brief is held to."""
+"""Other words for an absence: a rewrite may use them, but in a brief they require nothing."""
 
 
 def check_facts(brief: str, rewrite: str, keep: Sequence[str] = ()) -> str:
-    """Why a rewrite surely changes what the brief asks for; empty where nothing is sure.
+    """Why a rewrite certainly changes what the brief asks for; empty if nothing is certain.
 
     Args:
-        keep: text that every prompt holds verbatim.
+        keep: text that every prompt must contain verbatim.
     """
     for text in keep:
         if text not in rewrite:
             return f"it must keep {text!r} verbatim"
-    said = _plain(rewrite)
+    plain_rewrite = _plain(rewrite)
     for text in quoted(brief):
-        if not _holds(said, text):
+        if not _holds(plain_rewrite, text):
             return f"it changes or drops the text {text!r}"
-    asked = _plain(brief)
+    plain_brief = _plain(brief)
     for text in quoted(rewrite):
-        if not _holds(asked, text):
+        if not _holds(plain_brief, text):
             return f"it adds the text {text!r}"
     numbers = counts(rewrite) | _groups(rewrite)
     for number in sorted(counts(brief) - numbers):
@@ -90,13 +91,13 @@ def check_facts(brief: str, rewrite: str, keep: Sequence[str] = ()) -> str:
 
 
 def quoted(text: str) -> tuple[str, ...]:
-    """The texts between quotation marks of any kind, in order, whatever the marks are."""
+    """The texts between quotation marks of any kind, in order."""
     found = (next(filter(None, match.groups()), "") for match in QUOTES.finditer(text))
     return tuple(plain for part in found if len(plain := _plain(part)) > 1)
 
 
 def counts(text: str) -> set[int]:
-    """Numbers from two on that a text says outside of quotes: digits, and words of its language."""
+    """Numbers above one that a text has outside of quotes, as digits or as words."""
     bare = re.sub(r"(?<=\d)[,.'’\u202f\u00a0](?=\d{3}(?!\d))", "", _bare(text))
     found = {int(digits) for digits in DIGITS.findall(bare)}
     found |= {int(digits) for digits in re.findall(rf"(\d{{1,6}})(?=[{MEASURES}])", bare)}
@@ -111,7 +112,7 @@ def counts(text: str) -> set[int]:
 
 
 def _negates(text: str) -> bool:
-    """Whether a text surely negates: "no" is "in the" in Portuguese, "sin" an English noun."""
+    """Whether a text certainly negates: "no" is "in the" in Portuguese, "sin" an English noun."""
     bare = _bare(text)
     likely = languages_of(re.findall(r"[^\W\d_]+", bare.lower()))
     for word, languages in NEGATING.items():
@@ -121,13 +122,13 @@ def _negates(text: str) -> bool:
 
 
 def _groups(text: str) -> set[int]:
-    """Numbers that a text says by other words: a pair, a trio, 一对."""
+    """Numbers that a text expresses by other words: a pair, a trio, 一对."""
     bare = _bare(text).lower()
-    return {value for value, said in GROUPS.items() if said.search(bare)}
+    return {value for value, pattern in GROUPS.items() if pattern.search(bare)}
 
 
 def _holds(text: str, part: str) -> bool:
-    """Whether a text holds a part that is no piece of a longer word (in scripts with spaces)."""
+    """Whether a text contains a part, as whole words in scripts with spaces."""
     before = r"(?<!\w)" if _spaced(part[0]) else ""
     after = r"(?!\w)" if _spaced(part[-1]) else ""
     return re.search(f"{before}{re.escape(part)}{after}", text) is not None
@@ -138,10 +139,10 @@ def _spaced(letter: str) -> bool:
 
 
 def _bare(text: str) -> str:
-    """Without what is quoted: a sign that says "no dogs" negates nothing."""
+    """The text without quotations: a sign that says "no dogs" negates nothing."""
     return QUOTES.sub(" ", unicodedata.normalize("NFKC", text))
 
 
 def _plain(text: str) -> str:
-    """One kind of apostrophe and single spaces; letters as they are."""
+    """The text with one kind of apostrophe and single spaces."""
     return " ".join(unicodedata.normalize("NFC", text).replace("’", "'").split())

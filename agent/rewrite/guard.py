@@ -1,4 +1,4 @@
-"""Texts that may enter a run, and whether a rewrite shows where it meets each requirement."""
+"""Validates texts that enter a run, and a rewrite's claims of where it meets each requirement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from promptprobe.tools.collect.prompts import content_of
 from promptprobe.tools.records import MAX_TEXT, Record
 
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
-"""A word; of Chinese and Japanese, which have no spaces, a sign."""
+"""A word; in Chinese and Japanese, which have no spaces, a single character."""
 
 
 class Requirement(Record):
@@ -24,17 +24,17 @@ class Requirement(Record):
 
 
 class Claim(Record):
-    """Where a rewrite says a requirement."""
+    """An LLM's claim of where a rewrite meets a requirement."""
 
     requirement: str = Field(max_length=400)
     phrase: str = Field(max_length=400, description="a phrase of the rewrite")
 
 
 def check_text(text: object, what: str) -> str:
-    """A prompt or brief, stripped.
+    """Validate a prompt or brief, and return it stripped.
 
     Raises:
-        ValueError: not text, empty, too long, or with control characters.
+        ValueError: it is not text, is empty or too long, or has control characters.
     """
     if not isinstance(text, str):
         raise ValueError(f"{what} must be text, got {type(text).__name__}: {text!r:.60}")
@@ -58,18 +58,18 @@ def check_text(text: object, what: str) -> str:
 
 
 def no_reading(_brief: str, _rewrite: str) -> None:
-    """Most models have no reading of their own."""
+    """For models without their own reading of briefs, which is most."""
 
 
 def shows_nothing(
     requirements: Sequence[Requirement], rewrite: str, claims: Sequence[Claim]
 ) -> bool:
-    """Whether a rewrite shows of no requirement where it meets it: it is about something else."""
+    """Whether a rewrite's claims hold for no requirement at all, so it is about something else."""
     return all(check_claims([one], rewrite, claims) for one in requirements)
 
 
 def check_claims(requirements: Sequence[Requirement], rewrite: str, claims: Sequence[Claim]) -> str:
-    """Why a rewrite does not show that it meets each requirement; empty where it does."""
+    """Why a rewrite's claims do not show that it meets each requirement; empty if they do."""
     quoted = {content_of(c.requirement): content_of(c.phrase) for c in claims}
     for requirement in requirements:
         phrase = quoted.get(content_of(requirement.text))
@@ -81,16 +81,16 @@ def check_claims(requirements: Sequence[Requirement], rewrite: str, claims: Sequ
 
 
 def check_read(phrases: Sequence[str], rewrite: str, unread: Sequence[str]) -> str:
-    """Why an image model would not read what a rewrite was asked for; empty where it does.
+    """Why an image model would not read what the brief asks for; empty if it would.
 
     Args:
-        phrases: those of the rewrite that say what the brief asks for.
+        phrases: phrases of the rewrite that meet the brief's requirements.
         unread: words of the rewrite beyond the text encoder's token limit.
     """
     beyond = Counter(_words(" ".join(unread)))
     read = Counter(_words(rewrite)) - beyond
-    asked = dict.fromkeys(word for phrase in phrases for word in _words(phrase))
-    lost = [word for word in asked if word in beyond and not read[word]]
+    needed = dict.fromkeys(word for phrase in phrases for word in _words(phrase))
+    lost = [word for word in needed if word in beyond and not read[word]]
     return f"the encoder never reads: {', '.join(lost[:12])}" if lost else ""
 
 

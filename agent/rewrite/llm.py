@@ -1,9 +1,9 @@
 """An LLM as proposer: it lists what the brief requires, rewrites it, and judges its rewrites.
 
-Requirements are taken once, as quotes of the brief. A rewrite names the phrase that meets each of
-them; then all rewrites of a round are held against the list in one more question. What code can be
-certain of (facts.py) does not depend on the LLM. Brief and trials go to the LLM as data, in JSON;
-what comes back is untrusted text that is validated and bounded.
+Requirements are listed once, as quotes from the brief. A rewrite names the phrase that meets each
+of them; then one more question checks all rewrites of a round against the list. What code can
+decide (facts.py) does not depend on the LLM. Brief and trials go to the LLM as JSON data; its reply
+is untrusted text that is validated and bounded.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ MAX_REQUIREMENTS = 24
 SHOWN_TRIALS = 8
 SHOWN_REFUSALS = 8
 MOST_PIXELS = 1_000_000
-"""Of the contact sheet that a vision model sees."""
+"""Maximum size of the contact sheet that a vision model sees."""
 
 
 class _Data(BaseModel):
@@ -92,7 +92,7 @@ ReplyShape = TypeVar("ReplyShape", Requirements, Rewrites, Judgements)
 
 
 class Answers(Protocol):
-    """Whoever answers: an endpoint, or a model in this process."""
+    """An LLM that answers questions: an endpoint, or a model in this process."""
 
     llm: LLM
 
@@ -106,7 +106,7 @@ class Answers(Protocol):
         """A validated answer, or why there is none."""
 
     def release(self) -> None:
-        """Give memory back until the next question."""
+        """Free memory until the next question."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class LlmProposer:
 
     endpoint: Answers
     own: Callable[[str, str], str | None] = no_reading
-    """A built-in model's own reading, which decides where both texts are in its language."""
+    """A built-in model's own check, which decides if it understands both texts."""
 
     @property
     def source(self) -> str:
@@ -166,7 +166,7 @@ class LlmProposer:
         )
 
     def _certain(self, request: Request, prompt: str) -> str | None:
-        """Why a rewrite is refused, or nothing, where no LLM has to say; None where one has to."""
+        """The verdict of code: why a rewrite is refused, "" if it is fine, None to ask the LLM."""
         try:
             check_text(prompt, "a rewrite")
         except ValueError as problem:
@@ -180,7 +180,7 @@ class LlmProposer:
         prompts: Sequence[str],
         recall: Recall,
     ) -> tuple[dict[str, str], tuple[str, ...]]:
-        """Why each prompt that was judged is refused, or nothing; and what failed, if anything."""
+        """For each judged prompt, why it is refused or ""; and a warning if judging failed."""
         if not prompts:
             return {}, ()
         user = json.dumps(
@@ -210,9 +210,9 @@ class LlmProposer:
     async def _requirements(
         self, brief: str, recall: Recall
     ) -> tuple[tuple[Requirement, ...], tuple[str, ...]]:
-        """Those that quote the brief; where none does, the whole brief is the one requirement.
+        """The listed requirements that quote the brief or, if there are none, the whole brief.
 
-        The question is the same every round, so it is asked once.
+        The question is the same in every round, so it is asked only once.
         """
         whole = (Requirement(kind="request", text=brief[:400]),)
         user = json.dumps({"request": brief}, ensure_ascii=False)
@@ -222,11 +222,11 @@ class LlmProposer:
                 f"{self.source} listed no requirements, so its rewrites are held to the brief as a "
                 f"whole: {reply}",
             )
-        said = content_of(brief)
+        whole_content = content_of(brief)
         quoted = [r for r in reply.requirements if 0 < len(r.text) <= 400 and len(r.kind) <= 40]
         kept: dict[str, Requirement] = {}
         for r in quoted:
-            if (content := content_of(r.text)) in said:
+            if (content := content_of(r.text)) in whole_content:
                 kept.setdefault(content, Requirement(kind=r.kind, text=r.text))
         return tuple(kept.values())[:MAX_REQUIREMENTS] or whole, ()
 
@@ -239,8 +239,8 @@ class LlmProposer:
         picture: bytes | None = None,
     ) -> ReplyShape | str:
         """A valid reply, or what is wrong with it."""
-        asked = json.dumps([self.endpoint.model, system, user])
-        question = hashlib.sha256(asked.encode()).hexdigest()[:16]
+        content = json.dumps([self.endpoint.model, system, user])
+        question = hashlib.sha256(content.encode()).hexdigest()[:16]
 
         async def ask() -> Reply:
             return await self.endpoint.ask(system, user, shape, picture)
@@ -256,7 +256,7 @@ class LlmProposer:
 
 
 def _sheet(request: Request) -> bytes | None:
-    """A contact sheet of what was drawn in the rounds before, bounded in pixels."""
+    """A contact sheet of what earlier rounds drew, bounded in pixels."""
     from promptprobe.tools.pictures.contact_sheet import small_contact_sheet
 
     best = best_of(request.trials)
@@ -270,7 +270,7 @@ def _claims(rewrite: _Rewrite) -> list[Claim]:
 
 
 def _verdict(found: _Judgement, known: dict[str, str], rewrite: str) -> str:
-    """In words for a person; what is no requirement of the list counts for nothing."""
+    """The judgement in words, ignoring anything that is not a listed requirement."""
     for verb, names in (("contradicts", found.contradicted), ("drops", found.dropped)):
         contents = dict.fromkeys(map(content_of, names))
         if listed := [known[content] for content in contents if content in known]:
@@ -281,7 +281,7 @@ def _verdict(found: _Judgement, known: dict[str, str], rewrite: str) -> str:
 
 
 def _briefing(request: Request, required: Sequence[Requirement], guidance: str) -> str:
-    """What the LLM is told, as JSON."""
+    """The user message for the LLM, as JSON."""
     return json.dumps(
         {
             "brief": request.brief,
@@ -303,7 +303,7 @@ def _briefing(request: Request, required: Sequence[Requirement], guidance: str) 
 def diagnosis(
     trials: tuple[Trial, ...], unread: Mapping[str, Sequence[str]]
 ) -> list[dict[str, object]]:
-    """A line a prompt, the most promising first: scores, and which words look doubtful."""
+    """One entry per prompt, the most promising first: scores, and which words look doubtful."""
     lines = [
         _line(prompt, group, unread.get(prompt, ())) for prompt, group in by_prompt(trials).items()
     ]

@@ -1,7 +1,7 @@
-"""Numbers as six languages say them: English, German, French, Spanish, Chinese and Japanese.
+"""Number words of six languages: English, German, French, Spanish, Chinese and Japanese.
 
-Chinese and Japanese count with signs before a measure word; the others with words of their own,
-some of which are other words elsewhere.
+Chinese and Japanese count with characters before a measure word. The others have number words, some
+of which mean something else in another language.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ FUNCTION_WORDS: dict[str, frozenset[str]] = {
     "es": frozenset("un una unos unas el la los las y con sobre en del al de bajo".split()),
     "pt": frozenset("um uma uns umas o os a as do da dos das no na nos nas em com e ao".split()),
 }
-"""Enough of each language to tell which one a text is in: "once" is eleven in Spanish only."""
+"""Enough words to tell the language of a text: "once" is eleven only in Spanish."""
 HOMOGRAPHS = frozenset(("elf", "once", "dos", "neuf", "cent", "mil"))
-"""Numbers in one language and other words in another: they count where the language is plain."""
+"""Numbers in one language that mean something else in another; used if the language is certain."""
 
 
 def _words(first: int, listed: str) -> dict[str, int]:
@@ -31,12 +31,12 @@ def _tens(listed: str) -> dict[str, int]:
 
 
 def _joined(pattern: str, tens: dict[str, int], ones: dict[str, int]) -> dict[str, int]:
-    """Every ten with every one, as a language puts them together."""
+    """All combinations of tens and ones, in a language's pattern."""
     return {pattern.format(t=t, o=o): tens[t] + ones[o] for t, o in product(tens, ones)}
 
 
 def _times(pattern: str, ones: dict[str, int], unit: int) -> dict[str, int]:
-    """So many hundreds or thousands."""
+    """The multiples of a hundred or a thousand."""
     return {pattern.format(o=word): unit * value for word, value in ones.items()}
 
 
@@ -92,7 +92,7 @@ def _spanish() -> dict[str, int]:
 
 
 NUMBERS = {"en": _english(), "de": _german(), "fr": _french(), "es": _spanish()}
-"""By language, words with single spaces for hyphens, to values."""
+"""Values of number words by language; hyphens are written as spaces."""
 
 CJK_DIGITS = "〇零一二两兩三四五六七八九十百千"
 VALUES = dict(zip("一二三四五六七八九", range(1, 10), strict=True)) | {"两": 2, "兩": 2}
@@ -101,7 +101,7 @@ MEASURES = (
     "只隻个個匹本枚人つ名条條张張朵辆輛座头頭颗顆位棵台臺羽冊杯"
     + "軒輪株把件片块塊艘架盏盞瓶根串群双雙対對支幅间間尊艇粒碗盘皿箱束足着"
 )
-"""A Chinese or Japanese numeral counts before a measure word; 一起 and 一样 count nothing."""
+"""Measure words: only before one is a Chinese or Japanese numeral a count, unlike 一起 and 一样."""
 KANA = _words(2, "ふたつ みっつ よっつ いつつ むっつ ななつ やっつ ここのつ") | {"ふたり": 2}
 
 
@@ -133,25 +133,25 @@ GROUPS = {
     6: re.compile(r"\b(?:sextets?|sextette?s?|sextetos?)\b|半打|半ダース"),
     12: re.compile(r"\b(?:dozens?|dutzend|douzaines?|docenas?)\b|一打|1打|1ダース|一ダース"),
 }
-"""Other ways to say a number, which a rewrite may use and no brief is held to."""
+"""Other words for a number: a rewrite may use them, but in a brief they require nothing."""
 
 
 def languages_of(words: Sequence[str]) -> list[str]:
-    """In which languages a text may be: those with the most function words, all where none has."""
+    """The likely languages of a text: those with the most function words; all if there are none."""
     scores = {name: sum(word in known for word in words) for name, known in FUNCTION_WORDS.items()}
     most = max(scores.values())
     return [name for name, score in scores.items() if score == most]
 
 
 def numbers_said(words: Sequence[str], language: str, sure: bool) -> Iterator[tuple[int, int, int]]:
-    """Numbers in words: each as its value, its first word and the one after it.
+    """Yield each number in words as its value and the range of its words (start, end).
 
     The longest reading counts: "twenty five" is neither 20 nor 5. After a noun, "neuf" is new and
     not nine.
 
     Args:
-        words: lower case; those of another kind may stand among them.
-        sure: whether the text is in this language, and in no other.
+        words: a text's words in lower case; other tokens may be among them.
+        sure: whether the text can only be in this language.
     """
     values = NUMBERS.get(language, {})
     at = 0

@@ -1,8 +1,9 @@
-"""One of a thing: three red apples are neither "one red apple" nor "a red apple".
+"""Finds things of which the brief has one and the rewrite has several.
 
-An article counts nothing, and nobody who says "one" need hear it again. Only this is sure: the
-brief has one of a thing, and the rewrite counts that thing in the plural and has it nowhere in the
-singular. What these few rules of grammar do not see is left to the LLM's judgement.
+Three red apples are neither "one red apple" nor "a red apple". But an article is not a count, and a
+rewrite need not repeat "one". So only this counts as certain: the brief has one of a thing, and the
+rewrite counts that thing in the plural and never has it in the singular. Whatever these few rules
+of grammar miss is left to the LLM's judgement.
 """
 
 from __future__ import annotations
@@ -25,32 +26,32 @@ from promptprobe.agent.rewrite.number_words import (
 
 TOKEN = re.compile(r"[^\W\d_]+|\d+|[^\w\s'’]")
 LONGEST = 5
-"""Words of a noun phrase at most, from its number to its noun."""
+"""Maximum number of words in a noun phrase, from its number to its noun."""
 
 
 def made_many(brief: str, rewrite: str, numbers: Collection[int]) -> str:
-    """What a rewrite surely has several of and the brief has one of, as "3 apples"; else empty.
+    """What the rewrite certainly has several of and the brief only one, as "3 apples"; or empty.
 
     Args:
-        brief: without what is quoted; so the rewrite.
-        numbers: those that only the rewrite says.
+        brief, rewrite: without quotations.
+        numbers: numbers that are only in the rewrite.
     """
-    asked, said = TOKEN.findall(brief), TOKEN.findall(rewrite)
-    likely = languages_of([word.lower() for word in asked])
+    before, after = TOKEN.findall(brief), TOKEN.findall(rewrite)
+    likely = languages_of([word.lower() for word in before])
     for language in filter(ONE.__contains__, likely):
-        phrases = list(_counted(said, language, len(likely) == 1, numbers))
+        phrases = list(_counted(after, language, len(likely) == 1, numbers))
         inside = {at for _, begin, end in phrases for at in range(begin, end)}
-        outside = {word.lower() for at, word in enumerate(said) if at not in inside}
-        for thing in _single(asked, language):
+        outside = {word.lower() for at, word in enumerate(after) if at not in inside}
+        for thing in _single(before, language):
             for number, begin, end in phrases:
-                many = _plural_in(_words(said[begin:end]), thing, language)
+                many = _plural_in(_words(after[begin:end]), thing, language)
                 if many and thing.lower() not in outside:
                     return f"{number} {many}"
     return _made_many_by_signs(brief, rewrite, numbers)
 
 
 def _single(words: Sequence[str], language: str) -> Iterator[str]:
-    """The nouns that a text has one of, by article or number; none that it says again."""
+    """Nouns of which a text has one, by article or number, and which it does not repeat."""
     lower = [word.lower() for word in words]
     for at, word in enumerate(lower):
         phrase = _words(words[at + 1 : _end(lower, at + 1, language)])
@@ -63,20 +64,20 @@ def _single(words: Sequence[str], language: str) -> Iterator[str]:
 def _counted(
     words: Sequence[str], language: str, sure: bool, numbers: Collection[int]
 ) -> Iterator[tuple[int, int, int]]:
-    """What a text counts: the number, and where the words after it begin and end.
+    """Yield each number in a text with the range (begin, end) of the words that it counts.
 
-    A three-piece suit and a two-headed dragon are one.
+    Hyphenated numbers are skipped: a three-piece suit and a two-headed dragon are one thing.
     """
     lower = [word.lower() for word in words]
-    said = [(int(word), at, at + 1) for at, word in enumerate(words) if word.isdecimal()]
-    said += numbers_said(lower, language, sure)
-    said += [
+    found = [(int(word), at, at + 1) for at, word in enumerate(words) if word.isdecimal()]
+    found += numbers_said(lower, language, sure)
+    found += [
         (value, at, at + 1)
         for at, word in enumerate(lower)
         for value, pattern in GROUPS.items()
         if pattern.fullmatch(word)
     ]
-    for value, _, end in said:
+    for value, _, end in found:
         following = lower[end] if end < len(lower) else ""
         if value in numbers and following != "-":
             begin = end + (following in ("of", "de", "d", "von"))
@@ -84,7 +85,7 @@ def _counted(
 
 
 def _end(lower: Sequence[str], begin: int, language: str) -> int:
-    """Where the words end that may belong to one noun."""
+    """The end of the words that may belong to one noun."""
     for at in range(begin, min(len(lower), begin + LONGEST)):
         word = lower[at]
         stops = word in STOPS[language] or word in ONE[language] or not word.isalpha()
@@ -98,7 +99,7 @@ def _words(found: Sequence[str]) -> list[str]:
 
 
 def _plural_in(phrase: Sequence[str], thing: str, language: str) -> str:
-    """The word of a noun phrase that is the plural of a thing; empty where none is."""
+    """The word of a noun phrase that is the plural of `thing`; empty if there is none."""
     one = _folded(thing)
     nouns = phrase if language == "en" else [NOUN[language](phrase)] if phrase else []
     for noun in nouns:
@@ -109,7 +110,7 @@ def _plural_in(phrase: Sequence[str], thing: str, language: str) -> str:
 
 
 def _plurals(one: str, language: str) -> set[str]:
-    """How a noun may look in the plural, accents folded; more than there are is no harm."""
+    """Possible plurals of a noun, accents folded; some of them need not exist."""
     found = {one + ending for ending in ENDINGS[language]}
     changed = (one[: -len(old)] + new for old, new in CHANGES[language] if one.endswith(old))
     return found | set(changed)
@@ -119,7 +120,7 @@ def _folded(word: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKD", word.lower()) if c.isalpha())
 
 
-# -- what is known of each language --------------------------------------------------------------
+# -- language data -------------------------------------------------------------------------------
 
 
 def _first_in_capitals(run: Sequence[str]) -> str:
@@ -161,7 +162,7 @@ BEFORE_NOUNS = frozenset(
     "viejas joven jovenes hermoso hermosa hermosos hermosas bello bella bellos bellas nuevo nueva "
     "nuevos nuevas buen buena buenos buenas antiguo antigua antiguos antiguas".split()
 )
-"""French and Spanish adjectives before a noun, accents folded; others stand behind it."""
+"""French and Spanish adjectives that precede a noun, accents folded; others follow it."""
 ENDINGS = {
     "en": ("s", "es"),
     "de": ("e", "n", "en", "er", "ern", "s", "nen", "se"),
@@ -183,22 +184,22 @@ ALIKE: dict[str, tuple[str, ...]] = {
     "fr": ("s", "x", "z"),
     "es": ("s",),
 }
-"""How nouns end that look the same in singular and plural; in German any may."""
+"""Endings of nouns whose singular and plural look the same; in German any noun's may."""
 
 # -- Chinese and Japanese ------------------------------------------------------------------------
 
 ENDS = "在正坐站躺趴飞飛跑走放和与與跟着穿戴拿抱是有从從座立寝眠泳歩咲見"
-"""Signs at which a noun phrase ends: verbs and particles."""
+"""Characters at which a noun phrase ends: verbs and particles."""
 ADJECTIVE = r"(?:[^，。、；,.;]{0,6}?[的の])?"
 SEVERAL = re.compile(
     rf"(?<![{CJK_DIGITS}\d])([{CJK_DIGITS}]{{1,5}}|\d{{1,4}})([{MEASURES}]){ADJECTIVE}"
     rf"((?:(?![{ENDS}])[\u30a0-\u30ff\u4e00-\u9fff])+)"
 )
-"""A number, its measure word, and the noun, behind an adjective or not."""
+"""A number, its measure word, an optional adjective, and the noun."""
 
 
 def _made_many_by_signs(brief: str, rewrite: str, numbers: Collection[int]) -> str:
-    """The same in Chinese and Japanese, where 一只 is an article as well."""
+    """`made_many` for Chinese and Japanese, where 一只 is also an article."""
     single = [found for found in SEVERAL.finditer(brief) if _value(found) == 1]
     kept = {found[2] for found in SEVERAL.finditer(rewrite) if _value(found) == 1}
     for one in single:

@@ -1,7 +1,7 @@
-"""Where rewrites come from: an LLM, the caller, the model's own rewriter, or nowhere.
+"""Proposers of rewrites: an LLM, the caller, the model's own rewriter, or none.
 
-What is offered means the brief, as far as its proposer can tell; whether it is any good is the
-probe's word. Of a caller's own prompts nothing is refused for its meaning.
+An offered prompt means the same as the brief as far as its proposer can tell; the probe decides
+whether it is any good. A caller's own prompts are never refused for their meaning.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from promptprobe.tools.endpoint.endpoint import Reply
 from promptprobe.tools.records import Record, Trial
 
 Rewrite = Literal["off", "faithful", "enrich"]
-"""Nothing, other words for the same, or more detail that contradicts nothing."""
+"""No rewrites, other words for the same, or more detail that contradicts nothing."""
 Recall = Callable[[str, Callable[[], Awaitable[Reply]]], Awaitable[Reply]]
-"""Answers a question from the ledger; where it is new, asks and writes the reply down first."""
+"""Answers a question from the ledger; asks a new one and records the reply before returning it."""
 
 
 class Request(Record):
-    """What a proposer may know."""
+    """Everything that a proposer may know."""
 
     brief: str
     want: int
@@ -33,7 +33,7 @@ class Request(Record):
     keep: tuple[str, ...] = ()
     rewrite: Rewrite = "enrich"
     pipeline: str = ""
-    """Class name of the image model's pipeline, which tells what its text encoder reads."""
+    """Class name of the image model's pipeline, which determines what its text encoder reads."""
     rounds_left: int = 0
     tried: tuple[str, ...] = ()
     trials: tuple[Trial, ...] = ()
@@ -43,21 +43,21 @@ class Request(Record):
 
 
 class Proposals(Record):
-    """What is offered, best first, and what was thrown out on the way."""
+    """The offered prompts, best first, and those that the proposer itself refused."""
 
     offered: tuple[str, ...] = ()
     meets: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """By prompt, its phrases that say what the brief asks for, where the proposer knows."""
+    """For each prompt, its phrases that meet the brief's requirements, if the proposer knows."""
     refused: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 class Proposer(Protocol):
-    """Offers at most a few more prompts than `want`, none of them tried."""
+    """Offers about `want` new prompts, at most a few more."""
 
     @property
     def source(self) -> str:
-        """Who rewrites, said plainly."""
+        """What rewrites, in plain words."""
 
     async def propose(self, request: Request, recall: Recall) -> Proposals:
         """New prompts for the brief."""
@@ -65,7 +65,7 @@ class Proposer(Protocol):
 
 @dataclass(frozen=True)
 class SeedsOnly:
-    """Nobody rewrites."""
+    """A proposer that offers nothing."""
 
     source: str
 
@@ -75,7 +75,7 @@ class SeedsOnly:
 
 @dataclass(frozen=True)
 class CallersPrompts:
-    """The caller is the LLM: its prompts in its order, each offered once."""
+    """Offers the caller's own prompts in their order, each once."""
 
     prompts: tuple[str, ...]
     source: str = "your own prompts"
@@ -85,7 +85,7 @@ class CallersPrompts:
         changes = ((p, check_facts(request.brief, p, request.keep)) for p in self.prompts)
         return Proposals(
             offered=tuple(p for p in self.prompts if p not in gone),
-            warnings=tuple(f"of your prompt {p[:80]!r}: {found}" for p, found in changes if found),
+            warnings=tuple(f"your prompt {p[:80]!r}: {found}" for p, found in changes if found),
         )
 
 
@@ -94,7 +94,7 @@ class OfflineProposer:
     """A built-in model's own rewriter, which needs no LLM."""
 
     rewrites: Callable[[str, int], Iterator[str]]
-    """From brief and seed."""
+    """Yields rewrites for a brief and a seed."""
     source: str
 
     async def propose(self, request: Request, recall: Recall) -> Proposals:

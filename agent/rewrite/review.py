@@ -1,7 +1,7 @@
-"""What a person sees before a round spends anything, and what becomes of the answer.
+"""The review that a person sees before a round spends anything, and the handling of the answers.
 
-Each new prompt stands beside the brief with what changed, word by word. The person's word is final:
-an edited prompt is the caller's own and is refused for its meaning by nobody.
+Each new prompt is compared with the brief word by word. The person's answer is final: an edited
+prompt counts as the caller's own and is not refused for its meaning.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Change(Record):
 
 
 class NewPrompt(Record):
-    """A prompt that was not tried yet, and how it differs from the brief."""
+    """A prompt that has not been tried, and how it differs from the brief."""
 
     prompt: str
     changes: tuple[Change, ...]
@@ -44,18 +44,18 @@ class Review(Record):
 
 
 Approve = Callable[[Review], Awaitable[Sequence[str | None]]]
-"""Answers for each prompt of a review, in order: its text to approve it, another text in its place,
-or None to veto it."""
+"""Returns one answer per prompt of a review, in order: its text to approve it, another text to
+replace it, or None to veto it."""
 
 
 def review(round: int, brief: str, prompts: Sequence[str]) -> Review:
-    """The new prompts of a round beside the brief."""
+    """The new prompts of a round compared with the brief."""
     shown = (NewPrompt(prompt=prompt, changes=changes(brief, prompt)) for prompt in prompts)
     return Review(round=round, brief=brief, prompts=tuple(shown))
 
 
 def changes(brief: str, prompt: str) -> tuple[Change, ...]:
-    """How the words of a brief become those of a prompt; case and spaces count for nothing."""
+    """How the words of a brief become those of a prompt, ignoring case and spaces."""
     before, after = (tuple(WORDS.finditer(text)) for text in (brief, prompt))
     old, new = ([match.group().casefold() for match in words] for words in (before, after))
     found: list[Change] = []
@@ -72,14 +72,14 @@ def changes(brief: str, prompt: str) -> tuple[Change, ...]:
 def answered(
     prompts: Sequence[str], answers: Sequence[object]
 ) -> tuple[dict[str, str], tuple[Refusal, ...]]:
-    """By each prompt that stays, its text from now on; and what will not be tried as it stood.
+    """The final text of each prompt that stays, and refusals of those vetoed or replaced.
 
     Raises:
-        ValueError: there is not one answer a prompt, or an answer is no prompt.
+        ValueError: there is not one answer per prompt, or an answer is not a valid prompt.
     """
     if isinstance(answers, str) or len(answers) != len(prompts):
         raise ValueError(
-            f"approve must give one answer for each of {len(prompts)} prompts (its text, another "
+            f"approve must return one answer for each of {len(prompts)} prompts (its text, another "
             f"text, or None to veto it), got {answers!r:.200}"
         )
     kept = {
