@@ -186,8 +186,9 @@ def run(bench: Bench, briefs: Sequence[Brief], optimize: Optimize) -> Iterator[B
             pictures = np.stack([pixels(result.initial.image), pixels(result.best.image)])
         before, after = bench.judge(brief.text, pictures)
         prompt, spent = result.best.candidate.prompt, result.spent
+        selected = (result.initial.value, result.best.value)
         yield BriefResult(
-            brief, prompt, before, after, result.stop_reason, spent.nfe, spent.seconds
+            brief, prompt, before, after, selected, result.stop_reason, spent.nfe, spent.seconds
         )
 
 
@@ -288,7 +289,8 @@ def repeat_noise(bench: Bench, briefs: Sequence[Brief], good: float | None = Non
 def before_and_after(
     rows: Sequence[BriefResult], noise: float | None, good: float | None = None
 ) -> dict[str, Any]:
-    """Shares of briefs whose returned image is worse, better or tied with the first one.
+    """Shares of briefs whose returned image is worse, better or tied with the first one, and the
+    worse ones with their scores.
 
     Worse is correct -> incorrect, or a drop beyond the judge's repeat noise; better mirrors it.
     """
@@ -305,4 +307,15 @@ def before_and_after(
         "better": share(rises).json(),
         "tied": share((1 - drops) * (1 - rises)).json(),
         "repeat_noise": noise,
+        "worse_briefs": [
+            {
+                "brief": row.brief.text,
+                "scorer_first": row.selected[0],
+                "scorer_returned": row.selected[1],
+                "judge_first": row.before.value,
+                "judge_returned": row.after.value,
+            }
+            for row, dropped in zip(rows, drops, strict=True)
+            if dropped
+        ],
     }

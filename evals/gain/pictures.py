@@ -35,6 +35,8 @@ class BriefResult:
     """Score of the brief with the run's first seed."""
     after: Score
     """Score of the returned image."""
+    selected: tuple[float | None, float | None]
+    """The scorer's values of these two."""
     stop_reason: str
     nfe: int
     seconds: float

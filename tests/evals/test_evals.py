@@ -167,7 +167,10 @@ def test_eval_gain_keeps_prompt_seed_and_returned_image_apart(bench):
         for at, pixels in enumerate(drawn):
             Image.fromarray(pixels).save(out / f"{at}.png")
             candidate = Candidate(prompt=brief, seed=seed + at)
-            trials.append(SimpleNamespace(candidate=candidate, image=out / f"{at}.png"))
+            value = bench.score(brief, pixels[None])[0].value
+            trials.append(
+                SimpleNamespace(candidate=candidate, image=out / f"{at}.png", value=value)
+            )
         best = int(np.argmax([score.value for score in bench.score(brief, drawn)]))
         spent = SimpleNamespace(nfe=64, seconds=0.1)
         return SimpleNamespace(
@@ -185,6 +188,9 @@ def test_eval_gain_keeps_prompt_seed_and_returned_image_apart(bench):
     assert "best-of-n at equal nfe" in score["returned_minus"]
     shares = report["against_first_image"]
     assert sum(shares[part]["value"] for part in ("worse", "better", "tied")) == pytest.approx(1)
+    worse = shares["worse_briefs"]
+    assert len(worse) / report["n_prompts"] == pytest.approx(shares["worse"]["value"], abs=1e-4)
+    assert all(one["scorer_first"] <= one["scorer_returned"] for one in worse)
     attribution = report["attribution"]
     assert (attribution["candidates"], attribution["step"]) == (4, 1)
     for name in POOLS:
