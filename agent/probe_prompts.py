@@ -26,6 +26,7 @@ from promptprobe.agent.given import (
 )
 from promptprobe.agent.run_folder import check_folder
 from promptprobe.tools.models.built_in import built_in
+from promptprobe.tools.prompt_files import foreign_syntax
 from promptprobe.tools.protocol import Probed, Tools
 from promptprobe.tools.records import Candidate, Generation, Spend
 
@@ -101,7 +102,8 @@ def probe_with(
 ) -> ProbeReply:
     """Like `answer`, with tools that are already open; one batch per prompt, latents discarded."""
     began = time.monotonic()
-    warnings = tools.check_brief(request.brief)
+    asked = dict.fromkeys((request.brief, *request.prompts))
+    warnings = [*tools.check_brief(request.brief), *filter(None, map(foreign_syntax, asked))]
     with tempfile.TemporaryDirectory(prefix="promptprobe-") as scratch:
         found = _probed(tools, request, report, Path(scratch), heatmaps is not None)
         ranked = sorted(found, key=_promise, reverse=True)

@@ -159,3 +159,14 @@ def test_an_interrupted_probe_leaves_nothing_behind(tiny: list[str], tmp_path: P
     # onnxruntime leaves a .ses; diffusers imports it where it is installed.
     assert [path for path in scratch.iterdir() if path.name != ".ses"] == []
     assert list(maps.iterdir()) == []
+
+
+def test_syntax_of_other_programs_is_named_once_for_each_wording(
+    tiny: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    weighted, plain = "a (red:1.2) cat", "a red cat"
+    prompts = ["--prompt", plain, "--prompt", "a cat <lora:ink:0.8>"]
+    assert main(["probe", weighted, *prompts, *tiny, "--seeds", "2", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)["warnings"]
+    foreign = [one.partition(" is syntax of other programs")[0] for one in said]
+    assert foreign == ["'(red:1.2)'", "'<lora:ink:0.8>'"]
