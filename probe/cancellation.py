@@ -1,6 +1,6 @@
-"""Work on the device ends between two steps when whoever asked for it has gone.
+"""Cancels work on the device between two steps when nobody waits for its result any longer.
 
-The wish is a context variable, so it reaches the thread that a task works in (asyncio.to_thread
+The request is a context variable, so it reaches the thread that a task works in (asyncio.to_thread
 copies the context), and nothing between the door and the denoiser has to pass it on.
 """
 
@@ -15,14 +15,14 @@ _STOP: ContextVar[threading.Event | None] = ContextVar("promptprobe_stop", defau
 
 
 class WorkCancelledError(Exception):
-    """Nobody waits for this work any longer; raised in the thread that does it."""
+    """Raised in the worker thread when nobody waits for its work any longer."""
 
 
 @contextmanager
 def cancellable() -> Iterator[None]:
-    """Work that was begun in this block ends at its next step once the block is left by an error.
+    """Stop the work started in this block, at its next step, if an error leaves the block.
 
-    A task that is cancelled leaves it so, while its thread still works.
+    A cancelled task leaves it with CancelledError while its thread is still working.
     """
     stop = threading.Event()
     token = _STOP.set(stop)
@@ -36,7 +36,7 @@ def cancellable() -> Iterator[None]:
 
 
 def check_cancelled() -> None:
-    """WorkCancelledError: this work has been given up."""
+    """Raise WorkCancelledError if this work was cancelled."""
     stop = _STOP.get()
     if stop is not None and stop.is_set():
         raise WorkCancelledError

@@ -1,6 +1,6 @@
-"""Files that a kill leaves whole: replaced in one step, or appended to line by line.
+"""Files that a kill leaves intact: they are replaced in one step, or appended to line by line.
 
-Every floor writes its files this way, so it is the lowest that has the code.
+Every layer of the package writes its files this way, so the code is in the lowest one.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, which then takes its place; nothing is left of a failure.
+    """Yield a temporary path to write to, then move it to `path`; a failure leaves no file behind.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     partial = path.with_name(f"{path.name}.partial")
     try:
@@ -35,16 +35,16 @@ def size_of(path: Path) -> int:
     """Bytes of a regular file.
 
     Raises:
-        OSError: it is none, but a FIFO for example, which would be waited for; or it is not there.
+        OSError: it does not exist, or is not a regular file (reading a FIFO would block).
     """
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(f"{path} is no regular file")
-    return found.st_size
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"{path} is not a regular file")
+    return status.st_size
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Write a safetensors file. OSError: it cannot be written, because the disk is full perhaps."""
+    """Write a safetensors file. OSError: it cannot be written, for example on a full disk."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -58,7 +58,7 @@ class JsonLines:
     """A JSONL file. Each append is on the disk when it returns; a torn last line is dropped."""
 
     def __init__(self, path: Path) -> None:
-        """Read what is there; the file is mended at the first append, so reading changes nothing.
+        """Read the file. A torn last line is cut off at the first append; reading changes nothing.
 
         Raises:
             OSError: it cannot be read.
@@ -67,15 +67,15 @@ class JsonLines:
         data = path.read_bytes() if path.exists() else b""
         whole = data.rfind(b"\n") + 1
         self.found: list[bytes] = data[:whole].split(b"\n")[:-1]
-        """The lines that were there, without their ends."""
+        """The complete lines that the file had when it was opened, without their newlines."""
         self._torn_at = whole if whole < len(data) else None
 
     def append(self, lines: Iterable[str]) -> None:
         """Write lines in one go and wait until they are on the disk.
 
         Raises:
-            OSError: they are not, because the disk is full for example. What was written of them
-                is cut off before the next lines.
+            OSError: they cannot be written, for example on a full disk. The next append first cuts
+                off any part that was.
         """
         data = "".join(f"{line}\n" for line in lines).encode()
         if self._torn_at is not None:

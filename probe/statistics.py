@@ -1,8 +1,8 @@
 """Statistics of the first few steps: what did each word claim, where, and how hard did text pull?
 
-Pure functions of maps and of the latents of the same step. A map's value is a share: of one place's
-attention over all keys, what goes to one word. Special tokens are among the keys, never among the
-words. Where there is no attention (the padding of a batch) every statistic is 0.
+Pure functions of maps and of the latents of the same step. A map's value is the share of one
+position's attention, over all keys, that goes to one word. Special tokens are among the keys, never
+among the words. Where there is no attention (the padding of a batch), every statistic is 0.
 
 `python -m promptprobe.probe.statistics` prints the table of docs/statistics.md.
 """
@@ -26,12 +26,12 @@ Maps = Float[Tensor, "batch word layer row col"]
 PerMap = Float[Tensor, "batch word layer"]
 
 EPS = 1e-12
-"""Less attention than this is none."""
+"""Less attention than this counts as none."""
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """One row of the table; name, meaning and axes are the function's own."""
+    """One row of the table; name, meaning and axes come from the function."""
 
     function: Callable[..., Tensor]
     formula: str
@@ -60,7 +60,7 @@ Function = TypeVar("Function", bound=Callable[..., Tensor])
 
 
 def statistic(formula: str, range: str, source: str) -> Callable[[Function], Function]:
-    """Put a function into the table."""
+    """Decorator that adds a function to the table."""
 
     def register(function: Function) -> Function:
         STATISTICS.append(Statistic(function, formula, range, source))

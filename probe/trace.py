@@ -1,7 +1,7 @@
-"""A trace: what a batch of candidates shows after its first few steps, reduced and word by word.
+"""A trace: per-word attention maps and latents of a batch of candidates after a few steps.
 
-Only the last of the probed steps is captured: the maps of those before it taught a network nothing
-more (tools/sprites/weights/README.md). A candidate's trace does not depend on the batch it sat in.
+Only the last of the probed steps is captured: maps of the steps before it did not make the network
+any better (tools/sprites/weights/README.md). A candidate's trace does not depend on its batch.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Trace:
     """Float32, on the pipeline's device. `word` is padded to the longest prompt; see `mask`."""
 
     maps: Maps
-    """Attention paid to each content word (summed over its tokens), mean over heads, conditional
-    half, each softmax row over all keys, at the last probed step."""
+    """Attention to each content word (summed over its tokens) at the last probed step: mean over
+    heads, conditional half, softmax over all keys."""
     mask: Bool[Tensor, "batch word"]
     """True where there is a word."""
     embeddings: Float[Tensor, "batch word dim"]
@@ -66,7 +66,7 @@ def record_traces(
     settings: Settings,
     windows: Sequence[int],
 ) -> tuple[dict[int, Trace], State]:
-    """The same after each of several numbers of steps, in one pass. The state is the last one's."""
+    """`record_trace` after each of several numbers of steps, in one pass; the state is the last."""
     if len(prompts) != len(seeds):
         raise ValueError(f"{len(prompts)} prompts, but {len(seeds)} seeds: expected pairs")
     conditioning = family.encode(prompts, settings)
@@ -80,8 +80,8 @@ def traces_from(
     settings: Settings,
     windows: Sequence[int],
 ) -> tuple[dict[int, Trace], State]:
-    """The same for prompts that are encoded, from a state that may be an earlier look's: the steps
-    before it are not made again."""
+    """`record_traces` for encoded prompts, from a state that may come from an earlier call; steps
+    that it has already taken are not repeated."""
     first = state.step + 1
     if not windows or not first <= min(windows) <= max(windows) <= settings.steps:
         found = ", ".join(map(str, windows))
@@ -121,12 +121,12 @@ def _traced_step(
 
 
 def word_focus(trace: Trace) -> Float[Tensor, "batch word"]:
-    """How settled each word is, 0 .. 1: focus of its mean map over the layers."""
+    """How settled each word is, 0 .. 1: the focus of its map averaged over layers."""
     return focus(trace.maps.mean(2, keepdim=True))[:, :, 0]
 
 
 def join(traces: Sequence[Trace]) -> Trace:
-    """One trace of several batches of the same model, padded to the longest prompt."""
+    """Concatenate traces of several batches of one model, padded to the longest prompt."""
     if not traces:
         raise ValueError("no traces given: expected at least one")
     layers = {trace.layers for trace in traces}
@@ -147,7 +147,7 @@ def join(traces: Sequence[Trace]) -> Trace:
 
 
 def _shares(conditioning: Conditioning) -> Groups:
-    """Which tokens make a map: a row a word, and at least one, so that no axis vanishes."""
+    """Which tokens make each map: one row a word, and at least one row to keep axes nonempty."""
     most = max(1, *(len(spans) for spans in conditioning.words))
     shares = torch.zeros(len(conditioning.words), most, conditioning.embeddings.shape[1])
     for row, spans in enumerate(conditioning.words):
@@ -157,7 +157,7 @@ def _shares(conditioning: Conditioning) -> Groups:
 
 
 def _on_one_grid(layers: list[Tensor]) -> Maps:
-    """Every layer's maps, each [batch group row col] of its own size, on one grid."""
+    """Resize every layer's maps, [batch group row col], to one grid and stack them."""
     grids = [
         maps
         if maps.shape[-2:] == (GRID, GRID)

@@ -1,1 +1,1 @@
-"""Attention maps of a denoising step, taken while the model's output stays bit-identical."""
+"""Captures attention maps of a denoising step; the model's output stays bit-identical."""

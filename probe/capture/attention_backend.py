@@ -1,9 +1,9 @@
-"""Torch's own attention for the captured step, whatever the user has chosen, and back afterwards.
+"""Switches to torch's own attention for the captured step, and back to the user's afterwards.
 
 Capture sees calls of torch's scaled_dot_product_attention. Slicing, xformers and plain processors
-compute the same attention another way, so torch's way takes their place; a backend of diffusers'
-dispatcher (flash, sage, flex ...) gives way to "native"; a compiled module runs uncompiled. A
-processor that is not listed is left: it may compute something else.
+compute the same attention another way, so they are replaced; a backend of diffusers' dispatcher
+(flash, sage, flex ...) is set to "native"; a compiled module runs uncompiled. A processor that is
+not listed is left alone: it may compute something different.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ NATIVE: dict[str, type[Any]] = {
     "XFormersAttnProcessor": AttnProcessor2_0,
     "XFormersJointAttnProcessor": JointAttnProcessor2_0,
 }
-"""What computes the same through torch's function, by class name."""
+"""By class name, the processor that computes the same with torch's function."""
 
 
 @contextmanager
 def torch_attention(layers: Iterable[nn.Module], compiled: bool) -> Iterator[None]:
-    """Switch the layers and, where the denoiser is compiled, that; undo it on leaving."""
+    """Use torch's attention in these layers, uncompiled if need be; restore both on leaving."""
     with ExitStack() as undo:
         for layer in layers:
             processor = getattr(layer, "processor", None)
@@ -47,7 +47,7 @@ def torch_attention(layers: Iterable[nn.Module], compiled: bool) -> Iterator[Non
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Whether the module, or a part of it, was given to torch.compile."""
+    """Whether the module, or a part of it, was compiled by torch.compile."""
     return hasattr(module, "_orig_mod") or any(
         getattr(part, "_compiled_call_impl", None) is not None for part in module.modules()
     )

@@ -2,10 +2,10 @@
 
 Nothing of the model is copied or changed. For one evaluation of the denoiser, hooks on the
 attention modules name the layer and enter a TorchFunctionMode around their forward only; the mode
-sees scaled_dot_product_attention's inputs and then calls the original, so the output is
-bit-identical with and without. Everything is restored on leaving, after an exception too. Whatever
-way around torch's own function the user has chosen is switched off meanwhile (native.py); a way
-that cannot be switched off is an error, never an empty map.
+sees the inputs of scaled_dot_product_attention and then calls the original, so the output is
+bit-identical with and without capture. Everything is restored on leaving, even after an exception.
+An attention backend that bypasses torch's own function is switched off meanwhile
+(attention_backend.py); one that cannot be switched off is an error, never an empty map.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MOST = 16
 """Queries are sampled on a grid of at most 16 x 16."""
 
 AT_ONCE = {"cpu": 2**21, "cuda": 2**26}
-"""Attention weights in memory at once, unless one head has more: on a CPU what its cache holds."""
+"""Attention weights in memory at once (at least one head's); on a CPU, as many as fit its cache."""
 
 GroupMaps = Float[Tensor, "batch group row col"]
 Groups = Float[Tensor, "batch group key"]
@@ -38,25 +38,25 @@ _Place = tuple[slice | Int[Tensor, " place"], tuple[int, int], slice]
 
 
 class CaptureError(RuntimeError):
-    """Attention that should have been captured was not, or not rightly."""
+    """Attention was not captured, or not correctly."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How image and text sit in a family's attention."""
+    """How image and text are arranged in a family's attention."""
 
     text: Literal["apart", "first", "last"]
-    """Text in keys of its own (cross-attention), or in one sequence before or after the image."""
+    """Text has keys of its own (cross-attention), or comes before or after the image (joint)."""
     patch: int = 1
-    """Latent rows and columns that a token of the image stands for, in joint attention."""
+    """Latent rows and columns per image token, in joint attention."""
     multiple: int = 1
-    """In joint attention, the image's tokens are padded to a multiple of so many."""
+    """The number that image tokens are padded to a multiple of, in joint attention."""
     conditional: Literal["first", "last"] = "last"
     """Which rows of a guided batch hold the conditional half."""
 
     @property
     def keys(self) -> str:
-        """What a row of attention weights, summing to one, is shared among."""
+        """The keys over which a row of attention weights sums to one."""
         return "text" if self.text == "apart" else "text and image"
 
     def grid(self, queries: int, size: tuple[int, int]) -> tuple[int, int]:
@@ -66,21 +66,21 @@ class Layout:
         return size[0] // self.patch, size[1] // self.patch
 
     def span(self, keys: int, grid: tuple[int, int], text: int) -> slice:
-        """Where the `text` keys sit. CaptureError: so many keys do not fit this layout."""
+        """Where the `text` keys are. CaptureError: this number of keys does not fit the layout."""
         image = -(-grid[0] * grid[1] // self.multiple) * self.multiple
         image = 0 if self.text == "apart" else image
         found = keys - image
         if found < text or (found > text and self.multiple == 1):
-            raise CaptureError(f"expected {text} keys of text among {keys}, found {found}")
+            raise CaptureError(f"expected {text} text keys among {keys}, found {found}")
         start = image if self.text == "last" else 0
         return slice(start, start + text)
 
 
 class Capture:
-    """Context manager around one evaluation of a denoiser, to be entered again for the next.
+    """Context manager around one evaluation of a denoiser; it can be entered again for the next.
 
-    `layers` are the attention modules of `denoiser` by name; `groups` says which keys of text are
-    added up to one map (rows of zeros give empty maps); one row a candidate; `size` is the latents'
+    `layers` are the attention modules of `denoiser` by name; `groups` says, for each candidate,
+    which text keys are summed into one map (rows of zeros give empty maps); `size` is the latents'
     rows and columns. Only calls of the thread that entered are seen.
     """
 
@@ -122,18 +122,18 @@ class Capture:
             self._found.clear()
 
     def take(self) -> dict[str, GroupMaps]:
-        """The maps of the last evaluation: mean over heads of each group's share of a row.
+        """The maps of the last evaluation: each group's share of attention, averaged over heads.
 
-        Float32, at most 16 x 16. Raises CaptureError, naming layer and processor, if any layer
-        gave none.
+        Float32, at most 16 x 16. Raises CaptureError, naming layer and processor, if a layer has
+        no map.
         """
         for name, module in self.layers.items():
             if name not in self._found:
                 processor = type(getattr(module, "processor", module)).__name__
                 raise CaptureError(
                     f"no attention was captured in {name}: {processor} does not call torch's "
-                    "scaled_dot_product_attention, and it is not known what to put in its place. "
-                    "Set the model's own processor (set_attn_processor, unload the adapter)"
+                    "scaled_dot_product_attention, and no replacement for it is known. "
+                    "Restore the model's own processor (set_attn_processor, unload the adapter)"
                 )
         maps = {name: self._found[name] for name in self.layers}
         self._found.clear()
@@ -166,13 +166,13 @@ class Capture:
         self._found[name] = shares.unflatten(2, shape)
 
     def _place(self, queries: int, keys: int, device: torch.device) -> _Place:
-        """Which queries, of what grid, and which keys: worked out once for layers of one size."""
+        """Sampled queries, their grid and the text keys; computed once for layers of one size."""
         if (queries, keys) not in self._places:
             grid = self._layout.grid(queries, self._size)
             span = self._layout.span(keys, grid, self._groups.shape[-1])
             start = span.stop if self._layout.text == "first" else 0
             sampled, shape = sample_grid(*grid)
-            every = len(sampled) == grid[0] * grid[1]  # then a view will do
+            every = len(sampled) == grid[0] * grid[1]  # a slice then avoids a copy
             places = slice(start, start + len(sampled)) if every else (sampled + start).to(device)
             self._places[queries, keys] = places, shape, span
         return self._places[queries, keys]
@@ -208,7 +208,7 @@ class _Interception(TorchFunctionMode):
         enable_gqa: bool = False,
     ) -> None:
         if is_causal or enable_gqa:
-            raise CaptureError("attention with causal masks or grouped heads is not known")
+            raise CaptureError("attention with causal masks or grouped heads is not supported")
         with torch.no_grad():
             self._keep(query, key, attn_mask, scale)
 
@@ -221,16 +221,16 @@ def grouped(
     groups: Float[Tensor, "batch group text"],
     span: slice,
 ) -> Float[Tensor, "batch group query"]:
-    """Each group's share of attention, mean over heads; some candidates and heads at a time."""
+    """Each group's share of attention, averaged over heads; chunked over candidates and heads."""
     most = AT_ONCE["cuda" if query.is_cuda else "cpu"]
     batch, heads, queries, keys = *query.shape[:3], key.shape[2]
     rows = min(batch, max(1, most // (queries * keys)))
-    some = max(1, most // (rows * queries * keys))
+    chunk = max(1, most // (rows * queries * keys))
     parts = []
     for row in range(0, batch, rows):
         total: Tensor | None = None
-        for head in range(0, heads, some):
-            part = slice(row, row + rows), slice(head, head + some)
+        for head in range(0, heads, chunk):
+            part = slice(row, row + rows), slice(head, head + chunk)
             bias = mask if mask is None else mask.expand(-1, heads, -1, -1)[part]
             share = attention(query[part], key[part], bias, scale)[..., span].sum(1)
             total = share if total is None else total.add_(share)
@@ -256,17 +256,17 @@ def attention(
 
 
 def extent(queries: int, rows: int, cols: int) -> tuple[int, int]:
-    """Rows and columns of a layer with so many queries, for a model that halves (rounding up)."""
+    """Rows and columns of a layer with this many queries, in a model that halves (rounding up)."""
     start = rows, cols
     while rows * cols > queries:
         rows, cols = -(-rows // 2), -(-cols // 2)
     if rows * cols != queries:
-        raise CaptureError(f"{queries} queries fit no halving of latents of {start}")
+        raise CaptureError(f"no repeated halving of latents of {start} gives {queries} queries")
     return rows, cols
 
 
 def sample_grid(rows: int, cols: int) -> tuple[Int[Tensor, " place"], tuple[int, int]]:
-    """Which queries (row-major) stand for a grid of at most 16 x 16, and the grid's shape."""
+    """Row-major indices of queries that sample a grid of at most 16 x 16, and the grid's shape."""
     high, wide = min(rows, MOST), min(cols, MOST)
     down = ((torch.arange(high) + 0.5) * rows / high).long()
     across = ((torch.arange(wide) + 0.5) * cols / wide).long()

@@ -1,6 +1,6 @@
-"""The families: what promptprobe knows of each kind of pipeline, one file a kind, side by side.
+"""The families: what promptprobe knows about each kind of pipeline, with one file for each kind.
 
-docs/families.md tells how to add one. Nothing heavy is imported until a family is asked for.
+docs/families.md explains how to add one. Nothing heavy is imported until a family is used.
 """
 
 from __future__ import annotations
@@ -44,29 +44,29 @@ CARRIED: dict[str, tuple[str, ...]] = {
         "this_order",
     ),
 }
-"""By scheduler, the attributes that change while it steps. No other scheduler is accepted."""
+"""Attributes of each scheduler that change while it steps. No other scheduler is accepted."""
 
 KNOWN_AS = (
     "Stable Diffusion (1.x to 3.5, XL), FLUX.1, FLUX.2 [klein], Qwen-Image, Z-Image, Sana or "
     "PixArt-Sigma"
 )
-"""The same as people call them."""
+"""The families by their common names."""
 
 
 def check_known(class_name: str, source: str) -> None:
-    """ValueError, with the list of known ones, for a pipeline that no family knows."""
+    """Raise ValueError, listing the supported pipelines, for one that no family supports."""
     if class_name not in FAMILIES:
         raise ValueError(
-            f"{source} is a {class_name[:80]}, which promptprobe does not know; known: "
-            f"{', '.join(FAMILIES)}. docs/families.md tells how to add one"
+            f"{source} is a {class_name[:80]}, which promptprobe does not support; supported: "
+            f"{', '.join(FAMILIES)}. docs/families.md explains how to add one"
         )
 
 
 def family_of(pipeline: Any) -> Family:
     """The family of a loaded pipeline.
 
-    Raises TypeError or ValueError for a pipeline or a variant that is not known, and CaptureError
-    where its attention cannot be read.
+    Raises TypeError or ValueError for a pipeline or a variant that is not supported, and
+    CaptureError if its attention cannot be read.
     """
     name = type(pipeline).__name__
     check_known(name, "the pipeline")

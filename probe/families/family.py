@@ -1,9 +1,9 @@
-"""What the probe asks of a kind of pipeline: a few verbs, and the records they pass on.
+"""The interface of a kind of pipeline: a few verbs, and the records that they pass on.
 
 A family teaches the probe one kind of text-to-image pipeline; capture, statistics, trace and
-network know nothing else of it. A step is an index into the schedule, 0 .. settings.steps;
-a scheduler may evaluate the denoiser more than once within a step. A candidate's numbers never
-depend on which batch it sits in: every one has its own CPU generator and its own state file.
+network know nothing else about it. A step is an index into the schedule, 0 .. settings.steps; a
+scheduler may evaluate the denoiser more than once in a step. A candidate's numbers never depend on
+its batch: each candidate has its own CPU generator and its own state file.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Observe = Callable[[int, Tensor, Tensor], None]
 """Called once a step, after its last evaluation: step, predicted x0 latents, guidance gap.
 
 Both tensors are shaped like the latents; the gap is the conditional minus the unconditional
-prediction, zeros where there is no guidance.
+prediction, or zeros without guidance.
 """
 
 
 class StateError(ValueError):
-    """A saved state that cannot be continued: broken, or of another model, scheduler or setting."""
+    """A saved state that cannot be continued: broken, or from another model or other settings."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,19 @@ class CallArguments:
 
     @property
     def given(self) -> dict[str, Any]:
-        """Those that are not the default."""
+        """The arguments that are set."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How images are made, defaults filled in."""
+    """How images are generated, with defaults filled in."""
 
     steps: int
     """Denoising steps of a full render."""
     guidance: float
-    """The official pipeline's guidance scale. Classifier-free guidance, which doubles the cost,
-    takes place above 1 (Z-Image: above 0; FLUX.1 has the scale as an input, at no cost)."""
+    """The official pipeline's guidance scale. Above 1 it means classifier-free guidance, which
+    doubles the cost (Z-Image: above 0; FLUX.1 takes the scale as an input, at no cost)."""
     height: int
     """Pixels."""
     width: int
@@ -74,13 +74,13 @@ class Settings:
             raise ValueError(f"guidance must be a finite number from 0 up, got {self.guidance}")
 
     def text_tokens(self, official: int) -> int:
-        """Places of text that the encoder fills, where the official pipeline has so many."""
+        """Length of the text sequence; `official` is the official pipeline's default."""
         return self.extra.max_sequence_length or official
 
 
 @dataclass(frozen=True)
 class Span:
-    """A word of the prompt and where its pieces sit among the text encoder's tokens."""
+    """A word of the prompt and the indices of its text encoder tokens."""
 
     word: str
     tokens: tuple[int, ...]
@@ -88,18 +88,18 @@ class Span:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the denoiser is conditioned on, and where each prompt's words are in it."""
+    """The denoiser's conditioning, and where each prompt's words are in it."""
 
     embeddings: Float[Tensor, "batch token dim"]
-    """The text encoder's output for the prompts alone; a token's place here is its key's place."""
+    """The text encoder's output for the prompts alone; its token axis matches the text keys'."""
     words: tuple[tuple[Span, ...], ...]
     """Content words per prompt; special tokens, function words and punctuation are left out."""
     cut: tuple[tuple[str, ...], ...]
     """Words per prompt that fall beyond the encoder's token limit."""
     cond: Mapping[str, Any]
-    """By the denoiser's own names, with the unconditional rows where one call holds both."""
+    """The denoiser's keyword arguments, including unconditional rows if one call does both."""
     uncond: Mapping[str, Any] | None = None
-    """The same for the unconditional call, in a family that makes two."""
+    """The same for the unconditional call, in a family that makes two calls."""
 
 
 @dataclass(frozen=True)
@@ -125,27 +125,27 @@ class Family(Protocol):
 
     @property
     def default_guidance(self) -> float:
-        """The guidance scale that the official pipeline takes by default."""
+        """The guidance scale that the official pipeline uses by default."""
 
     @property
     def default_size(self) -> tuple[int, int]:
-        """Height and width in pixels that the model was made for."""
+        """Height and width in pixels that the model was trained for."""
 
     @property
     def layout(self) -> Layout:
-        """How text sits in these modules' attention."""
+        """How text and image are arranged in these modules' attention."""
 
     def layers(self) -> Mapping[str, nn.Module]:
         """The modules in which the image attends to the text, by name, in the model's order."""
 
     def adapters(self) -> Iterable[tuple[str, Tensor]]:
-        """What LoRA has added to the weights anywhere in the pipeline, by name."""
+        """LoRA weights and scales anywhere in the pipeline, by name."""
 
     def capture(self, groups: Float[Tensor, "batch group key"], settings: Settings) -> Capture:
-        """A capture of these layers, to be given to `denoise`; see `Capture` for `groups`."""
+        """A capture of these layers, to pass to `denoise`; see `Capture` for `groups`."""
 
     def encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
-        """Text to embeddings, with each content word's place among the tokens."""
+        """Text to embeddings, with each content word's token indices."""
 
     def draw_noise(self, seeds: Sequence[int], settings: Settings) -> State:
         """Each candidate's noise from its own CPU generator, ready for step 0."""
@@ -162,16 +162,16 @@ class Family(Protocol):
         """Run the steps state.step .. until - 1; `capture` is entered for each evaluation."""
 
     def decode(self, latents: Latents) -> Images:
-        """Latents to pixels, unchecked: for previews that a scorer sees."""
+        """Latents to pixels without a safety check, for previews that only a scorer sees."""
 
     def decode_checked(self, latents: Latents) -> tuple[Images, tuple[bool, ...]]:
-        """As the pipeline hands images out, and which of them its safety checker blacked out."""
+        """Images as the pipeline returns them, and which ones its safety checker blacked out."""
 
     def nfe(self, settings: Settings, first: int, until: int) -> int:
-        """Denoiser evaluations per image from step `first` to `until`, as they are really made."""
+        """Actual denoiser evaluations per image from step `first` to `until`."""
 
     def save_state(self, state: State, settings: Settings, paths: Sequence[Path]) -> None:
-        """One file a candidate."""
+        """Save each candidate to its own file."""
 
     def load_state(self, paths: Sequence[Path], settings: Settings) -> State:
-        """A batch of saved candidates, whichever batches they came from. StateError if unfit."""
+        """Load saved candidates, from any batches, as one batch. StateError: one does not fit."""

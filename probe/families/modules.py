@@ -1,6 +1,6 @@
-"""Modules by name, with the queries and keys of attention made plainly, for the self-check.
+"""Attention modules by name, and reference queries and keys for the self-check.
 
-Several families share them.
+Several families share these functions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from promptprobe.probe.families.self_check import Given, Reference
 
 
 def cross_attentions(denoiser: nn.Module) -> dict[str, nn.Module]:
-    """The modules that diffusers marks as such, by name."""
+    """The modules that diffusers marks as cross-attention, by name."""
     return {
         name: module
         for name, module in denoiser.named_modules()
@@ -57,7 +57,7 @@ def joint_and_single(denoiser: nn.Module) -> dict[str, nn.Module]:
 def normed(
     norm: Any, rows: Float[Tensor, "batch token dim"], heads: int
 ) -> Float[Tensor, "batch token head dim_a_head"]:
-    """Queries or keys split into heads, and normed where the model does."""
+    """Queries or keys, split into heads and normalized if the model does so."""
     split = rows.unflatten(-1, (heads, -1))
     return split if norm is None else norm(split)
 
@@ -74,9 +74,9 @@ def rotated(
 
 
 def adapters(pipeline: Any) -> Iterator[tuple[str, Tensor]]:
-    """What LoRA and its kin (peft) have added: parameters in use, and their strengths, by name.
+    """Active adapters (LoRA and other kinds of peft): their parameters and scales, by name.
 
-    Of text encoders too, and of layers that are not captured: all of them change the picture.
+    Text encoders and layers that are not captured are included: all of them change the picture.
     """
     for part, module in sorted(pipeline.components.items()):
         for name, layer in module.named_modules() if isinstance(module, nn.Module) else ():

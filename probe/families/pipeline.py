@@ -1,10 +1,10 @@
 """What the families share: one denoising loop, and the pipeline's own scheduler, VAE and lock.
 
-A family says how its pipeline encodes text, evaluates its denoiser and decodes, and how text sits
-in its attention. The loop then equals the official `__call__` bit for bit in fp32, given the same
-CPU generators. The user's pipeline is never changed: the scheduler is copied per batch, and what
-capture switches is switched back. One lock a pipeline is held around each use of its modules, so
-that several runs may share it.
+A family says how its pipeline encodes text, evaluates its denoiser and decodes, and how text and
+image are arranged in its attention. The loop then equals the official `__call__` bit for bit in
+fp32, given the same CPU generators. The user's pipeline is never changed: the scheduler is copied
+per batch, and capture restores whatever it switches. A lock for each pipeline is held around each
+use of its modules, so that several runs may share it.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from promptprobe.probe.families.self_check import Given, Reference, self_check
 from promptprobe.probe.families.token_alignment import without_truncation_warnings
 
 _LOCKS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
-"""By pipeline, so that two families of one pipeline hold the same."""
+"""By pipeline, so that two families of one pipeline share a lock."""
 
 
 class PipelineFamily(ABC):
     """The verbs of `Family` for a loaded diffusers pipeline.
 
-    Raises TypeError or ValueError, saying what was expected, for a pipeline that is none of this
-    family, and CaptureError where its attention cannot be read.
+    Raises TypeError or ValueError, saying what was expected, for a pipeline that is not of this
+    family, and CaptureError if its attention cannot be read.
     """
 
     kind: ClassVar[type[Any]]
@@ -57,13 +57,13 @@ class PipelineFamily(ABC):
     known_as: ClassVar[str]
     layout: ClassVar[Layout]
     flow: ClassVar[bool]
-    """Flow matching, rather than a noise schedule."""
+    """Whether the model uses flow matching rather than a noise schedule."""
     part: ClassVar[str] = "transformer"
-    """What the pipeline calls its denoiser."""
+    """The pipeline's name for its denoiser."""
     guidance_name: ClassVar[str] = "guidance_scale"
-    """What the official `__call__` calls `Settings.guidance`."""
+    """The official `__call__`'s name for `Settings.guidance`."""
     takes: ClassVar[tuple[str, ...]] = ()
-    """Which of `CallArguments` it takes."""
+    """The `CallArguments` that it accepts."""
 
     def __init__(self, pipeline: Any) -> None:
         if not isinstance(pipeline, self.kind):
@@ -77,16 +77,16 @@ class PipelineFamily(ABC):
         self._check()
         self_check(self)
 
-    # -- what a family says --------------------------------------------------------------------
+    # -- what a family defines -----------------------------------------------------------------
 
     def layers(self) -> Mapping[str, nn.Module]:
         """The modules in which the image attends to the text, by name, in the model's order."""
         return cross_attentions(self.denoiser)
 
     def reference(self, layer: Any, given: Given, text: int, image: int) -> Reference:
-        """A layer's queries and keys, made plainly from what its forward was given.
+        """A layer's queries and keys, computed plainly from the inputs of its forward.
 
-        text, image: tokens of each, where one sequence holds both.
+        text, image: number of tokens of each, if one sequence holds both.
         """
         return cross_attention(layer, given)
 
@@ -110,14 +110,14 @@ class PipelineFamily(ABC):
         return int(self.denoiser.config.in_channels)
 
     def _check(self) -> None:  # noqa: B027
-        """ValueError for a variant that is not known."""
+        """Raise ValueError for a variant that is not supported."""
 
     def _schedule(self, settings: Settings) -> dict[str, Any]:
-        """What the official pipeline gives `set_timesteps` in addition to the number of steps."""
+        """What the official pipeline passes to `set_timesteps` besides the number of steps."""
         return {}
 
     def _unscaled(self, latents: Latents) -> Tensor:
-        """What the VAE decodes."""
+        """Latents as the VAE decodes them, without scaling and shift."""
         config = self.pipeline.vae.config
         unscaled: Tensor = latents / config.scaling_factor
         return unscaled + config.shift_factor if self.flow else unscaled
@@ -130,7 +130,7 @@ class PipelineFamily(ABC):
     def _checked(
         self, image: Float[Tensor, "batch 3 height width"]
     ) -> tuple[Float[Tensor, "batch 3 height width"], list[bool]]:
-        """What the pipeline does to a finished image before it hands it out, and what it flags."""
+        """The image after the pipeline's checks, and which images its safety checker flags."""
         return image, [False] * len(image)
 
     # -- the verbs -----------------------------------------------------------------------------
@@ -165,7 +165,7 @@ class PipelineFamily(ABC):
         return rows * cols // self.layout.patch**2
 
     def guided(self, settings: Settings) -> bool:
-        """Whether there is an unconditional half."""
+        """Whether an unconditional prediction is made."""
         return settings.guidance > 1
 
     @torch.no_grad()
@@ -178,8 +178,8 @@ class PipelineFamily(ABC):
     def draw_noise(self, seeds: Sequence[int], settings: Settings) -> State:
         if unknown := [name for name in settings.extra.given if name not in self.takes]:
             raise ValueError(
-                f"{self.known_as} takes no {' and no '.join(unknown)} here; of further arguments "
-                f"it takes {', '.join(self.takes) or 'none'}"
+                f"{self.known_as} does not take {' or '.join(unknown)} here; further arguments "
+                f"that it takes: {', '.join(self.takes) or 'none'}"
             )
         scheduler = self._fresh(settings)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -248,8 +248,8 @@ class PipelineFamily(ABC):
         scheduler = fresh(
             self.pipeline.scheduler, settings.steps, torch.device("cpu"), **self._schedule(settings)
         )
-        made = sum(evaluations(scheduler, settings.steps)[first:until])
-        return 2 * made if self.guided(settings) else made
+        count = sum(evaluations(scheduler, settings.steps)[first:until])
+        return 2 * count if self.guided(settings) else count
 
     def save_state(self, state: State, settings: Settings, paths: Sequence[Path]) -> None:
         resume.save(state, settings, paths)
@@ -258,7 +258,7 @@ class PipelineFamily(ABC):
         shape = self._latent_shape(settings)
         return resume.load(paths, settings, self._fresh(settings), shape, self.device)
 
-    # -- how they work -------------------------------------------------------------------------
+    # -- internals -----------------------------------------------------------------------------
 
     def _predict(
         self,
@@ -268,8 +268,8 @@ class PipelineFamily(ABC):
         settings: Settings,
         capture: AbstractContextManager[Any],
     ) -> tuple[Latents, Latents | None]:
-        """The (guided) prediction, and the guidance gap if there is guidance: in one call, the
-        unconditional half first."""
+        """The (guided) prediction, and the guidance gap or None without guidance; one call of the
+        denoiser makes both halves, the unconditional one first."""
         guided = self.guided(settings)
         with capture:
             prediction = self._evaluate(
@@ -307,23 +307,23 @@ class PipelineFamily(ABC):
 
 
 def check_step_cache(part: str, denoiser: Any) -> None:
-    """ValueError, by name, for what skips blocks in some steps by what it kept of earlier ones.
+    """Raise ValueError, with its name, if a step cache skips blocks by reusing earlier outputs.
 
-    A skipped block has no attention to capture, and what is kept is of another batch.
+    A skipped block has no attention to capture, and the cached outputs belong to another batch.
     """
-    own = [
+    hooks = [
         type(hook).__module__.rpartition(".")[2]
         for module in denoiser.modules()
         for hook in getattr(getattr(module, "_diffusers_hook", None), "hooks", {}).values()
     ]
-    found = next((name for name in own if "cache" in name or "broadcast" in name), "")
+    found = next((name for name in hooks if "cache" in name or "broadcast" in name), "")
     undo = f"pipeline.{part}.disable_cache()"
     if "DeepCache" in getattr(vars(denoiser).get("forward"), "__qualname__", ""):
         found, undo = "DeepCache", "helper.disable()"
     if found:
         raise ValueError(
-            f"the {part} has the step cache {found} on, which skips blocks that the probe reads. "
-            f"Switch it off first: {undo}"
+            f"the step cache {found} is enabled on the {part}, so blocks that the probe reads are "
+            f"skipped. Disable it first: {undo}"
         )
 
 
@@ -334,14 +334,14 @@ def _check_steps(state: State, conditioning: Conditioning, settings: Settings, u
         )
     if len(state.latents) != len(conditioning.words):
         raise ValueError(
-            f"{len(state.latents)} candidates, but prompts for {len(conditioning.words)}"
+            f"{len(state.latents)} candidates, but {len(conditioning.words)} encoded prompts"
         )
 
 
 def _step_arguments(
     scheduler: Any, generators: list[torch.Generator], eta: float
 ) -> dict[str, Any]:
-    """As in the official pipeline: eta and generators where `step` takes them."""
+    """As in the official pipeline: eta and generators, if `step` accepts them."""
     accepted = inspect.signature(scheduler.step).parameters
     extra = {"eta": eta, "generator": generators}
     return {name: value for name, value in extra.items() if name in accepted}

@@ -1,9 +1,8 @@
-"""Candidates on disk between two steps: one safetensors file each, no pickle.
+"""Candidates saved to disk between two steps: one safetensors file each, no pickle.
 
 A file holds the candidate's latents, its generator's state and its share of the scheduler's
-buffers; the header says which scheduler, settings, step and file name they belong to. Any
-candidates stopped at the same step under the same settings continue as one batch. Files are not
-trusted.
+buffers; the header records the scheduler, settings, step and file name. Any candidates stopped at
+the same step with the same settings can continue as one batch. Files are not trusted.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ from promptprobe.probe.files import replacing, save_tensors, size_of
 
 FORMAT = "promptprobe state 1"
 MOST_BUFFERS = 16
-"""Latent-sized tensors that a file may hold at most."""
+"""Maximum number of latent-sized tensors in a file."""
 
 
 def save(state: State, settings: Settings, paths: Sequence[Path]) -> None:
-    """Write one file a candidate, whole or not at all."""
+    """Write one file for each candidate, atomically."""
     if len(paths) != len(state.latents):
         raise ValueError(f"{len(state.latents)} candidates, but {len(paths)} paths")
     for index, path in enumerate(paths):
@@ -57,9 +56,9 @@ def load(
     shape: tuple[int, int, int],
     device: torch.device,
 ) -> State:
-    """One batch of saved candidates; `scheduler` is a fresh copy with its timesteps set.
+    """Load saved candidates as one batch; `scheduler` is a fresh copy with its timesteps set.
 
-    Raises StateError, naming file and the two values that differ, for what cannot be continued.
+    Raises StateError, naming the file and the two values that differ, if one cannot be continued.
     """
     if not paths:
         raise ValueError("no saved states given: expected at least one")
@@ -71,7 +70,7 @@ def load(
         tensors.append(own)
     steps = sorted({header["step"] for header in headers})
     if len(steps) != 1:
-        raise StateError(f"the saved states stand at different steps: {steps}")
+        raise StateError(f"the saved states are at different steps: {steps}")
     generators = tuple(_generator(path, own) for path, own in zip(paths, tensors, strict=True))
     placed = [{name: tensor.to(device) for name, tensor in own.items()} for own in tensors]
     unpack(scheduler, [header["buffers"] for header in headers], placed)
@@ -120,7 +119,7 @@ def _check(path: Path, header: dict[str, Any], settings: Settings, scheduler: An
 
 
 def _difference(found: Any, expected: Any) -> str:
-    """Both values, of dictionaries only where they differ, cut to a readable length."""
+    """Both values, cut to a readable length; of dictionaries, only the entries that differ."""
     if isinstance(found, dict) and isinstance(expected, dict):
         keys = [key for key in expected if found.get(key) != expected[key]]
         found = {key: found.get(key) for key in keys}

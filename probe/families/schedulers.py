@@ -1,7 +1,7 @@
-"""What a family must know of diffusers' schedulers: cost, noise level, and the state to carry.
+"""What a family needs from diffusers' schedulers: cost, noise level, and the state to carry.
 
-Only schedulers in CARRIED are accepted: for these the listed attributes are all that changes
-while they step, so that a candidate saved in one batch continues in another exactly.
+Only schedulers in CARRIED are accepted: the attributes listed there are all that changes while they
+step, so a candidate saved in one batch continues exactly in another.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FLOW = "flow_prediction"
 
 
 def check_scheduler(scheduler: Any, *, flow: bool) -> None:
-    """ValueError, by name, for a scheduler whose state cannot be carried, or of another kind.
+    """Raise ValueError for a scheduler whose state cannot be carried, or of the wrong kind.
 
     flow: whether the model predicts the velocity of a straight path from image to noise.
     """
@@ -34,27 +34,27 @@ def check_scheduler(scheduler: Any, *, flow: bool) -> None:
     if name not in CARRIED:
         known = ", ".join(CARRIED)
         raise ValueError(
-            f"the scheduler {name} cannot be stopped and continued exactly; known ones: {known}. "
-            f"Set one: pipeline.scheduler = {fit}.from_config(pipeline.scheduler.config)"
+            f"the scheduler {name} cannot be stopped and continued exactly; use one of: {known}. "
+            f"For example: pipeline.scheduler = {fit}.from_config(pipeline.scheduler.config)"
         )
-    found, known_ones = prediction_type(scheduler), (FLOW,) if flow else NOISE_PREDICTIONS
-    if found not in known_ones or (flow and not config.get("use_flow_sigmas", name == fit)):
+    found, accepted = prediction_type(scheduler), (FLOW,) if flow else NOISE_PREDICTIONS
+    if found not in accepted or (flow and not config.get("use_flow_sigmas", name == fit)):
         raise ValueError(
             f"{name} has prediction_type {found!r} and use_flow_sigmas "
             f"{config.get('use_flow_sigmas', found == FLOW)}; this model needs one of "
-            f"{', '.join(known_ones)}{' with use_flow_sigmas' if flow else ''}, as {fit} has"
+            f"{', '.join(accepted)}{' with use_flow_sigmas' if flow else ''}, as {fit} has"
         )
 
 
 def prediction_type(scheduler: Any) -> str:
-    """What the denoiser predicts; the flow scheduler knows one kind and does not name it."""
+    """What the denoiser predicts; flow schedulers have only one kind and may not name it."""
     return str(scheduler.config.get("prediction_type", FLOW))
 
 
 def exchanged(scheduler: Any, name: str) -> Any:
-    """The scheduler of this class for a model that came with another, with its configuration.
+    """A scheduler of another class, with the configuration of the model's own.
 
-    name: one of CARRIED.
+    name: a class in CARRIED.
     """
     import diffusers
 
@@ -70,9 +70,9 @@ def exchanged(scheduler: Any, name: str) -> Any:
 
 
 def fresh(scheduler: Any, steps: int, device: torch.device, **schedule: Any) -> Any:
-    """A copy with its timesteps set; the pipeline's own is left as it is.
+    """A copy with its timesteps set; the pipeline's own scheduler is not changed.
 
-    schedule: what the official pipeline gives `set_timesteps` in addition to the number of steps.
+    schedule: what the official pipeline passes to `set_timesteps` besides the number of steps.
     """
     own = copy.deepcopy(scheduler)
     own.set_timesteps(steps, device=device, **schedule)
@@ -80,10 +80,10 @@ def fresh(scheduler: Any, steps: int, device: torch.device, **schedule: Any) -> 
 
 
 def flow_shift(scheduler: Any, tokens: int, most: float = 1.15) -> float:
-    """How far flow models shift their path towards noise for an image of so many tokens (`mu`).
+    """How far flow models shift their path towards noise for an image of `tokens` tokens (`mu`).
 
     Esser et al. 2024, arXiv 2403.03206, section 5.3.2, as diffusers' pipelines compute it; `most`
-    is theirs where the scheduler names none. Without dynamic shifting a scheduler ignores it.
+    is the default for `max_shift`. A scheduler without dynamic shifting ignores the result.
     """
     config = scheduler.config
     few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
@@ -93,16 +93,16 @@ def flow_shift(scheduler: Any, tokens: int, most: float = 1.15) -> float:
 
 
 def even_sigmas(scheduler: Any, steps: int) -> dict[str, Any]:
-    """The sigmas that FLUX.1's kin ask for, unless the scheduler makes flow sigmas of its own."""
+    """The sigmas that FLUX-like pipelines set, unless the scheduler computes flow sigmas."""
     if scheduler.config.get("use_flow_sigmas"):
         return {}
     return {"sigmas": np.linspace(1.0, 1 / steps, steps)}
 
 
 def evaluations(scheduler: Any, steps: int) -> list[int]:
-    """Denoiser evaluations of each step (guidance not counted), once timesteps are set.
+    """Denoiser evaluations of each step, not counting guidance; timesteps must be set.
 
-    PNDM takes one more in its first step; with Runge-Kutta steps, four in each of the first three.
+    PNDM makes an extra one in its first step, or four in each of the first three with Runge-Kutta.
     """
     counts = [1] * steps
     total = len(scheduler.timesteps)
@@ -113,7 +113,7 @@ def evaluations(scheduler: Any, steps: int) -> list[int]:
             counts[:3] = [4, 4, 4]
     if sum(counts) != total:
         raise ValueError(
-            f"{type(scheduler).__name__} makes {total} evaluations of {steps} steps, "
+            f"{type(scheduler).__name__} makes {total} evaluations for {steps} steps, "
             f"expected {sum(counts)}; use another number of steps or another scheduler"
         )
     return counts
@@ -154,7 +154,7 @@ def predict_x0(
 
 
 def public_config(scheduler: Any) -> dict[str, Any]:
-    """The scheduler's configuration as plain JSON values, private keys left out."""
+    """The scheduler's configuration as plain JSON values, without private keys."""
     config = json.loads(scheduler.to_json_string())
     return {key: value for key, value in config.items() if not key.startswith("_")}
 
@@ -174,7 +174,7 @@ def pack(scheduler: Any, index: int) -> tuple[dict[str, Any], dict[str, Tensor]]
         raise TypeError(f"{type(scheduler).__name__}.{name} is a {type(value).__name__}")
 
     names = CARRIED[type(scheduler).__name__]
-    # UniPC names its order only once it has stepped.
+    # UniPC sets this_order only in its first step.
     values = {
         name: share(name, getattr(scheduler, name)) for name in names if hasattr(scheduler, name)
     }
@@ -202,7 +202,7 @@ def unpack(
         elif first is None or isinstance(first, bool | int | float):
             if all(share == first for share in shares):
                 return first
-        raise StateError(f"the saved states differ in {name}: they were not stopped at one step")
+        raise StateError(f"the saved states differ in {name}: they stopped at different steps")
 
     for name in CARRIED[type(scheduler).__name__]:
         present = [name in share for share in values]

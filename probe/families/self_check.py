@@ -1,8 +1,8 @@
-"""The check at load: every layer's captured map against a plain softmax of the layer's inputs.
+"""The check at load: every layer's captured map must equal a plain softmax of the layer's inputs.
 
-It runs the family's own verbs on one small candidate, and it computes the reference from the
-modules' projections, norms and rotations alone, so a mask, a scale, a slice of keys or a processor
-that is not understood is found before anything is measured.
+It runs the family's own verbs on one small candidate and computes the reference only from the
+modules' projections, norms and rotations. So an unexpected mask, scale, slice of keys or processor
+is found before anything is measured.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from promptprobe.probe.capture.capture import CaptureError, sample_grid
 from promptprobe.probe.families.family import Family, Settings
 
 TOLERANCE = 1e-4
-"""How far a captured map may be from the plain reference. Tests hold it to a tenth of this; a mask,
-a slice or a processor that is not understood is off by far more."""
+"""How far a captured map may be from the plain reference. Tests allow a tenth of this; an
+unexpected mask, slice or processor is off by far more."""
 TRIED = (16, 24)
-"""Rows and columns of the latents: more than a grid, and not square."""
+"""Rows and columns of the latents: larger than the grid, and not square."""
 PROMPT = "a red cat"
 
 Given = Mapping[str, Any]
-"""What a layer's forward was called with, by name; its first argument is `hidden_states`."""
+"""The arguments of a layer's forward, by name; the first one is `hidden_states`."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What one layer's softmax is of; keys are the text's first, whatever the model's order."""
+    """Inputs of one layer's softmax, with the text's keys first, whatever the model's order."""
 
     query: Float[Tensor, "batch query head dim"]
     """Queries of the image's tokens."""
     text: Float[Tensor, "batch text head dim"]
     """Keys of the text's tokens."""
     others: Float[Tensor, "batch other head dim"] | None = None
-    """Keys of all else that takes a share, in joint attention."""
+    """All other keys that take a share, in joint attention."""
     mask: Tensor | None = None
-    """[batch, key]: False, or a bias, for keys that get less or no attention."""
+    """[batch, key]: boolean, False at keys that get no attention, or a bias."""
     scale: float | None = None
-    """Scale of the logits; None is one over the root of dim."""
+    """Scale of the logits; None means 1 / sqrt(dim)."""
 
     def weights(self) -> Float[Tensor, "batch query text"]:
-        """The text's share of each query's attention, mean over heads."""
+        """The text's share of each query's attention, averaged over heads."""
         keys = self.text if self.others is None else torch.cat([self.text, self.others], 1)
         scale = keys.shape[-1] ** -0.5 if self.scale is None else self.scale
         logits = torch.einsum("bqhd,bkhd->bhqk", self.query.float(), keys.float()) * scale
@@ -59,7 +59,7 @@ class Reference:
 
 
 class Checked(Family, Protocol):
-    """A family that can say plainly what its attention is computed from."""
+    """A family that can compute its attention's queries and keys plainly."""
 
     @property
     def pipeline(self) -> Any:
@@ -69,12 +69,12 @@ class Checked(Family, Protocol):
         """Tokens of the image, in joint attention."""
 
     def reference(self, layer: Any, given: Given, text: int, image: int) -> Reference:
-        """A layer's queries and keys, made plainly from what its forward was given."""
+        """A layer's queries and keys, computed plainly from the inputs of its forward."""
 
 
 @torch.no_grad()
 def self_check(family: Checked) -> None:
-    """Hold every layer's captured map to the plain reference, on one step of one candidate.
+    """Compare every layer's captured map with the plain reference, on one step of one candidate.
 
     Raises CaptureError naming the first layer whose map is missing or wrong.
     """
@@ -98,13 +98,13 @@ def self_check(family: Checked) -> None:
         if not error <= TOLERANCE:
             raise CaptureError(
                 f"the captured attention of {name} is {error:.2g} from a plain softmax, "
-                f"expected at most {TOLERANCE}: this model's attention is not understood"
+                f"expected at most {TOLERANCE}: this model's attention is not supported"
             )
 
 
 @contextmanager
 def inputs_of(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Given]]:
-    """What each layer's forward is called with, the last time."""
+    """The arguments of the last call of each layer's forward."""
     given: dict[str, Given] = {}
 
     def remember(name: str) -> Callable[[nn.Module, Any, dict[str, Any]], None]:

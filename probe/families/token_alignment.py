@@ -1,6 +1,6 @@
-"""Which tokens are which words: content words with their places, and what the limit cuts off.
+"""Aligns tokens with words: content words with their tokens, and words cut off by the limit.
 
-Words are found in the text and tokens laid on them by their characters, so that every tokenizer
+Words are found in the text, and tokens are assigned to them by their characters. So every tokenizer
 gives the same words: CLIP's, T5's and those of language models, whose tokens begin with a space.
 """
 
@@ -22,7 +22,7 @@ FUNCTION_WORDS = frozenset(
     "a an the of and or with is are was were be being been it its it's this that these those there"
     " to for from as by at 's".split()
 )
-"""Words that stand for nothing in a picture. Places (left, on, above, next) are content."""
+"""Words that stand for nothing in a picture. Positions (left, on, above, next) are content."""
 
 _UNSPACED = r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _LETTER = rf"[[\p{{L}}\p{{N}}]--[\p{{Han}}\p{{Hiragana}}\p{{Katakana}}{_UNSPACED}]]\p{{M}}*"
@@ -30,16 +30,16 @@ WORD = regex.compile(
     rf"(?V1)(?:{_LETTER})+(?:['’](?:{_LETTER})+)*"
     rf"|\p{{Han}}|\p{{Hiragana}}+|[\p{{Katakana}}ー]+|[{_UNSPACED}]\p{{M}}*"
 )
-"""Letters and digits with their combining marks, and inner apostrophes. Of scripts that set no
-spaces: a Chinese character, a run of kana, a Thai letter with its marks."""
+"""Letters and digits with their combining marks, and inner apostrophes. In scripts without spaces,
+a word is a Chinese character, a run of kana, or a Thai letter with its marks."""
 
 CUT_OFF = regex.compile("truncated because|longer than the specified maximum sequence length")
-"""How diffusers and transformers warn of it, at every call and for every prompt of a batch."""
+"""Truncation warnings of diffusers and transformers: one a call and a prompt of the batch."""
 
 
 @contextmanager
 def without_truncation_warnings(pipeline: Any) -> Iterator[None]:
-    """Silences what libraries log of a text beyond the limit: `Conditioning.cut` holds it."""
+    """Silence the libraries' truncation warnings: `Conditioning.cut` has the words."""
 
     def keep(record: logging.LogRecord) -> bool:
         return not CUT_OFF.search(record.getMessage())
@@ -57,9 +57,9 @@ class AlignedWords:
     """The words of one prompt among the tokens that the denoiser sees."""
 
     words: tuple[Span, ...]
-    """Content words; of a text of function words alone, all of them."""
+    """Content words; all words, if the text has only function words."""
     cut: tuple[str, ...]
-    """Words of which any piece lies beyond the limit."""
+    """Words with a token beyond the limit."""
 
 
 def align_words(
@@ -70,14 +70,14 @@ def align_words(
     prompt: slice = slice(None),
     dropped: int = 0,
 ) -> AlignedWords:
-    """Lay the tokens of `text` on the words of the prompt within it.
+    """Align the tokens of `text` with the words of the prompt within it.
 
     Args:
         tokenizer: a fast transformers tokenizer (it knows each token's characters).
-        text: what is tokenized, template included.
-        last: the first place that is cut off or given to an end token.
-        prompt: where the prompt stands in `text`.
-        dropped: tokens at the start that the denoiser never sees.
+        text: the tokenized text, including any template.
+        last: the first index that is cut off or holds an end token.
+        prompt: where the prompt is in `text`.
+        dropped: number of tokens at the start that the denoiser never sees.
     """
     encoding = tokenizer(text, return_offsets_mapping=True, truncation=False, verbose=False)
     start, end, _ = prompt.indices(len(text))
@@ -118,9 +118,9 @@ def align_in_chat(tokenizer: Any, prompt: str, *, last: int, thinking: bool) -> 
 
 
 def behind(first: AlignedWords, second: AlignedWords, offset: int) -> AlignedWords:
-    """One prompt read by two encoders, the second's tokens `offset` places on.
+    """Merge one prompt's words from two encoders; the second one's tokens start at `offset`.
 
-    A word has the places of both where both read it, and is cut only where neither does.
+    A word that both encoders read has the tokens of both; it is cut only if neither reads it.
     """
     moved = [Span(span.word, tuple(at + offset for at in span.tokens)) for span in second.words]
     more, fewer = sorted((list(first.words), moved), key=len, reverse=True)
@@ -140,7 +140,7 @@ def conditioned(
     cond: Mapping[str, Any],
     uncond: Mapping[str, Any] | None = None,
 ) -> Conditioning:
-    """A conditioning, with the words of each prompt side by side."""
+    """A `Conditioning` with the aligned words of each prompt."""
     return Conditioning(
         embeddings,
         tuple(text.words for text in located),

@@ -1,6 +1,7 @@
-"""What the network says, calibrated: scores rescaled, intervals widened.
+"""Calibration of the network's output: scores are rescaled and intervals widened.
 
-Both by number of steps and by target, on candidates that did not train the network.
+Each number of steps and each target has its own, fitted on candidates that the network was not
+trained on.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from promptprobe.probe.model.network import COVERAGE
 
 
 class Calibration(BaseModel):
-    """From the network's logits to a score and its interval, as shares of the target's scale."""
+    """Turns the network's logits into a score and its interval, as shares of the target's scale."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    factor: float = Field(1.0, gt=0, description="of the score's logit")
-    offset: float = Field(0.0, description="added to it after that")
-    margin: float = Field(0.0, description="added to both ends of the interval")
+    factor: float = Field(1.0, gt=0, description="multiplies the score's logit")
+    offset: float = Field(0.0, description="added to the scaled logit")
+    margin: float = Field(0.0, description="how far both ends of the interval are moved outward")
 
     def of(
         self,
@@ -42,18 +43,18 @@ class Calibration(BaseModel):
 def score_scale(
     logit: Float[Tensor, " candidate"], score: Float[Tensor, " candidate"]
 ) -> tuple[float, float]:
-    """Factor and offset of the logits, by least squares of the scores 0 .. 1 that they predict.
+    """Factor and offset of the logits, by least squares on the scores 0 .. 1 that they predict.
 
-    Platt 1999. Training for rank leaves logits surer than they should be; the order stays as it is.
+    Platt 1999. Training for rank leaves the logits overconfident; the order does not change.
     """
     scale = torch.tensor([1.0, 0.0], requires_grad=True)
     optimizer = torch.optim.LBFGS([scale], max_iter=100, line_search_fn="strong_wolfe")
 
     def error() -> Tensor:
         optimizer.zero_grad()
-        wrong: Tensor = (torch.sigmoid(scale[0] * logit + scale[1]) - score).square().mean()
-        wrong.backward()
-        return wrong
+        mse: Tensor = (torch.sigmoid(scale[0] * logit + scale[1]) - score).square().mean()
+        mse.backward()
+        return mse
 
     optimizer.step(error)
     factor, offset = scale.tolist()
@@ -65,10 +66,10 @@ def conformal_margin(
     low: Float[Tensor, " candidate"],
     high: Float[Tensor, " candidate"],
 ) -> float:
-    """How far to move both ends out so that unseen candidates fall inside as often as promised.
+    """How far to move both ends outward to reach the promised coverage on unseen candidates.
 
     Split-conformal quantile regression: Romano, Patterson and Candes 2019 (arXiv 1905.03222), eq. 6
-    and 8. The promise is for one candidate drawn from a new scene, not for a selected one.
+    and 8. The coverage holds for one candidate drawn from a new scene, not for a selected one.
     """
     outside = torch.maximum(low - score, score - high).sort().values
     rank = math.ceil((len(outside) + 1) * COVERAGE)

@@ -1,7 +1,7 @@
-"""A probe's card: what its weights were validated for, and how good they were then.
+"""A probe's card: what its weights were validated for, and how good they were.
 
-A model that differs from the card's, or settings outside of its ranges, are refused with the two
-values.
+A model that differs from the card's, or a setting outside its ranges, is refused with an error that
+names both values.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from promptprobe.probe.model.verdict import Comparison
 
 Setting = Literal["steps", "guidance", "height", "width"]
 SETTINGS: tuple[Setting, ...] = get_args(Setting)
-"""The facts that a card has ranges of."""
+"""The facts for which a card has ranges."""
 MOST_CHECKS = 64
 RANK, PREVIEW_RANK = "within_pairwise", "within_pairwise_preview"
-"""Figures: how many of a prompt's pairs of seeds the probe, and the preview alone, put in the right
-order."""
+"""Figures: the share of a prompt's pairs of seeds that the probe, or the preview alone, ranks
+correctly."""
 SCHEDULING = ("steps", "height", "width")
-"""What the timesteps follow from: flow models shift theirs by the size of the image."""
+"""Settings that determine the timesteps: flow models shift theirs by the size of the image."""
 
 
 class ProbeError(ValueError):
@@ -37,34 +37,34 @@ class ProbeError(ValueError):
 
 
 class Frozen(BaseModel):
-    """What a card or a shard holds: nothing unknown, and finite."""
+    """Base of what a card or a shard holds: no unknown fields, finite numbers only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelSpec(Frozen):
-    """What a probe depends on."""
+    """The model and settings that a probe depends on."""
 
     scheduler: str = Field(description="class name")
     prediction_type: str = Field(description="epsilon, v_prediction, sample or flow_prediction")
     dtype: str = Field(description="of the latents")
     guidance: float
     steps: int = Field(ge=1, description="of a full render")
-    timesteps: tuple[float, ...] = Field(description="where the steps stand on the path")
+    timesteps: tuple[float, ...] = Field(description="the scheduler's timesteps")
     height: int = Field(description="pixels")
     width: int = Field(description="pixels")
     negative_prompt: str
     arguments: dict[str, float] = Field(
-        default_factory=dict, max_length=16, description="further ones of the pipeline's call"
+        default_factory=dict, max_length=16, description="further arguments of the pipeline's call"
     )
-    keys: str = Field(description="what a row of attention, summing to one, is shared among")
+    keys: str = Field(description="the keys over which a row of attention sums to one")
     layers: tuple[str, ...] = Field(max_length=512, description="attention modules, by name")
-    weights: str = Field(description="sha256 of these modules' parameters, and of LoRA anywhere")
+    weights: str = Field(description="sha256 of these modules' parameters and of all LoRA weights")
 
 
 class Ranges(Frozen):
-    """Lowest and highest value of each setting that the probe holds for, the others as it was made
-    with: each was measured by itself."""
+    """Lowest and highest value of each setting for which the probe is valid. Each was varied alone,
+    with the other settings as the probe was made."""
 
     steps: tuple[int, int]
     guidance: tuple[float, float]
@@ -75,56 +75,56 @@ class Ranges(Frozen):
 class Check(Frozen):
     """What was measured with one setting changed, on the prompts and seeds of the card's figures.
 
-    Figures are the first target's, means over windows; None: they are not defined, as a rank is
-    not where no two scores differ.
+    Figures are for the first target, averaged over windows. None means undefined: a rank is, if no
+    two scores differ.
     """
 
     setting: Setting
     value: float
     holds: bool
-    candidates: int = Field(ge=0, description="that have a score")
+    candidates: int = Field(ge=0, description="scored candidates")
     within_pairwise: float | None = Field(description="rank within a prompt")
-    within_pairwise_home: float | None = Field(description="the same as the probe was made")
-    coverage: float | None = Field(description="share of scores inside of their intervals")
+    within_pairwise_home: float | None = Field(description="the same with the probe's own settings")
+    coverage: float | None = Field(description="share of scores inside their intervals")
     interval_width: float | None = Field(description="as a share of the target's scale")
 
 
 class Target(Frozen):
-    """A score that is predicted. The network knows it as a share of the way from low to high."""
+    """A score that is predicted. The network sees it as a share of the way from low to high."""
 
     name: str = Field(max_length=500)
     low: float
     high: float
-    median: float = Field(description="of the training split: what counts as good")
+    median: float = Field(description="of the training split; a score above it counts as good")
 
     def share(self, score: Tensor) -> Tensor:
-        """0 .. 1; what lies outside of what training knew stays at an end. nan stays nan."""
+        """The score as a share 0 .. 1, clamped to the training range; nan stays nan."""
         return ((score - self.low) / (self.high - self.low)).clamp(0, 1)
 
     def score(self, share: Tensor) -> Tensor:
-        """The way back."""
+        """Inverse of `share`."""
         return self.low + share * (self.high - self.low)
 
 
 class ProbeStep(Frozen):
-    """A number of steps that the probe may be shown, and how good it is there."""
+    """A number of steps after which the probe can predict, and how good it is there."""
 
     k: int = Field(ge=1)
-    calibration: tuple[Calibration, ...] = Field(description="of each target")
+    calibration: tuple[Calibration, ...] = Field(description="one for each target")
     figures: dict[str, dict[str, float]] = Field(
-        description="by target, on validation scenes; test is left to the evals"
+        description="by target, on validation scenes; the test split is left to the evals"
     )
     comparisons: dict[str, Comparison] = Field(
-        default_factory=dict, max_length=16, description="with the preview on the same, by target"
+        default_factory=dict, max_length=16, description="by target, with the preview"
     )
 
     def beats_preview(self, target: str) -> bool:
-        """Whether the probe is to be asked here, rather than the preview alone.
+        """Whether to use the probe after this many steps, rather than the preview alone.
 
-        The comparison decides; on a card without one, the higher of the two ranks.
+        The comparison decides; a card without one goes by the higher of the two ranks.
         """
-        if found := self.comparisons.get(target):
-            return found.finding == "better"
+        if comparison := self.comparisons.get(target):
+            return comparison.finding == "better"
         figures = self.figures.get(target, {})
         return figures.get(RANK, 1.0) > figures.get(PREVIEW_RANK, 0.0)
 
@@ -133,23 +133,23 @@ class Card(Frozen):
     """What a probe is, and how good it was when it was made."""
 
     format: Literal["promptprobe probe 4"] = "promptprobe probe 4"
-    model: str = Field(max_length=500, description="how the model was called; for people")
-    made_with: ModelSpec = Field(description="of the candidates that it learned from")
+    model: str = Field(max_length=500, description="the model's name, for human readers only")
+    made_with: ModelSpec = Field(description="model and settings of the training candidates")
     ranges: Ranges
     shape: NetworkConfig
     weights_sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of probe.safetensors")
     targets: tuple[Target, ...] = Field(
-        min_length=1, max_length=16, description="the first one's judge looks at previews too"
+        min_length=1, max_length=16, description="the judge of the first also scores previews"
     )
     windows: tuple[ProbeStep, ...] = Field(min_length=1, max_length=32)
-    candidates: int = Field(ge=0, description="trained on")
+    candidates: int = Field(ge=0, description="in the training split")
     prompts: int = Field(ge=0)
     start_sha256: str | None = Field(
         None,
         pattern="^[0-9a-f]{64}$",
-        description="of weights that training began with; None: none",
+        description="of the weights that training started from, if it started from a probe",
     )
-    coverage: float = Field(COVERAGE, gt=0, lt=1, description="of the interval")
+    coverage: float = Field(COVERAGE, gt=0, lt=1, description="nominal coverage of the interval")
     checks: tuple[Check, ...] = Field(
         (), max_length=MOST_CHECKS, description="with other settings, failures included"
     )
@@ -160,7 +160,7 @@ class Card(Frozen):
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Card:
         home = self.made_with
-        for what, shown, sized in (
+        for what, listed, expected in (
             ("numbers of steps", len(self.windows), self.shape.windows),
             ("targets", len(self.targets), self.shape.targets),
             *(
@@ -168,35 +168,35 @@ class Card(Frozen):
                 for window in self.windows
             ),
         ):
-            if shown != sized:
-                raise ValueError(f"{shown} {what}, and the network has {sized}")
+            if listed != expected:
+                raise ValueError(f"the card lists {listed} {what}, but the network has {expected}")
         for name in SETTINGS:
             (low, high), value = getattr(self.ranges, name), getattr(home, name)
             if not low <= value <= high:
-                raise ValueError(f"{name} {low} to {high} is no range that holds its own {value}")
+                raise ValueError(f"the range of {name}, {low} to {high}, excludes its own {value}")
         most = max(window.k for window in self.windows)
         if not most <= home.steps <= len(home.timesteps):
             raise ValueError(
-                f"a window of {most} steps, and {len(home.timesteps)} timesteps, do not go with"
+                f"a window of {most} steps and {len(home.timesteps)} timesteps do not fit"
                 f" {home.steps} steps"
             )
         return self
 
     def place(self, k: int) -> int:
-        """The place of a window. ProbeError: the probe was trained for others."""
+        """Index of a window. ProbeError: the probe was not trained for this number of steps."""
         known = [window.k for window in self.windows]
         if k not in known:
             raise ProbeError(
-                f"this probe was trained to see {', '.join(map(str, known))} steps, and {k} are "
-                "probed; probe as many as one of these, or train a probe for it"
+                f"this probe was trained to see {', '.join(map(str, known))} steps, but {k} are "
+                "probed; probe one of these numbers of steps, or train a probe for this one"
             )
         return known.index(k)
 
     def window_for(self, k: int, facts: ModelSpec) -> int:
-        """Which of the windows a trace after k steps is read as.
+        """The window to use for a trace after k steps.
 
-        Of as many steps as the probe was made with, k itself: ProbeError where it is none. Of
-        another number of steps, the one whose last step stood at the nearest noise level.
+        With the number of steps that the probe was made with, this is k itself (ProbeError if k is
+        not a window). With another number, it is the window with the nearest noise level.
         """
         if facts.steps == self.made_with.steps:
             self.place(k)
@@ -208,7 +208,7 @@ class Card(Frozen):
         )
 
     def windows_here(self, facts: ModelSpec) -> dict[int, int]:
-        """The windows, by the number of steps after which this model stands where they stood."""
+        """The windows, by the number of steps after which this model is nearest to each."""
         if facts.steps == self.made_with.steps:
             return {window.k: window.k for window in self.windows}
         marks = [_timestep(self.made_with, window.k) for window in self.windows]
@@ -218,13 +218,13 @@ class Card(Frozen):
 
 
 def _timestep(facts: ModelSpec, k: int) -> float:
-    """Where the k-th step was captured; evaluations beyond the steps, as PNDM's, come first."""
+    """Timestep at which the k-th step was captured; extra evaluations, as PNDM's, come first."""
     return facts.timesteps[k - 1 + len(facts.timesteps) - facts.steps]
 
 
 def ranges_of(made_with: ModelSpec, checks: Sequence[Check] = ()) -> Ranges:
-    """From what the probe was made with to the farthest value that holds before one that fails."""
-    found = {}
+    """Ranges from the probe's own settings out to the last value before a check fails."""
+    ranges = {}
     for name in SETTINGS:
         home = getattr(made_with, name)
         own = sorted((check.value, check.holds) for check in checks if check.setting == name)
@@ -232,14 +232,14 @@ def ranges_of(made_with: ModelSpec, checks: Sequence[Check] = ()) -> Ranges:
             [one for one in reversed(own) if one[0] < home],
             [one for one in own if one[0] > home],
         )
-        found[name] = tuple(
+        ranges[name] = tuple(
             [home, *(value for value, _ in takewhile(itemgetter(1), side))][-1] for side in outward
         )
-    return Ranges.model_validate(found)
+    return Ranges.model_validate(ranges)
 
 
 def model_spec_of(family: Family, settings: Settings) -> ModelSpec:
-    """The facts of the model in use, to be held against a card."""
+    """The facts of the model in use, to compare with a card."""
     state = family.draw_noise([0], settings)
     return ModelSpec(
         scheduler=family.scheduler_name,
@@ -268,8 +268,8 @@ def _weights_sha256(family: Family) -> str:
     for name, tensor in chain(layers, family.adapters()):
         if tensor.is_meta:
             raise ProbeError(
-                "the model's weights are offloaded part by part, so they cannot be held against "
-                "the probe's card; offload it by models (enable_model_cpu_offload)"
+                "the model's weights are offloaded layer by layer, so they cannot be compared with "
+                "the probe's card; offload whole models instead (enable_model_cpu_offload)"
             )
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
@@ -277,9 +277,9 @@ def _weights_sha256(family: Family) -> str:
 
 
 def check(card: Card, facts: ModelSpec) -> None:
-    """ProbeError, naming the two values, at the first fact outside what the probe was made for.
+    """Raise ProbeError, naming both values, at the first fact that the probe was not made for.
 
-    Timesteps are compared where they follow from the same settings.
+    Timesteps are compared only if the settings that determine them are the same.
     """
     made_with = card.made_with
     for setting in SETTINGS:
@@ -291,16 +291,16 @@ def check(card: Card, facts: ModelSpec) -> None:
         validated, used = getattr(made_with, name), getattr(facts, name)
         if validated != used:
             raise ProbeError(
-                f"this probe was made for {name.replace('_', ' ')} {_short(validated)}, and the"
+                f"this probe was made for {name.replace('_', ' ')} {_short(validated)}, but the"
                 f" model in use has {_short(used)}; use the former, or train a probe for the latter"
             )
 
 
 def _check_range(name: Setting, low: int | float, high: int | float, used: int | float) -> None:
     if not low <= used <= high:
-        holds = f"made for {name} {low}" if low == high else f"found to hold for {name} {low}"
+        valid = f"made for {name} {low}" if low == high else f"validated for {name} {low} to {high}"
         raise ProbeError(
-            f"this probe was {holds}{'' if low == high else f' to {high}'}, and the model in use"
+            f"this probe was {valid}, but the model in use"
             f" has {used}; use the former, or train a probe that is validated for the latter too"
             f" (promptprobe train --also {name}={used})"
         )

@@ -1,7 +1,7 @@
-"""A trained probe: predictions from traces, and the folder that it is kept in.
+"""A trained probe: its predictions from traces, and its folder on disk.
 
-Two files, weights as safetensors and the card. Nothing read is trusted: the card is validated by
-schema, the weights by hash, names, shapes and values. No pickle.
+The folder has two files: weights (safetensors) and the card. Neither is trusted: the card is
+validated by schema, the weights by hash, names, shapes and values. No pickle.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from promptprobe.probe.trace import Trace
 CARD, WEIGHTS = "card.json", "probe.safetensors"
 MOST_BYTES = {CARD: 2**20, WEIGHTS: 2**25}
 LARGEST_WEIGHT = 1e4
-"""Trained weights and normalizations are below ten; what exceeds this was not trained."""
+"""Trained weights and normalizations stay below ten; anything above this limit is corrupt."""
 BATCH = 64
 OF_BATCH = ("maps", "mask", "embeddings", "x0", "gap")
 """The tensors of a trace."""
@@ -32,13 +32,13 @@ OF_BATCH = ("maps", "mask", "embeddings", "x0", "gap")
 
 @dataclass(frozen=True)
 class ProbePrediction:
-    """The probe's view of one candidate."""
+    """The probe's prediction for one candidate."""
 
     score: float
     low: float
     high: float
     words: tuple[float, ...]
-    """The chance of each content word to be drawn as asked."""
+    """The chance that each content word is drawn as asked."""
 
 
 @dataclass(frozen=True)
@@ -49,27 +49,27 @@ class Probe:
     card: Card
 
     def target(self, name: str) -> int:
-        """The place of a target. ProbeError: it predicts others."""
+        """Index of a target. ProbeError: the probe does not predict it."""
         names = [target.name for target in self.card.targets]
         if name not in names:
             raise ProbeError(
-                f"this probe predicts the {', '.join(map(repr, names))}, and the scorer in use "
-                f"gives the {name!r}"
+                f"this probe predicts {', '.join(map(repr, names))}, but the scorer in use "
+                f"gives {name!r}"
             )
         return names.index(name)
 
     def predict(
         self, trace: Trace, k: int, look: PreviewScore | None = None, target: int = 0
     ) -> list[ProbePrediction]:
-        """One prediction a candidate, with its calibrated 90% interval.
+        """Predict each candidate's score, with its calibrated 90% interval.
 
         Args:
             trace: of the first k steps.
-            k: one of the card's windows; of a trace with another number of steps, see
+            k: one of the card's windows; for a model with another number of steps, see
                 `Card.window_for`.
-            look: what the first target's judge says of the decoded x0, on its own scale; without
-                it, the maps and latents alone are judged.
-            target: place of the score to predict.
+            look: what the first target's judge gives the decoded x0, on its own scale; without it,
+                the prediction comes from maps and latents alone.
+            target: index of the score to predict.
 
         Raises:
             ProbeError: the trace does not fit, or holds numbers that are not finite.
@@ -77,15 +77,15 @@ class Probe:
         place = self.card.place(k)
         scale = self.card.targets[target]
         calibration = self.card.windows[place].calibration[target]
-        found: list[ProbePrediction] = []
+        predictions: list[ProbePrediction] = []
         with torch.inference_mode():
-            for part, seen in _split(
+            for part, preview in _split(
                 trace, look or no_preview_score(trace), self.network.map_mean.device
             ):
-                seen = seen._replace(score=self.card.targets[0].share(seen.score))
+                preview = preview._replace(score=self.card.targets[0].share(preview.score))
                 window = torch.full((len(part.mask),), place, device=part.mask.device)
                 try:
-                    output = self.network(part, seen, window)
+                    output = self.network(part, preview, window)
                 except ValueError as error:
                     raise ProbeError(str(error)) from error
                 shares = calibration.of(*output.target(target))
@@ -93,17 +93,17 @@ class Probe:
                 if not table.isfinite().all():
                     raise ProbeError("the trace holds numbers that are not finite")
                 drawn = torch.sigmoid(output.words)
-                found += [
+                predictions += [
                     ProbePrediction(value, start, end, tuple(chances[: len(words)]))
                     for (value, start, end), chances, words in zip(
                         table.tolist(), drawn.tolist(), part.words, strict=True
                     )
                 ]
-        return found
+        return predictions
 
 
 def save_probe(folder: Path, network: Network, card: Card) -> Card:
-    """Write both files, each whole or not at all; the card is returned with the weights' hash."""
+    """Write both files, each atomically; return the card with the weights' hash."""
     folder.mkdir(parents=True, exist_ok=True)
     data = save({name: x.detach().cpu().contiguous() for name, x in network.state_dict().items()})
     card = card.model_copy(update={"weights_sha256": hashlib.sha256(data).hexdigest()})
@@ -115,9 +115,9 @@ def save_probe(folder: Path, network: Network, card: Card) -> Card:
 
 
 def load_probe(folder: Path) -> Probe:
-    """The probe of a folder, on the CPU, ready to predict.
+    """Load a probe from its folder, on the CPU, ready to predict.
 
-    ProbeError: a file is missing, truncated, corrupt, too large, or not what the other one says.
+    ProbeError: a file is missing, truncated, corrupt or too large, or the two do not match.
     """
     folder = Path(folder)
     try:
@@ -127,7 +127,7 @@ def load_probe(folder: Path) -> Probe:
             f"{'.'.join(map(str, found['loc'])) or 'the file'}: {found['msg']}"
             for found in error.errors()[:5]
         )
-        raise ProbeError(f"{folder / CARD} is no card of a probe: {problems}") from error
+        raise ProbeError(f"{folder / CARD} is not a probe's card: {problems}") from error
     path = folder / WEIGHTS
     data = _read(path)
     digest = hashlib.sha256(data).hexdigest()
@@ -139,7 +139,7 @@ def load_probe(folder: Path) -> Probe:
     try:
         tensors = load(data)
     except SafetensorError as error:
-        raise ProbeError(f"{path} is no safetensors file: {error}") from error
+        raise ProbeError(f"{path} is not a safetensors file: {error}") from error
     network = Network(card.shape)
     _check_tensors(path, network.state_dict(), tensors)
     network.load_state_dict(tensors)
@@ -150,7 +150,7 @@ def _read(path: Path) -> bytes:
     try:
         size = size_of(path)
         if size > MOST_BYTES[path.name]:
-            raise ProbeError(f"{path} has {size} bytes, at most {MOST_BYTES[path.name]} expected")
+            raise ProbeError(f"{path} has {size} bytes, expected at most {MOST_BYTES[path.name]}")
         return path.read_bytes()
     except OSError as error:
         raise ProbeError(f"no probe can be read from {path}: {error.strerror or error}") from error
@@ -159,20 +159,20 @@ def _read(path: Path) -> bytes:
 def _check_tensors(path: Path, expected: dict[str, Tensor], got: dict[str, Tensor]) -> None:
     if expected.keys() != got.keys():
         names = sorted(expected.keys() ^ got.keys())[:3]
-        raise ProbeError(f"{path} has other weights than this network: {', '.join(names)}")
+        raise ProbeError(f"{path} does not have this network's weights: {', '.join(names)}")
     for name, tensor in got.items():
         shape, wanted = tuple(tensor.shape), tuple(expected[name].shape)
         if (shape, tensor.dtype) != (wanted, expected[name].dtype):
             raise ProbeError(
                 f"{path}: {name} should be {expected[name].dtype} {wanted},"
-                f" and is {tensor.dtype} {shape}"
+                f" but is {tensor.dtype} {shape}"
             )
         if not tensor.isfinite().all():
             raise ProbeError(f"{path}: {name} holds numbers that are not finite")
         if tensor.numel() and (largest := tensor.abs().max().item()) > LARGEST_WEIGHT:
             raise ProbeError(
-                f"{path}: {name} holds {largest:.3g}, and no weight may exceed"
-                f" {LARGEST_WEIGHT:.0e}: get both files again, or train the probe anew"
+                f"{path}: {name} holds {largest:.3g}, but no weight may exceed"
+                f" {LARGEST_WEIGHT:.0e}: get both files again, or retrain the probe"
             )
 
 

@@ -1,14 +1,14 @@
-"""The probe's network: from a trace, and a judge's look at its preview, to scores and words.
+"""The probe's network: predicts scores and words from a trace and a judge's view of its preview.
 
-Aggregated attention statistics rank the seeds of one prompt no better than chance, so the maps
-stay spatial and word by word. One shared CNN looks at each word's maps, with the predicted x0
-latents and the guidance gap next to them, conditioned (FiLM, Perez et al. 2018) by the
-word's embedding, by the step, and by what a judge sees of the word in the decoded x0. Words are
-pooled with the spatial axes kept, and residual down-blocks, as in Diffusion Probe (arXiv
-2602.23783), end in one view of the picture. From it and from its own features comes each word's
-chance to be drawn as asked, and from those the scores.
+Aggregated attention statistics rank the seeds of one prompt no better than chance, so the maps stay
+spatial and separate for each word. One shared CNN reads each word's maps, the predicted x0 latents
+and the guidance gap, conditioned (FiLM, Perez et al. 2018) on the word's embedding, the step, and
+the judge's view of the word in the decoded x0. Words are pooled with the spatial axes kept, and
+residual down-blocks, as in Diffusion Probe (arXiv 2602.23783), reduce them to one vector for the
+picture. This vector and a word's own features give the chance that the word is drawn as asked, and
+these chances contribute to the scores.
 
-Always true: the order of the words and the padding of the batch change nothing.
+The output is invariant to the order of the words and to the padding of the batch.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from torch import Tensor, nn
 from promptprobe.probe.trace import GRID, Trace
 
 FLOOR = 1e-3
-"""Added to attention before its logarithm: smaller differences are no signal."""
+"""Added to attention before taking its logarithm; smaller differences are noise."""
 DROPOUT = 0.1
 DOUBTS = 3
-"""What the score reads of each word: its logit, its chance, and what the judge saw."""
+"""Features of each word that the score reads: its logit, its chance, and the judge's view."""
 COVERAGE = 0.9
-"""What share of finished images the interval should hold."""
+"""Share of finished images whose score should fall inside the interval."""
 
 Planes = Float[Tensor, "n channel row col"]
 
 
 class NetworkConfig(BaseModel):
-    """What decides the size of every weight."""
+    """Sizes that determine the shape of every weight."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     layers: int = Field(ge=1, le=512, description="maps per word")
     channels: int = Field(ge=1, le=64, description="channels of the latents")
     dim: int = Field(ge=1, le=8192, description="of the text encoder's output")
-    windows: int = Field(1, ge=1, le=32, description="numbers of steps that it may be shown")
+    windows: int = Field(1, ge=1, le=32, description="numbers of steps after which it can predict")
     targets: int = Field(1, ge=1, le=16, description="scores that it predicts")
     width: int = Field(24, ge=8, le=64, multiple_of=8, description="channels of the word CNN")
 
 
 class PreviewScore(NamedTuple):
-    """What a judge sees in the decoded x0; nan where nobody looked, or it cannot say."""
+    """A judge's view of the decoded x0; nan where no judge looked or it cannot tell."""
 
     score: Float[Tensor, " batch"]
     """On the scale of the first target, 0 .. 1."""
@@ -58,23 +58,23 @@ class PreviewScore(NamedTuple):
 
 
 def no_preview_score(trace: Trace) -> PreviewScore:
-    """Nobody looked at the previews of this trace."""
+    """A `PreviewScore` for a trace whose previews were not judged: all nan."""
     mask = trace.mask
     nothing = torch.full(mask.shape, torch.nan, device=mask.device)
     return PreviewScore(nothing.new_full((len(mask),), torch.nan), nothing)
 
 
 class Output(NamedTuple):
-    """What the network says of a batch."""
+    """The network's output for a batch, as logits, before calibration."""
 
     logit: Float[Tensor, "batch target"]
-    """The score, on the target's scale 0 .. 1, is its sigmoid."""
+    """Logit of the score on the target's scale 0 .. 1."""
     low: Float[Tensor, "batch target"]
-    """The same of its 5% quantile; none of the three is calibrated yet."""
+    """Logit of its 5% quantile."""
     high: Float[Tensor, "batch target"]
-    """The same of its 95% quantile."""
+    """Logit of its 95% quantile."""
     words: Float[Tensor, "batch word"]
-    """The chance of each word to be drawn as asked is its sigmoid; 0 where there is none."""
+    """Logit of the chance that each word is drawn as asked; 0 at padding."""
 
     def target(self, at: int) -> tuple[Tensor, Tensor, Tensor]:
         """One target's logit, low and high, [batch]."""
@@ -105,7 +105,7 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Trace and look in, `Output` out; under 1M weights for any `NetworkConfig` of width 24."""
+    """Maps a trace and a preview score to `Output`; fewer than 1M weights at width 24."""
 
     map_mean: Tensor
     map_std: Tensor
@@ -138,9 +138,9 @@ class Network(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on a CPU
 
     def forward(self, trace: Trace, look: PreviewScore, window: Int[Tensor, " batch"]) -> Output:
-        """Predict a batch, in float32; `window` is the place of each trace's steps in the card.
+        """Predict a batch in float32; `window` is the index of each trace's window in the card.
 
-        ValueError: the trace has another number of layers, latent channels or embedding values.
+        ValueError: the trace's number of layers, latent channels or embedding values differs.
         """
         _check(trace, self.shape)
         mask = trace.mask
@@ -150,20 +150,20 @@ class Network(nn.Module):
         words = self.word(trace.embeddings[mask]) + self.seen_word(seen)
         context = self.prompt(_pool(words, mask)) + self.seen(score_previews) + self.window(window)
         context = F.silu(context)
-        told = F.silu(words + context[owner])
+        word_context = F.silu(words + context[owner])
 
         x = self.stem(torch.cat([self.maps(trace.maps[mask], window[owner]), companions[owner]], 1))
         for block in self.per_word:
-            x = block(x, told)
-        of_word = _flat(x)
+            x = block(x, word_context)
+        word_features = _flat(x)
         small = F.adaptive_avg_pool2d(companions[:, :-2], x.shape[-1])
         x = self.join(torch.cat([_pool(x, mask), small], 1))
         for block in self.pooled:
             x = block(x, context)
         picture = _flat(F.silu(self.norm(x)))
 
-        logits = self.drawn(torch.cat([of_word, picture[owner], told], 1))[:, 0]
-        # Turned round, so that the maximum over words is the one most in doubt.
+        logits = self.drawn(torch.cat([word_features, picture[owner], word_context], 1))[:, 0]
+        # Negated, so that the maximum over words is the word most in doubt.
         doubts = torch.stack([-logits / 4, torch.sigmoid(-logits), -seen[:, 0]], 1)
         summary = _pool(doubts, mask)
         drawn = logits.new_zeros(mask.shape)
@@ -171,7 +171,7 @@ class Network(nn.Module):
         return Output(*self.read(torch.cat([picture, summary, score_previews], 1)), drawn)
 
     def read(self, features: Float[Tensor, "batch feature"]) -> tuple[Tensor, Tensor, Tensor]:
-        """The interval learns from the score's features and bends neither them nor the score."""
+        """Logits of score, low and high; the interval sends no gradient to features or score."""
         logit = self.score(features)
         below, above = F.softplus(self.spread(features.detach())).chunk(2, -1)
         middle = logit.detach()
@@ -185,7 +185,7 @@ class Network(nn.Module):
     def companions(
         self, trace: Trace, window: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch channel row col"]:
-        """x0 and gap, standardized, on the maps' grid; then where each cell is, as two planes."""
+        """Standardized x0 and gap on the maps' grid, followed by two planes of coordinates."""
         latents = torch.cat([trace.x0, trace.gap], 1).float()
         mean, std = (
             rearrange(x[window], "b c -> b c 1 1") for x in (self.latent_mean, self.latent_std)
@@ -197,7 +197,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def standardize(self, trace: Trace, window: int) -> None:
-        """Take a window's means and deviations from a sample of its training traces."""
+        """Set a window's means and standard deviations from a sample of its training traces."""
         logs = (trace.maps[trace.mask].float() + FLOOR).log()
         latents = torch.cat([trace.x0, trace.gap], 1).float()
         for name, planes in (("map", logs), ("latent", latents)):
@@ -206,7 +206,7 @@ class Network(nn.Module):
 
 
 def _known(values: Float[Tensor, " n"]) -> Float[Tensor, "n 2"]:
-    """A share that may be nan: from -1 to 1, 0 where nothing is known; and whether it is known."""
+    """Encode shares 0 .. 1 that may be nan as a value -1 .. 1 (nan gives 0) and a known flag."""
     known = ~values.isnan()
     return torch.stack([torch.where(known, 2 * values - 1, 0.0), known.float()], 1)
 
@@ -224,7 +224,7 @@ def _head(inner: int, hidden: int, outer: int) -> nn.Sequential:
 def _pool(
     words: Float[Tensor, "n channel *place"], mask: Bool[Tensor, "batch word"]
 ) -> Float[Tensor, "batch two_channels *place"]:
-    """Mean, then maximum, over each candidate's words; zeros where a prompt has none."""
+    """Mean and maximum over each candidate's words; zeros for a prompt without words."""
     padded = words.new_zeros(*mask.shape, *words.shape[1:])
     padded[mask] = words
     real = mask.reshape(*mask.shape, *[1] * (words.dim() - 1))
@@ -235,11 +235,11 @@ def _pool(
 
 def _check(trace: Trace, shape: NetworkConfig) -> None:
     for what, expected, got in (
-        ("attention maps a word", shape.layers, trace.maps.shape[2]),
-        ("values an embedding", shape.dim, trace.embeddings.shape[-1]),
+        ("attention maps per word", shape.layers, trace.maps.shape[2]),
+        ("values per embedding", shape.dim, trace.embeddings.shape[-1]),
         ("x0 latent channels", shape.channels, trace.x0.shape[1]),
         ("guidance gap channels", shape.channels, trace.gap.shape[1]),
-        ("rows a map", GRID, trace.maps.shape[-2]),
+        ("rows per map", GRID, trace.maps.shape[-2]),
     ):
         if expected != got:
-            raise ValueError(f"this probe reads {expected} {what}, and the trace has {got}")
+            raise ValueError(f"this probe reads {expected} {what}, but the trace has {got}")

@@ -1,7 +1,7 @@
-"""Whether a probe is worth asking: it and the preview, compared on the same held-out prompts.
+"""Is a probe worth using? Compares it with the preview on the same held-out prompts.
 
-The rank within a prompt decides, since that is what choosing among seeds needs. Where the data
-cannot tell that the probe is better, the preview is used: it costs less and needs no training.
+The rank within a prompt decides, because choosing among seeds depends on it. Unless the data show
+that the probe is better, the preview is used: it costs less and needs no training.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 LEAST_PROMPTS = 10
-"""A bootstrap over fewer prompts gives intervals that are too narrow to decide by."""
+"""A bootstrap over fewer prompts gives intervals that are too narrow to rely on."""
 SMALL = 0.03
-"""A lead in rank below this is not worth more prompts to find out about."""
+"""A lead in rank smaller than this is not worth collecting more prompts to detect."""
 RESAMPLES = 1000
 
 Finding = Literal["better", "not better", "too few"]
@@ -25,20 +25,20 @@ Floats = NDArray[np.float64]
 
 
 class Comparison(BaseModel):
-    """Rank within a prompt of a probe and of the preview, after one number of steps."""
+    """Rank within a prompt of the probe and of the preview, after a given number of steps."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     prompts: int = Field(ge=1, description="held out, with seeds whose scores differ")
-    probe: float = Field(ge=0, le=1, description="share of pairs of seeds in the right order")
+    probe: float = Field(ge=0, le=1, description="share of pairs of seeds ranked correctly")
     preview: float = Field(ge=0, le=1)
     difference: float = Field(description="probe minus preview, paired by prompt")
-    low: float | None = Field(description="of its 95% interval; None: one prompt has none")
+    low: float | None = Field(description="of its 95% interval; None with a single prompt")
     high: float | None
 
     @property
     def finding(self) -> Finding:
-        """What the interval allows to say."""
+        """The conclusion that the interval supports."""
         if self.low is None or self.high is None or self.prompts < LEAST_PROMPTS:
             return "too few"
         if self.low > 0:
@@ -47,7 +47,7 @@ class Comparison(BaseModel):
 
     @property
     def more_prompts(self) -> int:
-        """About how many more held-out prompts would decide, if the difference stays as it is."""
+        """About how many more held-out prompts would decide, if the difference stays the same."""
         least = max(0, LEAST_PROMPTS - self.prompts)
         if self.low is None or self.high is None:
             return least
@@ -57,12 +57,12 @@ class Comparison(BaseModel):
 
 
 def compared(probe: Floats, preview: Floats, pairs: Floats) -> Comparison | None:
-    """From what each puts in the right order of a prompt's `pairs` of seeds, all [prompt].
+    """Compare the number of a prompt's `pairs` of seeds that each ranks correctly, all [prompt].
 
-    Pairs whose scores are equal do not count; None where there are no others.
+    `pairs` counts only seeds whose scores differ; None if no prompt has any.
     """
-    some = pairs > 0
-    probe, preview, pairs = probe[some], preview[some], pairs[some]
+    untied = pairs > 0
+    probe, preview, pairs = probe[untied], preview[untied], pairs[untied]
     if not len(pairs):
         return None
     low = high = None
@@ -79,7 +79,7 @@ def compared(probe: Floats, preview: Floats, pairs: Floats) -> Comparison | None
 
 
 def verdict(found: Mapping[int, Comparison]) -> str:
-    """What the comparisons after each number of steps say, in words; empty: there are none."""
+    """The comparisons after each number of steps, in words; empty if there are none."""
     by: dict[Finding, list[int]] = {"better": [], "not better": [], "too few": []}
     for k, one in found.items():
         by[one.finding].append(k)
@@ -102,13 +102,13 @@ def verdict(found: Mapping[int, Comparison]) -> str:
 
 
 def _listed(chosen: Sequence[int], known: Sequence[int]) -> str:
-    """ "2 to 8 steps", "1 and 5 steps": neighbours among the known numbers are run together."""
+    """ "2 to 8 steps", "1 and 5 steps": consecutive known numbers are written as a range."""
     runs: list[list[int]] = []
     for k in chosen:
         if runs and known.index(k) == known.index(runs[-1][-1]) + 1:
             runs[-1].append(k)
         else:
             runs.append([k])
-    said = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
-    text = " and ".join(filter(None, [", ".join(said[:-1]), *said[-1:]]))
+    ranges = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
+    text = " and ".join(filter(None, [", ".join(ranges[:-1]), *ranges[-1:]]))
     return f"{text} step{'s' if text != '1' else ''}"

@@ -1,8 +1,8 @@
-"""Examples as lessons: split by scene, scaled, and put together in batches.
+"""The training dataset: examples split by scene, with scaled scores, in batches.
 
-Choosing among the seeds of one prompt needs the rank within the prompt, so candidates stay in
-groups, all seeds of a prompt. Validation scenes are halved by scene: one half stops the training,
-the other calibrates the intervals and gives the card's figures.
+Choosing among the seeds of one prompt depends on the rank within the prompt, so candidates stay in
+groups: all seeds of a prompt. Validation scenes are split in halves: one decides when training
+stops, the other calibrates the intervals and gives the card's figures.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ Groups = list[list[int]]
 
 @dataclass(frozen=True)
 class Splits:
-    """Groups of candidates (the seeds of one prompt), by what they are for."""
+    """Groups of candidates (the seeds of one prompt), by purpose."""
 
     train: Groups
     selection: Groups
-    """When to stop."""
+    """Decides when to stop."""
     calibration: Groups
-    """Intervals, and the card's figures."""
+    """Calibrates intervals and gives the card's figures."""
 
 
 def groups_of(rows: Sequence[Row]) -> Groups:
-    """Candidates of the same scene and prompt together, in an order that shards do not decide."""
+    """Group candidates by scene and prompt, in an order that does not depend on the shards."""
     groups: dict[tuple[str, str, str], list[int]] = {}
     for index in sorted(range(len(rows)), key=lambda i: (rows[i].scene, rows[i].prompt, i)):
         row = rows[index]
@@ -46,7 +46,7 @@ def groups_of(rows: Sequence[Row]) -> Groups:
 
 
 def split(examples: Examples, target: str) -> Splits:
-    """Groups to train on, to stop by, and to calibrate on.
+    """Groups for training, early stopping and calibration.
 
     ValueError: one of the three has no prompt whose seeds differ in the target's score.
     """
@@ -63,7 +63,7 @@ def split(examples: Examples, target: str) -> Splits:
 
 
 def _unscored(rows: Sequence[Row], target: str) -> str:
-    """How many candidates lack a score, and why; empty: none does."""
+    """How many candidates lack a score, and why; empty if none does."""
     missing = [row for row in rows if target not in row.scores]
     if not missing:
         return ""
@@ -72,8 +72,8 @@ def _unscored(rows: Sequence[Row], target: str) -> str:
 
 
 def splits_of(rows: Sequence[Row]) -> Splits:
-    """The three, whatever their scores. A scene that both splits hold in the same words is trained
-    on alone."""
+    """`split` without checking scores. A scene with the same prompt in both train and validation is
+    used for training only."""
     splits = Splits([], [], [])
     groups = groups_of(rows)
     first = [rows[group[0]] for group in groups]
@@ -87,12 +87,12 @@ def splits_of(rows: Sequence[Row]) -> Splits:
 
 
 def calibrates(scene: str) -> bool:
-    """Which half of validation a scene belongs to."""
+    """Whether a validation scene belongs to the calibration half."""
     return sha256(scene.encode()).digest()[0] % 2 == 1
 
 
 def scale(examples: Examples, train: Groups, name: str) -> Target:
-    """A target's range and median on the training split. ValueError: it never differs."""
+    """A target's range and median on the training split. ValueError: all its scores are equal."""
     found = [examples.rows[i].scores.get(name) for i in chain(*train)]
     scores = torch.tensor([score for score in found if score is not None])
     if len(scores) == 0 or scores.min() == scores.max():
@@ -107,19 +107,19 @@ def scale(examples: Examples, train: Groups, name: str) -> Target:
 
 @dataclass(frozen=True)
 class Batch:
-    """What the network is shown of some candidates, and what it should have said."""
+    """The network's inputs for some candidates, and their labels."""
 
     trace: Trace
     look: PreviewScore
     scores: Float[Tensor, "batch target"]
     """On the targets' scales 0 .. 1; nan where unscored."""
     words: Float[Tensor, "batch word"]
-    """1 drawn as asked, 0 not, nan unknown."""
+    """1 if drawn as asked, 0 if not, nan if unknown."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Examples and the scales of what is to be learned from them."""
+    """Examples and the scales of the targets to learn."""
 
     examples: Examples
     targets: tuple[Target, ...]
@@ -129,7 +129,7 @@ class Dataset:
         return len(self.examples.maps)
 
     def batch(self, indices: Sequence[int], window: Int[Tensor, " batch"]) -> Batch:
-        """These candidates, each after its window's steps."""
+        """These candidates, each after the steps of its window."""
         trace, look = self.examples.batch(indices, window)
         rows = [self.examples.rows[i] for i in indices]
         return Batch(
@@ -140,8 +140,8 @@ class Dataset:
         )
 
     def scores(self, indices: Sequence[int]) -> Float[Tensor, "candidate target"]:
-        """On the targets' scales 0 .. 1; nan where unscored. What lies beyond what training knew
-        stays at an end, and is tied there: seeds are ranked by `raw_scores`."""
+        """On the targets' scales 0 .. 1; nan where unscored. Scores outside the training range are
+        clamped and tie there, so seeds are ranked by `raw_scores`."""
         raw = self.raw_scores(indices)
         return torch.stack(
             [t.share(x) for t, x in zip(self.targets, raw.unbind(1), strict=True)], 1
@@ -153,7 +153,7 @@ class Dataset:
         return padded([[self.examples.rows[i].scores.get(name) for name in names] for i in indices])
 
     def previews(self, indices: Sequence[int], window: int) -> Float[Tensor, "candidate target"]:
-        """What each target's judge says of the previews, on its own scale; nan: it did not."""
+        """Each target's scores of the previews, on the judge's scale; nan where unscored."""
         names = [target.name for target in self.targets]
         return padded([self.examples.rows[i].looks(names, window) for i in indices])
 
@@ -167,17 +167,17 @@ class Dataset:
         network_step: int | None = None,
         blind: bool = False,
     ) -> Output:
-        """What the network says of these candidates after one window's steps, words padded.
+        """The network's output for these candidates after one window's steps, with padded words.
 
-        network_step: place of the window that the network takes it for; None: the same.
+        network_step: index of the window that the network is given; None for the same.
         """
         found = []
         place = window if network_step is None else network_step
         for at in range(0, len(indices), 128):
-            some = indices[at : at + 128]
-            batch = self.batch(some, torch.full((len(some),), window))
-            look = drop_previews(batch.look, torch.full((len(some),), blind))
-            found.append(network(batch.trace, look, torch.full((len(some),), place)))
+            part = indices[at : at + 128]
+            batch = self.batch(part, torch.full((len(part),), window))
+            look = drop_previews(batch.look, torch.full((len(part),), blind))
+            found.append(network(batch.trace, look, torch.full((len(part),), place)))
         most = max(output.words.shape[1] for output in found)
         words = [nn.functional.pad(o.words, (0, most - o.words.shape[1])) for o in found]
         return Output(
@@ -189,7 +189,7 @@ class Dataset:
 
 
 def drop_previews(look: PreviewScore, blind: Tensor) -> PreviewScore:
-    """Without what was seen of the candidates that `blind` marks, [batch]."""
+    """Remove the preview scores of the candidates that `blind`, [batch], marks."""
     return PreviewScore(
         look.score.masked_fill(blind, torch.nan),
         look.words.masked_fill(blind[:, None], torch.nan),
@@ -201,7 +201,7 @@ def pairwise_accuracy(
     score: Float[Tensor, " candidate"],
     groups: Sequence[Sequence[int]],
 ) -> float:
-    """Share of groups' untied pairs ranked right, tied predictions half; nan: no such pair."""
+    """Share of the groups' untied pairs ranked correctly (see `pair_credit`); nan if no pair is."""
     found = [pair_credit(predicted[list(group)], score[list(group)]) for group in groups]
     pairs = sum(untied for _, untied in found)
     return sum(right for right, _ in found) / pairs if pairs else math.nan
@@ -210,9 +210,9 @@ def pairwise_accuracy(
 def pair_credit(
     predicted: Float[Tensor, " candidate"], score: Float[Tensor, " candidate"]
 ) -> tuple[float, int]:
-    """Of one prompt's pairs of seeds: how many are ranked right, and how many differ in score.
+    """Count one prompt's pairs of seeds: those ranked correctly, and those that differ in score.
 
-    Tied predictions, and those that are nan, count half; an unscored candidate makes no pair.
+    Tied and nan predictions count half; an unscored candidate makes no pair.
     """
     above = (score[:, None] - score[None]) > 0
     guess = predicted[:, None] - predicted[None]
@@ -221,6 +221,6 @@ def pair_credit(
 
 
 def places(groups: Groups) -> Groups:
-    """The groups' candidates by their places in the chain of all groups."""
+    """The groups with each candidate replaced by its index in the concatenation of all groups."""
     numbers = iter(range(sum(map(len, groups))))
     return [[next(numbers) for _ in group] for group in groups]

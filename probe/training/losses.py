@@ -1,4 +1,4 @@
-"""What a prediction is trained for: scores, their order within a prompt, and words."""
+"""The training loss: scores, their order within a prompt, and words."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 from promptprobe.probe.model.network import COVERAGE, Output
 
 Ranking = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Logits, scores and groups of a batch to a loss of their order within each group."""
+"""Maps logits, scores and groups of a batch to a loss of the order within each group."""
 Objective = Callable[[Output, Tensor, Tensor, Tensor], Tensor]
-"""Output, scores, words and groups of a batch to a loss: `loss`, or a variant of it."""
+"""Maps output, scores, words and groups of a batch to a loss: `loss`, or a variant of it."""
 
 RANKING = 0.5
-"""Weight of the ranking loss, next to the MSE."""
+"""Weight of the ranking loss relative to the MSE."""
 SHARPNESS = 2.0
-"""Logits between two seeds count this much in the ranking loss."""
+"""Factor of the difference between two seeds' logits in the ranking loss."""
 WORDS = 0.5
 """Weight of the words' cross-entropy."""
 TAIL = (1 - COVERAGE) / 2
@@ -28,7 +28,7 @@ TAIL = (1 - COVERAGE) / 2
 def pairwise(
     logit: Float[Tensor, " batch"], score: Float[Tensor, " batch"], group: Int[Tensor, " batch"]
 ) -> Float[Tensor, ""]:
-    """RankNet (Burges 2005): a pair counts by how far apart its scores are, and ties do not."""
+    """RankNet (Burges 2005), with each pair weighted by the difference of its scores."""
     apart = (score[:, None] - score[None]).clamp_min(0) * (group[:, None] == group[None])
     ahead = logit[:, None] - logit[None]
     return (apart * F.softplus(-SHARPNESS * ahead)).sum() / apart.sum().clamp_min(1)
@@ -42,11 +42,13 @@ def loss(
     ranking: Ranking | None = pairwise,
     of_words: float = WORDS,
 ) -> Float[Tensor, ""]:
-    """Loss of scores on their targets' scale 0 .. 1, and of words drawn (1) or not (0); nan: none.
+    """Loss of scores on their targets' scale 0 .. 1 and of words drawn (1) or not (0).
+
+    Labels that are nan are left out.
 
     Args:
-        ranking: of scores within a prompt, added to their MSE; None leaves it out.
-        of_words: weight of the words.
+        ranking: loss of the order within a prompt, added to the MSE; None leaves it out.
+        of_words: weight of the words' cross-entropy.
     """
     parts = [output.logit.new_zeros(())]
     for at, score in enumerate(scores.unbind(1)):
@@ -68,7 +70,7 @@ def score_loss(
     high: Float[Tensor, " batch"],
     score: Float[Tensor, " batch"],
 ) -> Float[Tensor, ""]:
-    """MSE of the score, as in the paper; both quantiles (pinball)."""
+    """MSE of the score, as in Diffusion Probe, and the pinball loss of both quantiles."""
     mse = F.mse_loss(torch.sigmoid(logit), score)
     under, over = score - torch.sigmoid(low), score - torch.sigmoid(high)
     quantiles = torch.maximum(TAIL * under, (TAIL - 1) * under) + torch.maximum(

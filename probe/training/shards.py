@@ -1,8 +1,8 @@
 """Traces on disk: what a collection writes and training reads.
 
-A shard is a safetensors file of half-precision tensors together with a parquet table with a row a
-candidate. Words are stored one after another without padding. The tensors are renamed into place
-last, so a shard whose `.safetensors` exists is complete, however the writer died.
+A shard is a safetensors file of half-precision tensors and a parquet table with a row a candidate.
+Words are concatenated without padding. The tensors are renamed into place last, so a shard whose
+`.safetensors` exists is complete, even if the writer was killed.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from promptprobe.probe.trace import Trace
 COLLECTION = "collection.json"
 FORMAT: Final = "promptprobe shards 2"
 TENSORS = {"maps": 1, "embeddings": 0, "x0": 1, "gap": 1}
-"""By name, the axis that goes from word to word or from candidate to candidate."""
+"""By name, the axis of words or candidates, along which shards are concatenated."""
 OF_WORDS = ("maps", "embeddings")
 BY_TARGET = ("scores", "preview_scores")
-"""Fields of a row that a table fills up with None, so that all rows name the same targets."""
+"""Fields of a row that a table fills with None, so that all rows have the same targets."""
 MOST_WORDS = 1000
 
 
@@ -40,16 +40,16 @@ class ShardError(ValueError):
 
 
 class PreviewScores(Frozen):
-    """What the judge says of a preview."""
+    """A judge's scores of a preview."""
 
     score: float | None
     words: tuple[float | None, ...] = Field(
-        max_length=MOST_WORDS, description="chance of each word of the row to be there as asked"
+        max_length=MOST_WORDS, description="chance that each word of the row is drawn as asked"
     )
 
 
 class Row(Frozen):
-    """One candidate and how its finished image was judged."""
+    """One candidate and the judgement of its finished image."""
 
     scene: str = Field(max_length=4000, description="content; all its phrasings share a split")
     prompt: str = Field(max_length=4000)
@@ -61,31 +61,30 @@ class Row(Frozen):
     explanation: str = ""
     words: tuple[str, ...] = Field(max_length=MOST_WORDS, description="content words, as traced")
     drawn: tuple[bool | None, ...] = Field(
-        max_length=MOST_WORDS, description="whether each was drawn as asked; None: cannot tell"
+        max_length=MOST_WORDS, description="whether each was drawn as asked; None if unknown"
     )
-    previews: tuple[PreviewScores, ...] = Field(max_length=32, description="one a window")
+    previews: tuple[PreviewScores, ...] = Field(max_length=32, description="one for each window")
     preview_scores: dict[str, tuple[float | None, ...]] = Field(
-        default_factory=dict, max_length=16, description="by the other targets, one a window"
+        default_factory=dict, max_length=16, description="of the other targets, for each window"
     )
 
     def looks(self, targets: Sequence[str], window: int) -> list[float | None]:
-        """What the judges of a collection's targets say of the preview at a place among the
-        windows; None: nothing."""
+        """Each target's score of the preview at an index among the windows; None if unscored."""
         others = [self.preview_scores.get(name) for name in targets[1:]]
         first = self.previews[window].score if window < len(self.previews) else None
         return [first, *(None if found is None else found[window] for found in others)]
 
 
 class Collection(Frozen):
-    """What every shard of a folder was made with; a folder never mixes two."""
+    """The settings of every shard in a folder; a folder never mixes two."""
 
     format: Literal["promptprobe shards 2"] = FORMAT
     model: str
     targets: tuple[str, ...] = Field(
-        min_length=1, max_length=16, description="scores to learn; the first one's words too"
+        min_length=1, max_length=16, description="scores to learn; the first also labels words"
     )
     judges: tuple[str, ...] = Field(
-        (), max_length=16, description="scores of the rows that only grade and are never learned"
+        (), max_length=16, description="scores that are used for grading only, never learned"
     )
     windows: tuple[int, ...] = Field(
         min_length=1, max_length=32, description="numbers of steps after which there is a trace"
@@ -95,12 +94,12 @@ class Collection(Frozen):
 
 @dataclass(frozen=True)
 class Examples:
-    """Many candidates in memory, in half precision; `batch` makes some of them a Trace again."""
+    """Many candidates in memory, in half precision; `batch` turns some of them into a Trace."""
 
     maps: Float[Tensor, "window total layer row col"]
     embeddings: Float[Tensor, "total dim"]
     starts: Int[Tensor, " candidates_and_end"]
-    """Where each candidate's words begin along `total`; the last number is the end."""
+    """Offset of each candidate's words along `total`, followed by the total."""
     x0: Float[Tensor, "window candidate channel height width"]
     gap: Float[Tensor, "window candidate channel height width"]
     rows: tuple[Row, ...]
@@ -112,9 +111,9 @@ class Examples:
     def batch(
         self, indices: Sequence[int], window: Int[Tensor, " batch"]
     ) -> tuple[Trace, PreviewScore]:
-        """These candidates, each after its window's steps, padded to the most words; float32.
+        """These candidates, each after the steps of its window, padded to the most words; float32.
 
-        The judge's look keeps the scale of the judge's own scores.
+        Preview scores stay on the judge's own scale.
         """
         at = torch.as_tensor(indices, dtype=torch.long)
         counts = self.starts[at + 1] - self.starts[at]
@@ -126,10 +125,12 @@ class Examples:
         owner = mask.nonzero()[:, 0]
         maps[mask] = self.maps[window[owner], flat].float()
         embeddings[mask] = self.embeddings[flat].float()
-        seen = [self.rows[i].previews[at] for i, at in zip(indices, window.tolist(), strict=True)]
+        previews = [
+            self.rows[i].previews[place] for i, place in zip(indices, window.tolist(), strict=True)
+        ]
         look = PreviewScore(
-            torch.tensor([_or_nan(one.score) for one in seen]),
-            padded([one.words for one in seen], longest),
+            torch.tensor([_or_nan(one.score) for one in previews]),
+            padded([one.words for one in previews], longest),
         )
         trace = Trace(
             maps=maps,
@@ -143,7 +144,7 @@ class Examples:
         return trace, look
 
     def take(self, indices: Sequence[int], windows: Sequence[int]) -> Examples:
-        """These candidates alone, at these places among the windows, each in the order given."""
+        """Only these candidates and these windows (by index), in the order given."""
         at, places = (torch.as_tensor(chosen, dtype=torch.long) for chosen in (indices, windows))
         rows = [self.rows[i] for i in indices]
         words = [torch.arange(int(self.starts[i]), int(self.starts[i + 1])) for i in indices]
@@ -166,7 +167,7 @@ class Examples:
 def padded(
     rows: Sequence[Sequence[float | bool | None]], length: int = 0
 ) -> Float[Tensor, "batch word"]:
-    """Values side by side, `length` or more a row; nan where one is None, and behind the last."""
+    """Stack rows of values, padded with nan to at least `length`; None becomes nan too."""
     table = torch.full((len(rows), max(length, *map(len, rows))), torch.nan)
     for row, values in enumerate(rows):
         table[row, : len(values)] = torch.tensor([_or_nan(value) for value in values])
@@ -178,7 +179,7 @@ def _or_nan(value: float | bool | None) -> float:
 
 
 def write_shard(path: Path, traces: Mapping[int, Trace], rows: Sequence[Row]) -> None:
-    """Write `path` (.safetensors) and its table, each whole or not at all.
+    """Write `path` (.safetensors) and its table, each atomically.
 
     traces: of the same candidates after each window's steps, in the order of the rows' previews.
     """
@@ -194,13 +195,13 @@ def write_shard(path: Path, traces: Mapping[int, Trace], rows: Sequence[Row]) ->
 
 
 def _fields(row: Row) -> dict[str, Any]:
-    """As a table holds them: it has no empty records, so that of nobody's scores is None."""
+    """The row as a table holds it: parquet has no empty structs, so empty scores become None."""
     fields = row.model_dump()
     return fields | {name: fields[name] or None for name in BY_TARGET}
 
 
 def _halves(traces: Sequence[Trace]) -> dict[str, Tensor]:
-    """The tensors of the same candidates' traces, one a window, as a shard keeps them."""
+    """The tensors of a shard, from traces of the same candidates, one for each window."""
     first = traces[0]
     tensors = {
         "maps": torch.stack([trace.maps[trace.mask] for trace in traces]),
@@ -212,7 +213,7 @@ def _halves(traces: Sequence[Trace]) -> dict[str, Tensor]:
 
 
 def as_examples(traces: Mapping[int, Trace], rows: Sequence[Row]) -> Examples:
-    """What `write_shard` would write, in memory."""
+    """The same data as `write_shard` writes, in memory."""
     found = list(traces.values())
     parts = _halves(found)
     return Examples(starts=_starts(rows), rows=tuple(rows), layers=found[0].layers, **parts)
@@ -223,7 +224,7 @@ def _starts(rows: Sequence[Row]) -> Tensor:
 
 
 def open_collection(folder: Path, collection: Collection) -> None:
-    """Start a folder of shards, or go on with one. ShardError: it was made with something else."""
+    """Start or continue a folder of shards. ShardError: it was made with other settings."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / COLLECTION
     if not path.exists():
@@ -235,37 +236,37 @@ def open_collection(folder: Path, collection: Collection) -> None:
         if before[name] != value:
             raise ShardError(
                 f"{folder} was collected with {name} {before[name]}, not {value}: choose another"
-                " folder, or the former"
+                " folder, or the former value"
             )
 
 
 def read_collection(folder: Path) -> Collection:
-    """What a folder's shards were made with."""
+    """The settings that a folder's shards were made with."""
     path = folder / COLLECTION
     try:
-        made = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except OSError as error:
         raise ShardError(f"{path}: {error.strerror}; expected collected shards there") from error
     except (ValueError, RecursionError) as error:
-        raise ShardError(f"{path} is no JSON: {error}") from error
-    if isinstance(made, dict) and (other := made.get("format")) != FORMAT:
+        raise ShardError(f"{path} is not JSON: {error}") from error
+    if isinstance(content, dict) and (other := content.get("format")) != FORMAT:
         raise ShardError(
-            f"{path} is of the format {str(other)[:80]!r}, and this version of promptprobe reads "
+            f"{path} has the format {str(other)[:80]!r}, but this version of promptprobe reads "
             f"{FORMAT!r}: use the version that wrote it, or collect into another folder"
         )
     try:
-        return Collection.model_validate(made)
+        return Collection.model_validate(content)
     except ValidationError as error:
-        raise ShardError(f"{path} describes no collection: {error}") from error
+        raise ShardError(f"{path} does not describe a collection: {error}") from error
 
 
 def shards_of(folder: Path) -> list[Path]:
-    """The complete shards of a folder, in the order of their names."""
+    """The complete shards of a folder, sorted by name."""
     return sorted(folder.glob("*.safetensors"))
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of one shard. ShardError names the row that is none."""
+    """The rows of one shard. ShardError names the first invalid row."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -275,18 +276,20 @@ def read_rows(path: Path) -> list[Row]:
     try:
         found = pq.read_table(table).to_pylist()
     except pa.ArrowException as error:
-        raise ShardError(f"{table} is no parquet table: {error}; {_again(path)}") from error
+        raise ShardError(f"{table} is not a parquet table: {error}; {_again(path)}") from error
     rows = []
     for number, fields in enumerate(found, 1):
         try:
             rows.append(Row.model_validate(_without_gaps(fields)))
         except ValidationError as error:
-            raise ShardError(f"{table}, row {number} is no row: {error}; {_again(path)}") from error
+            raise ShardError(
+                f"{table}, row {number} is invalid: {error}; {_again(path)}"
+            ) from error
     return rows
 
 
 def _without_gaps(fields: dict[str, Any]) -> dict[str, Any]:
-    """A table gives every row every target; those that it lacks are left out again."""
+    """Inverse of `_fields`: leave out the targets that a row lacks."""
     return fields | {
         name: {key: x for key, x in (fields.get(name) or {}).items() if x is not None}
         for name in BY_TARGET
@@ -294,10 +297,10 @@ def _without_gaps(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_shards(folder: Path) -> Examples:
-    """Every candidate of a folder of shards, in the order of their names.
+    """Every candidate in a folder of shards, in the order of the shards' names.
 
-    Memory: as much as the files. ShardError: no shards, a broken one, or two that differ in layers
-    or sizes.
+    It needs as much memory as the files. ShardError: there are no shards, one is broken, or two
+    differ in layers or sizes.
     """
     paths = shards_of(folder)
     if not paths:
@@ -309,18 +312,18 @@ def read_shards(folder: Path) -> Examples:
     for path, (names, tensors) in zip(paths, parts, strict=True):
         if (names, _sizes(tensors)) != (layers, expected):
             raise ShardError(
-                f"{path} does not belong with {paths[0]}: sizes {_sizes(tensors)} against"
+                f"{path} does not match {paths[0]}: sizes {_sizes(tensors)} against"
                 f" {expected}, layers {names} against {layers}"
             )
     joined = {}
-    for name, axis in TENSORS.items():  # one at a time, letting go of the parts: maps are large
+    for name, axis in TENSORS.items():  # one at a time, freeing its parts: maps are large
         joined[name] = torch.cat([tensors.pop(name) for _, tensors in parts], axis)
     rows = tuple(row for table in tables for row in table)
     return Examples(starts=_starts(rows), rows=rows, layers=layers, **joined)
 
 
 def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
-    """Sizes of every axis but the one along which shards are joined."""
+    """Sizes of all axes except the one along which shards are concatenated."""
     return {
         name: [size for axis, size in enumerate(tensors[name].shape) if axis != along]
         for name, along in TENSORS.items()
@@ -335,11 +338,11 @@ def _read_tensors(path: Path, rows: list[Row]) -> tuple[tuple[str, ...], dict[st
             tensors = {name: file.get_tensor(name) for name in TENSORS}
         held = {name: tensors[name].shape[axis] for name, axis in TENSORS.items()}
     except (SafetensorError, KeyError, ValueError, IndexError) as error:
-        raise ShardError(f"{path} is no shard of traces: {error}; {_again(path)}") from error
+        raise ShardError(f"{path} is not a shard of traces: {error}; {_again(path)}") from error
     words = sum(len(row.words) for row in rows)
     expected = {name: words if name in OF_WORDS else len(rows) for name in TENSORS}
     if held != expected:
-        raise ShardError(f"{path} holds {held}, its rows promise {expected}; {_again(path)}")
+        raise ShardError(f"{path} holds {held}, but its rows expect {expected}; {_again(path)}")
     return layers, tensors
 
 

@@ -1,4 +1,4 @@
-"""From a folder of shards to a probe: trained, calibrated, measured, written with its card."""
+"""Trains a probe on a folder of shards, calibrates and measures it, and writes it with its card."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ def train_probe(
     checkpoint: Path | None = None,
     start: Probe | None = None,
 ) -> Card:
-    """Train on a folder of shards and write the probe's folder; the card comes back too.
+    """Train on a folder of shards, write the probe's folder and return its card.
 
-    It holds for the settings of the shards alone; `validate` finds out about others.
+    The probe is valid only for the settings of the shards; `validate` checks others.
 
-    start: a probe whose weights training begins with.
+    start: a probe to start training from.
 
-    ValueError: broken shards, too little to learn from or to measure on, or an unfit start.
+    ValueError: broken shards, too little data to train or measure on, or a start that does not fit.
     """
     collection, examples = read_collection(shards), read_shards(shards)
     splits = split(examples, collection.targets[0])
     targets = tuple(scale(examples, splits.train, name) for name in collection.targets)
     dataset = Dataset(examples, targets)
-    begun = WarmStart(start, collection.windows, collection.targets) if start else None
-    network = fit(dataset, splits, config, checkpoint, start=begun)
+    warm_start = WarmStart(start, collection.windows, collection.targets) if start else None
+    network = fit(dataset, splits, config, checkpoint, start=warm_start)
     windows = examine(network, dataset, splits, collection)
     first = {
         w.k: w.comparisons[name] for w in windows if (name := targets[0].name) in w.comparisons
@@ -67,7 +67,7 @@ def train_probe(
         windows=windows,
         candidates=sum(map(len, splits.train)),
         prompts=len(splits.train),
-        start_sha256=begun and begun.mark,
+        start_sha256=warm_start and warm_start.mark,
         verdict=verdict(first),
     )
     return save_probe(out, network, card)
@@ -76,25 +76,27 @@ def train_probe(
 def examine(
     network: Network, dataset: Dataset, splits: Splits, collection: Collection
 ) -> tuple[ProbeStep, ...]:
-    """By window, how sure the network may be, and figures on groups that chose nothing."""
+    """Calibration of each window, and figures on groups that selected nothing in training."""
     chosen, held_out = list(chain(*splits.selection)), list(chain(*splits.calibration))
     truth, scores = dataset.scores(chosen), dataset.scores(held_out)
     raw = dataset.raw_scores(held_out)
     found = []
     for place, k in enumerate(collection.windows):
         known = dataset.predict(network, chosen, place), truth
-        said = dataset.predict(network, held_out, place)
-        alone = dataset.predict(network, held_out, place, blind=True)
+        output = dataset.predict(network, held_out, place)
+        blind = dataset.predict(network, held_out, place, blind=True)
         previews = dataset.previews(held_out, place)
         calibrations, figures, comparisons = [], {}, {}
         for at, target in enumerate(dataset.targets):
-            calibration, score = calibrated(known, (said, scores), at), raw[:, at]
-            seen, truths = previews[:, at], (scores[:, at], score)
-            figures[target.name] = _figures(calibration, said, *truths, at, splits.calibration) | {
-                "within_pairwise_blind": rank_within(alone.logit[:, at], score, splits.calibration),
-                PREVIEW_RANK: rank_within(seen, score, splits.calibration),
+            calibration, score = calibrated(known, (output, scores), at), raw[:, at]
+            preview, truths = previews[:, at], (scores[:, at], score)
+            figures[target.name] = _figures(
+                calibration, output, *truths, at, splits.calibration
+            ) | {
+                "within_pairwise_blind": rank_within(blind.logit[:, at], score, splits.calibration),
+                PREVIEW_RANK: rank_within(preview, score, splits.calibration),
             }
-            if one := compare(said.logit[:, at], seen, score, splits.calibration):
+            if one := compare(output.logit[:, at], preview, score, splits.calibration):
                 comparisons[target.name] = one
             calibrations.append(calibration)
         rounded = {name: _rounded(table) for name, table in figures.items()}
@@ -106,27 +108,27 @@ def examine(
     return tuple(found)
 
 
-Said = tuple[Output, Tensor]
-"""What the network says of some candidates, and their scores, [candidate, target], nan where
+Scored = tuple[Output, Tensor]
+"""The network's output for some candidates and their scores, [candidate, target], nan where
 unscored."""
 
 
-def calibrated(chosen: Said, held_out: Said, at: int) -> Calibration:
-    """One target's: the scores' scale by candidates that chose the network, the interval's margin
-    by others."""
-    (said, scores), (fresh, truth) = chosen, held_out
+def calibrated(chosen: Scored, held_out: Scored, at: int) -> Calibration:
+    """Calibrate one target: the score's scale on candidates that selected the network, the
+    interval's margin on others."""
+    (output, scores), (unseen, truth) = chosen, held_out
     known, scored = ~scores[:, at].isnan(), ~truth[:, at].isnan()
-    factor, offset = score_scale(said.logit[known, at].clone(), scores[known, at])
-    low, high = (torch.sigmoid(x[scored, at]) for x in (fresh.low, fresh.high))
+    factor, offset = score_scale(output.logit[known, at].clone(), scores[known, at])
+    low, high = (torch.sigmoid(x[scored, at]) for x in (unseen.low, unseen.high))
     margin = conformal_margin(truth[scored, at], low, high)
     return Calibration(factor=factor, offset=offset, margin=margin)
 
 
 def _figures(
-    calibration: Calibration, said: Output, score: Tensor, raw: Tensor, at: int, groups: Groups
+    calibration: Calibration, output: Output, score: Tensor, raw: Tensor, at: int, groups: Groups
 ) -> dict[str, float]:
     known = ~score.isnan()
-    predictions = calibration.of(*said.target(at))
+    predictions = calibration.of(*output.target(at))
     both = torch.stack([predictions[0][known], score[known]])
     measured = measure(predictions, score, raw, groups)
     return {
@@ -155,7 +157,7 @@ def measure(
     raw: Float[Tensor, " candidate"],
     groups: Groups,
 ) -> Measured:
-    """Predicted scores, with the ends of their intervals, against the scores; nan: unscored."""
+    """Measure predicted scores and the ends of their intervals; scores are nan where unscored."""
     predicted, low, high = predictions
     known = ~score.isnan()
     inside = (low <= score) & (score <= high)
@@ -169,8 +171,8 @@ def measure(
 def rank_within(
     predicted: Float[Tensor, " candidate"], score: Float[Tensor, " candidate"], groups: Groups
 ) -> float:
-    """Pairwise accuracy within the groups, by their candidates' places in the chain of all; nan
-    where nothing was predicted."""
+    """Pairwise accuracy within the groups, whose candidates are in order of the groups; nan if
+    there are no predictions."""
     if predicted.isnan().all():
         return math.nan
     return pairwise_accuracy(predicted, score, places(groups))
@@ -182,8 +184,8 @@ def compare(
     score: Float[Tensor, " candidate"],
     groups: Groups,
 ) -> Comparison | None:
-    """A probe's and the preview's rank within the groups; None where no two scores differ, or no
-    preview was scored."""
+    """Compare the probe's rank within the groups with the preview's; None if no two scores differ
+    or no preview was scored."""
     if preview.isnan().all():
         return None
     rows = [
@@ -195,5 +197,5 @@ def compare(
 
 
 def _rounded(figures: dict[str, float]) -> dict[str, float]:
-    """Those that are defined."""
+    """Leave out undefined figures and round the others."""
     return {name: round(value, 4) for name, value in figures.items() if math.isfinite(value)}

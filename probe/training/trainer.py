@@ -1,8 +1,8 @@
-"""From examples to a network that ranks seeds: epochs, checkpoints, the best one kept.
+"""The training loop: epochs, checkpoints, early stopping, and the best network.
 
-Every batch is made of whole groups (all seeds of a prompt), each group after a number of steps of
-its own. The same seed gives the same network on the same device with as many threads, whether it
-was trained in one go or killed and continued.
+Every batch consists of whole groups (all seeds of a prompt), each after its own random number of
+steps. On the same device and number of threads, a seed always gives the same network, even if the
+training was killed and continued.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from promptprobe.probe.training.warm_start import WarmStart
 GROUPS = 16
 """Prompts a batch; with 8 seeds each, 128 candidates."""
 SAMPLE = 2048
-"""Candidates that the means and deviations of the input are taken from."""
+"""Number of candidates used to standardize the input."""
 FINE_TUNING_RATE = 0.25
-"""Factor of the learning rate where training begins with another probe."""
+"""Factor of the learning rate when training starts from another probe."""
 PREVIEW_DROPOUT = 0.15
-"""Share of groups that are shown without the judge's look, so that the network can do without."""
+"""Share of groups shown without preview scores, so that the network can also work without."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How long and how fast."""
+    """Hyperparameters of the training."""
 
     epochs: int = 30
-    """At most."""
+    """Maximum number of epochs."""
     patience: int = 4
     """Epochs without a better rank on validation before stopping."""
     lr: float = 2e-3
@@ -68,10 +68,11 @@ def fit(
     objective: Objective = loss,
     start: WarmStart | None = None,
 ) -> Network:
-    """The moving average of the weights, from the epoch that ranked `splits.selection` best.
+    """Train; return the moving average of the weights from the epoch that ranked
+    `splits.selection` best.
 
-    With a `checkpoint`, every epoch is saved there, and one of the same examples, config and start
-    is continued. ValueError: the start is of other shapes.
+    With a `checkpoint` path, every epoch is saved there, and a checkpoint with the same examples,
+    config and start is continued. ValueError: the start's shapes differ.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -87,7 +88,7 @@ def fit(
 
 
 class _Trainer:
-    """A training between two epochs."""
+    """The state of a training between two epochs."""
 
     def __init__(
         self,
@@ -135,7 +136,7 @@ class _Trainer:
         return self.done < self.config.epochs and self.since < self.config.patience
 
     def epoch(self) -> None:
-        """Every training group once, then the rank on the selection half."""
+        """Train on every group once, then rank the selection half."""
         self.network.train()
         title = f"epoch {self.done + 1} of at most {self.config.epochs}"
         for indices, group, window in tqdm(self._batches(), title, self.batches):
@@ -162,17 +163,17 @@ class _Trainer:
             self.since += 1
 
     def _rank(self) -> float:
-        """Pairwise accuracy of the first target within the selection's prompts, over windows."""
-        watched, network = list(chain(*self.splits.selection)), self.average.module.eval()
-        groups, truth = places(self.splits.selection), self.dataset.raw_scores(watched)[:, 0]
-        found = []
+        """Pairwise accuracy of the first target on the selection half, averaged over windows."""
+        selection, network = list(chain(*self.splits.selection)), self.average.module.eval()
+        groups, truth = places(self.splits.selection), self.dataset.raw_scores(selection)[:, 0]
+        ranks = []
         for window in range(self.dataset.windows):
-            guess = self.dataset.predict(network, watched, window).logit[:, 0]
-            found.append(pairwise_accuracy(guess, truth, groups))
-        return sum(found) / len(found)
+            predicted = self.dataset.predict(network, selection, window).logit[:, 0]
+            ranks.append(pairwise_accuracy(predicted, truth, groups))
+        return sum(ranks) / len(ranks)
 
     def _batches(self) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-        """Whole groups in a new order, with the group and the window of each candidate."""
+        """Batches of whole groups in random order, with the group and window of each candidate."""
         groups = self.splits.train
         order = torch.randperm(len(groups)).tolist()
         for at in range(0, len(order), GROUPS):
@@ -182,14 +183,14 @@ class _Trainer:
             yield list(chain(*chosen)), torch.arange(len(chosen)).repeat_interleave(sizes), window
 
     def save(self, path: Path, mark: str) -> None:
-        """Whole or not at all."""
+        """Write a checkpoint atomically."""
         state = {name: getattr(self, name).state_dict() for name in LEARNING}
         counts = {name: getattr(self, name) for name in COUNTING}
         with replacing(path) as partial:
             torch.save(state | counts | {"mark": mark, "random": torch.get_rng_state()}, partial)
 
     def load(self, path: Path, mark: str) -> None:
-        """Go on where it was; of other examples or another config nothing is taken."""
+        """Restore a checkpoint; one with other examples, config or start is ignored."""
         state: dict[str, Any] = torch.load(path, weights_only=True)
         if state["mark"] != mark:
             return
@@ -205,8 +206,8 @@ COUNTING = ("done", "best", "since")
 
 
 def _mark(dataset: Dataset, splits: Splits, config: TrainConfig, start: WarmStart | None) -> str:
-    """What a checkpoint was made from."""
+    """A hash of everything that a checkpoint depends on."""
     rows = dataset.examples.rows
     known = [(rows[i].prompt, rows[i].seed, rows[i].split) for i in chain(*splits.train)]
-    begun = start and start.mark
-    return sha256(repr((config, dataset.targets, known, begun)).encode()).hexdigest()
+    start_mark = start and start.mark
+    return sha256(repr((config, dataset.targets, known, start_mark)).encode()).hexdigest()

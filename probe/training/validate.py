@@ -1,7 +1,7 @@
-"""Whether a probe holds with a setting that it was not made with.
+"""Validates a probe for a setting that it was not made with.
 
-The prompts and seeds are those that its intervals were calibrated on, drawn again, so that nothing
-but the setting differs from the figures of its card.
+The prompts and seeds that its intervals were calibrated on are drawn again, so only the setting
+differs from the figures of its card.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from promptprobe.probe.training.shards import read_collection, read_shards
 from promptprobe.probe.training.train_probe import measure
 
 RANK_KEPT = 0.85
-"""Share of what the rank at home has above chance that has to be left. Less, and the previews that
-would step in are as good: those have .78 of it on Sprites-flow, after 5 of 25 steps."""
+"""Share of the rank's lead over chance that must remain. With less, the preview would be as good:
+it has .78 of that lead on Sprites-flow, after 5 of 25 steps."""
 CHANCE = 0.5
 SHORT = 0.03
-"""How far coverage may fall short: twice the error of a share of .9 among 400 candidates."""
+"""How far coverage may fall short: twice the standard error of .9 with 400 candidates."""
 
 
 def validate_setting(
     probe: Probe, shards: Path, drawn: Held[tuple[str, int]], setting: Setting, value: float
 ) -> Check:
-    """How good the probe is on candidates that were drawn with one setting changed.
+    """Measure the probe on candidates that were drawn with one setting changed.
 
     Args:
-        shards: where they are; each window is read as `Card.window_for` says.
-        drawn: prompts and seeds to look at.
+        shards: the candidates; `Card.window_for` gives the window for each number of steps.
+        drawn: prompts and seeds to use.
 
-    ValueError: broken shards, or of another model.
+    ValueError: the shards are broken or from another model.
     """
     card, collection, examples = probe.card, read_collection(shards), read_shards(shards)
     groups = [
@@ -44,14 +44,14 @@ def validate_setting(
     dataset, first = Dataset(examples, card.targets), card.targets[0].name
     chosen = list(chain(*groups))
     score, raw = dataset.scores(chosen)[:, 0], dataset.raw_scores(chosen)[:, 0]
-    found = []
+    measured = []
     for window, k in enumerate(collection.windows):
         place = card.place(card.window_for(k, collection.facts))
         home = card.windows[place].figures.get(first, {}).get("within_pairwise", math.nan)
-        said = dataset.predict(probe.network, chosen, window, network_step=place).target(0)
-        predictions = card.windows[place].calibration[0].of(*said)
-        found.append((home, *measure(predictions, score, raw, groups)))
-    home, rank, coverage, width = (sum(one) / len(found) for one in zip(*found, strict=True))
+        logits = dataset.predict(probe.network, chosen, window, network_step=place).target(0)
+        predictions = card.windows[place].calibration[0].of(*logits)
+        measured.append((home, *measure(predictions, score, raw, groups)))
+    home, rank, coverage, width = (sum(one) / len(one) for one in zip(*measured, strict=True))
     return Check(
         setting=setting,
         value=value,

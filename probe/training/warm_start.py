@@ -1,8 +1,8 @@
-"""A training that begins with another probe instead of chance: one for a kindred model, or one that
-knew fewer numbers of steps or other scores.
+"""Starts training from another probe instead of random weights: a probe for a related model, or one
+with fewer numbers of steps or other scores.
 
-Every weight that means the same is taken over. A number of steps that the other did not know begins
-as the nearest one that it knew, a score that it did not know with chance.
+Every weight with the same meaning is copied. A number of steps that the other probe lacks starts
+from the nearest one that it has; a score that it lacks starts from random weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from promptprobe.probe.model.network import Network
 
 @dataclass(frozen=True)
 class WarmStart:
-    """A probe to begin with, for a network that knows these windows and targets."""
+    """A probe to start from, for a network with these windows and targets."""
 
     probe: Probe
     windows: Sequence[int]
@@ -27,19 +27,19 @@ class WarmStart:
 
     @property
     def mark(self) -> str:
-        """sha256 of its weights."""
+        """sha256 of the probe's weights."""
         return self.probe.card.weights_sha256
 
     @torch.no_grad()
     def into(self, network: Network) -> None:
-        """Copy what means the same. ValueError: the two look at models of other shapes."""
+        """Copy all weights with the same meaning. ValueError: the two networks' shapes differ."""
         shape = self.probe.card.shape
         for name in ("layers", "channels", "dim", "width"):
-            begun, wanted = getattr(shape, name), getattr(network.shape, name)
-            if begun != wanted:
+            found, wanted = getattr(shape, name), getattr(network.shape, name)
+            if found != wanted:
                 raise ValueError(
-                    f"the probe to start from has {name} {begun}, and the training {wanted}: start "
-                    "from a probe of a model of the same shapes, or from none"
+                    f"the probe to start from has {name} {found}, but this training needs {wanted}:"
+                    " start from a probe for a model with the same shapes, or from none"
                 )
         rows = dict(self._rows())
         other = dict(self.probe.network.named_parameters())
@@ -51,7 +51,7 @@ class WarmStart:
                 own.copy_(other[name])
 
     def _rows(self) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
-        """For the weights with a row a window or a target: which rows come from which."""
+        """For weights with a row per window or target: the rows to set and those to copy."""
         known = [window.k for window in self.probe.card.windows]
         nearest = [min(range(len(known)), key=lambda at: abs(known[at] - k)) for k in self.windows]
         yield "window.weight", (torch.arange(len(nearest)), torch.tensor(nearest))

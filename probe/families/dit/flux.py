@@ -1,7 +1,7 @@
-"""FLUX.1: joint attention, then single-stream blocks, the text's tokens (T5) first in both.
+"""FLUX.1: joint attention, then single-stream blocks, with the text's (T5) tokens first in both.
 
-The pooled CLIP output has no place in attention. Guidance is distilled: the model is given the
-scale, each step is one evaluation, there is no unconditional half and so no guidance gap; a
+The pooled CLIP output takes no part in attention. Guidance is distilled: the model takes the scale
+as an input, so each step is one evaluation, there is no unconditional half or guidance gap, and a
 negative prompt is refused. Latents are packed, 2 x 2 to a token, around each evaluation only.
 """
 
@@ -33,7 +33,7 @@ class Flux(Packed):
         return joint_and_single(self.denoiser)
 
     def reference(self, layer: Any, given: Given, text: int, image: int) -> Reference:
-        cos, sin = given["image_rotary_emb"]  # every value twice, once for each of a pair
+        cos, sin = given["image_rotary_emb"]  # every value is repeated, once for each of a pair
         turns = torch.complex(cos[:, ::2], sin[:, ::2])
         rows, words = given["hidden_states"], given.get("encoder_hidden_states")
         if words is None:  # a single-stream block
@@ -53,7 +53,7 @@ class Flux(Packed):
     def _encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
         if settings.negative_prompt:
             raise ValueError(
-                "FLUX.1 takes no negative prompt: its guidance is distilled; leave it out"
+                "FLUX.1 takes no negative prompt, as its guidance is distilled; leave it out"
             )
         tokens = settings.text_tokens(TOKENS)
         rows, pooled, ids = self.pipeline.encode_prompt(

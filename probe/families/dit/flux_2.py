@@ -1,10 +1,10 @@
-"""FLUX.2 [klein]: joint attention, then single-stream blocks that fuse what they project.
+"""FLUX.2 [klein]: joint attention, then single-stream blocks with fused projections.
 
-The text's tokens come first in both; they are a chat template, read by a language model, and the
-words are the prompt's alone. The official pipeline draws noise and normalizes latents with 2 x 2 of
-them in a token; here they stand apart, as with FLUX.1, and are packed around each evaluation. The
-base model is guided by a second call of an empty prompt, the distilled one by nothing; neither
-takes a negative prompt.
+The text's tokens come first in both; a language model reads the prompt in a chat template, and only
+the prompt's words are content words. The official pipeline draws noise and normalizes latents with
+2 x 2 of them in a token; here they are unpacked, as with FLUX.1, and packed around each evaluation.
+The base model is guided by a second call with an empty prompt, the distilled one is not guided;
+neither takes a negative prompt.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from promptprobe.probe.families.token_alignment import align_in_chat, conditione
 TOKENS: int = (
     inspect.signature(Flux2KleinPipeline.__call__).parameters["max_sequence_length"].default
 )
-"""As many as the official pipeline reads, template included."""
+"""Tokens that the official pipeline reads, including the template."""
 
 
 class Flux2Klein(Packed):
@@ -41,7 +41,7 @@ class Flux2Klein(Packed):
         return joint_and_single(self.denoiser)
 
     def reference(self, layer: Any, given: Given, text: int, image: int) -> Reference:
-        cos, sin = given["image_rotary_emb"]  # every value twice, once for each of a pair
+        cos, sin = given["image_rotary_emb"]  # every value is repeated, once for each of a pair
         turns = torch.complex(cos[:, ::2], sin[:, ::2])
         rows, words = given["hidden_states"], given.get("encoder_hidden_states")
         if words is None:  # a single-stream block
@@ -50,8 +50,8 @@ class Flux2Klein(Packed):
             keys = normed(layer.norm_k, key, layer.heads)
         else:
             query = normed(layer.norm_q, layer.to_q(rows), layer.heads)
-            told = normed(layer.norm_added_k, layer.add_k_proj(words), layer.heads)
-            keys = torch.cat([told, normed(layer.norm_k, layer.to_k(rows), layer.heads)], 1)
+            text_keys = normed(layer.norm_added_k, layer.add_k_proj(words), layer.heads)
+            keys = torch.cat([text_keys, normed(layer.norm_k, layer.to_k(rows), layer.heads)], 1)
         keys = rotated(keys, turns)
         return Reference(rotated(query, turns[text:]), keys[:, :text], keys[:, text:])
 
@@ -61,8 +61,8 @@ class Flux2Klein(Packed):
     def draw_noise(self, seeds: Sequence[int], settings: Settings) -> State:
         state = super().draw_noise(seeds, settings)
         batch, channels, height, width = state.latents.shape
-        drawn = state.latents.reshape(batch, 4 * channels, height // 2, width // 2)
-        return replace(state, latents=self.pipeline._unpatchify_latents(drawn))
+        noise = state.latents.reshape(batch, 4 * channels, height // 2, width // 2)
+        return replace(state, latents=self.pipeline._unpatchify_latents(noise))
 
     def _encode(self, prompts: Sequence[str], settings: Settings) -> Conditioning:
         if settings.negative_prompt:

@@ -1,6 +1,6 @@
 """What FLUX and Qwen-Image share: latents packed, 2 x 2 to a token, around each evaluation only.
 
-The text's tokens come before the image's. The path is shifted for the size of the picture.
+The text's tokens come before the image's. The timesteps are shifted for the size of the picture.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Packed(PipelineFamily):
         settings: Settings,
         capture: AbstractContextManager[Any],
     ) -> tuple[Latents, Latents | None]:
-        """In two calls, where there is an unconditional half."""
+        """The prediction and the guidance gap, from two calls if there is guidance."""
         with capture, self.denoiser.cache_context("cond"):
             conditional = self._evaluate(latents, timestep, conditioning.cond)
         if conditioning.uncond is None:
@@ -45,7 +45,7 @@ class Packed(PipelineFamily):
         return self._rescaled(unconditional + settings.guidance * gap, conditional), gap
 
     def _rescaled(self, guided: Latents, conditional: Latents) -> Latents:
-        """What the official pipeline makes of a guided prediction."""
+        """A guided prediction, rescaled as in the official pipeline."""
         return guided
 
     def _evaluate(self, latents: Latents, timestep: Tensor, cond: Mapping[str, Any]) -> Latents:
@@ -66,11 +66,11 @@ class Packed(PipelineFamily):
 
 
 def packed(latents: Latents) -> Tensor:
-    """2 x 2 latents to a token: [batch, token, 4 x channel]."""
+    """Pack 2 x 2 latents into each token: [batch, token, 4 x channel]."""
     return rearrange(latents, "b c (row p) (col q) -> b (row col) (c p q)", p=2, q=2)
 
 
 def unpacked(tokens: Tensor, like: Latents) -> Latents:
-    """The tokens of `packed` as latents again, shaped as `like`."""
+    """Inverse of `packed`; the result is shaped as `like`."""
     grid = {"row": like.shape[2] // 2, "p": 2, "q": 2}
     return rearrange(tokens, "b (row col) (c p q) -> b c (row p) (col q)", **grid)

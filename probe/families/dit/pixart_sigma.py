@@ -1,8 +1,8 @@
-"""PixArt-Sigma: a transformer over patches with cross-attention to T5, padding masked.
+"""PixArt-Sigma: a transformer over patches with cross-attention to T5; padding is masked.
 
-As in the official pipeline, the prompt is cleaned, and what the model says of its own variance is
-dropped. Drawn is the size that was asked for: the official pipeline's
-`use_resolution_binning`, which draws the nearest size that was trained and resizes, is left out.
+As in the official pipeline, the prompt is cleaned and the learned variance is dropped. Images are
+generated at the requested size: the official pipeline's `use_resolution_binning`, which generates
+the nearest trained size and resizes, is not used.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from promptprobe.probe.families.pipeline import PipelineFamily
 from promptprobe.probe.families.token_alignment import align_words, conditioned
 
 TOKENS = 300
-"""As many as the official pipeline reads."""
+"""Tokens that the official pipeline reads."""
 CLEANED = is_bs4_available() and is_ftfy_available()
-"""The official pipeline cleans captions where it can, and lowers their case where it cannot."""
+"""Whether captions are cleaned; without these libraries the official pipeline lowercases them."""
 
 
 class PixArtSigma(PipelineFamily):

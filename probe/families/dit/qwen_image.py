@@ -1,8 +1,8 @@
-"""Qwen-Image: joint attention, the text's tokens first, read by a language model in a template.
+"""Qwen-Image: joint attention, text first; a language model reads the prompt in a template.
 
-The template's first tokens are dropped and its last ones stay, apart from the words; padding is
-masked. Guidance is a second call of the denoiser, without the prompt, and its result is scaled to
-the conditional prediction's length, token by token. An empty negative prompt is encoded as "".
+The template's first tokens are dropped and its last ones kept, without counting as words; padding
+is masked. Guidance is a second call of the denoiser with the negative prompt (encoded as "" if
+empty); the guided prediction is scaled to the norm of the conditional one, token by token.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from promptprobe.probe.families.self_check import Given, Reference
 from promptprobe.probe.families.token_alignment import AlignedWords, align_words, conditioned
 
 TOKENS = 512
-"""As many as the official pipeline keeps, the template's last ones included."""
+"""Tokens that the official pipeline keeps, including the template's last ones."""
 
 
 class QwenImage(Packed):
@@ -76,7 +76,7 @@ class QwenImage(Packed):
         )
 
     def _rescaled(self, guided: Latents, conditional: Latents) -> Latents:
-        """With the norm that each token of the conditional prediction has."""
+        """Give each token the norm that it has in the conditional prediction."""
         tokens = packed(guided)
         wanted, found = (
             torch.norm(rows, dim=-1, keepdim=True) for rows in (packed(conditional), tokens)
@@ -84,10 +84,10 @@ class QwenImage(Packed):
         return unpacked(tokens * (wanted / found), guided)
 
     def _decode(self, latents: Latents) -> Tensor:
-        """One frame of what the VAE takes for a film."""
+        """Decode with the video VAE and take the only frame."""
         vae = self.pipeline.vae
-        film: Tensor = vae.decode(self._unscaled(latents.to(vae.dtype)), return_dict=False)[0]
-        return film[:, :, 0]
+        video: Tensor = vae.decode(self._unscaled(latents.to(vae.dtype)), return_dict=False)[0]
+        return video[:, :, 0]
 
     def _unscaled(self, latents: Latents) -> Tensor:
         config = self.pipeline.vae.config
@@ -100,4 +100,6 @@ class QwenImage(Packed):
 
     def _check(self) -> None:
         if self.denoiser.config.guidance_embeds:
-            raise ValueError("a guidance-distilled Qwen-Image is not known: expected the plain one")
+            raise ValueError(
+                "a guidance-distilled Qwen-Image is not supported: expected the plain one"
+            )

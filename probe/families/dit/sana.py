@@ -1,9 +1,8 @@
 """Sana: linear attention over the image, and plain cross-attention to a language model (Gemma).
 
-The official pipeline puts an instruction before the prompt, has both read, and keeps the first
-token and the last 299 places: the prompt's words are found there. Text is lowered in case, latents
-are float32 whatever the transformer's dtype, and the size drawn is the size that was asked for, as
-with PixArt-Sigma.
+The official pipeline encodes an instruction followed by the prompt, and keeps the first token and
+the last 299; the prompt's words are among these. Text is lowercased, latents are float32 whatever
+the transformer's dtype, and images are generated at the requested size, as with PixArt-Sigma.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from promptprobe.probe.families.token_alignment import AlignedWords, align_words
 
 _OFFICIAL = inspect.signature(SanaPipeline.__call__).parameters
 TOKENS: int = _OFFICIAL["max_sequence_length"].default
-"""Places that the denoiser sees."""
+"""Text tokens that the denoiser sees."""
 INSTRUCTION: list[str] = _OFFICIAL["complex_human_instruction"].default
-"""What the language model reads before the prompt; not before the negative one."""
+"""What the language model reads before the prompt, but not before the negative prompt."""
 
 
 class Sana(PipelineFamily):
@@ -60,7 +59,7 @@ class Sana(PipelineFamily):
 
     def _located(self, prompt: str, tokens: int) -> AlignedWords:
         tokenizer, before = self.pipeline.tokenizer, "\n".join(INSTRUCTION)
-        # The place after the first token is that of the instruction's last one.
+        # The instruction's last token is the one kept after the first token.
         dropped = len(tokenizer.encode(before)) - 2
         return align_words(
             tokenizer,

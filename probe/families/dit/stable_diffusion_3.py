@@ -1,8 +1,8 @@
-"""Stable Diffusion 3 and 3.5: joint attention, the image's tokens first and the text's after them.
+"""Stable Diffusion 3 and 3.5: joint attention with the image's tokens before the text's.
 
-Text is two CLIP encoders side by side, then T5 behind them, so a word has places in both; where
-there is no T5, zeros stand in its place and only CLIP's places are words. Padding takes a share of
-attention like any token.
+The outputs of two CLIP encoders are concatenated along channels, and T5's tokens follow them, so a
+word has tokens in both. Without T5 its tokens are zeros, and words have only CLIP's tokens. Padding
+takes a share of attention like any token.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Z-Image: single-stream blocks, the image's tokens first and the text's after them.
+"""Z-Image: single-stream blocks with the image's tokens before the text's.
 
-Both are padded to a multiple of 32 with tokens of their own that take a share of attention;
-padding between samples of a batch is masked. The text is a chat template, read by a language model,
-and stays whole; its words are the prompt's alone. The conditional half comes first. Guidance is
-prediction + scale x (conditional - unconditional), so it begins above 0. Latents are float32,
-whatever the transformer's dtype.
+Image and text are each padded to a multiple of 32 with tokens that take a share of attention;
+padding between samples of a batch is masked. A language model reads the prompt in a chat template,
+which is kept, but only the prompt's words are content words. The conditional half comes first.
+Guidance is conditional + scale x (conditional - unconditional), so any scale above 0 guides.
+Latents are float32, whatever the transformer's dtype.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from promptprobe.probe.families.self_check import Given, Reference
 from promptprobe.probe.families.token_alignment import align_in_chat, conditioned
 
 TOKENS = 512
-"""As many as the official pipeline reads, template included."""
+"""Tokens that the official pipeline reads, including the template."""
 SIDE = 1024
-"""Pixels that the official pipeline draws by default."""
+"""The official pipeline's default height and width in pixels."""
 
 
 class ZImage(PipelineFamily):
@@ -95,8 +95,8 @@ class ZImage(PipelineFamily):
     def _evaluate(self, latents: Latents, timestep: Tensor, cond: Mapping[str, Any]) -> Latents:
         times = (1000 - timestep.expand(len(latents))) / 1000
         images = list(latents.to(self.denoiser.dtype).unsqueeze(2).unbind(0))
-        made = self.denoiser(images, times, cond["cap_feats"], return_dict=False)[0]
-        return torch.stack([image.float() for image in made]).squeeze(2)
+        velocity = self.denoiser(images, times, cond["cap_feats"], return_dict=False)[0]
+        return torch.stack([image.float() for image in velocity]).squeeze(2)
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -1,7 +1,7 @@
 """Stable Diffusion 1.x and 2.x: a UNet with cross-attention to one CLIP text encoder.
 
-As in the official pipeline, latents are divided by the VAE's scaling factor and no shift is
-applied, and a safety checker, where there is one, blacks images out.
+As in the official pipeline, latents are divided by the VAE's scaling factor without a shift, and
+the safety checker, if there is one, blacks out images.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class StableDiffusion(PipelineFamily):
     layout = Layout("apart")
     flow = False
     part = "unet"
-    # Its clip_skip asks CLIP for a part that transformers 5 has no longer.
+    # Its clip_skip uses a part of CLIP that transformers 5 no longer has.
     takes: ClassVar[tuple[str, ...]] = ("guidance_rescale", "eta")
     addition: str | None = None
     """The UNet's `addition_embed_type`: what it takes in addition to text and time."""
@@ -45,7 +45,7 @@ class StableDiffusion(PipelineFamily):
         return prediction
 
     def _located(self, prompts: Sequence[str]) -> list[AlignedWords]:
-        """Words among CLIP's tokens: a start, the text, an end, and ends again as padding."""
+        """Words among CLIP's tokens: a start token, the text, and end tokens as end and padding."""
         tokenizer = self.pipeline.tokenizer
         texts = self.pipeline.maybe_convert_prompt(list(prompts), tokenizer)
         last = tokenizer.model_max_length - 1
@@ -63,7 +63,7 @@ class StableDiffusion(PipelineFamily):
             raise ValueError(
                 f"the UNet takes {unet.in_channels} channels and the VAE gives "
                 f"{vae.latent_channels}: expected a plain text-to-image model (inpainting and "
-                "editing ones are not known)"
+                "editing models are not supported)"
             )
         for name, expected in (
             ("time_cond_proj_dim", None),

@@ -1,9 +1,9 @@
 """SDXL: Stable Diffusion's loop, conditioned on two text encoders and the picture's size.
 
-Both encoders read the same tokens, and their outputs stand side by side, so a word keeps its
-places. A refiner, which has the second encoder alone, is refused. As in the official pipeline, an
-empty negative prompt is no prompt (zeros, where the model was trained so), and a VAE in float16
-that asks for it decodes in float32.
+Both encoders read the same tokens, and their outputs are concatenated along channels, so a word's
+token indices are the same. A refiner, which has only the second encoder, is refused. As in the
+official pipeline, an empty negative prompt is passed as None (zeros, if the model was trained that
+way), and a float16 VAE with `force_upcast` decodes in float32.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class StableDiffusionXL(StableDiffusion):
         )
 
     def _times(self, settings: Settings, count: int, dtype: torch.dtype) -> Tensor:
-        """Size, crop and target size, as numbers that the UNet embeds."""
+        """Size, crop and target size, which the UNet embeds."""
         size = settings.height, settings.width
         width: Any = self.pipeline.text_encoder_2.config.projection_dim
         times: Tensor = self.pipeline._get_add_time_ids(
@@ -74,7 +74,7 @@ class StableDiffusionXL(StableDiffusion):
                 vae.to(before)
 
     def _unscaled(self, latents: Latents) -> Tensor:
-        """By the VAE's mean and deviation where it has both, too."""
+        """Also applies the VAE's mean and standard deviation, if it has both."""
         config = self.pipeline.vae.config
         mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
         if mean is None or std is None:

@@ -144,7 +144,7 @@ def test_verify_holds_a_probe_against_a_model(capsys: pytest.CaptureFixture[str]
     assert main(verify) == 0
     assert capsys.readouterr().out.startswith("fits sprites: predicts the sprites score")
     assert main([*verify, "--guidance", "9"]) == 1
-    assert "guidance 1.5 to 4.0, and the model in use has 9.0" in capsys.readouterr().err
+    assert "guidance 1.5 to 4.0, but the model in use has 9.0" in capsys.readouterr().err
 
 
 def test_verify_refuses_settings_without_a_model(capsys: pytest.CaptureFixture[str]) -> None:

@@ -159,7 +159,7 @@ def test_further_arguments_are_written_to_the_run_and_into_its_pictures(
     assert run_folder.read(result.run_dir).generation.extra == asked.extra
     assert result.best.image is not None
     assert read_exact(result.best.image) == (result.best.candidate, result.generation)
-    with pytest.raises(ValueError, match="takes no clip_skip here"):
+    with pytest.raises(ValueError, match="does not take clip_skip here"):
         session.probe("a cat", generation=Generation.model_validate({"extra": {"clip_skip": 1}}))
 
 

@@ -84,7 +84,7 @@ def test_a_probe_of_one_of_them_is_not_used_and_the_run_says_so(tmp_path: Path) 
     result = optimize_prompt("a red cat", scorer=both, budget=1, rewrite="off", out=tmp_path)
     assert result.best.prediction is None or result.best.prediction.basis == "preview"
     (note,) = [said for said in result.warnings if "no probe fits" in said]
-    assert "the scorer in use gives the 'sprites + clip:sprites score'" in note
+    assert "the scorer in use gives 'sprites + clip:sprites score'" in note
     assert "judged by previews instead" in note
 
 

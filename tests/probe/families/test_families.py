@@ -152,7 +152,7 @@ def test_something_that_is_no_such_pipeline_is_refused(ddim_pipeline: Any) -> No
 
 
 def test_an_unknown_pipeline_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"is a dict, .*known: Stable.*Flux.*docs/families"):
+    with pytest.raises(ValueError, match=r"is a dict, .*supported: Stable.*Flux.*docs/families"):
         family_of({})
 
 
@@ -199,7 +199,7 @@ def test_an_offloaded_pipeline_is_probed_where_it_runs(
     assert family.decode_checked(state.latents)[0].shape == (2, 32, 32, 3)
     if way == "by parts":
         assert all(weight.is_meta for weight in denoiser(family).parameters())
-        with pytest.raises(ProbeError, match="offloaded part by part"):
+        with pytest.raises(ProbeError, match="offloaded layer by layer"):
             model_spec_of(family, settings)
 
 

@@ -240,5 +240,5 @@ def test_a_state_that_is_no_regular_file_is_not_waited_for(
     ddim_pipeline: Any, tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "state")
-    with pytest.raises(StateError, match="no regular file"):
+    with pytest.raises(StateError, match="not a regular file"):
         family_of(ddim_pipeline).load_state([tmp_path / "state"], SETTINGS)

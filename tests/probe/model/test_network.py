@@ -144,7 +144,7 @@ def test_it_has_less_than_a_million_weights(layers: int, dim: int) -> None:
 
 def test_a_trace_of_another_model_is_refused_with_both_numbers() -> None:
     other = Network(NetworkConfig(layers=6, channels=4, dim=16, width=8))
-    with pytest.raises(ValueError, match="reads 6 attention maps a word, and the trace has 4"):
+    with pytest.raises(ValueError, match="reads 6 attention maps per word, but the trace has 4"):
         ask(other, a_trace([2]))
 
 

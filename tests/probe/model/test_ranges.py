@@ -1,4 +1,4 @@
-"""A card's ranges: other settings are taken where the probe was found to hold, and only there."""
+"""A card's ranges: other settings are taken where the probe was validated, and only there."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_setting_within_its_range_is_accepted_and_one_outside_refused_with_bot
     for value in (low, high):
         check(card, FACTS.model_copy(update={name: value}))
     for value in (low - 1, high + 1):
-        found = f"found to hold for {name} {low} to {high}, and the model in use has {value};"
+        found = f"validated for {name} {low} to {high}, but the model in use has {value};"
         with pytest.raises(ProbeError, match=re.escape(found) + rf".*--also {name}={value}"):
             check(card, FACTS.model_copy(update={name: value}))
 
@@ -62,7 +62,7 @@ def test_with_other_steps_the_window_at_the_nearest_noise_level_is_asked() -> No
 def test_with_its_own_steps_only_its_own_windows_are_asked() -> None:
     card = a_card(SHAPE)
     assert [card.window_for(k, FACTS) for k in (2, 5)] == [2, 5]
-    with pytest.raises(ProbeError, match="trained to see 2, 5 steps, and 3 are probed"):
+    with pytest.raises(ProbeError, match="trained to see 2, 5 steps, but 3 are probed"):
         card.window_for(3, FACTS)
 
 

@@ -81,7 +81,7 @@ def test_a_folder_without_shards_says_so(tmp_path: Path) -> None:
 def test_a_truncated_shard_is_named(folder: Path) -> None:
     path = folder / "shard-1.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ShardError, match=r"shard-1.safetensors is no shard.*delete shard-1"):
+    with pytest.raises(ShardError, match=r"shard-1.safetensors is not a shard.*delete shard-1"):
         read_shards(folder)
 
 
@@ -89,10 +89,10 @@ def test_broken_missing_and_foreign_tables_are_named(folder: Path) -> None:
     table = folder / "shard-0.parquet"
     (folder / "shard-1.parquet").replace(table)
     write(folder / "shard-1.safetensors", range(10, len(planted(4))))
-    with pytest.raises(ShardError, match="its rows promise"):
+    with pytest.raises(ShardError, match="but its rows expect"):
         read_shards(folder)
     table.write_bytes(b"garbage")
-    with pytest.raises(ShardError, match=r"shard-0.parquet is no parquet table"):
+    with pytest.raises(ShardError, match=r"shard-0.parquet is not a parquet table"):
         read_shards(folder)
     table.unlink()
     with pytest.raises(ShardError, match=r"shard-0.parquet is missing"):
@@ -104,7 +104,7 @@ def test_a_row_that_is_none_is_named_by_its_number(folder: Path) -> None:
     import pyarrow.parquet as pq
 
     pq.write_table(pa.Table.from_pylist([{"prompt": "a cat"}]), folder / "shard-0.parquet")
-    with pytest.raises(ShardError, match=r"shard-0.parquet, row 1 is no row: 6 validation errors"):
+    with pytest.raises(ShardError, match=r"shard-0.parquet, row 1 is invalid: 6 validation errors"):
         read_shards(folder)
 
 
@@ -122,10 +122,12 @@ def test_a_folder_never_mixes_two_collections(tmp_path: Path) -> None:
 def test_shards_of_another_version_and_half_a_description_are_named(tmp_path: Path) -> None:
     path = tmp_path / "collection.json"
     path.write_text(COLLECTION.model_dump_json().replace("shards 2", "shards 3"))
-    with pytest.raises(ShardError, match=r"of the format 'promptprobe shards 3', and this version"):
+    with pytest.raises(
+        ShardError, match=r"has the format 'promptprobe shards 3', but this version"
+    ):
         read_collection(tmp_path)
     path.write_text(COLLECTION.model_dump_json()[:-40])
-    with pytest.raises(ShardError, match=r"collection.json is no JSON"):
+    with pytest.raises(ShardError, match=r"collection.json is not JSON"):
         read_collection(tmp_path)
 
 

@@ -294,7 +294,7 @@ def test_a_start_hands_over_what_means_the_same(dataset: Dataset, network: Netwo
     assert torch.equal(new["score.3.weight"][0], own["score.3.weight"][0])
     assert torch.equal(new["spread.3.bias"][[1, 3]], old["spread.3.bias"][[0, 2]])
     assert torch.equal(fresh.stem.weight, network.stem.weight)
-    with pytest.raises(ValueError, match="has width 8, and the training 16: start from"):
+    with pytest.raises(ValueError, match="has width 8, but this training needs 16: start from"):
         WarmStart(known, (5,), TARGETS).into(
             Network(network.shape.model_copy(update={"width": 16}))
         )

@@ -104,7 +104,9 @@ def test_settings_that_cannot_work_fail_at_once(
 
 
 def test_an_object_that_is_no_known_pipeline_is_refused():
-    with pytest.raises(ValueError, match="is a dict, which promptprobe does not know; known: Sta"):
+    with pytest.raises(
+        ValueError, match="is a dict, which promptprobe does not support; supported: Sta"
+    ):
         open_model({"a": 1})
 
 
@@ -113,7 +115,7 @@ def test_an_unknown_family_is_refused_before_anything_loads(copied: Path, name: 
     index = copied / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": name}))
     (copied / "unet").rename(copied / "gone")
-    with pytest.raises(ValueError, match="does not know; known: StableDiffusionPipeline"):
+    with pytest.raises(ValueError, match="does not support; supported: StableDiffusionPipeline"):
         open_model(copied)
 
 

@@ -67,7 +67,9 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_fetched(
     hub: Hub, cache: Path, name: str
 ) -> None:
     hub.told[name] = MOST_BYTES[name] + 1
-    with pytest.raises(ProbeError, match=rf"{name} .*{MOST_BYTES[name] + 1} bytes, at most"):
+    with pytest.raises(
+        ProbeError, match=rf"{name} .*{MOST_BYTES[name] + 1} bytes, expected at most"
+    ):
         locate_probe(REPOSITORY, hub.endpoint, cache)
     assert not [asked for asked in hub.asked if asked.startswith("GET") and asked.endswith(name)]
 
@@ -78,7 +80,7 @@ def test_a_large_file_whose_size_the_hub_does_not_tell_is_refused_unread(
     hub.files[CARD] += b" " * MOST_BYTES[CARD]
     hub.told[CARD] = None
     folder = locate_probe(REPOSITORY, hub.endpoint, cache)
-    with pytest.raises(ProbeError, match=f"bytes, at most {MOST_BYTES[CARD]} expected"):
+    with pytest.raises(ProbeError, match=f"bytes, expected at most {MOST_BYTES[CARD]}"):
         load_probe(folder)
 
 
@@ -155,7 +157,7 @@ def test_a_broken_folder_is_listed_with_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "half" / CARD).unlink()
     (tmp_path / "bytes" / CARD).write_bytes(bytes(range(256)))
     scrambled, half, whole = list_probes([tmp_path])[len(MODELS) :]
-    assert "is no card of a probe" in scrambled.problem and scrambled.model is None
+    assert "is not a probe's card" in scrambled.problem and scrambled.model is None
     assert f"{CARD}: No such file" in half.problem
     assert whole.problem == ""
 
@@ -167,5 +169,5 @@ def test_a_folder_to_look_in_that_is_none_is_named(tmp_path: Path) -> None:
 
 def test_a_probe_is_held_against_a_model_and_its_settings() -> None:
     assert verify_probe(PROBE, "sprites") == load_probe(PROBE).card
-    with pytest.raises(ProbeError, match="for steps 25 to 50, and the model in use has 20"):
+    with pytest.raises(ProbeError, match="for steps 25 to 50, but the model in use has 20"):
         verify_probe(PROBE, "sprites", Generation(steps=20))
