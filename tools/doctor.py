@@ -13,7 +13,7 @@ from importlib.util import find_spec
 
 from pydantic import Field
 
-from promptprobe.tools.records import Record
+from promptprobe.tools.records import Generation, Record
 
 PACKAGES = ("promptprobe", "torch", "diffusers", "transformers", "langgraph", "openai", "pydantic")
 EXTRAS = {
@@ -61,18 +61,21 @@ def look_at_machine() -> Iterator[Finding]:
     yield _hub()
 
 
-def look_at_model(spec: str, scorer: Sequence[str] | None, probe: str | None) -> Iterator[Finding]:
+def look_at_model(
+    spec: str, scorer: Sequence[str] | None, probe: str | None, generation: Generation
+) -> Iterator[Finding]:
     """Whether a model opens and its attention is understood, with its scorer and its probe.
 
     Args:
         spec: as `open_toolbox` takes it.
         scorer: one or several; None: the model's own, or the default one.
         probe: None: the one that is shipped with the model.
+        generation: how pictures would be made.
     """
     from promptprobe.tools.models.model import open_model, open_toolbox
 
     try:
-        opened = open_model(spec)
+        opened = open_model(spec, generation)
     except CANNOT as error:
         yield Finding(name="model", problem=str(error))
         return

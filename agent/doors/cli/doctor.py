@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from promptprobe.agent.doors import options as o
-from promptprobe.agent.doors.display import plain
+from promptprobe.agent.doors.display import LINE, plain
+from promptprobe.agent.doors.schemas import checked
+from promptprobe.tools.records import Generation
 
 app = typer.Typer(rich_markup_mode="rich")
 
 
 @app.command(epilog=o.examples("doctor --model FOLDER --scorer clip:FOLDER"))
+@o.with_pictures
 def doctor(
+    context: typer.Context,
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="also open and check this model")
     ] = None,
@@ -33,24 +38,29 @@ def doctor(
 
     Exits with code 1 if anything is wrong.
     """
-    return o.ended("doctor", lambda: _doctor(model, scorer, probe, llm, json), lambda: "")
+    return o.ended("doctor", lambda: _doctor(context.params), lambda: "")
 
 
-def _doctor(
-    model: str | None, scorer: list[str] | None, probe: str | None, llm: str | None, json: bool
-) -> int:
+def _doctor(params: Mapping[str, Any]) -> int:
     from promptprobe.tools.doctor import Finding, look_at_machine, look_at_model
     from promptprobe.tools.endpoint.endpoint import LLM, Endpoint
 
-    if model is None and (scorer or probe):
-        raise ValueError("--scorer and --probe are checked with a model: give --model too")
+    model, scorer, probe, llm, json = (
+        params[name] for name in ("model", "scorer", "probe", "llm", "json")
+    )
+    drawn = o.generation_of(params)
+    generation = checked(Generation, drawn)
+    if model is None and (scorer or probe or drawn):
+        raise ValueError(
+            "--scorer, --probe and options of pictures are checked with a model: give --model too"
+        )
     findings: list[Finding] = []
 
     def take(finding: Finding) -> None:
         findings.append(finding)
         if not json:
             text = f"wrong: {finding.problem}" if finding.problem else finding.found
-            o.print_line(f"{finding.name:<16} {plain(text)}")
+            o.print_line(f"{finding.name:<16} {plain(text, LINE)}")
 
     for finding in look_at_machine():
         take(finding)
@@ -60,7 +70,7 @@ def _doctor(
             take(Finding(name="llm", found="key and address can be used; no request was sent"))
         except ValueError as error:
             take(Finding(name="llm", problem=str(error)))
-    for finding in look_at_model(model, scorer, probe) if model else ():
+    for finding in look_at_model(model, scorer, probe, generation) if model else ():
         take(finding)
     if json:
         o.print_json({"findings": [finding.model_dump() for finding in findings]})

@@ -51,6 +51,20 @@ def test_a_model_that_works_is_told_with_its_scorer_and_its_probe(
     assert "does not answer" in findings["hub"]["found"]
 
 
+def test_a_model_is_checked_with_the_settings_that_a_run_would_have(
+    saved_pipeline: Any, clip_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ["--model", str(saved_pipeline("ddim")), "--scorer", f"clip:{clip_folder}"]
+    settings = ["--steps", "4", "--scheduler", "LCMScheduler", "--dtype", "bfloat16"]
+    code, findings = found(capsys, *model, *settings)
+    assert code == 0
+    assert "in bfloat16: 32 x 32 pixels, 4 steps" in findings["model"]["found"]
+    code, findings = found(capsys, *model, "--height", "33")
+    assert code == 1
+    assert "multiple of 8" in findings["scorer and probe"]["problem"]
+    assert main(["doctor", *settings]) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "name", "problem"),
     [
