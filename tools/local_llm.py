@@ -86,7 +86,8 @@ def _located(source: str) -> tuple[str, dict[str, str]]:
 
     if missing := [name for name in ("llguidance", "gguf") if find_spec(name) is None]:
         raise ValueError(f"local: needs {' and '.join(missing)}; pip install '{EXTRA}'")
-    path = Path(source)
+    path = Path(source).expanduser()
+    source = str(path)
     if path.suffix == ".gguf" and path.is_file():
         return str(path.parent), {"gguf_file": path.name}
     if not is_folder(source):

@@ -70,9 +70,14 @@ def test_released_weights_are_gone_and_come_back_when_asked(folder: Path) -> Non
     assert llm.complete("", "?", SCHEMA, ENOUGH) == first
 
 
-def test_a_folder_that_holds_no_language_model_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_folder_that_holds_no_language_model_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ValueError, match=r"neither config\.json nor one \.gguf"):
         LocalLlm(str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    with pytest.raises(ValueError, match=rf"{tmp_path} holds neither config\.json"):
+        LocalLlm(f"~/{tmp_path.name}")
 
 
 def test_a_broken_model_is_a_plain_error(tmp_path: Path) -> None:

@@ -51,10 +51,12 @@ def ask_hub(
         hf_hub_url,
         try_to_load_from_cache,
     )
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     if is_folder(repository):
         return
+    if repository.startswith(("/", "./", "../", "~")):
+        raise HFValidationError(f"there is no folder {repository[:200]}")
     url = hf_hub_url(repository, file, endpoint=endpoint)
     kept = try_to_load_from_cache(repository, file, cache_dir=cache)
     if constants.HF_HUB_OFFLINE or isinstance(kept, str):

@@ -200,7 +200,9 @@ def _found(spec: str) -> tuple[Judge, str]:
         prefix, argument = "http", spec
     for judge in TABLE:
         if judge.prefix == prefix and argument.strip():
-            return judge, argument.strip()
+            argument = argument.strip()
+            home = argument.startswith("~")  # behind a colon, no shell replaces it
+            return judge, str(Path(argument).expanduser()) if home else argument
     names = [name for judge in judges() for name in (judge.name, judge.prefix)]
     meant = did_you_mean(spec, names) or did_you_mean(prefix, names)
     raise ValueError(f"unknown scorer {spec!r:.200}{meant}; known: {known_scorers()}")

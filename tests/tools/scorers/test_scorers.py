@@ -97,6 +97,16 @@ def test_a_clip_folder_with_nothing_in_it_is_a_clear_error(tmp_path: Path):
         open_scorer(f"clip:{tmp_path}")
 
 
+def test_a_clip_folder_may_lie_in_the_home_folder_and_one_that_is_not_there_is_no_hub_id(
+    clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(clip_folder.parent))
+    scorer = open_scorer(f"clip:~/{clip_folder.name}")
+    assert scorer.name == f"clip:~/{clip_folder.name}"
+    with pytest.raises(ValueError, match=rf"there is no folder {clip_folder.parent}/nothing\."):
+        open_scorer("clip:~/nothing")
+
+
 def test_the_sprites_second_judge_sees_colour_and_noun_at_any_size():
     judge = open_scorer("segments:sprites")
     right, wrong, large = judge(
