@@ -146,8 +146,8 @@ def _fetched(repository: str, endpoint: str | None, cache: Path | None) -> Path:
         )
         if (found.file_size or 0) > MOST_BYTES[name]:
             raise ProbeError(
-                f"{name} of the hub's {repository} has {found.file_size} bytes, at most "
-                f"{MOST_BYTES[name]} expected: this is no probe"
+                f"{name} of the hub's {repository} has {found.file_size} bytes, "
+                f"expected at most {MOST_BYTES[name]}: this is no probe"
             )
         path = hf_hub_download(
             repository, name, revision=commit, endpoint=endpoint, cache_dir=cache
