@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from promptprobe.evals.selection.policies import POLICIES, Outcome
-from promptprobe.evals.selection.replay_table import Table
+from promptprobe.evals.selection.replay_table import FEWEST, Table
 from promptprobe.evals.statistics import Estimate, Floats, Rows, best_of_n, bootstrap
 
 PARTS = (0.95, 1.0)
@@ -52,8 +52,8 @@ def check(tables: Sequence[Table], budgets: Sequence[float]) -> None:
         raise ValueError(
             f"expected tables of equally many prompts, got {sorted(lengths)}: replay them apart"
         )
-    if min(lengths) < 4:
-        raise ValueError(f"expected at least 4 prompts, 2 a half, got {min(lengths)}")
+    if min(lengths) < FEWEST:
+        raise ValueError(f"expected at least {FEWEST} prompts, 2 a half, got {min(lengths)}")
     seeds = min(table.final.shape[1] for table in tables)
     if seeds < REFERENCE:
         raise ValueError(

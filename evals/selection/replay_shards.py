@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from promptprobe.evals.selection.replay_table import Table, checked
+from promptprobe.evals.fidelity.gaps import equal_seeds
+from promptprobe.evals.selection.replay_table import FEWEST, Table, checked
 from promptprobe.evals.statistics import Floats
 from promptprobe.probe.model.card import ProbeError
 from promptprobe.probe.model.checkpoint import Probe, load_probe
@@ -96,15 +97,18 @@ def _predicted(
 
 
 def _whole(folder: Path, known: Iterable[Known]) -> tuple[Floats, Floats]:
-    """Final scores [prompt, seed] and looks [step, prompt, seed] of the prompts that have all."""
+    """Final scores [prompt, seed] and looks [step, prompt, seed], of as many seeds of each prompt
+    as keep most candidates. A prompt may have more: it was listed twice, or came from a run."""
     found: dict[str, list[list[float]]] = {}
     for row, values in known:
         if None not in values:
             found.setdefault(row.prompt, []).append(values)  # type: ignore[arg-type]
-    seeds = max((len(group) for group in found.values()), default=0)
-    whole = [group for group in found.values() if len(group) == seeds]
-    if len(whole) < 2 or len(whole[0][0]) < 2:
-        raise ValueError(f"{folder}: expected two prompts with all looks, found {len(whole)}")
+    counts = np.array([len(group) for group in found.values()])
+    if (several := int((counts > 1).sum())) < 2:
+        raise ValueError(f"{folder}: expected two prompts with all looks, found {several}")
+    most = np.sort(counts)[-FEWEST:][0]
+    seeds, [kept] = equal_seeds(np.arange(most) < counts[:, None])
+    whole = [group[:seeds] for group, places in zip(found.values(), kept, strict=True) if places]
     stored = np.moveaxis(np.array(whole), 2, 0)
     return stored[0], stored[1:]
 

@@ -18,6 +18,8 @@ from promptprobe.agent.search.schedule import Signal, from_spearman
 from promptprobe.evals.statistics import Floats, rank_correlations
 
 MOST_STEPS = 1000
+FEWEST = 4
+"""Prompts of a table: two a half."""
 QUANTILES = 64
 
 

@@ -196,6 +196,14 @@ def test_the_shards_of_a_training_are_a_table_of_previews(collected) -> None:
         previews_of(collected, "beauty")
 
 
+def test_a_prompt_with_more_seeds_than_the_others_costs_none_of_them(collected) -> None:
+    rows = planted(20).rows
+    again = [row.model_copy(update={"seed": row.seed + 1000}) for row in rows[:6]]
+    traces = {k: at(planted(20), range(6), place)[0] for place, k in enumerate(WINDOWS)}
+    write_shard(collected / "1.safetensors", traces, again)
+    assert previews_of(collected, None).final.shape == (20, 6)
+
+
 def test_a_collection_of_too_few_seeds_says_how_to_add_some(collected, capsys) -> None:
     assert main(["eval", "replay", "--shards", str(collected)]) == 2
     said = capsys.readouterr().err
