@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from promptprobe.agent.search.draws import best_finished, draw
 from promptprobe.agent.search.planner import plan
 from promptprobe.evals.selection import adaptive as index
+from promptprobe.evals.selection import waves
 from promptprobe.evals.selection.replay_table import Table
 from promptprobe.evals.statistics import Floats, best_of_n
 
@@ -24,7 +25,7 @@ EARLY = 0.2
 SETS = 160
 """Sets of seeds drawn per prompt, the same for every policy."""
 RUNS = 800
-"""Runs of the adaptive policy, which goes step by step and is slower."""
+"""Runs of the policies that go turn by turn and are slower."""
 PRICES = (0.005, 0.01, 0.02)
 Rungs = list[tuple[int, int, tuple[float, ...]]]
 """(step, keep, weights of the looks so far), as `best_finished` takes them."""
@@ -116,6 +117,29 @@ def planned(fit: Table, judged: Table, renders: float) -> Outcome:
     return Outcome(best, schedule.renders, str(schedule))
 
 
+def in_waves(fit: Table, judged: Table, renders: float) -> Outcome:
+    """The loop's rule where a run ends with its first good picture: looks in waves of two.
+
+    Good is the fitted half's median score, and the limit of a run is the one with which that half
+    spends `renders` on average, both as in `until_content`.
+    """
+    good = float(np.median(fit.final))
+    schedule = waves.schedule_of(fit, good, judged.final.shape[1])
+    if schedule.waves is None:
+        return until_content(fit, judged, renders)
+    step, sets = schedule.rungs[0].step, max(1, RUNS // len(judged.final))
+    limits = [renders * times for times in waves.LIMITS]
+
+    def spend(table: Table, limit: float) -> tuple[Floats, Floats]:
+        known = waves.chances(fit, table, step, good)
+        orders = seed_sets(*table.final.shape)[:, :sets]
+        return waves.run(table, known, schedule, good, limit, orders)
+
+    limit = float(np.interp(renders, [spend(fit, one)[1].mean() for one in limits], limits))
+    best, spent = spend(judged, limit)
+    return Outcome(best, float(spent.mean()), f"{schedule}, at most {limit:.1f} renders")
+
+
 def adaptive(fit: Table, judged: Table, renders: float) -> Outcome:
     """The planned first rung, then one step at a time by index; its price chosen on draws."""
     signal = fit.signal()
@@ -151,6 +175,7 @@ POLICIES: dict[str, Policy] = {
     "psp": progressive,
     "light": light,
     "planned": planned,
+    "waves": in_waves,
     "adaptive": adaptive,
 }
 

@@ -18,7 +18,7 @@ ABOUT = (
     "A table is an npz file (docs/search.md) or the shards of `promptprobe train`. Policies are "
     "fitted on half of the prompts and judged on the other half, both ways."
 )
-POLICIES = ("naive", "until-content", "keep-one", "psp", "light", "planned", "adaptive")
+POLICIES = ("naive", "until-content", "keep-one", "psp", "light", "planned", "waves", "adaptive")
 BUDGETS = (2.8, 4.0, 5.6, 8.0)
 _SAID = ", ".join(f"{budget:g}" for budget in BUDGETS)
 

@@ -12,6 +12,7 @@ from typing import Any
 COLOURS = {
     "naive": "#777777", "planned": "#0072b2", "adaptive": "#cc79a7", "light": "#d55e00",
     "keep-one": "#e69f00", "psp": "#009e73", "until-content": "#56b4e9",
+    "waves": "#000000",
 }  # fmt: skip
 """Okabe and Ito's, which the colour-blind tell apart."""
 

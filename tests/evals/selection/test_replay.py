@@ -160,6 +160,34 @@ def test_rendering_until_content_stops_there_and_takes_its_budget_on_average() -
     assert policies.until_content(blind, blind, 1).renders == pytest.approx(1, abs=0.01)
 
 
+def judged_correct(prompts: int) -> Table:
+    """Prompts from hard to easy, whose score has a ceiling: pictures that reach it are correct.
+    Looks tell early."""
+    table = made(prompts, 40, ranks=(0.3, 0.6, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99))
+    looks, final = (
+        (values - values.mean(-1, keepdims=True)) / values.std(-1, keepdims=True)
+        for values in (table.looks, table.final)
+    )
+    ease = np.linspace(-1.5, 2, prompts)[:, None]
+    return Table("", table.total, table.steps, looks + ease, np.minimum(final + ease, 0))
+
+
+def test_looks_in_waves_find_a_correct_picture_sooner_than_rendering_until_there_is_one() -> None:
+    fit, judged = judged_correct(40), judged_correct(30)
+    outcome = policies.in_waves(fit, judged, 2)
+    assert "2 at a time" in outcome.schedule
+    assert outcome.renders == pytest.approx(2, rel=0.1)
+    rival = policies.until_content(fit, judged, outcome.renders)
+    assert outcome.best.mean() > rival.best.mean() + 0.02
+
+
+def test_where_no_look_pays_waves_are_renders_until_content() -> None:
+    deaf = made(30, 40, ranks=(0.01,) * 9)
+    waves, rival = (policy(deaf, deaf, 3) for policy in (policies.in_waves, policies.until_content))
+    assert (waves.renders, waves.schedule) == (rival.renders, rival.schedule)
+    assert (waves.best == rival.best).all()
+
+
 def test_a_signal_is_the_mean_rank_within_a_prompt() -> None:
     assert made(60, 100).signal().correlations == pytest.approx(RANKS, abs=0.03)
 
