@@ -29,7 +29,7 @@ EXTRAS = {
 }
 """Modules that a plain install leaves out, and the extra that brings them."""
 HUB_SECONDS = 3.0
-CANNOT = (ValueError, OSError, RuntimeError, TypeError)
+CANNOT = (ValueError, OSError, RuntimeError, TypeError, ImportError)
 """How opening something fails."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +81,15 @@ def test_what_is_wrong_is_named_and_ends_with_1(
     code, findings = found(capsys, *arguments)
     assert code == 1
     assert problem in findings[name]["problem"]
+
+
+def test_a_lora_without_its_library_is_a_finding_like_others(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    code, findings = found(capsys, "--model", "sprites", "--lora", "ink.safetensors")
+    assert code == 1
+    assert findings["model"]["problem"] == "LoRA needs peft: pip install 'promptprobe[lora]'"
 
 
 def test_a_scorer_without_a_model_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
