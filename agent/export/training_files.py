@@ -110,7 +110,10 @@ def write_prompts(source: Path, out: Path) -> dict[str, int]:
     unique: dict[str, dict[str, Any]] = {}
     for row in rows:
         unique.setdefault(row["prompt"], row)
-    lines = [row["prompt"] if out.suffix == ".txt" else json.dumps(row) for row in unique.values()]
+    if out.suffix == ".txt":
+        lines = [" ".join(prompt.splitlines()) for prompt in unique]
+    else:
+        lines = [json.dumps(row) for row in unique.values()]
     check_folder(out.parent, FOLDER)
     with replacing(out) as partial:
         partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

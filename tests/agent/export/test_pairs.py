@@ -162,16 +162,24 @@ def test_prompts_are_those_that_promise_the_greatest_differences_and_nothing_is_
 # One run, without a model
 
 
-def probed(run_dir: Path, *predictions: float | None) -> Path:
+def probed(run_dir: Path, *predictions: float | None, prompt: str = "a red cat") -> Path:
     """One prompt, and a seed for each prediction."""
     lines = []
     for seed, score in enumerate(predictions):
         view = None if score is None else Prediction(score=score, basis="preview")
-        candidate = Candidate(prompt="a red cat", seed=seed)
+        candidate = Candidate(prompt=prompt, seed=seed)
         found = Probed(step=5, prediction=view, latents=run_dir / candidate.key, nfe=10)
         lines.append(ProbedLine(round=1, candidate=candidate, probed=found))
     Ledger(run_dir).write(lines)
     return run_dir
+
+
+def test_a_prompt_of_two_lines_stays_one_line_of_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = probed(start(tmp_path), 0.2, 0.8, prompt="a red cat\nby night")
+    assert made(run_dir, tmp_path / "train.txt", capsys) == {"prompts": 1}
+    assert (tmp_path / "train.txt").read_text() == "a red cat by night\n"
 
 
 def test_a_candidate_goes_on_from_its_latents_while_they_are_there(tmp_path: Path) -> None:
