@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,9 @@ def learn(course: ProbeTraining, out: Path, say: Say) -> dict[str, Any]:
     Raises:
         ValueError: unknown model, scorer or start, impossible settings, shards of something else,
             or too little to learn from.
+        ModuleNotFoundError: promptprobe[train] is not installed.
     """
+    import_module("pyarrow")  # shards need it, once the first of them is drawn
     start = load_probe(locate_probe(course.start)) if course.start else None
     model = open_model(course.model, course.generation)
     collector = open_collector(course, model)

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,19 @@ def test_what_cannot_be_learned_from_is_refused_before_anything_is_drawn(
     *others, said = capsys.readouterr().err.splitlines()
     assert says in said and not others
     assert not Path("out").exists()
+
+
+def test_without_the_library_of_its_shards_nothing_is_opened_or_drawn(
+    prompts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    given = ["--model", "no/such/model", "--prompts", str(prompts), "--scorer", "sprites"]
+    assert main(["train", *given, "--out", str(tmp_path / "out")]) == 1
+    said = "promptprobe: train needs pyarrow, not installed: pip install 'promptprobe[train]'"
+    assert capsys.readouterr().err.splitlines() == [said]
 
 
 def test_a_scorer_that_scores_no_picture_is_named_with_its_reason(
