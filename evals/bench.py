@@ -1,4 +1,4 @@
-"""What an eval runs on: a model, who selects and who grades, and its probe where there is one."""
+"""What an eval runs on: a model, the scorer that selects, the judge that grades, and its probe."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Images = NDArray[np.uint8]
 Judge = Callable[[str, Images], list[Score]]
-"""A brief and images [n, height, width, 3] to one score an image."""
+"""Maps a brief and images [n, height, width, 3] to one score for each image."""
 DEFAULTS = Generation()
 SHIPPED = "shipped"
 NO_PROBE = "none: the figures are those of the x0 preview, graded by the scorer"
@@ -30,60 +30,60 @@ SAME_JUDGE = "the same scorer selected and graded, so its own errors count as ga
 
 @dataclass(frozen=True)
 class Bench:
-    """Everything above is data; evals take it from here and open nothing themselves."""
+    """A model with its judges and its probe; evals use these and open nothing themselves."""
 
     name: str
     family: Any
-    """A `probe.family.Family`."""
+    """A `probe.families.family.Family`."""
     settings: Any
     """Its `Settings`."""
     score: Judge
     """The scorer, which selects."""
     judge: Judge
-    """The second judge, which never selects; the scorer again where there is none."""
+    """The second judge, which never selects; the scorer again if there is no second judge."""
     probe: Any = None
-    """A `probe.prediction.Probe`, checked against the model and the scorer; None: there is none."""
+    """A `probe.model.checkpoint.Probe`, checked against the model and the scorer, or None."""
     further: Mapping[str, Judge] = field(default_factory=dict)
     """Judges of the probe's other targets, by the target's name."""
     scorer: str = ""
     grader: str = ""
-    """Names of the scorer and of the second judge; two that are alike are one."""
+    """Names of the scorer and the second judge; equal if there is only one judge."""
     scorers: tuple[Scorer, ...] = ()
-    """The two, each once, to be tried before anything is drawn."""
+    """The distinct judges, to be tried before anything is drawn."""
     probe_name: str = NO_PROBE
     good: float | None = None
-    """A score from which the caller calls an image good; None: as the probe's card says."""
+    """The score from which the caller calls an image good; None for the probe card's median."""
     own: BuiltIn | None = None
-    """What only a built-in model has."""
+    """Extras of a built-in model."""
     asked: Mapping[str, Any] = field(default_factory=dict)
     """Model, scorer, probe and generation, as a `Session` takes them."""
     notes: tuple[str, ...] = ()
-    """What the reader of a report should know."""
+    """Notes for the reader of a report."""
 
     @property
     def target(self) -> str:
-        """What the scorer's score is called in shards and cards."""
+        """The name of the scorer's score in shards and cards."""
         return f"{self.scorer} score"
 
     @cached_property
     def evidence(self) -> Evidence | None:
-        """What only a built-in model can be asked."""
+        """Held-out scenes, meanings and roles of a built-in model."""
         return self.own.evidence() if self.own else None
 
     def nfe(self, start: int = 0, stop: int = 0, *, of: int = 0) -> int:
-        """Denoiser evaluations from step to step of a full render, or one `of` other steps."""
+        """Denoiser evaluations from step `start` to `stop` of a render in `of` steps (or all)."""
         settings = replace(self.settings, steps=of or self.settings.steps)
         return int(self.family.nfe(settings, start, stop or settings.steps))
 
     @cached_property
     def facts(self) -> Any:
-        """What a card is held against; takes a hash of the weights."""
+        """The facts that a card is compared with; this hashes the weights."""
         from promptprobe.probe.model.card import model_spec_of
 
         return model_spec_of(self.family, self.settings)
 
     def probe_at(self, k: int) -> tuple[Any, int]:
-        """The probe, None unless there is one for k steps, and which of its windows they are."""
+        """The probe, or None if there is none for k steps, and its window for k steps."""
         from promptprobe.probe.model.card import ProbeError
 
         try:
@@ -92,24 +92,24 @@ class Bench:
             return None, k
 
     def names(self, row: Row) -> list[str]:
-        """What a baseline is told that sees the prompt alone: its words, and what is known of them.
+        """Features of the prompt for the prompt-only baseline: its kind of scene and its words.
 
-        A stranger's words are those that are traced.
+        For a built-in model the words are its meanings, for any other model the traced words.
         """
-        said = self.evidence.meanings(row.prompt) if self.evidence else map(str.lower, row.words)
-        return [f"kind {row.kind}", *said]
+        words = self.evidence.meanings(row.prompt) if self.evidence else map(str.lower, row.words)
+        return [f"kind {row.kind}", *words]
 
     def roles(self, brief: str) -> Mapping[str, str]:
-        """What the words of a brief are, where anybody knows."""
+        """The roles of a brief's words; empty unless the model is built in."""
         return self.evidence.roles(brief) if self.evidence else {}
 
 
 def own_of(model: str) -> BuiltIn:
-    """What a built-in model brings along. ValueError: no such built-in model."""
+    """The extras of a built-in model. ValueError: there is no such built-in model."""
     own = built_in(model)
     if own is None:
         raise ValueError(
-            f"--model: expected {' or '.join(PLUGINS)}, built in; got {model!r:.200}"
+            f"--model: expected a built-in model ({' or '.join(PLUGINS)}), got {model!r:.200}"
             f"{did_you_mean(model, PLUGINS)}"
         )
     return own
@@ -123,19 +123,19 @@ def open_bench(
     probe: str | None = None,
     good: float | None = None,
 ) -> Bench:
-    """A model with its judges and its probe.
+    """Open a model with its judges and its probe.
 
     Args:
-        model: a built-in one's name, a folder, or a hub id.
-        generation: what is None takes the model's own default.
-        scorer: who selects; None takes a built-in model's own.
-        judge: who grades and never selects; None takes a built-in model's own, or the scorer.
-        probe: whose first target is the scorer's score; None takes a built-in model's own where
-            it fits, and previews otherwise.
+        model: a built-in model's name, a folder, or a hub id.
+        generation: settings; those that are None take the model's defaults.
+        scorer: selects among images; None for a built-in model's own.
+        judge: grades and never selects; None for a built-in model's own, or the scorer.
+        probe: a probe whose first target is the scorer's score; None for a built-in model's own if
+            it fits, otherwise previews are used.
         good: see `Bench`.
 
     Raises:
-        ValueError: something cannot be opened, weights are missing, or the probe is for others.
+        ValueError: something cannot be opened, weights are missing, or the probe does not fit.
     """
     from promptprobe.tools.models.model import open_model
     from promptprobe.tools.scorers.scorer import open_scorer
@@ -145,7 +145,7 @@ def open_bench(
     if scorer is None and own is None:
         raise ValueError(
             f"--scorer: expected the judge that selects among images of {model}; "
-            "`promptprobe judges` lists those that can be named"
+            "`promptprobe judges` lists the available ones"
         )
     selects = scorer or (own.scorer if own else "")
     grades = judge or (own.judge if own else selects)
@@ -170,9 +170,9 @@ def open_bench(
 
 
 def with_probe(bench: Bench, spec: str | None) -> Bench:
-    """The bench with a probe: the one that is named, or a built-in model's own where it fits.
+    """The bench with a probe: the named one, or a built-in model's own if it fits.
 
-    ValueError: the one that is named does not fit.
+    ValueError: the named probe does not fit.
     """
     from promptprobe.probe.model.card import ProbeError, check
     from promptprobe.probe.model.checkpoint import load_probe
@@ -185,13 +185,13 @@ def with_probe(bench: Bench, spec: str | None) -> Bench:
         check(probe.card, bench.facts)
         if (first := probe.card.targets[0].name) != bench.target:
             raise ProbeError(
-                f"the first score that this probe predicts is the {first}, and images are selected "
+                f"the first score that this probe predicts is the {first}, but images are selected "
                 f"by the {bench.target}: give the former's judge as the scorer, or train a probe"
             )
     except ProbeError as error:
         if spec is not None:
             raise
-        return replace(bench, notes=(*bench.notes, f"its own probe does not fit: {error}"))
+        return replace(bench, notes=(*bench.notes, f"the shipped probe does not fit: {error}"))
     further, notes = judges_of([target.name for target in probe.card.targets[1:]])
     return replace(
         bench,
@@ -203,20 +203,20 @@ def with_probe(bench: Bench, spec: str | None) -> Bench:
 
 
 def judges_of(targets: list[str]) -> tuple[dict[str, Judge], list[str]]:
-    """The judges that a card's targets are named after, and why some of them are left out."""
-    found, left = {}, []
+    """The judges that a card's targets are named after, and notes on those that are left out."""
+    judges, notes = {}, []
     for target in targets:
         try:
-            found[target] = judge_of(target)
+            judges[target] = judge_of(target)
         except ValueError as error:
-            left.append(f"{target} is left out: {error}")
-    return found, left
+            notes.append(f"{target} is left out: {error}")
+    return judges, notes
 
 
 def judge_of(target: str) -> Judge:
     """The scorer that a probe's target is named after.
 
-    ValueError: there is none of that name, or it is one that a stranger's card may not name.
+    ValueError: there is no such scorer, or a card, which is not trusted, may not name it.
     """
     from promptprobe.tools.scorers.function import names_code
     from promptprobe.tools.scorers.scorer import open_scorer
@@ -224,22 +224,22 @@ def judge_of(target: str) -> Judge:
     name = target.removesuffix(" score")
     if names_code(name):
         raise ValueError(
-            f"the probe's card names the judge {name!r:.200}, and no card decides which code "
-            "runs or where pictures go"
+            f"the probe's card names the judge {name!r:.200}, but a card may not decide which code "
+            "runs or where pictures are sent"
         )
     return open_scorer(name).of_arrays
 
 
 def collections(shards: Path | None, probe: str | None) -> list[Path]:
-    """Folders of shards that are known to have made a probe: the given one, and its neighbour."""
+    """Folders of shards that the probe was trained on: the given one and the one next to it."""
     beside = Path(probe).parent / "shards" if probe and Path(probe).is_dir() else None
     return [folder for folder in (shards, beside) if folder is not None and folder.is_dir()]
 
 
 def check_shards(bench: Bench, shards: Path) -> Collection:
-    """What a folder of shards was made with.
+    """The settings of a folder of shards.
 
-    ValueError: there are none, or of another model, other settings or another scorer.
+    ValueError: it has no shards, or they are from another model, settings or scorer.
     """
     from promptprobe.probe.training.shards import read_collection
 
@@ -249,7 +249,7 @@ def check_shards(bench: Bench, shards: Path) -> Collection:
     for name in made:
         if made[name] != used[name]:
             raise ValueError(
-                f"{shards} was collected with {name} {made[name]!s:.100}, and what is measured has "
-                f"{used[name]!s:.100}: give its own shards, or leave --shards out"
+                f"{shards} was collected with {name} {made[name]!s:.100}, but the model measured "
+                f"has {used[name]!s:.100}: give its own shards, or leave out --shards"
             )
     return collection

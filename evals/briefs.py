@@ -1,7 +1,7 @@
-"""What an eval measures on: briefs that a built-in model holds out, a file, or a collection.
+"""The briefs that an eval measures on: a built-in model's held-out scenes, a file, or a collection.
 
-Prompts are divided by hash, whatever their order: what is fitted or chosen, is so on one third, and
-the rest is measured. Prompts that are known to have trained the probe are left out.
+Prompts are split by hash, whatever their order: one third is for fitting and choosing, the rest for
+measuring. Prompts that are known to have trained the probe are left out.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from promptprobe.tools.models.built_in import Brief
 from promptprobe.tools.splits import fraction
 
 SPLIT = "eval"
-"""Of a file's prompts: training draws with other seeds, whatever its prompts are."""
+"""Split of a file's prompts, which have other seeds than any training."""
 FEWEST = 2
-"""Prompts of a table: one has no interval."""
+"""Prompts in a table; with a single one there is no interval."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Briefs with no seed in common with any training."""
+    """Briefs that share no seed with any training."""
 
     test: list[Brief]
     known: list[Brief]
-    """What may be fitted or chosen on; empty where nothing is."""
+    """Briefs for fitting and choosing; empty if nothing is fitted or chosen."""
     title: str
     notes: tuple[str, ...] = ()
     shards: Path | None = None
-    """A collection that holds the candidates of these briefs; None: they are to be drawn."""
+    """A collection that holds the candidates of these briefs; None if they are to be drawn."""
 
 
 def held_out(bench: Bench, count: int, split: str = "test", *, choosing: bool = True) -> Sample:
-    """Scenes of a built-in model, and half as many of its validation scenes.
+    """Held-out scenes of a built-in model, and half as many of its validation scenes.
 
-    ValueError: this model holds none out, or not so many.
+    ValueError: the model is not built in, or holds out too few scenes.
     """
     if count < FEWEST:
         raise ValueError(f"--prompts: expected at least {FEWEST} scenes, got {count}")
     if bench.evidence is None:
         raise ValueError(
-            f"--prompts: a number counts the held-out scenes of a built-in model, and {bench.name} "
-            f"is none: give a file of prompts, got {count}"
+            f"--prompts {count}: a number means held-out scenes of a built-in model, but "
+            f"{bench.name} is not built in; give a file of prompts"
         )
     test = bench.evidence.held_out(count, split)
     known = bench.evidence.held_out(max(FEWEST, count // 2), "validation") if choosing else []
@@ -61,20 +61,22 @@ def from_file(
     """The prompts of a file, each once.
 
     Args:
-        most: so many of them at most, by hash.
-        trained: prompts that the probe has seen, as `content_of` spells them.
-        choosing: whether a third of them is set apart to fit and choose on.
+        most: maximum number of prompts, chosen by hash.
+        trained: prompts that the probe has seen, as `content_of` gives them.
+        choosing: whether a third of them is reserved for fitting and choosing.
 
     Raises:
         ValueError: the file cannot be read, or holds too few prompts that the probe has not seen.
     """
-    wanted, notice = read_prompts(path)
-    named = {content_of(one.prompt): one for one in wanted}
+    prompts, notice = read_prompts(path)
+    named = {content_of(one.prompt): one for one in prompts}
     briefs = {name: Brief(one.prompt, name, SPLIT, one.kind) for name, one in named.items()}
     fresh = [brief for name, brief in briefs.items() if name not in trained]
     notes = [notice] if notice else []
     if left := len(briefs) - len(fresh):
-        notes.append(f"{left} of {len(briefs)} prompts of {path} are left out: they made the probe")
+        notes.append(
+            f"{left} of {len(briefs)} prompts of {path} are left out: the probe was trained on them"
+        )
     test, known = _divided(fresh, most, choosing, path)
     return Sample(test, known, f"prompts of {path.name}", tuple(notes))
 
@@ -86,14 +88,14 @@ def from_shards(
     most: int | None = None,
     trained: Collection[str] = (),
 ) -> Sample:
-    """Prompts of a collection, one a scene, that it has enough seeds of.
+    """Prompts of a collection, one for each scene, for which it has enough seeds.
 
-    With a probe, only those that training neither learns from nor stops by.
+    With a probe, only prompts that are used neither for training nor for early stopping.
 
     Args:
-        seeds: so many of each prompt.
-        most: so many prompts at most, by hash.
-        trained: prompts that the probe has seen elsewhere, as `content_of` spells them.
+        seeds: seeds needed of each prompt.
+        most: maximum number of prompts, chosen by hash.
+        trained: prompts that the probe has seen elsewhere, as `content_of` gives them.
 
     Raises:
         ValueError: too few are left.
@@ -111,12 +113,12 @@ def from_shards(
         longest = max(map(len, groups))
         notes.append(
             f"{short} of {len(groups)} prompts of {shards} have fewer than {seeds} seeds and are "
-            f"left out (--seeds {longest} is the most that it has of a prompt)"
+            f"left out (the most for any prompt is --seeds {longest})"
         )
     if bench.probe:
         notes.append(
-            "these prompts stopped no training, but where they are of the probe's own collection, "
-            "its intervals were calibrated on them: their coverage here is no test of them"
+            "these prompts did not affect training, but if they come from the probe's own "
+            "collection, its intervals were calibrated on them, so coverage here is not a test"
         )
     try:
         test, known = _divided(list(briefs.values()), most, True, shards)
@@ -128,7 +130,7 @@ def from_shards(
 def _divided(
     fresh: Sequence[Brief], most: int | None, choosing: bool, source: Path
 ) -> tuple[list[Brief], list[Brief]]:
-    """Briefs to measure on, and to fit and choose on, in the order of the source."""
+    """Briefs for measuring, and briefs for fitting and choosing, in the order of the source."""
     chosen = sorted(fresh, key=lambda brief: fraction("eval order", brief.content))[:most]
     known = chosen[: max(FEWEST, len(chosen) // 3)] if choosing else []
     test = chosen[len(known) :]
@@ -143,9 +145,9 @@ def _divided(
 
 
 def check_each(bench: Bench, briefs: Sequence[Brief]) -> None:
-    """Each brief, with an image of noise, before anything is drawn.
+    """Check each brief with an image of noise before anything is drawn.
 
-    ValueError: the model can draw nothing of one, or a judge gives it no score.
+    ValueError: the model can draw nothing of a brief, or a judge gives it no score.
     """
     for brief in briefs:
         if bench.own:
@@ -155,7 +157,7 @@ def check_each(bench: Bench, briefs: Sequence[Brief]) -> None:
 
 
 def contents(shards: Iterable[Path]) -> set[str]:
-    """Every prompt of these collections. ShardError: one cannot be read."""
+    """All prompts of these collections. ShardError: one cannot be read."""
     from promptprobe.tools.collect.collector import rows_in
 
     return {content_of(row.prompt) for folder in shards for row in rows_in(folder)}

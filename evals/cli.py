@@ -1,5 +1,4 @@
-"""`promptprobe eval model | fidelity | gain | overhead | replay | rewriting | survival | trust`:
-measured now.
+"""`promptprobe eval model | fidelity | gain | overhead | replay | rewriting | survival | trust`.
 
 The report goes to stdout, progress to stderr. Exit codes: 0 done, 1 failed, 2 bad usage,
 130 interrupted.
@@ -29,14 +28,14 @@ from promptprobe.tools.records import Generation
 
 Report = dict[str, Any]
 ON_SCENES = (
-    "On held-out scenes, with images that a built-in model draws here and now. Every figure has a "
-    f"95% interval from a bootstrap over scenes.\n\n{o.CODES}"
+    "A built-in model draws images of held-out scenes on this machine. Every figure has a 95% "
+    f"interval from a bootstrap over scenes.\n\n{o.CODES}"
 )
 Scenes = Annotated[int, Option(min=2, max=options.MOST, help="scenes, at least 2")]
-BuiltIn = Annotated[str, Option(help=f"built in: {' or '.join(PLUGINS)}")]
+BuiltIn = Annotated[str, Option(help=f"a built-in model: {' or '.join(PLUGINS)}")]
 app = typer.Typer(
     no_args_is_help=True,
-    help="Measure here and now what this project claims of the model, the probe and the gain.",
+    help="Measure on this machine what the project claims about the model, the probe and the gain.",
 )
 
 
@@ -48,7 +47,7 @@ def of_model(
         Literal["test", "validation"], Option(help="validation: scenes to choose settings on")
     ] = "test",
     model: BuiltIn = "sprites",
-    guidance: Annotated[float | None, Option(help="other than the model's own")] = None,
+    guidance: Annotated[float | None, Option(help="guidance scale (the model's own)")] = None,
     json: o.Json = False,
 ) -> int:
     """Measure what a built-in model draws correctly, and how much seed and phrasing matter."""
@@ -73,7 +72,7 @@ def of_fidelity(
     seeds: options.Seeds = 8,
     split: Annotated[
         Literal["test", "composition"],
-        Option(help="of scenes; composition: combinations of words never trained on"),
+        Option(help="split of scenes; composition: combinations of words never trained on"),
     ] = "test",
     model: options.AnyModel = "sprites",
     scorer: options.Scorer = None,
@@ -81,26 +80,26 @@ def of_fidelity(
     probe: options.Probe = None,
     good: options.Good = None,
     step: Annotated[
-        int | None, Option(min=1, max=options.MOST, help="steps made before the look (a fifth)")
+        int | None, Option(min=1, max=options.MOST, help="steps before predicting (a fifth)")
     ] = None,
     shards: Annotated[
         Path | None,
         Option(
-            help="a collection of `promptprobe train` (OUT/shards): baselines that are networks, "
-            "and ours with parts taken away, are trained on it first; with --prompts shards its "
-            "candidates are read instead"
+            help="a collection of `promptprobe train` (OUT/shards): baseline networks, and "
+            "ablations of ours, are trained on it first; with --prompts shards, its candidates are "
+            "read instead"
         ),
     ] = None,
     plot: Annotated[
         Path | None,
         Option(
-            help="folder for pictures: predicted against actual, rank over steps, headroom by "
+            help="folder for plots: predicted against actual score, rank over steps, headroom by "
             "cost (needs promptprobe\\[plots])"
         ),
     ] = None,
     json: o.Json = False,
 ) -> int:
-    """Measure how well the first steps predict the image, and what that saves."""
+    """Measure how well the first steps predict the finished image, and what that saves."""
 
     def work() -> Report:
         from promptprobe.evals.fidelity import fidelity, plots
@@ -110,8 +109,8 @@ def of_fidelity(
             options.check_plots(plot)
         bench, briefs = options.opened(context.params, split)
         images = (len(briefs.test) + len(briefs.known)) * seeds
-        read = f"are read from {briefs.shards}" if briefs.shards else "are drawn"
-        o.say(f"{images} images of {bench.nfe()} evaluations {read}; coarse renders are drawn")
+        source = f"are read from {briefs.shards}" if briefs.shards else "are drawn"
+        o.say(f"{images} images of {bench.nfe()} evaluations {source}; coarse renders are drawn")
         drawn = run_experiment(bench, briefs, seeds, step, None if briefs.shards else shards)
         report = fidelity.report(drawn)
         if plot:
@@ -138,13 +137,13 @@ def of_gain(
         list[str] | None,
         Option(
             metavar="naive|until-good|planned",
-            help="whose rows are shown (all): naive best-of-n's, naive renders' until one is good, "
-            "the run's own; may be repeated",
+            help="rows to show (all): naive best-of-n, naive renders until one is good, the "
+            "optimizing run; may be repeated",
         ),
     ] = None,
     shards: Annotated[
         Path | None,
-        Option(help="a collection of `promptprobe train`: its medians say what a judge calls good"),
+        Option(help="a collection of `promptprobe train`: a score above its median counts as good"),
     ] = None,
     json: o.Json = False,
 ) -> int:
@@ -163,20 +162,21 @@ def of_gain(
 
 @app.command(
     "overhead",
-    epilog="Leave the machine alone meanwhile: a ratio of times is no better than its quiet."
+    epilog="Leave the machine idle otherwise: other work makes the ratios of times unreliable."
     f"\n\n{o.CODES}",
 )
 def of_overhead(
-    device: Annotated[Literal["cpu", "cuda"], Option(help="cuda: the models in full size")] = "cpu",
+    device: Annotated[Literal["cpu", "cuda"], Option(help="cuda: models in full size")] = "cpu",
     shapes: Annotated[
-        str, Option(metavar="NAME,...", help=f"some of {', '.join(SHAPES)}")
+        str, Option(metavar="NAME,...", help=f"models to measure: {', '.join(SHAPES)}")
     ] = ",".join(SHAPES),
     rounds: Annotated[
-        int | None, Option(min=1, max=options.MOST, help="of every shape; more are surer")
+        int | None,
+        Option(min=1, max=options.MOST, help="rounds for each model; more are more precise"),
     ] = None,
     json: o.Json = False,
 ) -> int:
-    """Measure the time and memory that probing adds, and that a rival's capture adds."""
+    """Measure the time and memory that probing adds, and those that a rival's capture adds."""
 
     def work() -> Report:
         names = shape_names(shapes)
@@ -209,19 +209,22 @@ def of_replay(
 
 @app.command(
     "rewriting",
-    epilog=f"Briefs go to the LLM's endpoint; local:FOLDER_OR_ID asks none.\n\n{o.CODES}",
+    epilog="Briefs are sent to the LLM's endpoint; with local:FOLDER_OR_ID they stay on this "
+    f"machine.\n\n{o.CODES}",
 )
 def of_rewriting(
-    briefs: Annotated[Path, Option(metavar="FILE", help="as optimize --briefs takes it")],
+    briefs: Annotated[Path, Option(metavar="FILE", help="a file as for optimize --briefs")],
     llm: Annotated[str, Option(help="name of an LLM, or local:FOLDER_OR_ID")],
     rewrite: Annotated[
-        Literal["faithful", "enrich"], Option(help="how free the LLM is")
+        Literal["faithful", "enrich"], Option(help="how freely the LLM may rewrite")
     ] = "enrich",
-    max_tokens: Annotated[int | None, Option(min=1, help="of one reply")] = None,
-    most: Annotated[int | None, Option(min=1, help="briefs taken, spread over the file")] = None,
+    max_tokens: Annotated[int | None, Option(min=1, help="maximum tokens of a reply")] = None,
+    most: Annotated[
+        int | None, Option(min=1, help="maximum number of briefs, spread over the file")
+    ] = None,
     json: o.Json = False,
 ) -> int:
-    """Count what an LLM offers for many briefs, and what of it is refused and why."""
+    """Count the rewrites that an LLM offers for many briefs, and those refused, by reason."""
 
     def work() -> Report:
         from promptprobe.tools.endpoint.endpoint import LLM
@@ -232,19 +235,19 @@ def of_rewriting(
     return reported("rewriting", work, rewriting.lines, json)
 
 
-@app.command("survival", epilog=f"The runs are small and on the CPU.\n\n{o.CODES}")
+@app.command("survival", epilog=f"The runs are small and use the CPU.\n\n{o.CODES}")
 def of_survival(
     kills: Annotated[
-        int, Option(min=0, max=options.MOST, help="runs killed at calls by which they write")
+        int, Option(min=0, max=options.MOST, help="runs killed while they write to disk")
     ] = 40,
     random: Annotated[
         int, Option(min=0, max=options.MOST, help="runs killed at random times")
     ] = 20,
     model: BuiltIn = "sprites",
-    seed: Annotated[int, Option(help="of the random times")] = 0,
+    seed: Annotated[int, Option(help="seed of the random times")] = 0,
     json: o.Json = False,
 ) -> int:
-    """Kill runs, go on with them, and count those that end otherwise than an unbroken one."""
+    """Kill and resume runs, and count those whose result differs from an uninterrupted run's."""
 
     def work() -> Report:
         from tqdm import tqdm
@@ -261,10 +264,12 @@ def of_survival(
 def of_trust(
     prompts: Scenes = 100,
     model: BuiltIn = "sprites",
-    budget: Annotated[Literal["light", "medium", "heavy"], Option(help="of each run")] = "medium",
+    budget: Annotated[
+        Literal["light", "medium", "heavy"], Option(help="budget of each run")
+    ] = "medium",
     json: o.Json = False,
 ) -> int:
-    """Count runs that stop trusting the probe, and a probe whose predictions are shuffled."""
+    """Count runs that stop trusting the probe, and runs that stop trusting a shuffled one."""
 
     def work() -> Report:
         from promptprobe.evals.gain import trust
@@ -280,7 +285,7 @@ def reported(
     shown: Callable[[Report], Iterable[str]],
     as_json: bool,
 ) -> int:
-    """Measure and print the report; the exit code."""
+    """Measure, print the report, and return the exit code."""
 
     def work() -> int:
         begun = time.monotonic()
@@ -297,18 +302,18 @@ def reported(
 
 
 def shape_names(text: str) -> tuple[str, ...]:
-    """Names of SHAPES, each once, in the order given."""
+    """Names of SHAPES without duplicates, in the order given."""
     names = tuple(dict.fromkeys(text.split(",")))
     if unknown := [name for name in names if name not in SHAPES]:
         raise ValueError(
-            f"--shapes: expected some of {', '.join(SHAPES)}, with commas between; "
+            f"--shapes: expected some of {', '.join(SHAPES)}, separated by commas; "
             f"got {unknown[0]!r}{did_you_mean(unknown[0], SHAPES)}"
         )
     return names
 
 
 def lines(report: object, indent: str = "") -> Iterator[str]:
-    """A report for people: one figure a line, its interval in brackets."""
+    """A report as text: one figure a line, its interval in brackets."""
     if isinstance(report, list):
         report = {f"{at + 1}.": item for at, item in enumerate(report)}
     if not isinstance(report, dict):
@@ -324,7 +329,7 @@ def lines(report: object, indent: str = "") -> Iterator[str]:
 
 
 def figure(item: dict[str, Any]) -> str:
-    """0.812 [0.771, 0.853]; a question mark where the data cannot say."""
+    """0.812 [0.771, 0.853], with question marks for what is undefined."""
     value, low, high = ("?" if item[end] is None else f"{item[end]:.3f}" for end in summary.FIGURE)
     rest = "".join(f", {item[name]} {name}" for name in item if name not in summary.FIGURE)
     return f"{value} [{low}, {high}]{rest}"

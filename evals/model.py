@@ -1,8 +1,8 @@
 """What Sprites can draw: correctness by kind, spread over seeds, and how much phrasing matters.
 
-Data: held-out scenes that training never saw; one-object scenes cannot be new, so theirs are fresh
-seeds only. Callable: the pipeline, images sampled here and now. Scorer: the sprites scorer, and
-then the second judge.
+Data: held-out scenes that training never saw; one-object scenes cannot be new, so only their seeds
+are. Callable: the pipeline, which samples images now. Scorer: the sprites scorer, and then the
+second judge.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from promptprobe.tools.sprites.language import Style
 from promptprobe.tools.sprites.world import KINDS, Scene, Split
 
 SD15_PREVIEW = {0.125: 0.32, 0.25: 0.66, 0.375: 0.83, 0.5: 0.90}
-"""x0 preview against final score, pooled Spearman by share of the path (arXiv 2607.21591)."""
+"""x0 preview against final score, pooled Spearman by share of the steps (arXiv 2607.21591)."""
 WORDINGS: tuple[Style, ...] = ("plain", "casual", "ornate", "ornate")
 PHRASED = 2
-"""One scene in so many is also drawn in all these wordings."""
+"""One scene in `PHRASED` is also drawn in all these wordings."""
 
 
 def evaluate(bench: Bench, prompts: int, seeds: int, split: Split = "test") -> dict[str, Any]:
-    """The whole report.
+    """Measure, and return the report.
 
     Args:
-        prompts: scenes drawn in plain phrasing.
-        seeds: of each scene, at least 2.
+        prompts: number of scenes, drawn in plain phrasing.
+        seeds: seeds of each scene, at least 2.
         split: test, or validation to choose settings on.
     """
     briefs = held_out(prompts, split, "plain", one_object=True)
@@ -72,7 +72,7 @@ def by_kind(briefs: list[Brief], right: Floats) -> dict[str, Any]:
 
 
 def spread(scores: Floats) -> dict[str, Any]:
-    """How much the seed decides: best of all seeds minus their mean, and how often they differ."""
+    """How much the seed matters: best of all seeds minus their mean, and how often they differ."""
     return {
         "mean": mean(scores.mean(1)).json(),
         f"best_of_{scores.shape[1]}_minus_mean": mean(scores.max(1) - scores.mean(1)).json(),
@@ -83,7 +83,7 @@ def spread(scores: Floats) -> dict[str, Any]:
 def phrasing(bench: Bench, prompts: int, seeds: int, split: Split) -> dict[str, Any]:
     """Best minus worst wording of a scene, chosen on one half of the seeds, measured on the other.
 
-    Each half chooses once and the two differences are averaged. All wordings get the same seeds.
+    Each half chooses once, and the two differences are averaged. All wordings get the same seeds.
     """
     scenes = held_out_scenes(max(2, prompts // PHRASED), split)
     briefs = [
@@ -123,7 +123,7 @@ def chosen_difference(table: Floats) -> Floats:
 
 
 def preview(previews: dict[int, Floats], scores: Floats, steps: dict[float, int]) -> dict[str, Any]:
-    """Does structure form along the path as in the real thing? x0 preview against final score."""
+    """x0 preview against final score by step, next to Stable Diffusion 1.5's correlations."""
     return {
         f"{part:.1%}": {
             "step": step,

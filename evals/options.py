@@ -1,4 +1,4 @@
-"""What `eval fidelity` and `eval gain` share: the model, its judges, and what is measured on."""
+"""Options that `eval fidelity` and `eval gain` share: the model, its judges and the prompts."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 MOST = 100_000
 ON_PROMPTS = (
-    "On held-out scenes of a built-in model, or on a file of prompts that no training has seen, "
-    "with images drawn here and now. A third of a file's prompts is set apart by fidelity to fit "
-    f"and choose on. Every figure has a 95% interval from a bootstrap over prompts.\n\n{o.CODES}"
+    "Images are drawn now, of held-out scenes of a built-in model or of a file of prompts that no "
+    "training has seen. fidelity reserves a third of a file's prompts for fitting and choosing. "
+    f"Every figure has a 95% interval from a bootstrap over prompts.\n\n{o.CODES}"
 )
 AnyModel = Annotated[str, Option(help=o.ANY_MODEL)]
 SHARDS = "shards"
@@ -29,25 +29,28 @@ Prompts = Annotated[
     str,
     Option(
         metavar="NUMBER|FILE",
-        help="how many held-out scenes of a built-in model; or a file of fresh prompts",
+        help="number of held-out scenes of a built-in model, or a file of new prompts",
     ),
 ]
 PromptsOrShards = Annotated[
     str,
     Option(
         metavar=f"NUMBER|FILE|{SHARDS}",
-        help="how many held-out scenes of a built-in model; a file of fresh prompts; or the "
+        help="number of held-out scenes of a built-in model; a file of new prompts; or shards, the "
         "prompts of --shards that no training has learned from, whose candidates are not drawn "
         "again",
     ),
 ]
-Most = Annotated[int | None, Option(min=2, max=MOST, help="prompts taken of the file, by hash")]
-Seeds = Annotated[int, Option(min=2, max=MOST, help="fresh seeds of each, at least 2")]
+Most = Annotated[
+    int | None, Option(min=2, max=MOST, help="maximum number of prompts of the file, by hash")
+]
+Seeds = Annotated[int, Option(min=2, max=MOST, help="new seeds for each prompt, at least 2")]
 Scorer = Annotated[
-    str | None, Option(help="who selects (a built-in model's own); promptprobe judges lists them")
+    str | None,
+    Option(help="judge that selects (a built-in model's own); promptprobe judges lists them"),
 ]
 Judge = Annotated[
-    str | None, Option(help="who grades and never selects (a built-in model's own; the scorer)")
+    str | None, Option(help="judge that only grades (a built-in model's own; the scorer)")
 ]
 Probe = Annotated[
     str | None, Option(help="folder or hub id of a probe (a built-in model's own; previews)")
@@ -55,8 +58,8 @@ Probe = Annotated[
 Good = Annotated[
     float | None,
     Option(
-        help="score from which an image is good, and at which runs of gain stop (the median of "
-        "training, or as the scorer says of each image; and runs stop at what it calls correct)"
+        help="score from which an image is good and at which runs of gain stop (the median of "
+        "training, or the scorer's own verdict; runs stop at an image that it calls correct)"
     ),
 ]
 
@@ -64,9 +67,9 @@ Good = Annotated[
 def opened(
     params: Mapping[str, Any], split: str = "test", *, choosing: bool = True
 ) -> tuple[Bench, Sample]:
-    """What the options name, and the briefs to measure on; what is worth knowing is said.
+    """Open what the options name, and the briefs to measure on; print notes.
 
-    ValueError: something cannot be opened, or used with the briefs.
+    ValueError: something cannot be opened, or does not fit the briefs.
     """
     from promptprobe.evals import briefs
     from promptprobe.evals.bench import check_shards, collections, open_bench
@@ -81,21 +84,21 @@ def opened(
         sample = _of_shards(bench, params)
     elif prompts.isdecimal():
         if most is not None:
-            raise ValueError("--most counts prompts of a file, and --prompts already counts scenes")
+            raise ValueError("--most counts prompts of a file, but --prompts already counts scenes")
         sample = briefs.held_out(bench, int(prompts), split, choosing=choosing)
     elif split == "test":
         trained = briefs.contents(collections(params["shards"], params["probe"]))
         sample = briefs.from_file(Path(prompts), most, trained, choosing=choosing)
         briefs.check_each(bench, [*sample.known, *sample.test])
     else:
-        raise ValueError(f"--split {split} is of a built-in model's scenes; leave it out")
+        raise ValueError(f"--split {split} is for a built-in model's scenes; leave it out")
     for note in (*bench.notes, *sample.notes):
         o.say(f"note: {note}")
     return bench, sample
 
 
 def _of_shards(bench: Bench, params: Mapping[str, Any]) -> Sample:
-    """The held-out prompts of --shards. ValueError: there are none, or too few."""
+    """The held-out prompts of --shards. ValueError: there are too few."""
     from promptprobe.evals import briefs
     from promptprobe.evals.bench import collections
 
@@ -108,9 +111,9 @@ def _of_shards(bench: Bench, params: Mapping[str, Any]) -> Sample:
 
 
 def check_plots(folder: Path) -> None:
-    """That pictures can be drawn and written, before an hour's work is done for them.
+    """Check that plots can be drawn and written, before an hour of work.
 
-    ValueError: matplotlib is not installed. OSError: the folder cannot be made.
+    ValueError: matplotlib is not installed. OSError: the folder cannot be created.
     """
     if find_spec("matplotlib") is None:
         raise ValueError("--plot needs matplotlib: pip install 'promptprobe[plots]'")

@@ -1,7 +1,7 @@
-"""What becomes of an LLM's rewrites of many briefs: how many are accepted, refused, and why.
+"""Counts how many of an LLM's rewrites of many briefs are accepted, how many refused, and why.
 
-No picture is made. Every brief gets the questions of a first round, through the same proposer
-and the same checks as in a run.
+No picture is made. Every brief gets the questions of a first round, through the same proposer and
+checks as in a run.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from promptprobe.tools.prompt_files import read_prompt_file
 from promptprobe.tools.records import MAX_TEXT
 
 WANT = 3
-"""Rewrites asked for of each brief, as in a round of the light budget."""
+"""Rewrites requested for each brief, as in a round of the light budget."""
 
 
 def evaluate(
     llm: LLM, briefs: Path, rewrite: Rewrite, most: int | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Shares of what is offered, accepted and refused.
+    """Count what is offered, accepted and refused.
 
     Args:
-        briefs: a file as `read_prompt_file` takes it.
-        most: briefs taken, evenly spread over the file; None: all.
-        say: told of each brief when it is done.
+        briefs: a file for `read_prompt_file`.
+        most: maximum number of briefs, evenly spread over the file; None for all.
+        say: called with a line of progress after each brief.
 
     Raises:
         ValueError: the file or the LLM cannot be used.
@@ -45,7 +45,7 @@ def evaluate(
     proposer = choose_proposer(llm, None, rewrite, "")
     assert isinstance(proposer, LlmProposer)
     if isinstance(proposer.endpoint, LocalEndpoint):
-        proposer.endpoint.resident = True  # no image model waits for the memory
+        proposer.endpoint.resident = True  # no image model needs the memory
     return asyncio.run(_evaluate(proposer, taken, rewrite, say))
 
 
@@ -89,7 +89,7 @@ async def _evaluate(
 
 
 def lines(report: dict[str, Any]) -> Iterator[str]:
-    """The report for people, without its rows."""
+    """The report as text, without its rows."""
     for name, value in report.items():
         if isinstance(value, dict):
             yield f"{name}"
@@ -99,7 +99,7 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _kind(reason: str) -> str:
-    """A reason without what it quotes, so that alike ones count together."""
+    """A reason without quotations and numbers, so that similar ones count together."""
     kind = re.sub(r"'.*'|\".*\"", "...", reason.partition(": ")[0], flags=re.DOTALL)
     return re.sub(r"\d+", "N", kind)[:100]
 

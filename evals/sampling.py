@@ -1,4 +1,4 @@
-"""The images of an eval, sampled in one pass, here and now; and what judges say of them."""
+"""The images of an eval, sampled in one pass, and the judges' scores of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sample(
     """`tools.collect.rollout.roll_out` on this bench's model.
 
     Args:
-        steps: other than the model's own make a coarse path from the same noise.
+        steps: number of steps other than the model's own, for a coarse render of the same noise.
     """
     from promptprobe.tools.collect.rollout import roll_out
 
@@ -39,17 +39,17 @@ def sample(
 
 
 def grid(briefs: Sequence[Brief], seeds: int) -> list[Pair]:
-    """Every brief with each of its seeds, seed fastest: reshape results to [prompt, seed]."""
+    """Every brief with each of its seeds, seeds innermost: reshape results to [prompt, seed]."""
     return [(brief.text, seed) for brief in briefs for seed in brief.seeds(seeds)]
 
 
 class Once:
-    """A judge that is asked about an image of a brief once, however often the image comes."""
+    """A judge with a cache: it scores each image of a brief only once."""
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
         self.said: dict[tuple[str, bytes], Score] = {}
-        """By brief and a hash of the image."""
+        """Scores by brief and hash of the image."""
 
     def __call__(self, brief: str, images: Images) -> list[Score]:
         keys = [(brief, sha256(image.tobytes()).digest()) for image in images]
@@ -61,7 +61,7 @@ class Once:
 
 
 def grade(judge: Judge, briefs: Sequence[Brief], images: Images) -> list[list[Score]]:
-    """A judge's scores by brief: images are brief by brief, equally many of each."""
+    """A judge's scores by brief; images are ordered by brief, with equally many of each."""
     return [
         judge(brief.text, chunk)
         for brief, chunk in zip(briefs, np.split(images, len(briefs)), strict=True)
@@ -77,23 +77,23 @@ def values(scores: list[list[Score]]) -> Floats:
 
 
 def with_gaps(scores: list[list[Score]]) -> Floats:
-    """[prompt, seed] values; nan of an image that was not scored."""
+    """[prompt, seed] values; nan for an image that was not scored."""
     numbers = ([np.nan if score.value is None else score.value for score in row] for row in scores)
     return np.array(list(numbers), float)
 
 
 def right(score: Score, good: float | None = None) -> bool:
-    """Whether an image is correct: scored `good` or better; None: the judge says itself."""
+    """Whether an image is correct: scored `good` or better; None means the judge's own verdict."""
     if good is None:
         return bool(score.correct)
     return score.value is not None and score.value >= good
 
 
 def corrects(scores: list[list[Score]], good: float | None = None) -> Floats:
-    """[prompt, seed] of 1 where an image is correct, else 0; see `right`."""
+    """[prompt, seed]: 1 if an image is correct, otherwise 0; see `right`."""
     return np.array([[right(score, good) for score in row] for row in scores], float)
 
 
 def tells(scores: list[list[Score]]) -> bool:
-    """Whether a judge says itself of each image whether it is correct."""
+    """Whether a judge gives its own verdict on every image."""
     return all(score.correct is not None for row in scores for score in row)

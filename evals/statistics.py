@@ -1,4 +1,4 @@
-"""How every figure is computed from tables of scores: see shared protocol, "Metrics".
+"""How every figure is computed from tables of scores.
 
 Tables are float64 [prompt, seed]. Rows are scenes: intervals are 95% percentile intervals of a
 bootstrap over rows, and a comparison resamples both sides together, so it is paired.
@@ -23,14 +23,14 @@ TIE_BREAKS = 64
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95% interval; None where the data cannot say."""
+    """A value with its 95% interval; None where it is undefined."""
 
     value: float | None
     low: float | None
     high: float | None
 
     def json(self) -> dict[str, float | None]:
-        """Rounded to what an interval of this size can carry."""
+        """As a dictionary, rounded to four digits."""
         return {end: None if x is None else round(x, 4) for end, x in vars(self).items()}
 
 
@@ -38,9 +38,9 @@ def bootstrap(statistic: Callable[[Rows], Floats], rows: int) -> Estimate:
     """A statistic of all rows, with the interval from resampled rows.
 
     Args:
-        statistic: row numbers [resample, row] to values [resample]; nan where there is none (no
-            untied pair, one class), and then the resample is left out.
-        rows: how many there are; fewer than two have no interval.
+        statistic: maps row numbers [resample, row] to values [resample]; nan where undefined (no
+            untied pair, a single class), and these resamples are left out.
+        rows: number of rows; fewer than two have no interval.
     """
     value = float(statistic(np.arange(rows)[None])[0])
     if not np.isfinite(value):
@@ -53,14 +53,14 @@ def bootstrap(statistic: Callable[[Rows], Floats], rows: int) -> Estimate:
 
 
 def mean(values: Floats) -> Estimate:
-    """Mean of one value a row; nan means that the row has none."""
+    """Mean of one value for each row; rows with nan are left out."""
     return ratio(np.nan_to_num(values), np.isfinite(values).astype(float))
 
 
 def share(hits: Floats) -> Estimate:
     """Mean over rows of each row's share of hits, in [0, 1].
 
-    Where every row says the same and the bootstrap has no width, the interval is the exact
+    If all rows are 0 or all are 1, the bootstrap has no width; the interval is then the exact
     (Clopper-Pearson) one of a binomial with rows as trials.
     """
     found = mean(hits)
@@ -71,7 +71,7 @@ def share(hits: Floats) -> Estimate:
 
 
 def ratio(parts: Floats, whole: Floats) -> Estimate:
-    """Sum of `parts` over sum of `whole`, one of each a row: never a mean of ratios."""
+    """Sum of `parts` divided by sum of `whole`, one of each a row; never a mean of ratios."""
 
     def of(rows: Rows) -> Floats:
         total = whole[rows].sum(1)
@@ -84,7 +84,7 @@ def ratio(parts: Floats, whole: Floats) -> Estimate:
 
 
 def pair_credit(predictions: Floats, scores: Floats) -> tuple[Floats, Floats]:
-    """Per prompt: pairs guessed right (a tied guess half), and pairs whose scores differ."""
+    """Per prompt: pairs guessed right (a tied guess counts half), and pairs whose scores differ."""
     first, second = np.triu_indices(scores.shape[1], 1)
     actual = np.sign(scores[:, first] - scores[:, second])
     guess = np.sign(predictions[:, first] - predictions[:, second])
@@ -93,7 +93,7 @@ def pair_credit(predictions: Floats, scores: Floats) -> tuple[Floats, Floats]:
 
 
 def pairwise(predictions: Floats, scores: Floats, other: Floats | None = None) -> Estimate:
-    """Accuracy over pairs of seeds of one prompt whose scores differ; minus `other`'s, paired."""
+    """Accuracy over pairs of one prompt's seeds whose scores differ, minus `other`'s if given."""
     right, untied = pair_credit(predictions, scores)
     return ratio(right if other is None else right - pair_credit(other, scores)[0], untied)
 
@@ -123,9 +123,9 @@ def within(predictions: Floats, scores: Floats) -> dict[str, Any]:
 
 
 def auc(predictions: Floats, positive: NDArray[np.bool_]) -> Floats:
-    """Chance that a positive is ranked above a negative, ties half; nan with one class only.
+    """Chance that a positive is ranked above a negative, ties half; nan with a single class.
 
-    Like the other metrics here, of vectors along the last axis.
+    Like the other metrics here, it works on vectors along the last axis.
     """
     positives = positive.sum(-1)
     pairs = positives * (positive.shape[-1] - positives)
@@ -135,7 +135,7 @@ def auc(predictions: Floats, positive: NDArray[np.bool_]) -> Floats:
 
 
 def pearson(a: Floats, b: Floats) -> Floats:
-    """Correlation; nan where either is constant."""
+    """Correlation; nan if either is constant."""
     constant = (np.ptp(a, axis=-1) == 0) | (np.ptp(b, axis=-1) == 0)
     a, b = (x - x.mean(-1, keepdims=True) for x in (a, b))
     spread = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
@@ -143,7 +143,7 @@ def pearson(a: Floats, b: Floats) -> Floats:
 
 
 def spearman(a: Floats, b: Floats) -> Floats:
-    """Rank correlation; nan where either is constant."""
+    """Rank correlation; nan if either is constant."""
     return pearson(*(stats.rankdata(x, axis=-1) for x in (a, b)))
 
 
@@ -164,7 +164,7 @@ def over_all(
 
 
 def pooled(predictions: Floats, scores: Floats, threshold: float) -> dict[str, Any]:
-    """PCC, Spearman and AUC over everything; positives score at or above `threshold`."""
+    """PCC, Spearman and AUC over all candidates; positives score at or above `threshold`."""
 
     def separates(guess: Floats, actual: Floats) -> Floats:
         return auc(guess, actual >= threshold)
@@ -174,12 +174,12 @@ def pooled(predictions: Floats, scores: Floats, threshold: float) -> dict[str, A
 
 
 def ceiling(scores: Floats) -> Estimate:
-    """The best Spearman over everything that guesses without ties can reach against tied scores."""
+    """The best Spearman over all candidates that guesses without ties can reach."""
     return bootstrap(lambda resamples: rank_ceilings(together(scores, resamples)), len(scores))
 
 
 def pcc_gain(predictions: Floats, other: Floats, scores: Floats) -> Estimate:
-    """PCC of one predictor over everything minus another's, paired; a constant one's is 0."""
+    """PCC of one predictor over all candidates minus another's, paired; 0 if that is constant."""
 
     def of(resamples: Rows) -> Floats:
         truth = together(scores, resamples)
@@ -195,14 +195,14 @@ def pcc_gain(predictions: Floats, other: Floats, scores: Floats) -> Estimate:
 def headroom(selected: Floats, scores: Floats, other: Floats | None = None) -> Estimate:
     """Share of best-of-all headroom recovered, sum(selected - mean) / sum(best - mean).
 
-    With another rule's choices: minus the share that it recovers, paired.
+    With another rule's choices, minus the share that those recover, paired.
     """
     mean_score = scores.mean(1)
     return ratio(selected - (mean_score if other is None else other), scores.max(1) - mean_score)
 
 
 def best_of_kept(predictions: Floats, scores: Floats, keep: int) -> Floats:
-    """Best score among the `keep` seeds guessed best, [prompt]; ties broken at random, averaged."""
+    """Best score among the `keep` best-guessed seeds, [prompt]; averaged over random tie-breaks."""
     rng = np.random.default_rng(0)
     found = np.zeros(len(scores))
     for _ in range(TIE_BREAKS):
@@ -214,8 +214,8 @@ def best_of_kept(predictions: Floats, scores: Floats, keep: int) -> Floats:
 def best_of_n(selector: Floats, n: float, value: Floats | None = None) -> Floats:
     """Expected `value` of the seed that `selector` ranks best among n drawn from the row, [prompt].
 
-    Exact over all subsets (n drawn without replacement), ties of the selector shared equally,
-    linear between whole n. `value` is the selector itself unless another judge grades.
+    Exact over all subsets (n drawn without replacement); tied seeds share equally; fractional n is
+    interpolated. `value` is the selector itself unless another judge grades.
     """
     seeds = selector.shape[1]
     if not 1 <= n <= seeds:
@@ -229,7 +229,7 @@ def best_of_n(selector: Floats, n: float, value: Floats | None = None) -> Floats
 
 
 def _by_rank(selector: Floats, value: Floats) -> Floats:
-    """Values in ascending order of the selector; tied places share their mean value."""
+    """Values in ascending order of the selector; tied seeds share their mean value."""
     _, group = np.unique(selector, return_inverse=True)
     means = np.bincount(group, value) / np.bincount(group)
     return means[np.sort(group)]
@@ -240,11 +240,11 @@ def best_until_right(
 ) -> tuple[Floats, float]:
     """Expected `value` of the best seed so far when rendering stops at the first right one.
 
-    Seeds come in random order, at most m a row; m is the (fractional) one at which a row takes
-    `renders` on average, or all seeds where that is still cheaper.
+    Seeds come in random order, at most m for each row. The (fractional) m is chosen so that rows
+    take `renders` on average, or is all seeds if even that is cheaper.
 
     Returns:
-        The values, [prompt], and the renders that a row takes on average.
+        The values, [prompt], and the mean number of renders of a row.
     """
     rows, seeds = selector.shape
     rng = np.random.default_rng(0)

@@ -1,6 +1,6 @@
-"""Our network with one thing changed: what each part of it is worth.
+"""Ablations: our network with one thing changed at a time, to see what each part is worth.
 
-Every variant learns from the same collection for as many epochs, and is judged on the same test.
+Every variant is trained on the same collection for equally many epochs and tested on the same data.
 """
 
 from __future__ import annotations
@@ -24,46 +24,44 @@ PLAN = TrainConfig(epochs=8)
 TEMPERATURE = 0.1
 """Temperature of the scores in the listwise loss, whose scale is 0 .. 1."""
 SEPARATE = -1e4
-"""Logit of a candidate of another prompt: no chance."""
+"""Logit of a candidate of another prompt, so that its probability is zero."""
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """What is changed; by default nothing."""
+    """What is changed; nothing by default."""
 
     inputs: Callable[[Examples], Examples] = lambda examples: examples
-    """What the network sees of a candidate."""
+    """Changes what the network sees of a candidate."""
     taught: Callable[[Splits], Splits] = lambda splits: splits
-    """Which candidates it learns from."""
+    """Changes which candidates it is trained on."""
     config: TrainConfig = PLAN
     objective: Objective = loss
     judged: bool = True
-    """Whether it needs its previews decoded and judged."""
+    """Whether it needs previews to be decoded and judged."""
 
 
 def _without(*names: str) -> Callable[[Examples], Examples]:
     def inputs(examples: Examples) -> Examples:
-        nothing: dict[str, Any] = {
-            name: torch.zeros_like(getattr(examples, name)) for name in names
-        }
-        return replace(examples, **nothing)
+        zeros: dict[str, Any] = {name: torch.zeros_like(getattr(examples, name)) for name in names}
+        return replace(examples, **zeros)
 
     return inputs
 
 
-def _unseen(examples: Examples) -> Examples:
-    nobody = [
+def _without_previews(examples: Examples) -> Examples:
+    rows = [
         row.model_copy(
             update={
                 "previews": tuple(
-                    seen.model_copy(update={"score": None, "words": (None,) * len(row.words)})
-                    for seen in row.previews
+                    preview.model_copy(update={"score": None, "words": (None,) * len(row.words)})
+                    for preview in row.previews
                 )
             }
         )
         for row in examples.rows
     ]
-    return replace(examples, rows=tuple(nobody))
+    return replace(examples, rows=tuple(rows))
 
 
 def _half_of_layers(first: bool) -> Callable[[Examples], Examples]:
@@ -82,12 +80,12 @@ def _coarser(examples: Examples) -> Examples:
 
 
 def _share(number: int) -> Callable[[Splits], Splits]:
-    """One of so many prompts; what to stop by stays."""
+    """Train on one of `number` prompts; the selection half stays whole."""
     return lambda splits: replace(splits, train=splits.train[::number])
 
 
 def listwise(logit: Tensor, score: Tensor, group: Tensor) -> Tensor:
-    """ListNet, top one (Cao et al. 2007): each prompt's seeds as a distribution."""
+    """ListNet, top-one (Cao et al. 2007): each prompt's seeds as a distribution."""
     apart = group[:, None] != group[None]
     wanted, found = (
         x[None].expand(len(x), -1).masked_fill(apart, SEPARATE)
@@ -103,9 +101,9 @@ ABLATIONS: dict[str, Ablation] = {
     "... without attention and gap (a trained judge of previews)": Ablation(
         _without("maps", "gap")
     ),
-    "... without the judge's look": Ablation(_unseen, judged=False),
+    "... without the judge's look": Ablation(_without_previews, judged=False),
     "... attention alone": Ablation(
-        lambda examples: _unseen(_without("x0", "gap")(examples)), judged=False
+        lambda examples: _without_previews(_without("x0", "gap")(examples)), judged=False
     ),
     "... the first half of the layers": Ablation(_half_of_layers(first=True)),
     "... the second half of the layers": Ablation(_half_of_layers(first=False)),

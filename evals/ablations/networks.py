@@ -1,8 +1,8 @@
-"""Rivals that are networks, trained here and now on a collection of `promptprobe train`.
+"""Baseline networks, trained as part of the eval on a collection of `promptprobe train`.
 
-The paper's CNN (Diffusion Probe, arXiv 2602.23783): mean and deviation over words of each layer's
-maps, residual blocks, MSE. Our own with one thing changed (ablations.py). And our own on a coarse
-path (baselines/coarse.py).
+They are the paper's CNN (Diffusion Probe, arXiv 2602.23783: mean and deviation over words of each
+layer's maps, residual blocks, MSE), our own network with one thing changed (ablations.py), and our
+own on a coarse path (baselines/coarse.py).
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from promptprobe.probe.training.trainer import fit
 
 PAPER = "the paper's CNN"
 EPOCHS = 30
-"""For the paper's CNN, an epoch of which costs a fifth of one of ours."""
+"""Epochs of the paper's CNN; one of its epochs costs a fifth of one of ours."""
 BATCH = 128
 LR = 2e-3
 WIDTH = 48
 
 
 class PaperCNN(nn.Module):
-    """Mean and deviation over words of each layer's log maps to the score's logit."""
+    """Maps the mean and deviation over words of each layer's log maps to the score's logit."""
 
     def __init__(self, layers: int) -> None:
         super().__init__()
@@ -69,14 +69,15 @@ class PaperCNN(nn.Module):
 
 
 def collected(shards: Path, step: int, bench: Bench) -> Collection:
-    """What a folder of shards was made with.
+    """The settings of a folder of shards.
 
-    ValueError: there are none, not after this many steps, or of another model or scorer.
+    ValueError: it has no shards, none after this many steps, or they are from another model or
+    scorer.
     """
     collection = check_shards(bench, shards)
     if step not in collection.windows:
         raise ValueError(
-            f"{shards} was collected after {collection.windows} steps, and {step} are asked for"
+            f"{shards} was collected after {collection.windows} steps, but {step} were requested"
         )
     return collection
 
@@ -84,9 +85,9 @@ def collected(shards: Path, step: int, bench: Bench) -> Collection:
 def train_baselines(
     shards: Path, test: Rollouts, step: int, timing: Timing, bench: Bench
 ) -> dict[str, Method]:
-    """Each network trained on the collection's training scenes after `step` steps, on test.
+    """Train each network on the collection's training scenes after `step` steps; guess the test's.
 
-    ValueError: broken shards, or a collection without this number of steps.
+    ValueError: the shards are broken, or the collection lacks this number of steps.
     """
     collection = collected(shards, step, bench)
     known = at_window(read_shards(shards), collection.windows.index(step))
@@ -112,16 +113,16 @@ def train_baselines(
 def _taught(
     variant: Ablation, known: Examples, splits: Splits, scales: tuple[Target, ...], fresh: Examples
 ) -> Floats:
-    """Guesses of `fresh` by a network that learned from `known`."""
+    """Guesses of `fresh` by a network trained on `known`."""
     dataset = Dataset(variant.inputs(known), scales)
     network = fit(dataset, variant.taught(splits), variant.config, objective=variant.objective)
-    said = Dataset(variant.inputs(fresh), scales).predict(network, range(len(fresh)), 0)
-    guesses: Floats = said.logit[:, 0].sigmoid().double().numpy()
+    output = Dataset(variant.inputs(fresh), scales).predict(network, range(len(fresh)), 0)
+    guesses: Floats = output.logit[:, 0].sigmoid().double().numpy()
     return guesses
 
 
 def at_window(examples: Examples, place: int) -> Examples:
-    """The examples after one window's steps alone."""
+    """The examples with only one window."""
     one = slice(place, place + 1)
     rows = tuple(row.model_copy(update={"previews": row.previews[one]}) for row in examples.rows)
     return replace(
@@ -130,11 +131,11 @@ def at_window(examples: Examples, place: int) -> Examples:
 
 
 def _paper(dataset: Dataset, splits: Splits, fresh: Examples) -> Floats:
-    """The paper's CNN, from the epoch with the least error on validation: guesses of `fresh`."""
+    """Guesses of `fresh` by the paper's CNN, from the epoch with the smallest validation error."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = PaperCNN(len(dataset.examples.layers))
-        known, watched = list(chain(*splits.train)), list(chain(*splits.selection))
+        known, selection = list(chain(*splits.train)), list(chain(*splits.selection))
         optimizer = torch.optim.AdamW(model.parameters(), LR, weight_decay=0.05)
         batches = -(-len(known) // BATCH)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=EPOCHS * batches)
@@ -143,17 +144,17 @@ def _paper(dataset: Dataset, splits: Splits, fresh: Examples) -> Floats:
             model.train()
             order = [known[at] for at in torch.randperm(len(known)).tolist()]
             for at in tqdm(range(0, len(order), BATCH), f"the paper's CNN, epoch {epoch + 1}"):
-                some = order[at : at + BATCH]
-                batch = dataset.batch(some, torch.zeros(len(some), dtype=torch.long))
+                indices = order[at : at + BATCH]
+                batch = dataset.batch(indices, torch.zeros(len(indices), dtype=torch.long))
                 error = model(batch.trace.maps, batch.trace.mask).sigmoid() - batch.scores[:, 0]
                 optimizer.zero_grad()
                 error.square().nanmean().backward()
                 optimizer.step()
                 schedule.step()
-            errors = _guess(model, dataset.examples, watched) - dataset.scores(watched)[:, 0]
-            wrong = float(errors.square().nanmean())
-            if wrong < best:
-                best, guesses = wrong, _guess(model, fresh, range(len(fresh))).numpy()
+            errors = _guess(model, dataset.examples, selection) - dataset.scores(selection)[:, 0]
+            mse = float(errors.square().nanmean())
+            if mse < best:
+                best, guesses = mse, _guess(model, fresh, range(len(fresh))).numpy()
     return guesses
 
 
@@ -162,7 +163,7 @@ def _guess(model: PaperCNN, examples: Examples, indices: range | list[int]) -> T
     model.eval()
     found = []
     for at in range(0, len(indices), BATCH):
-        some = list(indices[at : at + BATCH])
-        trace, _ = examples.batch(some, torch.zeros(len(some), dtype=torch.long))
+        part = list(indices[at : at + BATCH])
+        trace, _ = examples.batch(part, torch.zeros(len(part), dtype=torch.long))
         found.append(model(trace.maps, trace.mask).sigmoid())
     return torch.cat(found)

@@ -1,1 +1,1 @@
-"""Every simpler way to predict a score."""
+"""Simpler ways to predict a score."""

@@ -1,4 +1,4 @@
-"""The ways to guess a score that the probe is compared with in every table, and what each costs."""
+"""Baselines that the probe is compared with in every table, and what each one costs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from promptprobe.evals.statistics import Floats, best_of_kept, best_of_n, headroom
 
 BUDGET = 0.35
-"""Share of the cost of finishing every seed, at which rules and baselines are compared."""
+"""Budget at which rules and baselines are compared, as a share of the cost of all full renders."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Method:
-    """Guesses of scores, [prompt, seed], and what they cost an image."""
+    """Guesses of scores, [prompt, seed], and their cost for each image."""
 
     guesses: Floats
     look: Cost
@@ -35,18 +35,18 @@ class Method:
     finish: Cost
     """Cost of finishing and scoring one candidate after that."""
     trained: bool = False
-    """Whether it is a network that was trained for this table."""
+    """Whether the method is a network trained for this table."""
 
     def cost(self, keep: int) -> Cost:
-        """Look at every seed of a prompt, finish the kept ones."""
+        """Cost of guessing all seeds of a prompt and finishing the kept ones."""
         return self.look * self.guesses.shape[1] + self.finish * keep
 
 
 def curve(method: Method, scores: Floats, full: Cost) -> list[dict[str, Any]]:
     """Headroom recovered by finishing the best guesses, up to the cost of finishing everything.
 
-    Naive best-of-n at the same NFE and at the same seconds stands in each point, with the paired
-    difference. `full` is the cost of one full render with its score.
+    Each point also has naive best-of-n at the same NFE and the same seconds, and the paired
+    differences. `full` is the cost of one full render with its score.
     """
     points: list[dict[str, Any]] = []
     for keep in range(1, scores.shape[1] + 1):
@@ -72,7 +72,7 @@ def curve(method: Method, scores: Floats, full: Cost) -> list[dict[str, Any]]:
 
 
 def affordable(method: Method, full: Cost) -> int:
-    """How many of a prompt's seeds can be finished after looking at all of them; 0: not one."""
+    """How many of a prompt's seeds the budget can finish after guessing all of them; may be 0."""
     seeds = method.guesses.shape[1]
     return max(
         (n for n in range(1, seeds + 1) if method.cost(n).nfe <= BUDGET * full.nfe * seeds),
@@ -81,7 +81,7 @@ def affordable(method: Method, full: Cost) -> int:
 
 
 def choice(method: Method, scores: Floats, full: Cost) -> Floats:
-    """Score of the best that a method finishes within `BUDGET`, at least one, [prompt]."""
+    """Best score that a method finishes within `BUDGET`, [prompt]; it finishes at least one."""
     return best_of_kept(method.guesses, scores, max(1, affordable(method, full)))
 
 
@@ -92,9 +92,9 @@ def at_budget(
     predictor: Floats | None = None,
     rule: Floats | None = None,
 ) -> dict[str, Any] | None:
-    """The share of headroom that a method recovers within `BUDGET`, with naive best-of-n at the
-    same cost, and what the choices of the predictor and of its rule, [prompt], recover beyond;
-    None: it costs more."""
+    """The share of headroom that a method recovers within `BUDGET`, compared with naive best-of-n
+    at the same cost and with the choices of the predictor and of its rule, [prompt]; None if it
+    costs more than `BUDGET`."""
     keep = affordable(method, full)
     if keep == 0:
         return None
@@ -107,8 +107,8 @@ def at_budget(
 
 
 def worth(chosen: Floats, scores: Floats, cost: Cost, full: Cost) -> dict[str, Any]:
-    """What choices, [prompt], recover of the headroom at a prompt's cost, with naive best-of-n at
-    as many NFE and as many seconds."""
+    """The share of headroom that choices, [prompt], recover, compared with naive best-of-n at equal
+    NFE and equal seconds."""
     seeds = scores.shape[1]
     renders = {"nfe": cost.nfe / full.nfe, "seconds": cost.seconds / full.seconds}
     return {
@@ -122,7 +122,7 @@ def worth(chosen: Floats, scores: Floats, cost: Cost, full: Cost) -> dict[str, A
 
 
 def naive(scores: Floats, renders: float) -> Floats:
-    """Expected best of so many full renders, [prompt]; between one and all seeds of the table."""
+    """Expected best of `renders` full renders, [prompt]; clamped to the seeds of the table."""
     return best_of_n(scores, min(max(renders, 1.0), float(scores.shape[1])))
 
 
@@ -140,5 +140,5 @@ def naive_curve(scores: Floats, full: Cost) -> list[dict[str, Any]]:
 
 
 def leave_seed_out(scores: Floats) -> Floats:
-    """For each image the mean score of the prompt's other seeds: an oracle of prompt difficulty."""
+    """Mean score of the prompt's other seeds, for each image: an oracle of prompt difficulty."""
     return (scores.sum(1, keepdims=True) - scores) / (scores.shape[1] - 1)

@@ -1,7 +1,7 @@
-"""The same candidates on a coarse path of their own: a whole render in few large steps.
+"""The same candidates on a coarse path of their own: a whole render in a few large steps.
 
-There attention is seen at low noise too, and nothing can be continued. The labels stay those of
-the fine path's pictures.
+There attention is captured at low noise too, but nothing can be continued. The labels are still
+those of the pictures from full renders.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from promptprobe.tools.records import Score
 
 
 def retraced(bench: Bench, examples: Examples, steps: int) -> Examples:
-    """The examples with what is seen at the last of `steps` coarse steps, as their one window."""
+    """The examples with the last of `steps` coarse steps as their only window."""
     settings = replace(bench.settings, steps=steps)
     traces, looks = [], list[Score]()
     for at in trange(0, len(examples), BATCH, desc=f"traced on a path of {steps} steps"):

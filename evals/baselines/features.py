@@ -1,7 +1,7 @@
-"""What the simpler baselines know of a candidate: hand-made features, by the baseline's name.
+"""Hand-made features of a candidate for the simpler baselines, by the baseline's name.
 
-Each has its own, of the same candidates after the same steps; a ridge regression makes a guess
-of them.
+Each baseline has its own features of the same candidates after the same steps; a ridge regression
+turns them into guesses.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from promptprobe.probe.trace import Trace
 from promptprobe.probe.training.shards import Examples, Row
 
 COLUMNS = 512
-"""What is known of a prompt is hashed into so many."""
+"""Columns that the features of a prompt are hashed into."""
 CHUNK = 256
 
 
 @dataclass(frozen=True)
 class RolloutView:
-    """What a rival may look at, of some candidates after some steps."""
+    """Everything that a baseline may use of some candidates after some steps."""
 
     names: Sequence[Sequence[str]]
-    """What is known of each candidate's prompt, for those who see nothing else."""
+    """Features of each candidate's prompt, as names, for the prompt-only baseline."""
     noise: Tensor
-    """That denoising begins with, [candidate, channel, row, col]."""
+    """The initial noise, [candidate, channel, row, col]."""
     trace: Trace
     look: PreviewScore
     gap: Tensor
@@ -47,15 +47,15 @@ def rollout_views(
     draw_noise: Callable[..., Tensor],
     names: Callable[[Row], Sequence[str]],
 ) -> Iterator[RolloutView]:
-    """The candidates in chunks, after the window at `place`."""
+    """The candidates in chunks, after the window with index `place`."""
     rows = examples.rows
     for at in range(0, len(rows), CHUNK):
-        some = list(range(at, min(at + CHUNK, len(rows))))
-        trace, look = examples.batch(some, torch.full((len(some),), place))
-        gaps = torch.stack([gap_rms(gap.float()) for gap in examples.gap[: place + 1, some]])
+        chunk = list(range(at, min(at + CHUNK, len(rows))))
+        trace, look = examples.batch(chunk, torch.full((len(chunk),), place))
+        gaps = torch.stack([gap_rms(gap.float()) for gap in examples.gap[: place + 1, chunk]])
         yield RolloutView(
-            [names(rows[i]) for i in some],
-            draw_noise([rows[i].seed for i in some]),
+            [names(rows[i]) for i in chunk],
+            draw_noise([rows[i].seed for i in chunk]),
             trace,
             look,
             gaps.sum(0),
@@ -63,7 +63,7 @@ def rollout_views(
 
 
 def words(names: Sequence[Sequence[str]]) -> Floats:
-    """What is known of each prompt, hashed: [prompt, column]."""
+    """The features of each prompt, hashed: [prompt, column]."""
     table = np.zeros((len(names), COLUMNS))
     for row, own in enumerate(names):
         table[row, [crc32(name.encode()) % COLUMNS for name in own]] = 1
@@ -71,9 +71,9 @@ def words(names: Sequence[Sequence[str]]) -> Floats:
 
 
 def noise(sight: RolloutView) -> Tensor:
-    """The noise in 4 x 4 fields, and how strong it is."""
-    fields = torch.nn.functional.adaptive_avg_pool2d(sight.noise, 4).flatten(1)
-    return torch.cat([fields, sight.noise.square().mean((2, 3))], 1)
+    """The noise pooled to 4 x 4, and its power."""
+    pooled = torch.nn.functional.adaptive_avg_pool2d(sight.noise, 4).flatten(1)
+    return torch.cat([pooled, sight.noise.square().mean((2, 3))], 1)
 
 
 def embedding(sight: RolloutView) -> Tensor:
@@ -83,7 +83,7 @@ def embedding(sight: RolloutView) -> Tensor:
 
 
 def attention(sight: RolloutView) -> Tensor:
-    """Entropy, deviation and maximum of each layer's maps: mean, least and most over the words."""
+    """Entropy, deviation and maximum of each layer's maps: mean, minimum and maximum over words."""
     maps = sight.trace.maps
     table = torch.stack([spatial_entropy(maps), maps.std((-2, -1)), peak(maps)], -1)
     real = repeat(sight.trace.mask, "b w -> b w l s", l=table.shape[2], s=3)
@@ -96,19 +96,19 @@ def attention(sight: RolloutView) -> Tensor:
 
 
 def latents(sight: RolloutView) -> Tensor:
-    """Mean, deviation and extremes of x0 and of the gap, channel by channel."""
+    """Mean, deviation, minimum and maximum of x0 and of the gap, for each channel."""
     x0, gap = sight.trace.x0, sight.trace.gap
     pooled = [reduce(x, "b c h w -> b c", how) for x in (x0, gap) for how in ("mean", "min", "max")]
     return torch.cat([*pooled, x0_std(x0), x0_std(gap)], 1)
 
 
 def verdict(sight: RolloutView) -> Tensor:
-    """The judge's look at the preview: its score, and how sure it is of the words."""
-    chances = sight.look.words
-    known = ~chances.isnan()
-    sure = chances.nan_to_num(1.0)
-    mean = (sure * known).sum(1) / known.sum(1).clamp_min(1)
-    parts = [sight.look.score, mean, sure.amin(1), sure.prod(1), known.sum(1).float()]
+    """The judge's score of the preview, and statistics of its words' chances."""
+    words = sight.look.words
+    known = ~words.isnan()
+    chances = words.nan_to_num(1.0)
+    mean = (chances * known).sum(1) / known.sum(1).clamp_min(1)
+    parts = [sight.look.score, mean, chances.amin(1), chances.prod(1), known.sum(1).float()]
     return torch.stack(parts, 1)
 
 
@@ -124,9 +124,9 @@ FEATURE_BASELINES: dict[str, Callable[[RolloutView], Tensor]] = {
 
 
 def features(parts: Iterator[RolloutView]) -> dict[str, Floats]:
-    """What each of `FEATURE_BASELINES` is given, [candidate, feature]."""
+    """The features of each of `FEATURE_BASELINES`, [candidate, feature]."""
     found: dict[str, list[Any]] = {name: [] for name in FEATURE_BASELINES}
     for part in parts:
-        for name, tell in FEATURE_BASELINES.items():
-            found[name].append(tell(part).double().numpy())
+        for name, extract in FEATURE_BASELINES.items():
+            found[name].append(extract(part).double().numpy())
     return {name: np.concatenate(tables) for name, tables in found.items()}

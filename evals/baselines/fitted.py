@@ -1,4 +1,4 @@
-"""The simpler ways to guess that are fitted: on validation candidates of the same eval."""
+"""The simpler baselines, fitted on validation candidates of the same eval."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from promptprobe.evals.fidelity.timing import Timing
 from promptprobe.evals.statistics import Floats
 
 TAIL = 0.05
-"""Share beyond each end of the prompt-only interval."""
+"""Share of scores beyond each end of the prompt-only interval."""
 ENOUGH = 40
-"""Residuals of a kind before it has quantiles of its own."""
+"""Residuals that a kind of scene needs for quantiles of its own."""
 
 
 def fit_baselines(
     known: Rollouts, test: Rollouts, bench: Bench, step: int, timing: Timing
 ) -> dict[str, Method]:
-    """Each of `FEATURE_BASELINES` fitted on `known`, with its guesses on `test`."""
+    """Fit each of `FEATURE_BASELINES` on `known` and guess the scores of `test`."""
     fitted, fresh = (_features(table, bench, step) for table in (known, test))
     free, full, rest = Cost(0, 0), timing.full(), timing.finish(step)
     steps = replace(timing, decode=0.0, score=0.0).preview(step)
@@ -45,8 +45,8 @@ def fit_baselines(
 
 
 def prompt_only_interval(known: Rollouts, test: Rollouts, bench: Bench) -> tuple[Floats, Floats]:
-    """Lower and upper ends, [prompt, seed], of a 90% interval that sees the prompt alone: the guess
-    moved by quantiles of held-out errors, those of the same kind of scene where there are enough.
+    """Lower and upper ends, [prompt, seed], of a 90% interval that depends only on the prompt: the
+    guess plus quantiles of held-out errors, of the same kind of scene if there are enough.
     """
     x, fresh = (words([bench.names(row) for row in table.examples.rows]) for table in (known, test))
     y = known.scores.ravel()

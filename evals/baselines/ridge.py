@@ -14,7 +14,7 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Ridge:
-    """A linear regression from standardized features."""
+    """A linear regression on standardized features."""
 
     centre: Floats
     scale: Floats
@@ -22,18 +22,18 @@ class Ridge:
     mean: float
 
     def __call__(self, x: Floats) -> Floats:
-        """Guesses, one a row."""
+        """One guess for each row."""
         guesses: Floats = ((x - self.centre) / self.scale) @ self.weights + self.mean
         return guesses
 
 
 def fit_ridge(x: Floats, y: Floats, groups: Floats) -> Ridge:
-    """The shrinkage that predicts other groups best; rows of a group stay together."""
+    """Fit with the shrinkage that predicts held-out groups best; rows of a group stay together."""
     return _solve(x, y, _best(x, y, groups))
 
 
 def out_of_fold(x: Floats, y: Floats, groups: Floats) -> Floats:
-    """A guess of each row by a regression that saw no row of its group."""
+    """A guess for each row from a regression that saw no row of its group."""
     return _held_out(x, y, groups, _best(x, y, groups))
 
 

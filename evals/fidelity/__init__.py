@@ -1,1 +1,1 @@
-"""How well a look at the first steps predicts the finished image."""
+"""How well the first steps predict the finished image."""

@@ -1,8 +1,8 @@
-"""Does the probe find the words that go wrong? What it says of each, against the finished picture.
+"""Does the probe find the words that go wrong? Its predictions against the finished picture.
 
-A word's truth is the scorer's verdict on the finished image. The probe is compared
-with the scorer's own look at the preview, and with a prior that knows the word and its kind of
-scene, and no picture.
+A word's label is the scorer's verdict on the finished image. The probe is compared with the
+scorer's own verdict on the preview, and with a prior that knows only the word and its kind of
+scene.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from promptprobe.tools.predictions import aligned
 from promptprobe.tools.records import Score
 
 SHRINK = 4.0
-"""A prior counts so many sightings of all words of the role in addition to a word's own."""
+"""Pseudo-counts: the weight of the role's rate in a word's prior."""
 
 Words = Sequence[tuple[str, ...]]
 Roles = Callable[[str], Mapping[str, str]]
-"""What the words of a brief are, where anybody knows."""
+"""Maps a brief to the roles of its words, as far as they are known."""
 ANY_ROLE = "word"
 
 
@@ -34,12 +34,12 @@ class Verdicts(NamedTuple):
     names: list[tuple[str, str, str]]
     """Kind of scene, role, word."""
     missing: Floats
-    """1 where the finished image does not show what the word asks for."""
+    """1 if the finished image does not show what the word asks for, otherwise 0."""
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """A way to guess which words will be missing: higher is likelier, a brief's words in a row."""
+    """Guesses of which words will be missing, one array for each brief; higher is likelier."""
 
     name: str
     guesses: list[Floats]
@@ -48,7 +48,7 @@ class Doubt:
 def verdicts(
     briefs: Sequence[Brief], scores: Sequence[Sequence[Score]], words: Words, roles: Roles
 ) -> list[Verdicts]:
-    """The truth of each brief's words; `words` are the traced ones, candidate by candidate."""
+    """The labels of each brief's words; `words` are the traced ones, candidate by candidate."""
     found, at = [], 0
     for brief, row in zip(briefs, scores, strict=True):
         role = roles(brief.text)
@@ -89,7 +89,7 @@ Prior = Callable[[Sequence[Verdicts]], Doubt]
 
 
 def prior(briefs: Sequence[Brief], scores: Sequence[Sequence[Score]], roles: Roles) -> Prior:
-    """How often a word of this kind of scene was missing on other scenes, shrunk to its role."""
+    """How often a word was missing in other scenes of this kind, shrunk towards its role's rate."""
     words = [
         tuple(verdict.word for verdict in score.words) for of_brief in scores for score in of_brief
     ]
@@ -113,7 +113,7 @@ def prior(briefs: Sequence[Brief], scores: Sequence[Sequence[Score]], roles: Rol
 
 
 def diagnosis(truth: Sequence[Verdicts], doubts: Sequence[Doubt]) -> dict[str, Any]:
-    """AUC of each way to doubt, over all words and by role; and the first minus each other."""
+    """AUC of each `Doubt` over all words and by role, and the first one's minus each other's."""
     roles = sorted({role for t in truth for _, role, _ in t.names})
     table: dict[str, Any] = {
         "words": sum(len(t.missing) for t in truth),

@@ -1,6 +1,6 @@
 """What an eval of fidelity draws: two tables, coarse renders, and every way to guess the scores.
 
-Test prompts are what is measured. Whatever is fitted or chosen, is so on others.
+Test prompts are used for measuring only; fitting and choosing use other prompts.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ PREVIEW = "x0 preview"
 
 @dataclass(frozen=True)
 class Experiment:
-    """What an eval of fidelity has drawn."""
+    """Everything that an eval of fidelity has drawn."""
 
     bench: Bench
     step: int
     sample: Sample
     test: Rollouts
     known: Rollouts
-    """Prompts that may be fitted and chosen on."""
+    """Prompts for fitting and choosing."""
     coarse: dict[int, Floats]
-    """Scores of renders in few steps, [prompt, seed] of `test`, by their number."""
+    """Scores of renders in few steps, [prompt, seed] of `test`, by number of steps."""
     timing: Timing
     shards: Path | None = None
-    """A collection to train the baselines on that are networks; None: they are left out."""
+    """A collection to train the baseline networks on; None leaves them out."""
     notes: tuple[str, ...] = ()
     """What was left out of the tables."""
 
     @property
     def predictor(self) -> str:
-        """The method that this eval is about."""
+        """The method that this eval measures."""
         return "probe" if self.bench.probe else f"{PREVIEW} at step {self.step}"
 
     @property
     def threshold(self) -> float:
-        """Scores from here on are good: as asked, the median of training, or of validation."""
+        """The score from which an image is good: given, or the median of training or validation."""
         good, probe = self.bench.good, self.bench.probe
         if good is not None:
             return good
@@ -69,12 +69,12 @@ def run_experiment(
     step: int | None = None,
     shards: Path | None = None,
 ) -> Experiment:
-    """Draw all of the briefs with `seeds` (at least 2) each, and coarse renders of the test ones.
+    """Draw all briefs with `seeds` (at least 2) each, and coarse renders of the test briefs.
 
-    What a collection holds of the briefs is read instead.
+    Candidates that a collection holds are read instead of drawn.
 
-    ValueError: a step that no render has, or that the probe was not trained for; or shards that
-    were made with something else.
+    ValueError: the step is out of range, the probe was not trained for it, or the shards were made
+    with other settings.
     """
     steps = bench.settings.steps
     step, windows = looks_of(bench, step, shards or briefs.shards)
@@ -91,9 +91,9 @@ def run_experiment(
 
 
 def looks_of(bench: Bench, step: int | None, shards: Path | None) -> tuple[int, list[int]]:
-    """The step that is asked for, else the usual one, and all numbers of steps to look after.
+    """The given step, or the default one, and all numbers of steps after which to predict.
 
-    ValueError: as for `run_experiment`, before an hour's work is done.
+    ValueError: as for `run_experiment`, raised before an hour of work.
     """
     steps, step = bench.settings.steps, step or probed_steps(bench)
     if not 1 <= step < steps:
@@ -108,20 +108,20 @@ def looks_of(bench: Bench, step: int | None, shards: Path | None) -> tuple[int, 
 
 
 def coarse_name(steps: int) -> str:
-    """What a coarse render is called in tables."""
+    """The name of a coarse render in tables."""
     return f"coarse render in {steps} steps"
 
 
 def probed_steps(bench: Bench) -> int:
-    """The share of them that the agent's tools take, a fifth as in the paper; of a probe's own
-    numbers of steps the nearest."""
+    """The number of steps that the agent's tools probe: a fifth, as in the paper, or the probe's
+    nearest number of steps."""
     share = max(1, round(bench.settings.steps / PROBED_SHARE))
     known = windows_of(bench) if bench.probe else ()
     return min(known, key=lambda k: abs(k - share), default=share)
 
 
 def windows_of(bench: Bench) -> Sequence[int]:
-    """The numbers of steps that the probe is trained for, or that one would be."""
+    """The numbers of steps that the probe is trained for, or that a new probe would be."""
     from promptprobe.tools.collect.learn import scaled
 
     if bench.probe:
@@ -159,7 +159,7 @@ def methods(drawn: Experiment) -> dict[str, Method]:
 
 
 def predictions_at(table: Rollouts, k: int) -> dict[str, Floats]:
-    """What the probe, where there is one for k steps, and the preview guess there."""
+    """Guesses of the preview after k steps, and of the probe if there is one for k steps."""
     found = {PREVIEW: table.previews(k)}
     if predictions := table.views[k].predictions:
         found["probe"] = table.shaped([prediction.score for prediction in predictions])

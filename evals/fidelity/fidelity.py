@@ -1,7 +1,7 @@
 """Do the first steps predict the finished image, and what is that worth in headroom?
 
-Data: held-out prompts, all seeds of each. Callable: one pass that looks after several numbers of
-steps and goes on to the end, and passes of few coarse steps. Scorer: the one that selects; the
+Data: held-out prompts, all seeds of each. Callable: one pass that predicts after several numbers of
+steps and continues to the end, and renders in few coarse steps. Scorer: the one that selects; the
 target is its score of the finished image.
 """
 
@@ -98,7 +98,7 @@ def report(drawn: Experiment) -> dict[str, Any]:
 
 
 def setting(drawn: Experiment) -> dict[str, Any]:
-    """What was measured, and on what."""
+    """The settings of the eval."""
     bench = drawn.bench
     return {
         "eval": "fidelity",
@@ -119,7 +119,7 @@ def setting(drawn: Experiment) -> dict[str, Any]:
 
 
 def _whose(bench: Bench) -> str:
-    """Where the score comes from that counts as good."""
+    """Where the threshold for a good score comes from."""
     if bench.good is not None:
         return "as asked for"
     rest = "training, frozen in the probe's card" if bench.probe else "the validation prompts"
@@ -127,18 +127,19 @@ def _whose(bench: Bench) -> str:
 
 
 def notes(drawn: Experiment) -> list[str]:
-    """What the reader should know."""
-    told = any(score.words for row in drawn.test.judged for score in row)
-    return [*drawn.bench.notes, *drawn.sample.notes, *drawn.notes, *([] if told else [NO_WORDS])]
+    """Notes for the reader."""
+    has_words = any(score.words for row in drawn.test.judged for score in row)
+    missing = [] if has_words else [NO_WORDS]
+    return [*drawn.bench.notes, *drawn.sample.notes, *drawn.notes, *missing]
 
 
 def figures(guesses: Floats, scores: Floats, threshold: float) -> dict[str, Any]:
-    """How well guesses rank within a prompt, and over all."""
+    """How well guesses rank within a prompt and over all candidates."""
     return {"within": within(guesses, scores), "pooled": pooled(guesses, scores, threshold)}
 
 
 def lead(guesses: Floats, other: Floats, scores: Floats) -> dict[str, Any]:
-    """How much better guesses rank within a prompt and correlate than others do, paired."""
+    """How much better guesses rank within a prompt, and correlate, than others do, paired."""
     return {
         "pairwise": pairwise(guesses, scores, other).json(),
         "pcc": pcc_gain(guesses, other, scores).json(),
@@ -146,7 +147,7 @@ def lead(guesses: Floats, other: Floats, scores: Floats) -> dict[str, Any]:
 
 
 def retrained(found: dict[str, Method], scores: Floats) -> dict[str, Any]:
-    """How far our network, trained on the same data, is ahead of each other network."""
+    """How far our network is ahead of each other network trained on the same data."""
     if RETRAINED not in found:
         return {}
     ours = found[RETRAINED].guesses
@@ -156,24 +157,24 @@ def retrained(found: dict[str, Method], scores: Floats) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Ruled:
-    """A rule within the budget and what it finishes."""
+    """A rule within the budget and what it achieves."""
 
     rule: successive_halving.Rule
     cost: Cost
     """Cost of a prompt."""
     best: Floats
-    """Score of the best that it finishes, [prompt]."""
+    """Best score among the images that it finishes, [prompt]."""
 
 
 def ruling(drawn: Experiment) -> dict[str, Ruled]:
-    """By who looks, the rule within the budget that recovers most on validation, on test."""
+    """For the probe and the preview, the affordable rule that recovers most on validation."""
     test, known, time = drawn.test, drawn.known, drawn.timing
     seeds = test.scores.shape[1]
     most = BUDGET * time.full().nfe * seeds
     found: dict[str, Ruled] = {}
     for name, look in (("probe", time.probe), (PREVIEW, time.preview)):
         guesses, fresh = (
-            {k: said[name] for k in table.views if name in (said := predictions_at(table, k))}
+            {k: at_k[name] for k in table.views if name in (at_k := predictions_at(table, k))}
             for table in (known, test)
         )
         costs = {
@@ -190,7 +191,7 @@ def ruling(drawn: Experiment) -> dict[str, Ruled]:
 
 
 def rungs(drawn: Experiment, chosen: Floats, ruled: dict[str, Ruled]) -> dict[str, Any]:
-    """What the rules recover, compared with one look of the predictor and with each other."""
+    """What the rules recover, compared with one use of the predictor and with each other."""
     scores = drawn.test.scores
     return {
         name: {
@@ -208,19 +209,19 @@ def rungs(drawn: Experiment, chosen: Floats, ruled: dict[str, Ruled]) -> dict[st
 
 
 def further(drawn: Experiment) -> dict[str, Any]:
-    """What the probe predicts of its other targets, with the preview's score and without."""
+    """How well the probe predicts its other targets, with the preview's score and without."""
     test = drawn.test
     if not test.further:
         return {}
     probe, k = drawn.bench.probe_at(drawn.step)
-    everyone, place = range(len(test.examples)), list(test.views).index(drawn.step)
-    trace, look = test.examples.batch(everyone, torch.full((len(everyone),), place))
+    indices, place = range(len(test.examples)), list(test.views).index(drawn.step)
+    trace, look = test.examples.batch(indices, torch.full((len(indices),), place))
     found: dict[str, Any] = {}
     for at, target in enumerate(probe.card.targets):
         if (scores := test.further.get(target.name)) is not None:
             with_preview, blind = (
-                test.shaped([one.score for one in probe.predict(trace, k, seen, at)])
-                for seen in (look, None)
+                test.shaped([one.score for one in probe.predict(trace, k, preview, at)])
+                for preview in (look, None)
             )
             found[target.name] = {
                 **figures(with_preview, scores, target.median),
@@ -230,13 +231,13 @@ def further(drawn: Experiment) -> dict[str, Any]:
 
 
 def second_judge(drawn: Experiment, guesses: Floats) -> dict[str, Any] | None:
-    """How the same guesses agree with a judge who never selected; None where there is none."""
+    """How the same guesses agree with a judge that never selected; None without such a judge."""
     graded = drawn.test.graded
     return None if graded is None else figures(guesses, graded, float(np.median(graded)))
 
 
 def verdict(drawn: Experiment) -> dict[str, Any] | None:
-    """What the probe's card says of it and the preview, and what is found here, paired.
+    """The card's verdict on probe and preview, and their paired difference here.
 
     None without a probe.
     """
@@ -297,7 +298,7 @@ def uncertainty(drawn: Experiment, guesses: Floats) -> dict[str, Any]:
 
 
 def interval(low: Floats, high: Floats, scores: Floats) -> dict[str, Any]:
-    """How often an interval holds the score, together with its mean width."""
+    """How often the score lies inside an interval, and the interval's mean width."""
     return {
         "coverage": mean(((low <= scores) & (scores <= high)).mean(1)).json(),
         "mean_width": mean((high - low).mean(1)).json(),
@@ -305,8 +306,8 @@ def interval(low: Floats, high: Floats, scores: Floats) -> dict[str, Any]:
 
 
 def word_diagnosis(drawn: Experiment) -> dict[str, Any] | None:
-    """Which words the probe, the judge's look at the preview and a prior expect to be missing;
-    None where there is no probe, or the judge judges no words."""
+    """How well the probe, the judge's view of the preview and a prior predict missing words; None
+    without a probe, or if the judge judges no words."""
     test, view = drawn.test, drawn.test.views[drawn.step]
     if not view.predictions or not any(score.words for row in test.judged for score in row):
         return None

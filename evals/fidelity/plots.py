@@ -1,6 +1,6 @@
-"""The pictures of an eval of fidelity: predicted against actual, rank over steps, headroom by cost.
+"""The plots of an eval of fidelity: predicted against actual, rank over steps, headroom by cost.
 
-Needs matplotlib, which comes with promptprobe[plots].
+They need matplotlib, which comes with promptprobe[plots].
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import numpy as np
 from promptprobe.evals.fidelity.experiment import PREVIEW, Experiment, coarse_name, predictions_at
 
 COLOURS = {"probe": "#0072b2", PREVIEW: "#e69f00", "coarse": "#009e73", "naive": "#777777"}
-"""Okabe and Ito's, which the colour-blind tell apart."""
+"""Okabe and Ito's palette, which colour-blind readers can tell apart."""
 WIDE, HIGH = 9.0, 3.6
 JITTER = 0.012
-"""Of the scores' span: where they are shares of few requirements, the points of many pictures are
-one without it."""
+"""As a share of the scores' range: scores are often shares of a few requirements, so that without
+jitter many points would coincide."""
 
 
 def save(drawn: Experiment, report: dict[str, Any], folder: Path) -> list[Path]:
-    """Write the three pictures as PNG; returns their paths."""
+    """Write the three plots as PNG; returns their paths."""
     from matplotlib.figure import Figure
 
-    made = []
+    paths = []
     for name, draw in (("predicted", _predicted), ("steps", _steps), ("headroom", _headroom)):
         figure = Figure(figsize=(WIDE, HIGH), layout="constrained")
         draw(figure, drawn, report)
-        made.append(folder / f"{Path(report['model']).name}-{name}.png")
-        figure.savefig(made[-1], dpi=160)
-    return made
+        paths.append(folder / f"{Path(report['model']).name}-{name}.png")
+        figure.savefig(paths[-1], dpi=160)
+    return paths
 
 
 def _predicted(figure: Any, drawn: Experiment, report: dict[str, Any]) -> None:
@@ -49,7 +49,7 @@ def _predicted(figure: Any, drawn: Experiment, report: dict[str, Any]) -> None:
         )  # fmt: skip
         pcc = report["over_steps"][str(drawn.step)][name]["pcc"]
         panel.set(
-            title=f"{name} after {drawn.step} of {report['of']} steps: PCC {_said(pcc)}",
+            title=f"{name} after {drawn.step} of {report['of']} steps: PCC {_figure(pcc)}",
             xlabel="predicted score",
         )
     panels[0].set_ylabel("score of the finished picture")
@@ -107,5 +107,5 @@ def _band(table: dict[int, dict[str, Any]]) -> tuple[list[Any], ...]:
     return steps, *([table[k][end] for k in steps] for end in ("value", "low", "high"))
 
 
-def _said(estimate: dict[str, Any]) -> str:
+def _figure(estimate: dict[str, Any]) -> str:
     return "?" if estimate["value"] is None else f"{estimate['value']:.2f}"

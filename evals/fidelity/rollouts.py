@@ -1,6 +1,6 @@
-"""Every candidate of an eval with all that was seen of it and how it ended: one pass, here and now.
+"""Every candidate of an eval, drawn in one pass, with its previews, predictions and final scores.
 
-Rows are briefs and columns their seeds; flat lists go brief by brief.
+Rows are briefs and columns their seeds; flat lists are ordered by brief.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ TARGET = "score"
 
 @dataclass(frozen=True)
 class View:
-    """What is said of all candidates after some number of steps."""
+    """Scores and predictions of all candidates after a number of steps."""
 
     seen: list[Score]
-    """By the scorer of the preview, against the prompt."""
+    """The scorer's scores of the previews, against the prompt."""
     predictions: list[Any]
-    """By the probe, which is given the preview's score; empty where none is for this many steps."""
+    """The probe's predictions with preview scores; empty without a probe for this many steps."""
     blind: list[Any]
-    """By the probe without that."""
+    """The probe's predictions without preview scores."""
 
 
 @dataclass(frozen=True)
 class Rollouts:
-    """Briefs x seeds."""
+    """A table of candidates, briefs x seeds."""
 
     briefs: list[Brief]
     pairs: list[Pair]
     judged: list[list[Score]]
-    """The scorer's scores of the finished images: what is to be predicted."""
+    """The scorer's scores of the finished images, which are to be predicted."""
     views: dict[int, View]
     """By number of steps."""
     examples: Any
-    """The same as `probe.shards.Examples`, for what learns or was learned."""
+    """The candidates as `probe.training.shards.Examples`, for networks."""
     further: dict[str, Floats] = field(default_factory=dict)
     """Scores by the judges of the probe's other targets, [prompt, seed]."""
     graded: Floats | None = None
-    """Scores by the second judge, [prompt, seed]; None where there is none."""
+    """Scores by the second judge, [prompt, seed]; None without one."""
 
     @cached_property
     def scores(self) -> Floats:
@@ -61,7 +61,7 @@ class Rollouts:
 
     @cached_property
     def groups(self) -> Floats:
-        """The row of each candidate, [candidate]."""
+        """The row number of each candidate, [candidate]."""
         return np.repeat(np.arange(len(self.briefs)), self.scores.shape[1]).astype(float)
 
     @property
@@ -70,11 +70,11 @@ class Rollouts:
         return [row.words for row in self.examples.rows]
 
     def shaped(self, flat: Sequence[float] | Floats) -> Floats:
-        """One number a candidate as [prompt, seed]."""
+        """Reshape one number for each candidate to [prompt, seed]."""
         return np.asarray(flat, float).reshape(self.scores.shape)
 
     def part(self, seeds: Sequence[Sequence[int]]) -> Rollouts:
-        """The prompts of which seeds are given, by their places; equally many of each."""
+        """The given seeds of each prompt, equally many; prompts without any are dropped."""
         width = self.scores.shape[1]
         kept = [row for row, places in enumerate(seeds) if places]
         flat = [row * width + place for row in kept for place in seeds[row]]
@@ -99,12 +99,12 @@ class Rollouts:
         )
 
     def previews(self, k: int) -> Floats:
-        """The scorer's view of the x0 after k steps."""
+        """The scorer's scores of the x0 previews after k steps, [prompt, seed]."""
         return with_gaps([self.views[k].seen])[0].reshape(self.scores.shape)
 
 
 def roll_out(bench: Bench, briefs: list[Brief], seeds: int, windows: Sequence[int]) -> Rollouts:
-    """Draw the candidates, look at them after each of `windows` steps, and judge them."""
+    """Draw the candidates, predict after each of `windows` steps, and judge the finished images."""
     from promptprobe.probe.training.shards import as_examples
 
     pairs = grid(briefs, seeds)
@@ -123,7 +123,7 @@ def roll_out(bench: Bench, briefs: list[Brief], seeds: int, windows: Sequence[in
 
 
 def view(bench: Bench, pairs: Sequence[Pair], looked: Rollout, k: int) -> View:
-    """What the scorer and, where it was trained for k steps, the probe say after k steps."""
+    """The scorer's scores after k steps, and predictions if a probe was trained for k steps."""
     from promptprobe.tools.collect.rollout import prompt_by_prompt
     from promptprobe.tools.predictions import look_of
 

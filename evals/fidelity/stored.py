@@ -1,8 +1,7 @@
-"""A collection's candidates as the tables of an eval: nothing is drawn that its shards hold.
+"""A collection's candidates as the tables of an eval, read from shards instead of drawn.
 
-They hold traces, the scorer's looks at previews, and final scores; in half precision, as training
-reads them. The finished images are drawn again only where a judge is asked for whose scores the
-shards lack.
+The shards hold traces in half precision, as training reads them, the scorer's scores of previews,
+and final scores. Finished images are drawn again only for judges whose scores the shards lack.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from promptprobe.probe.training.shards import Examples, PreviewScores, Row
 
 SURE = 0.5
-"""Chance from which a word of a preview counts as drawn."""
+"""Chance from which a word counts as drawn in a preview."""
 
 
 def stored(
@@ -36,13 +35,13 @@ def stored(
     seeds: int,
     windows: Sequence[int],
 ) -> list[Rollouts]:
-    """The candidates of each table's briefs, the first `seeds` of each.
+    """The candidates of each table's briefs, with the first `seeds` seeds of each.
 
     Args:
-        windows: numbers of steps, all of which the collection was looked at after.
+        windows: numbers of steps, all of them windows of the collection.
 
     Raises:
-        ValueError: no such shards, or broken ones.
+        ValueError: the shards are missing or broken.
     """
     from promptprobe.probe.training.shards import read_collection, read_shards
 
@@ -83,20 +82,20 @@ def _table(
 
 
 def _view(bench: Bench, examples: Examples, place: int, k: int) -> View:
-    """What was said of the previews after k steps, and what the probe says now."""
+    """The stored scores of the previews after k steps, and the probe's predictions from now."""
     looks = [_look(row, row.previews[place]) for row in examples.rows]
     probe, window = bench.probe_at(k)
     if probe is None:
         return View(looks, [], [])
-    everyone = range(len(examples))
-    trace, look = examples.batch(everyone, torch.full((len(everyone),), place))
+    indices = range(len(examples))
+    trace, look = examples.batch(indices, torch.full((len(indices),), place))
     return View(looks, probe.predict(trace, window, look), probe.predict(trace, window))
 
 
 def _scores(
     bench: Bench, briefs: list[Brief], rows: Sequence[Row], wanted: Mapping[str, Judge]
 ) -> dict[str, Floats]:
-    """Final scores [prompt, seed] by name: those that are stored, the rest of images drawn anew."""
+    """Final scores [prompt, seed] by name: stored ones, or those of images that are drawn again."""
     found, shape = {}, (len(briefs), -1)
     for name in wanted:
         if any(name in row.scores for row in rows):
@@ -109,7 +108,7 @@ def _scores(
 
 
 def _finished(row: Row, target: str) -> Score:
-    """What the scorer said of a finished image, as far as it is stored."""
+    """The scorer's score of a finished image, as far as it is stored."""
     value = row.scores.get(target)
     if value is None:
         return Score(reason=row.explanation or "no score is stored")
@@ -119,9 +118,9 @@ def _finished(row: Row, target: str) -> Score:
 
 
 def _look(row: Row, look: PreviewScores) -> Score:
-    """What the scorer said of a preview, as far as it is stored."""
+    """The scorer's score of a preview, as far as it is stored."""
     if look.score is None:
         return Score(reason="no score of this preview is stored")
-    said = zip(row.words, look.words, strict=True)
-    words = [Verdict(word=word, ok=x >= SURE, chance=x) for word, x in said if x is not None]
+    chances = zip(row.words, look.words, strict=True)
+    words = [Verdict(word=word, ok=x >= SURE, chance=x) for word, x in chances if x is not None]
     return Score(value=look.score, words=tuple(words))

@@ -1,4 +1,4 @@
-"""A report of fidelity as people read it: what the predictor is worth, then everything simpler."""
+"""A report of fidelity as text: what the predictor is worth, then every simpler baseline."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
             f"- the same guesses against {report['judge']}, which did not select: rank within a "
             f"prompt {figure(second['within']['pairwise'])}"
         )
-    yield from _sureness(report)
+    yield from _uncertainty(report)
     yield from _words(report["words"])
     yield from _training(report["for_training"])
     yield (
@@ -77,7 +77,7 @@ def _row(name: str, row: dict[str, Any]) -> str:
 
 
 def networks(ahead: dict[str, Any]) -> Iterator[str]:
-    """How far ours is ahead of the others that were trained on the same data, if any were."""
+    """How far our network is ahead of the others trained on the same data, if there are any."""
     if ahead:
         from promptprobe.evals.ablations.ablations import RETRAINED
 
@@ -109,7 +109,7 @@ def _further(found: dict[str, Any]) -> Iterator[str]:
         yield f"- {name}: rank within a prompt {judged}; without the judge's look {blind}"
 
 
-def _sureness(report: dict[str, Any]) -> Iterator[str]:
+def _uncertainty(report: dict[str, Any]) -> Iterator[str]:
     if found := report["calibration"]:
         share = percent(found["width_as_share_of_prompt_only"])
         yield (
@@ -127,8 +127,8 @@ def _sureness(report: dict[str, Any]) -> Iterator[str]:
 def _words(found: dict[str, Any] | None) -> Iterator[str]:
     if found:
         ways = [name for name in found if isinstance(found[name], dict) and "all" in found[name]]
-        said = "; ".join(f"{name} {figure(found[name]['all'])}" for name in ways)
-        yield f"- AUC of which words will be missing, {found['words']} words: {said}"
+        figures = "; ".join(f"{name} {figure(found[name]['all'])}" for name in ways)
+        yield f"- AUC of which words will be missing, {found['words']} words: {figures}"
 
 
 def _training(found: dict[str, Any]) -> Iterator[str]:
@@ -146,14 +146,14 @@ def _training(found: dict[str, Any]) -> Iterator[str]:
 
 def figure(item: dict[str, Any]) -> str:
     """.81 (.77 to .85)."""
-    return _said(item, lambda x: f"{x:.3f}".replace("0.", ".", 1))
+    return _interval(item, lambda x: f"{x:.3f}".replace("0.", ".", 1))
 
 
 def percent(item: dict[str, Any]) -> str:
     """81% (77 to 85)."""
-    return _said(item, lambda x: f"{100 * x:.0f}", "%")
+    return _interval(item, lambda x: f"{100 * x:.0f}", "%")
 
 
-def _said(item: dict[str, Any], show: Any, unit: str = "") -> str:
+def _interval(item: dict[str, Any], show: Any, unit: str = "") -> str:
     value, low, high = ("?" if item[end] is None else show(item[end]) for end in FIGURE)
     return f"{value}{unit} ({low} to {high})"

@@ -1,4 +1,4 @@
-"""What each part of looking and rendering takes here, in seconds an image."""
+"""How long each part of predicting and rendering takes on this machine, in seconds an image."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ ROUNDS = 3
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds an image, the median of `ROUNDS` on one batch; and the steps' evaluations."""
+    """Seconds an image, the median of `ROUNDS` runs of one batch."""
 
     bench: Bench
     encode: float
     step: float
     capture: float
-    """What tracing adds to the step that is traced."""
+    """Seconds that tracing adds to the traced step."""
     decode: float
     score: float
     predict: float
     """The probe's network; 0 without a probe."""
 
     def full(self, steps: int | None = None) -> Cost:
-        """A render in so many steps, all of them by default, and its score."""
+        """Cost of a render in this many steps (default: all) and its score."""
         steps = steps or self.bench.settings.steps
         seconds = self.encode + steps * self.step + self.decode + self.score
         return Cost(self.bench.nfe(of=steps), seconds)
 
     def preview(self, k: int, since: int = 0) -> Cost:
-        """A decoded and judged x0 after k steps, the first `since` of them made before."""
+        """Cost of a decoded and judged x0 after k steps, from a state after `since` steps."""
         seconds = (k - since) * self.step + self.decode + self.score + self.encode * (since == 0)
         return Cost(self.bench.nfe(since, k), seconds)
 
     def probe(self, k: int, since: int = 0, *, judged: bool = True) -> Cost:
-        """A look of the probe after k steps, with a judge's score of the preview or without."""
-        seen = 0.0 if judged else self.decode + self.score
-        return self.preview(k, since) + Cost(0, self.capture + self.predict - seen)
+        """Cost of a prediction after k steps, with a judge's score of the preview or without."""
+        saved = 0.0 if judged else self.decode + self.score
+        return self.preview(k, since) + Cost(0, self.capture + self.predict - saved)
 
     def finish(self, k: int) -> Cost:
-        """From k steps to a judged picture."""
+        """Cost from k steps to a finished and judged picture."""
         steps = self.bench.settings.steps
         seconds = (steps - k) * self.step + self.decode + self.score
         return Cost(self.bench.nfe(k, steps), seconds)
@@ -59,7 +59,7 @@ class Timing:
 
 
 def measure_timing(bench: Bench, pairs: Sequence[Pair], k: int) -> Timing:
-    """Every part on the first batch of these candidates, looked at after k steps."""
+    """Time every part on the first batch of these candidates, predicting after k steps."""
     from promptprobe.probe.trace import record_trace
     from promptprobe.tools.collect.rollout import BATCH, prompt_by_prompt
 
@@ -83,9 +83,9 @@ def measure_timing(bench: Bench, pairs: Sequence[Pair], k: int) -> Timing:
 
 
 def _timed(call: Callable[[], object]) -> float:
-    found = []
+    laps = []
     for _ in range(ROUNDS):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         call()
-        found.append(time.perf_counter() - begun)
-    return median(found)
+        laps.append(time.perf_counter() - start)
+    return median(laps)

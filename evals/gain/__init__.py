@@ -1,1 +1,1 @@
-"""What a user gets from an optimization."""
+"""What a user gains from an optimization."""

@@ -1,9 +1,9 @@
-"""Who earned a gain: the wording, or the look at the first steps?
+"""Where does a gain come from: the wording, or the prediction from the first steps?
 
 Factorial: {brief, brief in common words, all rewrites} x {random, x0 preview, probe}. Every pool
-has one candidate a seed, and the same seeds; each chooser picks one of a pool, and the second
-judge, which chose nothing, grades the finished image. Only the paired difference between choosers
-of one pool is theirs. Of candidates without a score see `fidelity.gaps`.
+has one candidate for each seed, with the same seeds; each chooser picks one of a pool, and the
+second judge, which chose nothing, grades the finished image. Only the paired difference between
+choosers of one pool is attributed to them. For candidates without a score see `fidelity.gaps`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from promptprobe.tools.collect.rollout import Pair, Rollout
 
 REWRITES = 4
-"""Prompts in the pool of rewrites, the brief among them: those of budget light."""
+"""Prompts in the pool of rewrites, including the brief, as with budget light."""
 POOLS = ("brief", "common words", "all rewrites")
 
 
 def prompts_of(bench: Bench, brief: str) -> dict[str, list[str]]:
-    """The prompts of each of `POOLS`; of a model that is not built in, the brief alone."""
+    """The prompts of each of `POOLS`; only the brief for a model that is not built in."""
     pools = {"brief": [brief]}
     if bench.own and bench.evidence:
         pools["common words"] = [bench.evidence.common_words(brief)]
@@ -47,14 +47,14 @@ def attribute(
     good: float | None = None,
     known: Mapping[Pair, np.ndarray] | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Mean score and share correct of what each chooser picks from each pool, and differences.
+    """Mean score and share correct of each chooser's picks from each pool, and their differences.
 
-    A pool that needs a rewriter is None where there is none. With them comes what was left out of
-    each pool, in words.
+    A pool that needs a rewriter is None without one. The second value lists what was left out of
+    each pool.
 
     Args:
         good: see `corrects`.
-        known: images that are drawn already, by prompt and seed.
+        known: images that have already been drawn, by prompt and seed.
     """
     step = probed_steps(bench)
     offered = [prompts_of(bench, brief.text) for brief in briefs]
@@ -78,7 +78,7 @@ def attribute(
 
 
 def pool(prompts: Sequence[str], seeds: Sequence[int]) -> list[Pair]:
-    """One candidate a seed, prompts in turn."""
+    """One candidate for each seed, with prompts in turn."""
     return [(prompts[at % len(prompts)], seed) for at, seed in enumerate(seeds)]
 
 
@@ -91,10 +91,10 @@ def _pool(
     step: int,
     good: float | None,
 ) -> tuple[dict[str, Any], list[str]]:
-    """One pool: what each chooser's pick is worth under the second judge, and what was left out.
+    """One pool: the second judge's scores of each chooser's picks, and what was left out.
 
     Args:
-        places: which of the looked-at images are the candidates, [brief, candidate].
+        places: indices of the pool's candidates among the images, [brief, candidate].
     """
     flat = places.ravel()
     final = grade(bench.judge, briefs, looked.images[flat])
@@ -118,4 +118,4 @@ def _pool(
     if whole.all():
         return found, []
     left = f"{width} of {places.shape[1]} seeds of {sum(map(bool, kept))} of {len(briefs)} briefs"
-    return found, [f"{(~whole).sum()} candidates were not scored; left are {left}"]
+    return found, [f"{(~whole).sum()} candidates were not scored; {left} are left"]

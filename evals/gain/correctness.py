@@ -1,4 +1,4 @@
-"""From which score on an image counts as correct, for a scorer and for a judge that do not say."""
+"""The score from which an image counts as correct, for judges that give no verdict of their own."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ ITSELF = "says so itself"
 
 @dataclass(frozen=True)
 class Good:
-    """Scores from which an image is correct; None: the judge says itself of each image."""
+    """Scores from which an image is correct; None if the judge gives a verdict of its own."""
 
     selector: float | None
     judge: float | None
     said: str
-    """Both and where they come from, in words."""
+    """Both, and where they come from, in words."""
 
 
 def good_of(bench: Bench, selector: Scores, judge: Scores, shards: Path | None = None) -> Good:
-    """What is correct: as asked for, as the judge says itself, or a median.
+    """What counts as correct: the given score, the judge's own verdict, or a median.
 
-    A median is that of training where it is known, from the probe's card or a collection, and else
+    The median is that of training if it is known, from the probe's card or a collection, otherwise
     that of the brief's naive renders.
 
     Args:
-        selector: what the scorer says of the naive renders.
-        judge: what the second judge says of them.
+        selector: the scorer's scores of the naive renders.
+        judge: the second judge's scores of them.
     """
     card = bench.probe.card.targets[0].median if bench.probe else None
     known = card if card is not None else _trained(shards, bench.scorer)
@@ -58,7 +58,7 @@ def _threshold(
 
 
 def _trained(shards: Path | None, name: str) -> float | None:
-    """The median of a judge's scores of a collection's training images; None: not known."""
+    """The median of a judge's scores of a collection's training images; None if unknown."""
     from promptprobe.tools.collect.collector import rows_in
 
     rows = rows_in(shards) if shards else []

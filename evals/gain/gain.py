@@ -1,10 +1,10 @@
-"""What a user gets: prompt gain, seed gain and returned image, over many held-out briefs.
+"""What a user gains: prompt gain, seed gain and returned image, over many held-out briefs.
 
-Data: held-out prompts. Callable: `Session.optimize` without an LLM, at a stated budget. Scorer: the
+Data: held-out prompts. Callable: `Session.optimize` without an LLM, at a given budget. Scorer: the
 second judge, which selected nothing. The baselines are the brief alone and naive renders of the
-brief at the same mean NFE, or seconds: best of n, and best so far until the scorer finds one
-correct, since the loop too stops there. For equal seconds the former are timed in batches, and the
-latter one by one.
+brief at the same mean NFE, or seconds: best of n, and the best so far until the scorer finds one
+correct, because the loop stops there too. For equal seconds, the former are timed in batches and
+the latter one by one.
 """
 
 from __future__ import annotations
@@ -34,19 +34,18 @@ from promptprobe.tools.records import Budget, Score
 
 COSTS = ("nfe", "seconds")
 ONE_BY_ONE = "seconds, one by one"
-"""Seconds of renders as one draws them who stops at a correct one: alone, and scored at once."""
+"""Seconds of renders drawn one at a time, each scored at once, to stop at a correct one."""
 TIMED = 12
-"""Renders that are drawn one by one to know what one takes."""
+"""Renders that are drawn one by one to time them."""
 LARGEST = 32
-"""Most renders of naive best-of-n."""
+"""Maximum number of renders of naive best-of-n."""
 NO_REWRITER = "no rewriter without an LLM: runs search seeds, and pools of rewrites are left out"
 NO_NOISE = "nobody draws these prompts faultlessly: the judge's repeat noise counts as 0"
 POLICIES = ("naive", "until-good", "planned")
-"""Which rows of a report are whose: naive best-of-n's, naive renders' until one is correct, and the
-run's own."""
+"""Groups of rows in a report: naive best-of-n, naive renders until one is correct, and the run."""
 
 Optimize = Callable[[str, int, Path], Any]
-"""Brief, seed and a folder for runs, to an OptimizationResult."""
+"""Maps a brief, a seed and a folder for runs to an OptimizationResult."""
 
 
 def evaluate(
@@ -59,14 +58,14 @@ def evaluate(
     shards: Path | None = None,
     optimize: Optimize | None = None,
 ) -> dict[str, Any]:
-    """The whole report on the test briefs.
+    """Measure on the test briefs, and return the report.
 
     Args:
-        seeds: fresh ones on which the returned prompt meets the brief; no run has seen them.
-        budget: of each run.
-        policies: whose rows are shown, of `POLICIES`.
-        shards: a collection of the same model, whose median says what the judge calls good.
-        optimize: `in_session`, unless given.
+        seeds: number of new seeds on which returned prompt and brief are compared; no run saw them.
+        budget: budget of each run.
+        policies: rows to show, of `POLICIES`.
+        shards: a collection of the same model; a score above its median counts as good.
+        optimize: runs one brief; by default `in_session`.
     """
     score = Once(bench.score)
     judge = score if bench.grader == bench.scorer else Once(bench.judge)
@@ -102,7 +101,7 @@ def evaluate(
 def worth(bench: Bench, graded: Graded, seconds: float) -> dict[str, float]:
     """How many renders the mean cost of a run buys, by unit of cost.
 
-    seconds: that one render takes among many.
+    seconds: time of one render in a batch.
     """
     nfe, taken = (fmean(getattr(row, of) for row in graded.rows) for of in COSTS)
     alone = seconds_one_by_one(bench, [row.brief for row in graded.rows])
@@ -110,7 +109,7 @@ def worth(bench: Bench, graded: Graded, seconds: float) -> dict[str, float]:
 
 
 def spent(graded: Graded, renders: Mapping[str, float], good: Good) -> dict[str, Any]:
-    """How much was measured, and what the runs cost."""
+    """The size of the eval, and what the runs cost."""
     rows = graded.rows
     costs = {of: np.array([getattr(row, of) for row in rows], float) for of in COSTS}
     changed = np.array([row.prompt != row.brief.text for row in rows], float)
@@ -127,20 +126,20 @@ def spent(graded: Graded, renders: Mapping[str, float], good: Good) -> dict[str,
 
 
 def too_few_renders(renders: Mapping[str, float], most: int) -> list[str]:
-    """A note on each naive baseline that should have drawn more images than there are.
+    """A note on each naive baseline that would need more images than were drawn.
 
     renders: how many the mean cost of a run buys, by unit of cost.
     """
     return [
-        f"naive baselines at equal {unit} have {most} renders of the {number:.1f} that these buy: "
-        f"give --seeds {math.ceil(number)}"
+        f"naive baselines at equal {unit} have only {most} of the {number:.1f} renders that a run "
+        f"would pay for: give --seeds {math.ceil(number)}"
         for unit, number in renders.items()
         if number > most
     ]
 
 
 def known_policies(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, each once. ValueError: one is none of `POLICIES`."""
+    """The names without duplicates. ValueError: one is not in `POLICIES`."""
     if unknown := [name for name in names if name not in POLICIES]:
         raise ValueError(
             f"--policy: expected {', '.join(POLICIES)}; got {unknown[0]!r:.100}"
@@ -150,7 +149,7 @@ def known_policies(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def setting(bench: Bench, sampled: Sample, budget: str | float | Budget) -> dict[str, Any]:
-    """What was measured, and on what."""
+    """The settings of the eval."""
     return {
         "eval": "gain",
         "model": bench.name,
@@ -164,9 +163,9 @@ def setting(bench: Bench, sampled: Sample, budget: str | float | Budget) -> dict
 
 
 def in_session(bench: Bench, budget: str | float | Budget) -> Optimize:
-    """The main job as a user without an LLM runs it; the model is opened once.
+    """Optimize as a user without an LLM would; the model is opened once.
 
-    A run stops at a score that the caller calls good, as the naive renders until one is good do.
+    A run stops at the score that the caller calls good, as do the naive renders until one is good.
     """
     from promptprobe.agent.doors.session import Session
 
@@ -177,7 +176,7 @@ def in_session(bench: Bench, budget: str | float | Budget) -> Optimize:
 
 
 def run(bench: Bench, briefs: Sequence[Brief], optimize: Optimize) -> Iterator[BriefResult]:
-    """Optimize every brief; its run folder is gone once its two pictures are judged."""
+    """Optimize every brief; its run folder is deleted once its two pictures are judged."""
     from tqdm import tqdm
 
     for brief in tqdm(briefs, desc="optimized", unit="brief"):
@@ -218,13 +217,13 @@ def gains(
     good: Good,
     policies: Sequence[str] = POLICIES,
 ) -> dict[str, Any]:
-    """Levels under the final judge, and their paired differences brief by brief.
+    """Mean levels under the final judge, and their differences, paired by brief.
 
     Args:
         graded: every picture.
-        read: what is compared, the score or whether it is correct, given what is good.
+        read: extracts what is compared: the score, or whether it is correct given a threshold.
         renders: how many renders the mean cost of a run buys, by unit of cost.
-        policies: whose rows are among the levels.
+        policies: rows to include among the levels.
     """
     alone = read(graded.alone, good.judge)
     again, brief = (read(table, good.judge).mean(1) for table in (graded.better, graded.brief))
@@ -255,9 +254,9 @@ def naive(
     good: float | None,
     policies: Sequence[str],
 ) -> dict[str, Floats]:
-    """The naive baselines' expected result for each brief, by name: chosen by the scorer.
+    """The expected result of each naive baseline for each brief, chosen by the scorer.
 
-    They have as many renders as the fresh seeds allow; `most_naive_renders` says how many.
+    The number of renders is limited by the new seeds; `most_naive_renders` in the report has it.
     """
     chosen_by, correct = values(graded.selector), corrects(graded.selector, good)
     found = {}
@@ -273,7 +272,7 @@ def naive(
 
 def repeat_noise(bench: Bench, briefs: Sequence[Brief], good: float | None = None) -> float | None:
     """95th percentile of the judge's differences between two equally correct faultless pictures;
-    None where nobody can draw such pictures."""
+    None if such pictures cannot be drawn."""
     gaps = [0.0]
     for brief in briefs:
         if brief.draw is None:
@@ -289,15 +288,16 @@ def repeat_noise(bench: Bench, briefs: Sequence[Brief], good: float | None = Non
 def before_and_after(
     rows: Sequence[BriefResult], noise: float | None, good: float | None = None
 ) -> dict[str, Any]:
-    """Shares of briefs whose returned image is worse, better or tied with the first one, and the
-    worse ones with their scores.
+    """Shares of briefs whose returned image is worse than, better than or tied with the first one,
+    and the worse ones with their scores.
 
-    Worse is correct -> incorrect, or a drop beyond the judge's repeat noise; better mirrors it.
+    Worse means correct -> incorrect, or a drop beyond the judge's repeat noise; better is the
+    reverse.
     """
 
     def worse(old: Score, new: Score) -> bool:
         lost = right(old, good) and not right(new, good)
-        assert old.value is not None and new.value is not None, "what is unscored was left out"
+        assert old.value is not None and new.value is not None, "unscored images were left out"
         return lost or old.value - new.value > (noise or 0)
 
     drops = np.array([worse(row.before, row.after) for row in rows], float)

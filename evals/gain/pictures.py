@@ -1,7 +1,7 @@
-"""Every picture of an eval of gain, and what its judges say: each is drawn and graded once.
+"""Every picture of an eval of gain, with its judges' scores; each is drawn and graded once.
 
-A picture that a judge could not score is left out and counted, and with it what it is compared
-with: every brief keeps equally many seeds, and one that has too few left goes.
+A picture that a judge could not score is left out and counted, together with the pictures that it
+is compared with: every brief keeps equally many seeds, and a brief with too few is dropped.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class BriefResult:
     after: Score
     """Score of the returned image."""
     selected: tuple[float | None, float | None]
-    """The scorer's values of these two."""
+    """The scorer's values of these two images."""
     stop_reason: str
     nfe: int
     seconds: float
@@ -44,23 +44,23 @@ class BriefResult:
 
 @dataclass(frozen=True)
 class Graded:
-    """What the final judge says of every picture, and of some the scorer."""
+    """The final judge's scores of every picture, and the scorer's of some."""
 
     rows: list[BriefResult]
-    """The brief's first picture and the returned one, with what the run was."""
+    """Each run, with its first and its returned picture."""
     alone: Scores
-    """The brief on fresh seeds: naive renders."""
+    """The brief on new seeds: naive renders."""
     selector: Scores
-    """The scorer's view of `alone`, by which the naive baselines choose and stop."""
+    """The scorer's scores of `alone`, by which the naive baselines choose and stop."""
     brief: Scores
-    """The brief on those seeds that the returned prompt has too."""
+    """The brief on the seeds of `better`."""
     better: Scores
-    """The returned prompt on these seeds."""
+    """The returned prompt on new seeds."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Pictures by prompt and seed, the seconds that one takes, and what is said of them."""
+    """Pictures by prompt and seed, the seconds for each, and their scores."""
 
     images: Mapping[Pair, Images]
     seconds: float
@@ -68,11 +68,11 @@ class Drawn:
 
 
 def draw(bench: Bench, rows: Sequence[BriefResult], seeds: int, most: int) -> Drawn:
-    """Draw and grade all that the returned pictures are compared with.
+    """Draw and grade everything that the returned pictures are compared with.
 
     Args:
-        seeds: fresh ones for brief and returned prompt.
-        most: fresh seeds of each brief alone.
+        seeds: number of new seeds for brief and returned prompt.
+        most: number of new seeds for naive renders of each brief.
     """
     briefs = [row.brief for row in rows]
     naive = grid(briefs, most)
@@ -93,27 +93,27 @@ def draw(bench: Bench, rows: Sequence[BriefResult], seeds: int, most: int) -> Dr
 
 
 def without_gaps(graded: Graded, judges: Sequence[Once]) -> tuple[Graded, tuple[str, ...]]:
-    """The pictures that have every score, and what was left out.
+    """The pictures that have every score, and a note on what was left out.
 
     Args:
-        judges: who were asked, of whom all answers are counted.
+        judges: all judges, whose missing scores are counted.
 
     Raises:
-        ValueError: too many lack a score, or too few briefs are left.
+        ValueError: too many scores are missing, or too few briefs are left.
     """
     answers = [score for judge in set(judges) for score in judge.said.values()]
     missing = [score for score in answers if score.value is None]
     if not missing:
         return graded, ()
-    said = f"{len(missing)} of {len(answers)} scores are missing{reason(missing)}"
-    check_few(len(missing), len(answers), said)
+    message = f"{len(missing)} of {len(answers)} scores are missing{reason(missing)}"
+    check_few(len(missing), len(answers), message)
     ends = with_gaps([[row.before, row.after] for row in graded.rows])
     whole = scored(ends[:, 0], ends[:, 1])
     n, [naive] = equal_seeds(scored(with_gaps(graded.alone), with_gaps(graded.selector)))
     m, [fresh] = equal_seeds(scored(with_gaps(graded.brief), with_gaps(graded.better)))
     kept = [at for at, ok in enumerate(whole) if ok and naive[at] and fresh[at]]
     if len(kept) < FEWEST:
-        raise ValueError(f"{said}: too few briefs are left that have every score; give more")
+        raise ValueError(f"{message}: too few briefs with every score are left; give more")
 
     def of(table: Scores, places: list[list[int]]) -> Scores:
         return [[table[at][place] for place in places[at]] for at in kept]
@@ -125,5 +125,5 @@ def without_gaps(graded: Graded, judges: Sequence[Once]) -> tuple[Graded, tuple[
         brief=of(graded.brief, fresh),
         better=of(graded.better, fresh),
     )
-    note = f"{said}; left are {len(kept)} of {len(whole)} briefs, with {m} seeds and {n} renders"
-    return left, (note,)
+    rest = f"{len(kept)} of {len(whole)} briefs are left, with {m} seeds and {n} renders"
+    return left, (f"{message}; {rest}",)

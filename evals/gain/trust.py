@@ -1,10 +1,11 @@
-"""Are predictions distrusted where they should be, and only there?
+"""Do runs distrust the probe if, and only if, they should?
 
-Every brief is optimized twice: with the probe, and with a shuffled one, whose predictions are given
-to other candidates of the same batch while their previews stay. A run that stops trusting the
-first is a false alarm, one that stops trusting the second has found it out. The scorer's word that
-a picture is correct is kept from both, as most scorers give none: they spend their budget, where
-half of Sprites' runs would end with a first, correct picture, which tells nothing of a probe.
+Every brief is optimized twice: with the probe, and with a shuffled probe, whose predictions are
+given to other candidates of the same batch while their previews stay. A run that stops trusting the
+first is a false alarm; one that stops trusting the second is a detection. Both are denied the
+scorer's verdict that a picture is correct, which most scorers do not give. They then spend their
+whole budget; otherwise half of the runs on Sprites would end with a first correct picture, which
+says nothing about a probe.
 """
 
 from __future__ import annotations
@@ -38,18 +39,18 @@ class Spending:
         return getattr(self._tools, name)
 
     def score(self, brief: str, images: Sequence[Path]) -> list[Score]:
-        """The same values."""
+        """The scores, without their verdict."""
         scores = self._tools.score(brief, images)
         return [score.model_copy(update={"correct": None}) for score in scores]
 
 
 class Shuffled(Spending):
-    """The same, and the probe says of each candidate what it thinks of another one of the batch."""
+    """`Spending` with a probe whose predictions are given to other candidates of the batch."""
 
     def probe(
         self, brief: str, candidates: Sequence[Candidate], folder: Path, *given: Any, **named: Any
     ) -> list[Probed]:
-        """Looks in which predictions have changed places, and previews have not."""
+        """Results with shuffled predictions and unchanged previews."""
         looks = self._tools.probe(brief, candidates, folder, *given, **named)
         ring = list(range(len(looks)))
         Random(candidates[0].seed).shuffle(ring)
@@ -65,9 +66,9 @@ def _with_prediction_of(own: Probed, other: Probed) -> Probed:
 
 
 def evaluate(model: str, prompts: int, budget: str) -> dict[str, Any]:
-    """Shares of runs that stopped trusting the probe, and the shuffled probe.
+    """Shares of runs that stopped trusting the probe and the shuffled probe.
 
-    ValueError: no such built-in model.
+    ValueError: there is no such built-in model.
     """
     briefs = own_of(model).evidence().held_out(prompts, "test")
     asked = [
@@ -89,7 +90,7 @@ def evaluate(model: str, prompts: int, budget: str) -> dict[str, Any]:
 def run(
     asked: Sequence[OptimizeRequest], open_tools: Callable[..., Any], label: str
 ) -> Iterator[OptimizationResult]:
-    """The result of each request; its folder is gone."""
+    """The result of each request; its folder is deleted."""
     from tqdm import tqdm
 
     for request in tqdm(asked, desc=label, unit="brief"):
@@ -98,7 +99,7 @@ def run(
 
 
 def figures(results: Sequence[OptimizationResult]) -> dict[str, Any]:
-    """How many runs lost their trust, why, and what they had to tell by."""
+    """How many runs lost trust and why, and how often their intervals held."""
     broken = np.array([bool(result.trust.broken) for result in results], float)
     held = sum(result.trust.held for result in results)
     return {

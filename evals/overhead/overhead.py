@@ -1,9 +1,9 @@
-"""What probing costs: time and memory of capture and statistics, of a rival's, and of the CNN.
+"""What probing costs: time and memory of our capture, of a rival's capture, and of the CNN.
 
-Data: four prompts, each with several seeds. Callable: k denoising steps and all that leads to
-them, plain, with our trace, and with a rival's maps. Scorer: a timer, and the high-water mark of
-memory. Each shape has three cases: one candidate, one of a larger picture, and the batch that the
-thresholds are for.
+Data: four prompts, each with several seeds. Callable: k denoising steps, with text encoding and
+noise, run plain, with our trace, and with a rival's maps. Scorer: a timer, and the peak memory.
+Each model has three cases: one candidate, one larger picture, and the batch that the thresholds
+apply to.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ class Subject:
     device: str
     pipeline: Any
     family: Any
-    """A `probe.family.Family`."""
+    """A `probe.families.family.Family`."""
 
     def plain(self, batch: int, pixels: int) -> Any:
-        """k steps of so many candidates: a `probe.family.State`."""
+        """Run k steps of `batch` candidates; returns a `probe.families.family.State`."""
         settings = self.settings(pixels)
         conditioning = self.family.encode(self.prompts(batch), settings)
         start = self.family.draw_noise(range(batch), settings)
         return self.family.denoise(start, conditioning, settings, self.plan.k)
 
     def traced(self, batch: int, pixels: int) -> Any:
-        """The same, probed: a `probe.trace.Trace`."""
+        """The same with probing; returns a `probe.trace.Trace`."""
         from promptprobe.probe.trace import record_trace
 
         prompts, settings = self.prompts(batch), self.settings(pixels)
@@ -78,20 +78,20 @@ def evaluate(
     rounds: int | None = None,
     shapes: Mapping[str, SyntheticModel] = SHAPES,
 ) -> dict[str, Any]:
-    """The whole report.
+    """Measure, and return the report.
 
     Args:
-        device: cpu, or cuda, where the shapes are in full.
-        names: of `shapes`.
-        rounds: of every case; None: as each plan says.
+        device: cpu, or cuda with models in full size.
+        names: names of `shapes` to measure.
+        rounds: rounds of every case; None for each plan's own.
 
-    ValueError: no such device here.
+    ValueError: this machine has no such device.
     """
     import torch
     from tqdm import tqdm
 
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError("torch sees no CUDA device here; leave --device out to measure on the CPU")
+        raise ValueError("torch finds no CUDA device; leave out --device to measure on the CPU")
     measured = {}
     for name in names:
         planned = 3 * (rounds or shapes[name].plan(device).rounds)
@@ -110,7 +110,7 @@ def evaluate(
 def measure(
     shape: SyntheticModel, device: str, rounds: int | None, advance: Advance
 ) -> dict[str, Any]:
-    """One shape: what it is, its cases and the CNN, or why it was skipped."""
+    """Measure one shape: its description, cases and CNN, or the reason why it was skipped."""
     import torch
 
     from promptprobe.probe.families import FAMILIES, family_of
@@ -125,7 +125,7 @@ def measure(
         "guidance": shape.guidance,
     }
     if shape.pipeline not in FAMILIES:
-        return about | {"skipped": f"{shape.pipeline} belongs to no family that is known yet"}
+        return about | {"skipped": f"{shape.pipeline} is not a supported pipeline"}
     try:
         pipeline = build(shape, device)
         subject = Subject(shape, plan, device, pipeline, family_of(pipeline))
@@ -153,9 +153,9 @@ def measure_case(
     rounds: int,
     advance: Advance,
 ) -> dict[str, Any]:
-    """The k steps in every way: seconds, bytes, and ratios to the plain way.
+    """Measure the k steps in every way: seconds, bytes, and ratios to the plain run.
 
-    Times are medians over rounds between quartiles.
+    Times are medians over rounds, with quartiles.
     """
     rival = rivals(subject.pipeline, layers, lambda: subject.plain(batch, pixels))
     runs: dict[str, TimedRun] = {
@@ -165,7 +165,7 @@ def measure_case(
     }
     repeats = 1 + rounds // 5
     peaks, refused = {}, {}
-    for name, run in tuple(runs.items()):  # these runs warm up, too
+    for name, run in tuple(runs.items()):  # these runs also warm up
         try:
             peaks[name] = peak_bytes(run, subject.device, repeats)
         except RuntimeError as error:
@@ -191,7 +191,7 @@ def measure_case(
 def row(
     name: str, laps: Sequence[Mapping[str, float]], peaks: Mapping[str, int | None]
 ) -> dict[str, Any]:
-    """One way's figures; those of memory are None where this machine does not tell."""
+    """The figures of one way; memory is None if this machine does not report it."""
     found: dict[str, Any] = {
         "seconds": round(median(lap[name] for lap in laps), 5),
         "time": spread([lap[name] / lap[PLAIN] for lap in laps]),
@@ -204,7 +204,7 @@ def row(
 
 
 def measure_cnn(subject: Subject, trace: Any, step: float) -> dict[str, Any]:
-    """The probe's network on a full batch, for one candidate; `step` is a denoising step's time."""
+    """Time of the probe's network for one candidate of a full batch; `step` is that of a step."""
     import torch
 
     from promptprobe.probe.model.checkpoint import load_probe

@@ -1,6 +1,6 @@
-"""attention-map-diffusers, the rival of `eval overhead`, asked through its own public API.
+"""attention-map-diffusers, the rival in `eval overhead`, called through its public API.
 
-It is no dependency: its metadata asks for torchvision and more, of which capturing needs nothing.
+It is not a dependency: its metadata requires torchvision and more, which capturing does not need.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ NAME, VERSION = "attention-map-diffusers", "1.0.0"
 ABSENT = f"not installed; pip install --no-deps {NAME}=={VERSION}"
 COMPARABLE, DEFAULT = "rival_comparable", "rival_default"
 QUERIES = 256
-"""Queries of a layer, at most: ours are a grid of 16 x 16."""
+"""Maximum number of queries of a layer, as in our grid of 16 x 16."""
 
 
 def installed() -> str | None:
-    """The version that is here, or None."""
+    """The installed version, or None."""
     try:
         import attention_map_diffusers
     except ModuleNotFoundError:
@@ -27,16 +27,16 @@ def installed() -> str | None:
 
 @dataclass
 class Rival:
-    """Call it to run `denoise` with the rival's maps made."""
+    """Call it to run `denoise` with the rival's capture."""
 
     pipeline: Any
     denoise: Callable[[], object]
     options: dict[str, Any]
     layers: int = 0
-    """How many layers the maps of the last run were of."""
+    """Number of layers captured in the last run."""
 
     def __call__(self) -> Any:
-        """The rival's AttentionMaps. RuntimeError where it refuses, as it does beyond 8 GiB."""
+        """The rival's AttentionMaps. RuntimeError: it refuses, as it does beyond 8 GiB."""
         from attention_map_diffusers import AttentionCapture
 
         with AttentionCapture(self.pipeline, **self.options) as capture:
@@ -47,16 +47,16 @@ class Rival:
 
 
 def rivals(pipeline: Any, layers: Sequence[str], denoise: Callable[[], object]) -> dict[str, Rival]:
-    """As near to ours as it can be asked, and as it comes; neither where it is not installed.
+    """The rival with settings comparable to ours, and with its defaults; empty if not installed.
 
-    Near: our layers, the last step alone, as many queries of each, all keys in the softmax, the
-    mean over heads, made there and then and left on the device. It still keeps the unconditional
-    half.
+    Comparable settings are our layers, the last step only, equally many queries of each layer, all
+    keys in the softmax, and the mean over heads, computed at once and kept on the device. It still
+    keeps the unconditional half.
     """
     if not installed():
         return {}
     part = "unet" if hasattr(pipeline, "unet") else "transformer"
-    near = {
+    comparable = {
         "layers": [f"{part}.{layer}" for layer in layers],
         "timesteps": "last",
         "query_indices": f"sample:{QUERIES}",
@@ -65,6 +65,6 @@ def rivals(pipeline: Any, layers: Sequence[str], denoise: Callable[[], object]) 
         "offload": None,
     }
     return {
-        COMPARABLE: Rival(pipeline, denoise, near),
+        COMPARABLE: Rival(pipeline, denoise, comparable),
         DEFAULT: Rival(pipeline, denoise, {}),
     }

@@ -1,9 +1,9 @@
-"""What `eval overhead` measures on: Sprites, and random models shaped like the real ones.
+"""The models of `eval overhead`: Sprites, and models with random weights, shaped like real ones.
 
-Time and memory do not depend on what weights say, so theirs are random, nothing is downloaded, and
-every width is the real one. A CPU gets fewer layers and smaller pictures, as each plan says; text
-encoders and VAEs are tiny everywhere, with outputs of the right size. torch and diffusers load
-with the first model that is built.
+Time and memory do not depend on the values of weights, so these are random and nothing is
+downloaded; every width is the real one. On a CPU, models have fewer layers and pictures are
+smaller, as each plan says; text encoders and VAEs are always tiny, with outputs of the right size.
+torch and diffusers are imported when the first model is built.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ SPRITES_PROMPTS = (
     "an orange fish and a blue tree",
 )
 TEXT = 77
-"""CLIP's tokens."""
+"""Length of CLIP's token sequence."""
 
 
 @dataclass(frozen=True)
 class MeasurePlan:
-    """How much of a shape is measured on one kind of device."""
+    """How a shape is measured on one kind of device."""
 
     pixels: int
-    """Height and width that the thresholds are for."""
+    """Height and width that the thresholds apply to."""
     larger: int
-    """Where growth with the picture is measured."""
+    """A larger height and width, to measure growth with the picture's size."""
     batch: int
-    """Candidates that the thresholds are for; one alone is measured too."""
+    """Candidates in the batch that the thresholds apply to; a single one is measured too."""
     steps: int
     k: int
-    """Steps that are probed, of `steps`."""
+    """Number of the `steps` that are probed."""
     rounds: int
     full: bool
-    """Every layer of the real thing."""
+    """Whether the model has every layer of the real one."""
     dtype: str
 
 
@@ -59,15 +59,15 @@ class SyntheticModel:
     pipeline: str
     """The pipeline's class name, as `probe.families.FAMILIES` has it."""
     make: Callable[[bool], Any]
-    """The pipeline, in full or reduced; a denoiser without weights is on torch's device meta."""
+    """Makes the pipeline, full or reduced; a denoiser without weights is on torch's meta device."""
     reduced: str
-    """What is less than in the real thing where the plan is not full."""
+    """How a plan that is not full differs from the real model."""
     guidance: float
     cpu: MeasurePlan
     cuda: MeasurePlan
     prompts: tuple[str, ...] = PROMPTS
     probe: Path | None = None
-    """The probe that is shipped for it."""
+    """The shipped probe, if there is one."""
 
     def plan(self, device: str) -> MeasurePlan:
         return self.cuda if device.startswith("cuda") else self.cpu
@@ -82,7 +82,7 @@ def build(shape: SyntheticModel, device: str) -> Any:
         pipeline = shape.make(plan.full)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
-            # Not through diffusers' own `to`, which warns of modules that do not exist.
+            # Not with diffusers' own `to`, which warns about modules that do not exist.
             torch.nn.Module.to(part, getattr(torch, plan.dtype)).eval().requires_grad_(False)
             if any(weight.is_meta for weight in part.parameters()):
                 fill(part.to_empty(device=device))
@@ -186,7 +186,7 @@ def flux(full: bool) -> Any:
 
 
 def fill(model: Any) -> None:
-    """Random weights, made where they are: there is no second copy of billions."""
+    """Fill in random weights in place, without a second copy of billions of them."""
     import torch
 
     generator = torch.Generator(model.device).manual_seed(0)
@@ -194,11 +194,11 @@ def fill(model: Any) -> None:
         if weight.ndim > 1:
             weight.normal_(std=0.02, generator=generator)
         else:
-            weight.fill_(float(name.endswith("weight")))  # norms scale by one and shift by nothing
+            weight.fill_(float(name.endswith("weight")))  # norms scale by one and shift by zero
 
 
 def vae(channels: int) -> Any:
-    """Eightfold, and never run: an overhead is measured before anything is decoded."""
+    """An eightfold VAE that is never run: overhead is measured before anything is decoded."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -211,7 +211,7 @@ def vae(channels: int) -> Any:
 
 
 def clip_tokenizer() -> Any:
-    """The byte pairs of Sprites at CLIP's length: a word of real prompts has a few pieces."""
+    """Sprites' tokenizer with CLIP's length; it splits words of real prompts into a few tokens."""
     from transformers import CLIPTokenizer
 
     return CLIPTokenizer.from_pretrained(PIPELINE / "tokenizer", model_max_length=TEXT)

@@ -1,4 +1,4 @@
-"""What is promised of the overhead, whether it is kept, and the report as people read it."""
+"""The thresholds for overhead, whether they are met, and the report as text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Report = Mapping[str, Any]
 
 
 def thresholds_of(shapes: Mapping[str, Report], device: str) -> list[dict[str, Any]]:
-    """Every threshold of every measured shape; `met` is None where there is nothing to judge."""
+    """Every threshold of every measured shape; `met` is None if it cannot be judged."""
     return [
         {"shape": name} | threshold
         for name, shape in shapes.items()
@@ -29,7 +29,7 @@ def thresholds_of(shapes: Mapping[str, Report], device: str) -> list[dict[str, A
 
 
 def of_shape(name: str, shape: Report, most: float) -> Iterator[dict[str, Any]]:
-    """The six thresholds of one shape, at the batch that they are for."""
+    """The six thresholds of one shape, for the batch that they apply to."""
     one, larger, batch = (shape["cases"][case] for case in ("one", "larger", "batch"))
     ours = batch["ours"]
     yield at_most("time added by capture and statistics", share(ours), most)
@@ -49,7 +49,7 @@ def of_shape(name: str, shape: Report, most: float) -> Iterator[dict[str, Any]]:
 
 
 def share(row: Report) -> dict[str, float]:
-    """What was added to the plain time, as a share of it."""
+    """Added time as a share of the plain time."""
     return {name: round(value - 1, 5) for name, value in row["time"].items()}
 
 
@@ -60,7 +60,7 @@ def at_most(threshold: str, found: Mapping[str, float], limit: float) -> dict[st
 def no_more(
     threshold: str, found: Mapping[str, float], than: Mapping[str, float]
 ) -> dict[str, Any]:
-    """Differences of noisy times: one has grown where the quartiles lie apart."""
+    """Compare noisy times: one is larger only if the quartiles do not overlap."""
     return {
         "threshold": threshold,
         "limit": than["value"],
@@ -87,7 +87,7 @@ def against_rival(batch: Report, layers: int) -> dict[str, Any]:
 
 
 def lines(report: Report) -> Iterator[str]:
-    """The report for people: the machine, a row a case, and every threshold."""
+    """The report as text: the machine, a row for each case, and every threshold."""
     machine, rival = report["machine"], report["rival"]
     where = machine["gpu"] or f"{machine['cpu']}, {machine['cores']} cores"
     yield f"overhead of probing on {where}; {machine['threads']} threads"
@@ -103,7 +103,7 @@ def lines(report: Report) -> Iterator[str]:
 
 
 def shape_lines(name: str, shape: Report) -> Iterator[str]:
-    """What was measured on, and what came out."""
+    """One shape's settings and results."""
     yield f"{name}: {shape['model']}, {shape['dtype']}, guidance {shape['guidance']}"
     yield f"  steps: the first {shape['k']} of {shape['steps']}; reduced: {shape['reduced']}"
     if "skipped" in shape:

@@ -1,8 +1,8 @@
-"""Time and peak memory of things that are compared.
+"""Time and peak memory of runs that are compared.
 
-Time is taken in turns: every round runs all of them, each round another one first, so that a
-machine's moods and the warmth of its caches fall on all alike, and ratios are taken within a
-round. Peaks are taken apart from that, for a heap without leftovers is a slow one.
+Times are interleaved: every round runs all of them, each round starting with another, so that
+fluctuations of the machine and warm caches affect all alike; ratios are taken within a round. Peak
+memory is measured separately, because trimming the heap before a run slows it down.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TimedRun = Callable[[], object]
 
 
 def in_turns(runs: Mapping[str, TimedRun], rounds: int, device: str) -> Iterator[dict[str, float]]:
-    """The seconds of each, one round after another."""
+    """The seconds of each run, round by round."""
     names = list(runs)
     for index in range(rounds):
         first = index % len(names)
@@ -33,25 +33,25 @@ def in_turns(runs: Mapping[str, TimedRun], rounds: int, device: str) -> Iterator
 
 
 def seconds(run: TimedRun, device: str) -> float:
-    """Seconds of one run, until the GPU is done where there is one."""
+    """Seconds of one run, including the GPU's work."""
     synchronize = _synchronizer(device)
     synchronize()
-    begun = time.perf_counter()
-    made = run()
+    start = time.perf_counter()
+    result = run()
     synchronize()
-    taken = time.perf_counter() - begun
-    del made  # freeing it is no part of the run
-    return taken
+    elapsed = time.perf_counter() - start
+    del result  # freeing it is not part of the run
+    return elapsed
 
 
 def peak_bytes(run: TimedRun, device: str, repeats: int = 1) -> int | None:
-    """At most in use during a run, weights and all: by the process, or by torch on the GPU.
+    """Peak memory in use during a run, including weights: the process's, or torch's on the GPU.
 
-    The median of some runs, for a C library's heap is not the same twice. None where this machine
-    does not tell.
+    The median of several runs, because a C library's heap varies. None if this machine does not
+    report it.
     """
-    follow = _cuda_peak if device.startswith("cuda") else _process_peak
-    peaks = [follow(run) for _ in range(repeats)]
+    measure = _cuda_peak if device.startswith("cuda") else _process_peak
+    peaks = [measure(run) for _ in range(repeats)]
     known = [peak for peak in peaks if peak is not None]
     return int(median(known)) if known else None
 
@@ -67,9 +67,9 @@ def _cuda_peak(run: TimedRun) -> int:
 def _process_peak(run: TimedRun) -> int | None:
     gc.collect()
     try:
-        # What earlier runs freed and the C library kept would hide what this one needs.
+        # Memory that earlier runs freed but the C library kept would hide what this one needs.
         ctypes.CDLL(None).malloc_trim(0)
-        CLEAR.write_text("5")  # proc(5): the peak begins anew from what is in use
+        CLEAR.write_text("5")  # proc(5): resets the peak to the memory in use
     except (OSError, AttributeError, TypeError):
         run()
         return None
@@ -79,13 +79,13 @@ def _process_peak(run: TimedRun) -> int | None:
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """The median between the quartiles: a machine that stalls now and then spoils a mean."""
+    """The median and quartiles, which are robust against occasional stalls."""
     low, value, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
     return {"value": round(value, 5), "low": round(low, 5), "high": round(high, 5)}
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What the figures depend on."""
+    """The hardware and versions that the figures depend on."""
     import diffusers
     import torch
 
@@ -102,7 +102,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def _cpu() -> str:
-    """By its own name where Linux tells it."""
+    """The CPU's model name if Linux reports it, otherwise its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,1 +1,1 @@
-"""What a predictor is worth when candidates are chosen by it."""
+"""What a predictor is worth for choosing candidates."""

@@ -1,13 +1,13 @@
-"""An adaptive rival of the planned schedule: one step at a time, to whom it promises most.
+"""An adaptive rival of the planned schedule: it advances the most promising candidate by one step.
 
 Each candidate is a box that may be opened step by step (Weitzman 1979; Gittins indices). With a
 price on steps, the best one to advance has the highest index: its predicted score plus a bonus that
-depends only on how much its remaining steps may still tell, and on their price. A run knows neither
-its prompt's mean nor that of its looks; it takes them from the candidates it has looked at, so a
-planned first rung is run on all of them, and the index decides from there.
+depends only on how much its remaining steps may still reveal, and on their price. A run knows
+neither the mean of its prompt's scores nor that of its looks; it estimates them from the candidates
+so far, so a planned first rung is run on all of them, and the index decides from there.
 
-It is kept as evidence: on the stored tables it is level with the planned schedule, though it looks
-after every step and advances one candidate at a time, which fills no batch.
+It is kept as evidence: on the stored tables it only equals the planned schedule, although it looks
+after every step and advances one candidate at a time, which does not fill a batch.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ GRID = np.linspace(-6, 6, 481)
 NODES, CHANCES = np.polynomial.hermite_e.hermegauss(15)
 NEVER = -1e9
 Offsets = dict[int, list[Floats]]
-"""By step: what all looks of a run share there, as a sum and a count, [run] each."""
+"""By step: the sum and the count, [run] each, of what a run's looks have in common there."""
 
 
 def known(signal: Signal) -> Floats:
-    """Correlation of all looks so far with the score, after 0, 1, ... all steps; never falling."""
+    """Correlation of all looks so far with the score, after 0, 1, ... all steps; nondecreasing."""
     found = np.zeros(signal.total + 1)
     found[list(signal.steps)] = np.clip(signal.correlations, 0, 0.999)
     found[-1] = 1
@@ -37,11 +37,11 @@ def known(signal: Signal) -> Floats:
 
 
 def bonuses(explained: Floats, price: float) -> Floats:
-    """What to add to a predicted score, by steps made: up to there one more step pays.
+    """What to add to a predicted score, by steps made: the score up to which another step pays off.
 
     Args:
         explained: correlation of what is known with the score, by steps made, ending in 1.
-        price: of a step, in spreads within a prompt.
+        price: price of a step, in standard deviations within a prompt.
     """
     steps = len(explained) - 1
     chances = CHANCES / CHANCES.sum()
@@ -57,7 +57,7 @@ def bonuses(explained: Floats, price: float) -> Floats:
 
 @dataclass
 class State:
-    """Of every run: steps made and last look, [run, candidate]; steps left, best score, [run]."""
+    """Steps made and last look, [run, candidate]; steps left and best score, [run]."""
 
     made: NDArray[np.intp]
     look: Floats
@@ -68,12 +68,12 @@ class State:
 def run(
     looks: dict[int, Floats], final: Floats, signal: Signal, first: int, steps: int, price: float
 ) -> tuple[Floats, Floats]:
-    """Best score and steps spent, [run], when all candidates are advanced to a first rung.
+    """Best score and steps spent, [run], if all candidates are first advanced to one rung.
 
     Args:
-        looks: standardized, [run, candidate], by step.
-        first: the first rung's step; later the index decides, one step at a time.
-        steps: that each run may take.
+        looks: standardized looks, [run, candidate], by step.
+        first: the first rung's step; after it the index decides, one step at a time.
+        steps: number of steps that each run may take.
     """
     runs, candidates = final.shape
     explained, rows = known(signal), np.arange(runs)
@@ -84,8 +84,8 @@ def run(
         np.full(runs, -np.inf),
     )  # fmt: skip
     offsets: Offsets = {step: [np.zeros(runs), np.zeros(runs)] for step in looks}
-    told = {made: max((k for k in looks if k <= made), default=first) for made in range(first, 999)}
-    last = np.array([told[max(first, made)] for made in range(signal.total + 1)])
+    latest = {at: max((k for k in looks if k <= at), default=first) for at in range(first, 999)}
+    last = np.array([latest[max(first, made)] for made in range(signal.total + 1)])
     while True:
         need = signal.total - state.made
         open_ = (need > 0) & (need <= state.left[:, None])
@@ -108,7 +108,8 @@ def _spend_the_rest(
     index: Floats, cheap: Floats, open_: NDArray[np.bool_], need: NDArray[np.intp],
     left: NDArray[np.intp],
 ) -> NDArray[np.intp]:  # fmt: skip
-    """The highest index; where only that one can still be finished, first what its rest can buy."""
+    """The candidate with the highest index. If only that one can still be finished, and steps will
+    be left over, these first go to the next best."""
     rows = np.arange(len(index))
     top = index.argmax(1)
     rest = left - need[rows, top]
@@ -125,7 +126,7 @@ def _look(
     state: State, looks: dict[int, Floats], offsets: Offsets, explained: Floats,
     last: NDArray[np.intp], going: NDArray[np.intp], at: NDArray[np.intp],
 ) -> None:  # fmt: skip
-    """A new look, less what all candidates of the run share at that step, as far as is known."""
+    """Record a new look, minus the estimated mean of the run's looks at that step."""
     made = state.made[going, at]
     for step in np.unique(made):
         if step not in looks:

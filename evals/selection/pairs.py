@@ -1,7 +1,7 @@
-"""What a probe is worth to those who need pictures to train on: good ones, and pairs that differ.
+"""What a probe is worth for making training pictures: good ones, and pairs that differ in score.
 
-`promptprobe pairs` finishes the best and the worst guessed of a prompt's seeds. They are compared
-with as many random renders as cost the same.
+`promptprobe pairs` finishes the seeds of a prompt that are predicted to be best and worst. They are
+compared with random renders of the same cost.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def pairs(method: Method, scores: Floats, full: Cost, threshold: float) -> dict[
 
 
 def _differ(scores: Floats, renders: float) -> Floats:
-    """Chance that so many random seeds of a prompt are not all scored alike, [prompt]."""
+    """Chance that `renders` random seeds of a prompt do not all have the same score, [prompt]."""
     seeds, whole = scores.shape[1], int(renders)
     if whole != renders:
         low, high = _differ(scores, whole), _differ(scores, whole + 1)

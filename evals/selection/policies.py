@@ -1,7 +1,7 @@
-"""Selection policies, as functions of a stored table: what each spends, and the score it ends with.
+"""Selection policies as functions of a stored table: what each spends, and the score it ends with.
 
-A policy is fitted on one table and judged on another, and never sees the judged one's scores but
-those of candidates that it finishes.
+A policy is fitted on one table and judged on another; of the judged table it sees only the scores
+of candidates that it finishes.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from promptprobe.evals.selection.replay_table import Table
 from promptprobe.evals.statistics import Floats, best_of_n
 
 EARLY = 0.2
-"""Share of the path after which the paper and the old rule look: 5 of 25 steps."""
+"""Share of the steps after which the paper and the old rule look: 5 of 25."""
 SETS = 160
-"""Sets of seeds drawn per prompt, the same for every policy."""
+"""Sets of seeds drawn for each prompt, the same for every policy."""
 RUNS = 800
-"""Runs of the policies that go turn by turn and are slower."""
+"""Runs of the policies that go turn by turn, and are therefore slower."""
 PRICES = (0.005, 0.01, 0.02)
 Rungs = list[tuple[int, int, tuple[float, ...]]]
 """(step, keep, weights of the looks so far), as `best_finished` takes them."""
@@ -33,7 +33,7 @@ Rungs = list[tuple[int, int, tuple[float, ...]]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of each judged prompt: expected score of the chosen image; and what it took on average."""
+    """Expected score of the chosen image, [prompt], and the mean cost in renders."""
 
     best: Floats
     renders: float
@@ -44,15 +44,15 @@ Policy = Callable[[Table, Table, float], Outcome]
 
 
 def naive(fit: Table, judged: Table, renders: float) -> Outcome:
-    """Best of n full renders, exact, linear between whole n."""
+    """Best of n full renders, computed exactly; fractional n is interpolated."""
     return Outcome(best_of_n(judged.final, renders), renders, f"best of {renders:g}")
 
 
 def until_content(fit: Table, judged: Table, renders: float) -> Outcome:
     """Full renders until one is at or above the fitted half's median score, or a limit is reached.
 
-    The limit is the one with which the fitted half takes `renders` on average: a hard prompt takes
-    more of them, an easy one fewer. It is a mixture of two whole numbers.
+    The limit is chosen so that the fitted half takes `renders` on average: a hard prompt takes
+    more of them, an easy one fewer. A fractional limit interpolates between whole numbers.
     """
     content = float(np.median(fit.final))
     taken = _until(fit.final, content)[1].mean(0)
@@ -64,7 +64,7 @@ def until_content(fit: Table, judged: Table, renders: float) -> Outcome:
 
 
 def _until(final: Floats, content: float) -> tuple[Floats, Floats]:
-    """Best score and renders taken, by the limit of renders, [prompt, limit - 1]."""
+    """Best score and renders taken, for each limit of renders, [prompt, limit - 1]."""
     prompts, seeds = final.shape
     scores = final[np.arange(prompts)[:, None, None], seed_sets(prompts, seeds)]
     best = np.maximum.accumulate(scores, axis=2)
@@ -80,16 +80,16 @@ def _until(final: Floats, content: float) -> tuple[Floats, Floats]:
 
 
 def keep_one(fit: Table, judged: Table, renders: float) -> Outcome:
-    """As in Diffusion Probe: one look at a fifth of the path, one candidate finished."""
+    """As in Diffusion Probe: one look after a fifth of the steps, one candidate finished."""
     step = _nearest(judged, EARLY)
     start = int((renders - 1) * judged.total // step) + 1
     return _pruned(fit, judged, start, [(step, 1)])
 
 
 def progressive(fit: Table, judged: Table, renders: float) -> Outcome:
-    """Progressive seed pruning (PSP): 8, 4, 2 at 25% and 50% of the path, scaled to the budget."""
+    """Progressive seed pruning (PSP): 8, 4, 2 at 25% and 50% of the steps, scaled to the budget."""
     first, second = _nearest(judged, 0.25), _nearest(judged, 0.5)
-    start = int(8 * renders)  # more than any budget pays
+    start = int(8 * renders)  # more than any budget pays for
     while start > 1:
         half, quarter = max(1, round(start / 2)), max(1, round(start / 4))
         steps = start * first + half * (second - first) + quarter * (judged.total - second)
@@ -100,7 +100,7 @@ def progressive(fit: Table, judged: Table, renders: float) -> Outcome:
 
 
 def light(fit: Table, judged: Table, renders: float) -> Outcome:
-    """The loop's old rule: look at a fifth of the path, finish 3 of 16; scaled to the budget."""
+    """The loop's old rule: look after a fifth of the steps, finish 3 of 16 (scaled to budget)."""
     step = _nearest(judged, EARLY)
     keep = max(1, round(3 * renders / 5.6))
     start = int((renders * judged.total - keep * (judged.total - step)) // step)
@@ -118,10 +118,10 @@ def planned(fit: Table, judged: Table, renders: float) -> Outcome:
 
 
 def in_waves(fit: Table, judged: Table, renders: float) -> Outcome:
-    """The loop's rule where a run ends with its first good picture: looks in waves of two.
+    """The loop's rule for runs that end with their first good picture: looks in waves of two.
 
-    Good is the fitted half's median score, and the limit of a run is the one with which that half
-    spends `renders` on average, both as in `until_content`.
+    A score from the fitted half's median is good, and the limit of a run is chosen so that this
+    half spends `renders` on average, both as in `until_content`.
     """
     good = float(np.median(fit.final))
     schedule = waves.schedule_of(fit, good, judged.final.shape[1])
@@ -141,7 +141,7 @@ def in_waves(fit: Table, judged: Table, renders: float) -> Outcome:
 
 
 def adaptive(fit: Table, judged: Table, renders: float) -> Outcome:
-    """The planned first rung, then one step at a time by index; its price chosen on draws."""
+    """The planned first rung, then one step at a time by index; the price is chosen on draws."""
     signal = fit.signal()
     schedule = plan(signal, renders, most=judged.final.shape[1])
     if schedule.is_naive:
@@ -164,8 +164,8 @@ def adaptive(fit: Table, judged: Table, renders: float) -> Outcome:
     }
     final = judged.final[rows, sets].reshape(-1, start)
     best, spent = index.run(stored, final, signal, first, steps, price)
-    said = f"{start} candidates to {first}, then by index at {price:g} a step"
-    return Outcome(best.reshape(prompts, -1).mean(1), float(spent.mean()) / judged.total, said)
+    text = f"{start} candidates to {first}, then by index at {price:g} a step"
+    return Outcome(best.reshape(prompts, -1).mean(1), float(spent.mean()) / judged.total, text)
 
 
 POLICIES: dict[str, Policy] = {
@@ -190,9 +190,9 @@ def _pruned(fit: Table, judged: Table, start: int, rungs: list[tuple[int, int]])
     for step, keep, _ in full:
         steps, left, at = steps + left * (step - at), keep, step
     steps += left * (judged.total - at)
-    said = "".join(f", keep {keep} after {step}" for step, keep, _ in full)
+    text = "".join(f", keep {keep} after {step}" for step, keep, _ in full)
     best = _run(fit, judged, start, full)
-    return Outcome(best, steps / judged.total, f"{start} candidates{said}")
+    return Outcome(best, steps / judged.total, f"{start} candidates{text}")
 
 
 def _run(fit: Table, judged: Table, start: int, rungs: Rungs) -> Floats:
@@ -210,10 +210,10 @@ def _run(fit: Table, judged: Table, start: int, rungs: Rungs) -> Floats:
 
 @lru_cache(maxsize=4)
 def seed_sets(prompts: int, seeds: int) -> NDArray[np.intp]:
-    """Seeds in random orders, [prompt, set, place]: a schedule's candidates are the first ones."""
+    """Seeds in random order, [prompt, set, index]; a schedule's candidates are the first ones."""
     return np.random.default_rng(0).random((prompts, SETS, seeds)).argsort(2)
 
 
 def _nearest(table: Table, share: float) -> int:
-    """The step with a look that is nearest to a share of the path."""
+    """The step with a look that is nearest to a share of all steps."""
     return min(table.steps, key=lambda step: abs(step - share * table.total))

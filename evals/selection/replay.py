@@ -1,7 +1,7 @@
-"""Replay of selection policies on stored tables: what each recovers of best-of-8's gain.
+"""Replays selection policies on stored tables: the share of best-of-8's gain that each recovers.
 
 Every policy is fitted on half of the prompts and judged on the other half, both ways. A gain is
-sum(chosen - mean) / sum(best of 8 - mean) over prompts; several tables or scorers count alike.
+sum(chosen - mean) / sum(best of 8 - mean) over prompts; several tables or scorers count equally.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from promptprobe.evals.selection.replay_table import FEWEST, Table
 from promptprobe.evals.statistics import Estimate, Floats, Rows, best_of_n, bootstrap
 
 PARTS = (0.95, 1.0)
-"""Of the reference, whose costs are told."""
+"""Shares of the reference gain whose costs are reported."""
 REFERENCE = 8
-"""Gains are shares of what the best of so many renders gains over a random one."""
+"""Gains are shares of what the best of `REFERENCE` renders gains over a random one."""
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """A policy on one table at one budget: both halves together, prompts in the table's order."""
+    """A policy on one table at one budget: both halves combined, prompts in the table's order."""
 
     best: Floats
     renders: float
@@ -33,7 +33,7 @@ class Replayed:
 
 
 def replay(table: Table, policy: str, renders: float) -> Replayed:
-    """Fitted on the even prompts and judged on the odd ones, then the other way round."""
+    """Fit on the even prompts and judge on the odd ones, then the other way round."""
     prompts = np.arange(len(table.final))
     best, outcomes = np.empty(len(prompts)), []
     for half in (0, 1):
@@ -46,18 +46,19 @@ def replay(table: Table, policy: str, renders: float) -> Replayed:
 
 
 def check(tables: Sequence[Table], budgets: Sequence[float]) -> None:
-    """ValueError, see `evaluate`."""
+    """Raise the ValueErrors of `evaluate`."""
     lengths = {len(table.final) for table in tables}
     if len(lengths) != 1:
         raise ValueError(
-            f"expected tables of equally many prompts, got {sorted(lengths)}: replay them apart"
+            f"expected tables with equally many prompts, got {sorted(lengths)}: replay them "
+            "separately"
         )
     if min(lengths) < FEWEST:
-        raise ValueError(f"expected at least {FEWEST} prompts, 2 a half, got {min(lengths)}")
+        raise ValueError(f"expected at least {FEWEST} prompts, 2 in each half, got {min(lengths)}")
     seeds = min(table.final.shape[1] for table in tables)
     if seeds < REFERENCE:
         raise ValueError(
-            f"gains are shares of best-of-{REFERENCE}'s: expected {REFERENCE} seeds or more of "
+            f"gains are shares of best-of-{REFERENCE}'s: expected {REFERENCE} seeds or more for "
             f"each prompt, got {seeds}; the same promptprobe train with --seeds {REFERENCE} adds "
             "them"
         )
@@ -73,8 +74,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Report: `policies` at the first budget; `budgets`, all of them; `settings`, table by table.
 
-    ValueError: too few prompts to halve, tables of different length, or a budget that a table's
-    seeds cannot bear.
+    ValueError: there are too few prompts to halve, tables differ in length, or a table has too few
+    seeds for a budget.
     """
     check(tables, budgets)
     report: dict[str, Any] = {}
@@ -107,8 +108,8 @@ def evaluate(
 
 
 def _costs(report: dict[str, Any], names: Sequence[str], part: float) -> dict[str, float | None]:
-    """Renders' worth at which a policy's gain first reaches a part of best-of-8's: linear between
-    the budgets, None where none of them reaches it or the lowest does already."""
+    """Renders' worth at which a policy's gain first reaches a part of best-of-8's, interpolated
+    between budgets; None if no budget reaches it, or the lowest already does."""
     found: dict[str, float | None] = {}
     for name in names:
         curve = sorted((of[name]["renders"], of[name]["gain"]["value"]) for of in report.values())
@@ -126,7 +127,7 @@ def _costs(report: dict[str, Any], names: Sequence[str], part: float) -> dict[st
 def _figures(
     tables: Sequence[Table], runs: Sequence[Replayed], naive: Sequence[Replayed]
 ) -> dict[str, Any]:
-    """Gain, its difference from naive on the same prompts, and renders' worth spent on average."""
+    """Gain, its difference from naive on the same prompts, and mean cost in renders' worth."""
     means = [table.final.mean(1) for table in tables]
     gains = [run.best - mean for run, mean in zip(runs, means, strict=True)]
     extra = [run.best - rival.best for run, rival in zip(runs, naive, strict=True)]
@@ -168,8 +169,8 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
         cells = [_cell(budgets[budget][name]) for budget in budgets]
         yield f"| {name} | " + " | ".join(cells) + " |"
     for part, costs in report["cost_of"].items():
-        told = (f"{name} {cost}" for name, cost in costs.items() if cost is not None)
-        yield f"- {part} of it is reached at, renders' worth: {', '.join(told) or 'none'}"
+        reached = (f"{name} {cost}" for name, cost in costs.items() if cost is not None)
+        yield f"- {part} of it is reached at, renders' worth: {', '.join(reached) or 'none'}"
     for setting in report["settings"]:
         for budget in budgets:
             if "planned" in setting[budget]:

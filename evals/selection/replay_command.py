@@ -1,4 +1,4 @@
-"""`promptprobe eval replay`: any selection policy on stored looks and scores, without a model."""
+"""`promptprobe eval replay`: selection policies on stored looks and scores, without a model."""
 
 from __future__ import annotations
 
@@ -20,30 +20,36 @@ ABOUT = (
 )
 POLICIES = ("naive", "until-content", "keep-one", "psp", "light", "planned", "waves", "adaptive")
 BUDGETS = (2.8, 4.0, 5.6, 8.0)
-_SAID = ", ".join(f"{budget:g}" for budget in BUDGETS)
+_DEFAULT_BUDGETS = ", ".join(f"{budget:g}" for budget in BUDGETS)
 
 Tables = Annotated[
-    list[Path] | None, Option(metavar="FILE.npz", help="give it again for several, averaged")
+    list[Path] | None, Option(metavar="FILE.npz", help="a table; may be repeated, then averaged")
 ]
 Shards = Annotated[Path | None, Option(metavar="DIR", help="OUT/shards of a training")]
 Probe = Annotated[
-    Path | None, Option(metavar="DIR", help="with --shards and --signal probe: whose looks")
+    Path | None,
+    Option(metavar="DIR", help="with --shards and --signal probe: the probe that predicts"),
 ]
 Scorer = Annotated[
-    str | None, Option(metavar="NAME", help="of the table (default: each, averaged)")
+    str | None, Option(metavar="NAME", help="scorer of the table (default: each, averaged)")
 ]
-Signal = Annotated[Literal["preview", "trained", "probe"], Option(help="which looks")]
+Signal = Annotated[
+    Literal["preview", "trained", "probe"], Option(help="the predictions to select by")
+]
 Budgets = Annotated[
     list[float] | None,
-    Option(metavar="R", help=f"in renders' worth; again for several (default: {_SAID})"),
+    Option(
+        metavar="R",
+        help=f"budget in renders' worth; may be repeated (default: {_DEFAULT_BUDGETS})",
+    ),
 ]
 Policies = Annotated[
     list[str] | None,
-    Option(metavar="NAME", help=f"again for several (default: all): {', '.join(POLICIES)}"),
+    Option(metavar="NAME", help=f"may be repeated (default: all): {', '.join(POLICIES)}"),
 ]
 Plot = Annotated[
     Path | None,
-    Option(metavar="DIR", help="write a picture of the curves (needs the extra plots)"),
+    Option(metavar="DIR", help="folder for a plot of the curves (needs promptprobe\\[plots])"),
 ]
 
 
@@ -57,7 +63,7 @@ def run(
     policies: Sequence[str] | None,
     plot: Path | None,
 ) -> dict[str, Any]:
-    """The report. ValueError: the table or the options do not fit; OSError: no such file."""
+    """The report. ValueError: the table or the options do not fit; OSError: a file is missing."""
     from promptprobe.evals.selection import replay, replay_plot
 
     if bool(tables) == bool(folder):
@@ -82,7 +88,7 @@ def run(
 
 
 def lines(report: dict[str, Any]) -> Iterator[str]:
-    """The report for people."""
+    """The report as text."""
     from promptprobe.evals.selection import replay
 
     return replay.lines(report)
@@ -94,7 +100,9 @@ def _collected(folder: Path, probe: Path | None, scorer: str | None, signal: str
     if signal == "preview":
         return replay_shards.previews_of(folder, scorer)
     if signal != "probe" or probe is None:
-        raise ValueError("of shards, expected --signal preview, or --signal probe with --probe DIR")
+        raise ValueError(
+            "with --shards, expected --signal preview, or --signal probe with --probe DIR"
+        )
     return replay_shards.predictions_of(folder, scorer, probe)
 
 

@@ -1,6 +1,6 @@
-"""The picture of a replay: gain against renders' worth, one panel a table and their mean.
+"""The plot of a replay: gain against renders' worth, with a panel for each table and their mean.
 
-Needs matplotlib, which comes with promptprobe[plots].
+It needs matplotlib, which comes with promptprobe[plots].
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ COLOURS = {
     "keep-one": "#e69f00", "psp": "#009e73", "until-content": "#56b4e9",
     "waves": "#000000",
 }  # fmt: skip
-"""Okabe and Ito's, which the colour-blind tell apart."""
+"""Okabe and Ito's palette, which colour-blind readers can tell apart."""
 
 
 def save(report: dict[str, Any], folder: Path) -> Path:

@@ -1,7 +1,7 @@
-"""A table from the shards of a training: what previews, or a probe, said of every candidate.
+"""A table from the shards of a training: predictions of previews, or of a probe, and final scores.
 
-A probe is asked only about prompts that it cannot have learned from: those that `promptprobe train`
-neither trains on nor stops by, whichever collection it was trained on.
+A probe predicts only prompts that it cannot have learned from: those that `promptprobe train` uses
+neither for training nor for early stopping, whichever collection it was trained on.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from promptprobe.probe.training.shards import (
 )
 
 Known = tuple[Row, list[float | None]]
-"""A candidate, and its final score and looks; None: there is none."""
+"""A candidate with its final score, followed by its predictions; None where missing."""
 
 
 def previews_of(folder: Path, scorer: str | None) -> Table:
-    """What a scorer saw in the previews of a collection, by prompt and seed.
+    """A scorer's scores of the previews of a collection, by prompt and seed.
 
-    Prompts that lack a seed, a preview or the score are left out, and steps without previews.
+    Prompts that lack a seed, a preview or the score are left out, as are steps without previews.
 
-    ValueError: no two prompts are complete, or the scorer is not among the targets.
+    ValueError: fewer than two prompts are complete, or the scorer is not among the targets.
     """
     collection = read_collection(folder)
     target = _target(folder, collection, scorer)
@@ -63,13 +63,13 @@ def previews_of(folder: Path, scorer: str | None) -> Table:
 def predictions_of(folder: Path, scorer: str | None, probe: Path) -> Table:
     """What a probe predicts from the traces and previews of a collection's held-out prompts.
 
-    ValueError: the probe is of another model, knows none of the collection's steps, or no two
-    held-out prompts are complete.
+    ValueError: the probe is for another model or for none of the collection's steps, or fewer than
+    two held-out prompts are complete.
     """
     collection, found = read_collection(folder), load_probe(probe)
     if found.card.made_with.weights != collection.facts.weights:
         raise ProbeError(
-            f"{probe} was made for {found.card.model}, and {folder} was collected with "
+            f"{probe} was made for {found.card.model}, but {folder} was collected with "
             f"{collection.model}: their weights differ"
         )
     target = _target(folder, collection, scorer)
@@ -86,26 +86,26 @@ def _predicted(
 ) -> list[Known]:
     examples, name = read_shards(folder), probe.card.targets[target].name
     held_out = list(chain(*splits_of(examples.rows).calibration))
-    said: list[list[float]] = [[] for _ in held_out]
+    scores: list[list[float]] = [[] for _ in held_out]
     for k in steps:
         window = torch.full((len(held_out),), collection.windows.index(k))
         trace, look = examples.batch(held_out, window)
-        for values, prediction in zip(said, probe.predict(trace, k, look, target), strict=True):
+        for values, prediction in zip(scores, probe.predict(trace, k, look, target), strict=True):
             values.append(prediction.score)
-    rows = [examples.rows[at] for at in held_out]
-    return [(row, [row.scores.get(name), *values]) for row, values in zip(rows, said, strict=True)]
+    known = [(examples.rows[at], values) for at, values in zip(held_out, scores, strict=True)]
+    return [(row, [row.scores.get(name), *values]) for row, values in known]
 
 
 def _whole(folder: Path, known: Iterable[Known]) -> tuple[Floats, Floats]:
-    """Final scores [prompt, seed] and looks [step, prompt, seed], of as many seeds of each prompt
-    as keep most candidates. A prompt may have more: it was listed twice, or came from a run."""
+    """Final scores [prompt, seed] and looks [step, prompt, seed], with the number of seeds that
+    keeps most candidates. A prompt may have more if it was listed twice or came from a run."""
     found: dict[str, list[list[float]]] = {}
     for row, values in known:
         if None not in values:
             found.setdefault(row.prompt, []).append(values)  # type: ignore[arg-type]
     counts = np.array([len(group) for group in found.values()])
     if (several := int((counts > 1).sum())) < 2:
-        raise ValueError(f"{folder}: expected two prompts with all looks, found {several}")
+        raise ValueError(f"{folder}: expected two prompts or more with all looks, found {several}")
     most = np.sort(counts)[-FEWEST:][0]
     seeds, [kept] = equal_seeds(np.arange(most) < counts[:, None])
     whole = [group[:seeds] for group, places in zip(found.values(), kept, strict=True) if places]

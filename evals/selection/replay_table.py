@@ -1,6 +1,6 @@
-"""Looks and final scores that were stored once, for every seed of every prompt.
+"""Tables of stored looks and final scores, for every seed of every prompt.
 
-A table is all that a selection policy needs to be replayed: no model, no images. The npz layout is
+A table is all that is needed to replay a selection policy: no model, no images. The npz layout is
 in docs/search.md. Files are not trusted: shapes, steps and values are checked here.
 """
 
@@ -19,7 +19,7 @@ from promptprobe.evals.statistics import Floats, rank_correlations
 
 MOST_STEPS = 1000
 FEWEST = 4
-"""Prompts of a table: two a half."""
+"""Minimum number of prompts in a table: two in each half."""
 QUANTILES = 64
 
 
@@ -34,7 +34,7 @@ class Table:
     final: Floats
 
     def rows(self, prompts: NDArray[np.intp]) -> Table:
-        """The part with these prompts."""
+        """The table restricted to these prompts."""
         return Table(self.name, self.total, self.steps, self.looks[:, prompts], self.final[prompts])
 
     def standardized(self, step: int, like: Table) -> NDArray[np.float32]:
@@ -44,7 +44,7 @@ class Table:
         return (self.looks[at] / max(spread, 1e-12)).astype(np.float32)
 
     def signal(self) -> Signal:
-        """What a card would say: mean rank within a prompt, and the mean shape of its scores."""
+        """The planner's input: mean rank within a prompt, and the mean shape of its scores."""
         ranks = [np.nanmean(rank_correlations(look, self.final)) for look in self.looks]
         apart = self.final[np.ptp(self.final, axis=1) > 0]
         scores = (apart - apart.mean(1, keepdims=True)) / apart.std(1, keepdims=True)
@@ -63,9 +63,9 @@ def scorers_of(path: Path) -> tuple[str, ...]:
 
 
 def read_table(path: Path, scorer: str, signal: str) -> Table:
-    """One scorer's finals and one kind of look.
+    """One scorer's final scores and one kind of look.
 
-    ValueError: the file is no table, or lacks what is asked for; it says what the file has.
+    ValueError: the file is not a table, or lacks the requested arrays; the message lists its own.
     """
     arrays = _open(path)
     wanted = ["steps", f"final/{scorer}", f"{signal}/{scorer}", f"{signal}_steps/{scorer}"]
@@ -82,7 +82,7 @@ def read_table(path: Path, scorer: str, signal: str) -> Table:
 
 
 def checked(name: str, total: int, steps: list[int], looks: Floats, final: Floats) -> Table:
-    """A table whose parts belong together. ValueError: they do not, with expected and actual."""
+    """A table from consistent parts. ValueError: they are not; it gives expected and actual."""
     if not 2 <= total <= MOST_STEPS or steps != sorted({k for k in steps if 0 < k < total}):
         raise ValueError(f"{name}: expected ascending steps below {total}, got {steps}")
     if final.ndim != 2 or min(final.shape) < 2:

@@ -1,7 +1,7 @@
-"""Which candidates to keep: a rule with a stated chance, and rungs chosen on validation.
+"""Which candidates to keep: a rule with a guaranteed chance, and rungs chosen on validation.
 
-A rung looks at every candidate that is left after k steps and keeps so many. A rule is one rung or
-two; what the last one keeps is finished.
+A rung predicts every remaining candidate after k steps and keeps a number of them. A rule has one
+or two rungs; the candidates that the last one keeps are finished.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from promptprobe.evals.baselines.baselines import Cost
 from promptprobe.evals.statistics import Floats, headroom, mean, share
 
 Rung = tuple[int, int]
-"""(k, how many are kept after k steps)."""
+"""(k, number kept after k steps)."""
 Rule = tuple[Rung, ...]
 Look = Callable[[int, int], Cost]
-"""What a look after k steps costs a candidate, `since` steps after the last one."""
+"""Maps (k, since) to a candidate's cost of a look after k steps, if the last was after `since`."""
 SURE = 0.9
-"""How often the best seed should be among the kept."""
+"""How often the best seed should be among those kept."""
 
 
 def rules(windows: Sequence[int], seeds: int) -> Iterator[Rule]:
-    """Every rule of one or two rungs."""
+    """Every rule with one or two rungs."""
     for k in windows:
         yield from (((k, keep),) for keep in range(1, seeds))
     for first, second in combinations(sorted(windows), 2):
@@ -34,7 +34,7 @@ def rules(windows: Sequence[int], seeds: int) -> Iterator[Rule]:
 
 
 def cost(rule: Rule, seeds: int, look: Look, finish: Callable[[int], Cost]) -> Cost:
-    """Cost of one prompt with so many seeds."""
+    """Cost of one prompt with `seeds` seeds."""
     total, left, since = Cost(0, 0), seeds, 0
     for k, keep in rule:
         total, left, since = total + look(k, since) * left, keep, k
@@ -42,7 +42,7 @@ def cost(rule: Rule, seeds: int, look: Look, finish: Callable[[int], Cost]) -> C
 
 
 def kept(rule: Rule, guesses: Mapping[int, Floats]) -> np.ndarray:
-    """Whether each candidate is finished, [prompt, seed]; tied guesses fall to chance."""
+    """Whether each candidate is finished, [prompt, seed]; ties are broken at random."""
     shape = next(iter(guesses.values())).shape
     left, dice = np.ones(shape, bool), np.random.default_rng(0)
     for k, keep in rule:
@@ -59,7 +59,7 @@ def best_kept(rule: Rule, guesses: Mapping[int, Floats], scores: Floats) -> Floa
 
 
 def choose(affordable: Mapping[Rule, float], guesses: Mapping[int, Floats], scores: Floats) -> Rule:
-    """The rule that recovers most of [prompt, seed] scores; of two as good, that of less NFE."""
+    """The rule that recovers most of the scores, [prompt, seed]; of tied ones, the cheapest."""
     return max(
         affordable,
         key=lambda rule: (best_kept(rule, guesses, scores).sum(), -affordable[rule]),
@@ -67,8 +67,8 @@ def choose(affordable: Mapping[Rule, float], guesses: Mapping[int, Floats], scor
 
 
 def keep_margin(guesses: Floats, scores: Floats, sure: float = SURE) -> float:
-    """How far below its prompt's best guess a candidate may be guessed and still be kept, so that
-    a best one is kept on that share of the prompts. A conformal quantile, as for intervals."""
+    """How far below the prompt's best guess a candidate is still kept, so that a best one is kept
+    for a share `sure` of the prompts. A conformal quantile, as for intervals."""
     behind = guesses.max(1, keepdims=True) - guesses
     best = scores == scores.max(1, keepdims=True)
     needed = np.sort(np.where(best, behind, np.inf).min(1))
@@ -77,7 +77,7 @@ def keep_margin(guesses: Floats, scores: Floats, sure: float = SURE) -> float:
 
 
 def keep_rule(guesses: Floats, scores: Floats, margin: float) -> dict[str, Any]:
-    """How often a best seed is kept, with ties for best as hits, and the share that is kept."""
+    """How often a best seed is kept (any of tied ones counts), and the share of seeds kept."""
     left = guesses.max(1, keepdims=True) - guesses <= margin
     best = scores == scores.max(1, keepdims=True)
     return {

@@ -1,7 +1,7 @@
 """The loop's own rule for runs that end with their first good picture, replayed on a table.
 
-Which step to look after, and the chance from which a candidate is finished, come from
-`agent/search/stopping.py`, as in a run; a look's chance is calibrated on the fitted half.
+The step after which to look, and the chance from which a candidate is finished, come from
+`agent/search/stopping.py`, as in a run; chances are calibrated on the fitted half.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from promptprobe.tools.records import Candidate
 BINS = 20
 """Groups of looks, from the lowest to the highest, whose shares of good pictures are compared."""
 LIMITS = (1, 1.25, 1.5, 2, 3, 4, 6)
-"""Limits of a run that are tried, in mean renders."""
+"""Limits of a run to try, as multiples of the mean renders."""
 
 
 def schedule_of(fit: Table, good: float, renders: float) -> Schedule:
-    """The step and the chance that the planner takes for prompts whose first picture is not good;
-    no waves where no look pays."""
+    """The planner's schedule for prompts whose first picture is not good; it has no waves if
+    looking does not pay."""
     shares = (fit.final >= good).mean(1)
     again = float(np.average(shares, weights=1 - shares + 1e-9))
     chance = float(np.clip(again, 0.01, 0.99))
@@ -31,8 +31,8 @@ def schedule_of(fit: Table, good: float, renders: float) -> Schedule:
 
 
 def chances(fit: Table, judged: Table, step: int, good: float) -> Floats:
-    """Each candidate's chance of being good after its look, [prompt, seed], from the fitted half's
-    shares by look: binned, and never falling."""
+    """Each candidate's chance of being good given its look, [prompt, seed], from binned shares of
+    the fitted half, made nondecreasing."""
     looks, ended = fit.looks[fit.steps.index(step)].ravel(), (fit.final >= good).ravel()
     bins = np.array_split(looks.argsort(), BINS)
     places = [looks[places].mean() for places in bins]
@@ -49,12 +49,12 @@ def run(
     limit: float,
     sets: NDArray[np.intp],
 ) -> tuple[Floats, Floats]:
-    """Best score and renders' worth spent, [prompt], on average over orders of the seeds.
+    """Best score and renders' worth spent, [prompt], averaged over orders of the seeds.
 
     Args:
         chance: see `chances`.
-        limit: renders' worth that a run may spend, the first render among them.
-        sets: orders of seeds, [prompt, set, place].
+        limit: renders' worth that a run may spend, including the first render.
+        sets: orders of seeds, [prompt, set, index].
     """
     seeds = [Candidate(prompt="any", seed=seed) for seed in range(table.final.shape[1])]
     ends = [

@@ -1,1 +1,1 @@
-"""What a kill costs: runs killed where they write, and at random, then gone on with."""
+"""What a kill costs: runs are killed while they write, or at random, and then resumed."""

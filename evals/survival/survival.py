@@ -1,9 +1,9 @@
-"""`promptprobe eval survival`: does a killed run, gone on with, end as one that nobody killed?
+"""`promptprobe eval survival`: does a killed and resumed run end like an uninterrupted one?
 
 Each run is a process of its own. Some kill themselves at one of the calls by which they write
 (writes.py), spread evenly over the run; others are killed by SIGKILL at a random time. A new
-process then goes on with what is left, and best trial, all trials and the evaluations of the
-denoiser that the ledger counts are held against those of an unbroken run.
+process then resumes the run, and its best trial, all trials and the denoiser evaluations in the
+ledger are compared with those of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ PRELOADED = [
     "transformers.models.clip.modeling_clip",
     "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
 ]
-"""What all children have in common: it is imported once."""
+"""Modules that all child processes need, so they are imported only once."""
 ABOUT = "unbroken.json"
-"""File that a run leaves beside its folder at its end: its moments and seconds."""
+"""File that a finished run leaves next to its folder: its moments and seconds."""
 Report = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run, as a child process is told it."""
+    """The settings of one run, for a child process."""
 
     model: str
     out: Path
@@ -62,24 +62,24 @@ def evaluate(
     renders: float = RENDERS,
     advance: Callable[[], object] = lambda: None,
 ) -> Report:
-    """Kill runs, go on with them, and count those that end otherwise.
+    """Kill and resume runs, and count those with another result.
 
     Args:
-        model: a built-in one's name, a folder or a hub id.
+        model: a built-in model's name, a folder or a hub id.
         kills: runs killed at calls by which they write.
         at_random: runs killed at random times.
-        seed: of the random times.
+        seed: seed of the random times.
         steps: denoising steps of a render.
         renders: the budget of a run, in renders' worth.
         advance: called after each run.
 
     Raises:
-        RuntimeError: an unbroken run fails.
+        RuntimeError: an uninterrupted run fails.
     """
     with tempfile.TemporaryDirectory() as folder:
         first = Job(model, Path(folder) / "unbroken", steps, renders)
         if _run(first) != 0:
-            raise RuntimeError(f"a run of {model} that nobody kills fails; its error is above")
+            raise RuntimeError(f"an uninterrupted run of {model} fails; see the error above")
         wanted = outcome(read_result(_run_dir(first.out)))
         about = json.loads((first.out / ABOUT).read_text())
         cases: dict[str, list[Report]] = {"at_writes": [], "at_random": []}
@@ -99,22 +99,22 @@ def evaluate(
 
 
 def broken(job: Job, after: float | None, wanted: Report) -> Report:
-    """Kill a run, go on with it, and say in what it differs from an unbroken one.
+    """Kill a run, resume it, and list how its outcome differs from an uninterrupted run's.
 
     Args:
-        job: the run; it kills itself where it says when.
-        after: seconds until it is killed from outside; None: it is not.
-        wanted: the outcome of an unbroken run.
+        job: the run; it kills itself if its `die_at` says so.
+        after: seconds until it is killed from outside; None if it is not.
+        wanted: the outcome of an uninterrupted run.
     """
     code = _run(job, after)
     if _run(replace(job, die_at=None)) != 0:
-        return {"killed": code < 0, "differs": ["it cannot be gone on with"]}
+        return {"killed": code < 0, "differs": ["it cannot be resumed"]}
     found = outcome(read_result(_run_dir(job.out)))
     return {"killed": code < 0, "differs": [name for name in wanted if found[name] != wanted[name]]}
 
 
 def outcome(result: OptimizationResult) -> Report:
-    """All that must not depend on a kill."""
+    """Everything that must not depend on a kill."""
     return {
         "best": (result.best.candidate.key, result.best.score),
         "trials": [(t.candidate.key, t.round, t.prediction, t.score) for t in result.trials],
@@ -124,13 +124,13 @@ def outcome(result: OptimizationResult) -> Report:
 
 
 def spread(of: int, count: int) -> list[int]:
-    """As many as `count` different numbers from 1 to `of`, evenly."""
+    """At most `count` different numbers, evenly spread from 1 to `of`."""
     count = min(of, count)
     return [1 + at * of // count for at in range(count)]
 
 
 def lines(report: Report) -> Iterator[str]:
-    """The report for people."""
+    """The report as text."""
     yield f"{report['model']}: an unbroken run has {report['moments']} moments around its writes"
     for name, where in (("at_writes", "at a write"), ("at_random", "at a random time")):
         found = report[name]
@@ -146,11 +146,11 @@ def _counted(cases: list[Report]) -> Report:
     return {"runs": len(cases), "killed": killed, "differ": differ, "cases": cases}
 
 
-# -- the children ------------------------------------------------------------------------------
+# -- child processes ---------------------------------------------------------------------------
 
 
 def _run(job: Job, kill_after: float | None = None) -> int:
-    """The exit code of a process that does a job; below zero: killed."""
+    """Run a job in its own process and return the exit code, negative if it was killed."""
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(PRELOADED)
     child = processes.Process(target=draw, args=(job,))
@@ -163,8 +163,8 @@ def _run(job: Job, kill_after: float | None = None) -> int:
 
 
 def draw(job: Job) -> None:
-    """Begin a run, or go on with the one that its folder holds, in this process."""
-    begun, writes = time.monotonic(), watch(job.die_at)
+    """Start a run, or resume the one in its folder, in this process."""
+    start, writes = time.monotonic(), watch(job.die_at)
     if job.out.is_dir() and (found := list(job.out.glob(f"*/{FILE}"))):
         optimize_prompt(resume=found[0].parent)
     else:
@@ -175,7 +175,7 @@ def draw(job: Job) -> None:
             generation=Generation(steps=job.steps, device="cpu"),
             out=job.out,
         )
-    about = {"moments": writes.count, "seconds": round(time.monotonic() - begun, 2)}
+    about = {"moments": writes.count, "seconds": round(time.monotonic() - start, 2)}
     (job.out / ABOUT).write_text(json.dumps(about))
 
 

@@ -1,8 +1,8 @@
-"""The calls by which a run writes, counted in a child process, which ends itself at one of them.
+"""Counts the calls by which a run writes, in a child process that kills itself at one of them.
 
-A kill matters where it parts what is on the disk: before and after files are opened for writing,
-flushed, renamed and deleted, and before and after SQLite commits. Only such a child wears this;
-the product knows nothing of it.
+A kill matters around changes on the disk: before and after files are opened for writing, flushed,
+renamed and deleted, and before and after SQLite commits. Only these child processes use this; the
+product does not know about it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from collections.abc import Callable
 from typing import Any
 
 NAMES = ("fsync", "mkdir", "remove", "rename", "replace", "rmdir", "truncate", "unlink")
-"""Of the module os."""
+"""Functions of the module os."""
 
 
 class Writes:
-    """Counts moments, two a call, and kills the own process at one of them."""
+    """Counts moments, two for each call, and kills its own process at one of them."""
 
     def __init__(self, die_at: int | None = None) -> None:
         self.count = 0
@@ -28,19 +28,19 @@ class Writes:
         self._numbers = itertools.count(1)
 
     def moment(self) -> None:
-        """One more moment; SIGKILL if it is the one."""
+        """Count a moment, and kill the process with SIGKILL if it is the chosen one."""
         self.count = next(self._numbers)
         if self.count == self._die_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, with a moment before and one after it."""
+        """Wrap a function with a moment before it and one after it."""
 
         def call(*args: Any, **options: Any) -> Any:
             self.moment()
-            found = function(*args, **options)
+            result = function(*args, **options)
             self.moment()
-            return found
+            return result
 
         return call
 
@@ -49,7 +49,7 @@ def watch(die_at: int | None = None) -> Writes:
     """Wrap the calls for the rest of this process.
 
     Args:
-        die_at: the moment, from 1, at which it kills itself; None: it only counts.
+        die_at: the moment, from 1, at which the process kills itself; None only counts.
     """
     writes = Writes(die_at)
     for name in NAMES:

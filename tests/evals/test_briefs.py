@@ -58,5 +58,5 @@ def test_what_is_good_is_as_asked_for_or_as_the_judge_says_or_a_median():
 def test_a_naive_baseline_with_fewer_renders_than_it_could_pay_for_is_told():
     assert too_few_renders({"nfe": 4.0}, 4) == []
     [note] = too_few_renders({"nfe": 4.0, "seconds": 9.1}, 4)
-    assert "4 renders of the 9.1" in note
+    assert "only 4 of the 9.1 renders" in note
     assert "--seeds 10" in note

@@ -149,7 +149,7 @@ def test_rivals_that_are_networks_are_trained_on_a_collection(bench, tmp_path):
         assert by["pairwise"]["value"] == pytest.approx(rank[RETRAINED] - rank[name], abs=1e-3)
     rows = list(summary.networks(ahead))[2:-1]
     assert [row.split(" | ")[0] for row in rows] == [f"| {name}" for name in ahead]
-    with pytest.raises(ValueError, match=r"collected after \(1, 2\) steps, and 3 are asked for"):
+    with pytest.raises(ValueError, match=r"collected after \(1, 2\) steps, but 3 were requested"):
         methods(run_experiment(bench, held_out(bench, 4), 2, step=3, shards=tmp_path))
 
 

@@ -29,7 +29,7 @@ def test_a_prompt_with_an_unscored_image_is_left_out_and_counted(bench: Bench) -
     assert len(drawn.known.briefs) == len(whole.known.briefs)
     assert fidelity.notes(drawn)[0] == (
         "1 of 36 candidates were not scored (the judge ran out of memory); "
-        "left are 4 of 4 seeds of 8 of 9 prompts"
+        "4 of 4 seeds of 8 of 9 prompts are left"
     )
 
 
@@ -39,10 +39,12 @@ def test_a_seed_goes_where_that_keeps_more_than_prompts_do(bench: Bench) -> None
     drawn = run_experiment(often, held_out(often, 6), 4)
     assert drawn.test.scores.shape == (6, 3)
     assert drawn.known.scores.shape == (3, 3)
-    assert "left are 3 of 4 seeds of 9 of 9 prompts" in drawn.notes[0]
+    assert "3 of 4 seeds of 9 of 9 prompts are left" in drawn.notes[0]
 
 
 def test_too_many_unscored_images_end_an_eval_with_the_reason(bench: Bench) -> None:
     broken = replace(bench, score=brightness(lambda at: at % 5 == 0))
-    with pytest.raises(ValueError, match=r"were not scored \(the judge ran out of memory\): more"):
+    with pytest.raises(
+        ValueError, match=r"were not scored \(the judge ran out of memory\): at most"
+    ):
         run_experiment(broken, held_out(broken, 4), 2)

@@ -65,7 +65,7 @@ def test_a_brief_with_an_unscored_image_is_left_out_of_every_figure_and_counted(
     [note] = [note for note in report["notes"] if "missing" in note]
     assert re.fullmatch(
         r"1 of \d+ scores are missing \(no object is seen\); "
-        "left are 2 of 3 briefs, with 3 seeds and 3 renders",
+        "2 of 3 briefs are left, with 3 seeds and 3 renders",
         note,
     )
     for figures in (report["score"], report["correct"], report["attribution"]["brief"]):
@@ -79,4 +79,4 @@ def test_too_many_unscored_images_end_it_with_the_reason(
 ):
     assert gain(tmp_path, ddim_folder, monkeypatch, "fox-0 cat-0 dog-0 dog-3") == 2
     said = capsys.readouterr().err
-    assert re.search(r"4 of \d+ scores are missing \(no object is seen\): more than 10%", said)
+    assert re.search(r"4 of \d+ scores are missing \(no object is seen\): at most 10%", said)

@@ -51,5 +51,7 @@ def test_runs_that_lose_trust_are_counted(tmp_path: Path) -> None:
 
 
 def test_trust_is_measured_on_a_model_with_held_out_scenes() -> None:
-    with pytest.raises(ValueError, match="expected sprites or sprites-flow, built in; got 'mine'"):
+    with pytest.raises(
+        ValueError, match=r"expected a built-in model \(sprites or sprites-flow\), got 'mine'"
+    ):
         evaluate("mine", 2, "light")

@@ -235,7 +235,7 @@ def test_a_prompt_with_more_seeds_than_the_others_costs_none_of_them(collected) 
 def test_a_collection_of_too_few_seeds_says_how_to_add_some(collected, capsys) -> None:
     assert main(["eval", "replay", "--shards", str(collected)]) == 2
     said = capsys.readouterr().err
-    assert "expected 8 seeds or more of each prompt, got 6; the same promptprobe train" in said
+    assert "expected 8 seeds or more for each prompt, got 6; the same promptprobe train" in said
 
 
 def test_of_a_probe_only_what_it_says_of_held_out_prompts_is_a_table(collected, tmp_path) -> None:
