@@ -206,6 +206,17 @@ async def start(
     return await _finished(run_dir, tools, proposer, on_event, warnings, person)
 
 
+def check_openable(request: OptimizeRequest, llm: LLM | None = None) -> None:
+    """Open what a request names, apart from its brief, and release it.
+
+    Raises:
+        ValueError: the request fails for every brief.
+    """
+    _check_prices(request, llm)
+    _proposer(request, llm)
+    opened(request)
+
+
 async def go_on(
     run_dir: Path,
     on_event: OnEvent | None = None,

@@ -165,6 +165,8 @@ class Call:
     def many(self) -> int:
         """Optimize the briefs of a file."""
         from promptprobe.agent import batch
+        from promptprobe.agent.doors.cli.progress import waiting
+        from promptprobe.agent.optimize import check_openable
 
         params, out = self.params, self.params["out"]
         items, notice = batch.read_briefs(params["briefs"])
@@ -179,8 +181,11 @@ class Call:
             return self._run(request, runs, batch.in_flight(runs), f"[{number}/{len(items)}] ")
 
         failed = 0
-        template = optimize_request(params, "the brief of each line")
-        for item, error in batch.run_batch(items, out, template, run, llm_of(params)):
+        template, llm = optimize_request(params, "the brief of each line"), llm_of(params)
+        if skipped < len(items):
+            with waiting(self.console):
+                check_openable(template, llm)
+        for item, error in batch.run_batch(items, out, template, run, llm):
             failed += bool(error)
             o.say(f"[{item.id}] {item.brief:.60}: {f'failed: {error}' if error else 'done'}")
         counts = {"briefs": len(items), "skipped": skipped, "failed": failed}

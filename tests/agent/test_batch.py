@@ -172,6 +172,31 @@ def test_a_brief_that_fails_leaves_its_error_and_the_batch_goes_on(
     assert Path(last["best"]["image"]).is_file()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (["--model", "/no/such/model"], "unknown model '/no/such/model'"),
+        (["--scorer", "clip:/no/such/clip"], "there is no folder /no/such/clip"),
+        (["--height", "33"], "height must be a multiple of 8 pixels, got 33"),
+        (["--llm", "some-model"], "OPENAI_API_KEY"),
+    ],
+)
+def test_what_fails_for_every_brief_ends_the_batch_and_leaves_its_folder_free(
+    wrong: list[str],
+    says: str,
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    batch = [*command, "--briefs", str(written(tmp_path, "a cat\na red car\n"))]
+    assert main([*batch, *wrong]) == 2
+    assert capsys.readouterr().err.count(says) == 1
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_a_batch_loads_its_model_once(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
