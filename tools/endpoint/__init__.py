@@ -1,1 +1,1 @@
-"""Questions to LLMs and VLMs behind OpenAI-compatible endpoints, and how little is trusted."""
+"""Questions to LLMs and VLMs behind OpenAI-compatible endpoints, whose replies are untrusted."""

@@ -1,9 +1,9 @@
-"""One question to any OpenAI-compatible endpoint: a validated answer, or a failure in words.
+"""Asks any OpenAI-compatible endpoint a question; returns a validated answer or a failure in words.
 
-Nothing that an endpoint does ends a run. How it likes to be asked (JSON by schema, JSON, or text;
-with a system message or without; under which name a limit goes) is found out by asking, and
-remembered for the run. instructor and pydantic-ai, which do the like, let the caller choose the
-form instead, read only where that form puts its JSON, and bring a framework along.
+Nothing that an endpoint does ends a run. What it supports (a JSON schema, JSON, or only text; a
+system message; the name of the token limit) is found out by trying, and remembered for the run.
+instructor and pydantic-ai do something similar, but the caller must choose the form, they only read
+the place where that form puts its JSON, and they bring a framework along.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class LLM(Record):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    model: Text = Field(description="its name there; local:FOLDER_OR_ID runs in this process")
+    model: Text = Field(
+        description="its name at the endpoint; local:FOLDER_OR_ID runs in this process"
+    )
     base_url: str | None = Field(
         default=None, max_length=2000, description="None: OPENAI_BASE_URL, or OpenAI's own"
     )
@@ -57,28 +59,27 @@ class LLM(Record):
     temperature: float | None = Field(
         default=None, ge=0, le=2, description="None: the endpoint's own"
     )
-    max_tokens: int | None = Field(default=None, ge=1, le=1_000_000, description="of one reply")
+    max_tokens: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="token limit of one reply"
+    )
     timeout: float = Field(
-        default=120.0,
-        gt=0,
-        le=3600,
-        description="seconds for one answer, all that it takes included",
+        default=120.0, gt=0, le=3600, description="seconds for one answer, retries included"
     )
     vision: bool = Field(
-        default=False, description="it sees a contact sheet of what was drawn so far"
+        default=False, description="show it a contact sheet of what was drawn so far"
     )
     price_in: float | None = Field(
-        default=None, ge=0, description="US dollars for a million tokens that are asked"
+        default=None, ge=0, description="US dollars per million prompt tokens"
     )
     price_out: float | None = Field(
-        default=None, ge=0, description="US dollars for a million tokens that are answered"
+        default=None, ge=0, description="US dollars per million completion tokens"
     )
     guidance: str = Field(
         default="", max_length=1000, description='how to write, such as "tags, not sentences"'
     )
 
     def cost(self, asked: int, answered: int) -> float:
-        """US dollars for so many tokens; what has no price costs nothing."""
+        """US dollars for these tokens; tokens without a price cost nothing."""
         return (asked * (self.price_in or 0) + answered * (self.price_out or 0)) / 1e6
 
     @field_validator("api_key_env")
@@ -98,17 +99,17 @@ class LLM(Record):
             raise ValueError(problem)
         if url is not None and re.search(r"[@?#]", url):
             raise ValueError(
-                "base_url is written into the run's folder and may hold no user, password, query "
-                "or fragment; a key belongs into the environment variable named by api_key_env"
+                "base_url is written into the run's folder and must not contain a user, password, "
+                "query or fragment; the key goes into the environment variable in api_key_env"
             )
         return url
 
 
 def check_endpoint(stored: LLM | None, given: LLM | None) -> None:
-    """Of a run that goes on: a stranger's run folder may name any address, and any key.
+    """Check the LLM of a resumed run: a stranger's run folder may name any address and any key.
 
     Raises:
-        ValueError: the run asks somewhere, or with a key, that the caller has not named again.
+        ValueError: the run uses an address or key that the caller has not given again.
     """
     if stored is None or (stored.base_url is None and stored.api_key_env == DEFAULT_KEY):
         return
@@ -123,7 +124,7 @@ def check_endpoint(stored: LLM | None, given: LLM | None) -> None:
 
 
 def address_problem(url: str) -> str:
-    """Why a base URL cannot be one; empty: it can."""
+    """What is wrong with a base URL; empty if nothing is."""
     expected = "expected a base URL such as http://127.0.0.1:8000/v1, got"
     if re.search(r"[^\x21-\x7e]", url):
         return f"{expected} one with a space, a control character or a letter beyond ASCII"
@@ -139,55 +140,55 @@ def address_problem(url: str) -> str:
 
 @dataclass(frozen=True)
 class Reply:
-    """The answer, as JSON that has passed the schema; or the problem that there is none."""
+    """An answer, as JSON that has passed the schema, or the reason that there is none."""
 
     text: str | None
     problem: str = ""
-    """Without text: why. With text: what was left out of it, for a notice."""
+    """Why there is no text or, if there is, what was left out of it."""
     calls: int = 1
-    """Requests that it took."""
+    """Number of requests that it took."""
     tokens: int = 0
-    """Asked and answered, as far as the endpoint says."""
+    """Tokens of prompts and completions, as far as the endpoint reports them."""
     usd: float = 0.0
-    """Their price, where prices were given."""
+    """Price of the tokens, if prices were given."""
 
 
 @dataclass(frozen=True)
 class SureReply(Reply):
-    """The answer, and how sure the LLM is of its tokens."""
+    """An answer with the probabilities of its tokens."""
 
     probabilities: tuple[TokenChances, ...] = ()
-    """Where the endpoint gives them."""
+    """Empty if the endpoint gives none."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked at once."""
+    """The content of one request."""
 
     system: str
     user: str
     schema: type[BaseModel]
     picture: bytes | None = None
-    """A JPEG that goes with it."""
+    """A JPEG to send along."""
     probabilities: bool = False
-    """Whether those of the answer's tokens are wanted: the answer is a `SureReply`."""
+    """Whether to request token probabilities; the reply is then a `SureReply`."""
 
 
 @dataclass
 class Endpoint:
-    """Asks an LLM for one run, and remembers how it likes to be asked."""
+    """Asks an LLM on behalf of one run, and remembers what the endpoint supports."""
 
     llm: LLM
     manner: Manner = field(default_factory=Manner)
     wasted: float = field(default=0.0, init=False)
-    """Seconds since the last answer that brought none; at `timeout` it is asked no more."""
+    """Seconds spent in vain since the last answer; at `timeout` the endpoint is given up."""
 
     @property
     def model(self) -> str:
         return self.llm.model
 
     def check(self) -> None:
-        """Raise ValueError, before anything is spent, where key or address cannot be used."""
+        """Raise ValueError, before anything is spent, if key or address cannot be used."""
         key, url = self._key(), self._base_url()
         name = self.llm.api_key_env
         own_address = self.llm.base_url or os.environ.get("OPENAI_BASE_URL")
@@ -216,11 +217,11 @@ class Endpoint:
         picture: bytes | None = None,
         probabilities: bool = False,
     ) -> Reply:
-        """Ask for JSON of a schema; what is not, is asked for once more with what is wrong.
+        """Ask for JSON of a schema; an invalid answer is requested once more with what is wrong.
 
         Args:
-            picture: a JPEG that goes with the question.
-            probabilities: ask for those of the answer's tokens too; the reply is a `SureReply`.
+            picture: a JPEG to send along.
+            probabilities: also request token probabilities; the reply is then a `SureReply`.
         """
         patience = self.llm.timeout - self.wasted
         if patience <= 0.05 * self.llm.timeout:
@@ -277,7 +278,7 @@ class Endpoint:
         return reply(None, problem)
 
     async def _post(self, client: HttpClient, question: Question) -> str:
-        """The body of a reply, asked for in the first manner that the endpoint takes."""
+        """The body of a reply, in the first manner that the endpoint accepts."""
         manner: Manner | None = self.manner
         while manner is not None:
             try:
@@ -328,7 +329,7 @@ class Endpoint:
         return self.llm.base_url or os.environ.get("OPENAI_BASE_URL", "").strip() or API
 
     def _without_secrets(self, reply: Reply) -> Reply:
-        """However it is escaped, a key that the endpoint says back is not written down."""
+        """The reply without the key, which an endpoint may echo, escaped or not."""
         text = reply.text and without_secret(reply.text, json.dumps(self._key())[1:-1])
         return replace(reply, text=text, problem=without_secret(reply.problem, self._key()))
 

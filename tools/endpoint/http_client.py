@@ -1,8 +1,8 @@
-"""Questions over HTTP to an OpenAI-compatible endpoint: what is sent, and how little is trusted.
+"""HTTP requests to an OpenAI-compatible endpoint whose replies are untrusted.
 
-The openai SDK sends and retries (429 and 5xx, as Retry-After says). It is told to follow no
-redirect, since a redirect would carry the brief to somebody else, and every body is read here
-first: at most MAX_REPLY bytes, before and after gzip, as text whatever charset it claims.
+The openai SDK sends and retries (429 and 5xx, honouring Retry-After). Redirects are not followed,
+since they would carry the brief to somebody else. Every body is first read here: at most MAX_REPLY
+bytes, before and after decompression, and as text whatever charset it claims.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 MAX_REPLY = 1_000_000
-"""Bytes read of any reply, error pages included."""
+"""Maximum bytes of a reply, including error pages."""
 LEAST_SECRET = 8
-"""Characters from which on a key is a secret; "none" and "EMPTY" are not."""
+"""Minimum length of a key that counts as secret; "none" and "EMPTY" do not."""
 RETRIES = 2
 API = "https://api.openai.com/v1"
 _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": 32 + 15}
@@ -28,11 +28,11 @@ class RefusedError(RuntimeError):
         super().__init__(message)
         self.status = status
         self.said = said
-        """What the endpoint itself said."""
+        """The body of the endpoint's reply."""
 
 
 class UnreadableError(RuntimeError):
-    """A body that cannot be bounded or is too long."""
+    """A body that is too long, or whose size cannot be bounded."""
 
 
 class HttpClient:
@@ -43,11 +43,11 @@ class HttpClient:
         self.key = key
         self.key_name = key_name
         self.sent = 0
-        """Requests so far, the SDK's own retries included."""
+        """Number of requests so far, including the SDK's own retries."""
 
     @property
     def address(self) -> str:
-        """What is asked, without what an address may hold of secrets."""
+        """The URL of requests, without any secrets in it."""
         parts = urlsplit(self.base_url)
         host = parts.netloc.rpartition("@")[2]
         return f"{parts.scheme}://{host}{parts.path.rstrip('/')}/chat/completions"
@@ -56,7 +56,7 @@ class HttpClient:
         """The body of the reply.
 
         Raises:
-            RefusedError: there is none.
+            RefusedError: there is no completion.
         """
         import openai
 
@@ -88,22 +88,22 @@ class HttpClient:
         self.sent += 1
 
     async def _read(self, response: Any) -> None:
-        """Read the body, bounded, and put it back as UTF-8, without the key if it holds that."""
+        """Read the bounded body and put it back as UTF-8, with the key masked."""
         body = without_secret(await read_body(response), self.key).encode()
         response.headers["content-type"] = "text/plain; charset=utf-8"
         response.headers["content-length"] = str(len(body))
         response.stream = http_library().ByteStream(body)
 
     def _refused(self, status: int, response: Any) -> RefusedError:
-        """A status that is no success, in words."""
+        """The error for a status other than success."""
         said = response.text.strip()
         short = f"{status} from {self.address}"
         if 300 <= status < 400:
             to = urlsplit(response.headers.get("location", ""))
             where = f"{to.scheme}://{to.hostname}{to.path}" if to.hostname else to.path
             message = (
-                f"{short}: it redirects to {where[:200]!r}, and a brief is not carried to another "
-                "address. Give that one as the base URL if it is meant"
+                f"{short}: it redirects to {where[:200]!r}, but a brief is not sent to another "
+                "address. If you trust that address, give it as the base URL"
             )
         elif status in (401, 403):
             message = f"{short}: it refuses the key; set {self.key_name} to a valid one"
@@ -119,7 +119,7 @@ class HttpClient:
 
     @property
     def hint(self) -> str:
-        """What is often wrong with an address that answers with something else."""
+        """A hint for an address that answers with something unexpected."""
         if "/v1" in self.base_url:
             return ""
         return ". The base URL of an OpenAI-compatible endpoint usually ends in /v1: try that"
@@ -136,7 +136,7 @@ class HttpClient:
 
 
 def without_secret(text: str, key: str) -> str:
-    """The text without a key that an endpoint, or an error, says back."""
+    """The text with a key masked that an endpoint or an error message echoes."""
     return text.replace(key, "***") if len(key) >= LEAST_SECRET else text
 
 
@@ -152,13 +152,13 @@ async def read_body(response: Any) -> str:
     """The body of an open response as text, of at most MAX_REPLY bytes.
 
     Raises:
-        UnreadableError: it is longer, or packed in a way that cannot be bounded.
+        UnreadableError: it is longer, or compressed in a way that cannot be bounded.
     """
     return _decoded(await _bounded(response), response.headers.get("content-type", ""))
 
 
 async def _bounded(response: Any) -> bytes:
-    """The unpacked body, of at most MAX_REPLY bytes."""
+    """The decompressed body, of at most MAX_REPLY bytes."""
     coding = response.headers.pop("content-encoding", "identity").strip().lower()
     if coding not in ("identity", "", *_WINDOW_BITS):
         raise UnreadableError(f"sent {coding[:40]!r}, unasked, whose size cannot be bounded")
@@ -178,7 +178,7 @@ async def _bounded(response: Any) -> bytes:
 
 
 def _decoded(body: bytes, content_type: str) -> str:
-    """JSON is UTF-8, whatever the header says; other text is what the header says, if it can be."""
+    """Decode as UTF-8 whatever the header says, or else with the header's charset if possible."""
     charset = content_type.lower().rpartition("charset=")[2].strip("\"' ;")
     for name in ("utf-8-sig", charset):
         try:

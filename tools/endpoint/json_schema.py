@@ -1,4 +1,4 @@
-"""JSON schemas of pydantic models as LLMs and their servers take them: no `$ref`, and strict."""
+"""JSON schemas of pydantic models in the form that LLM servers accept: strict, without `$ref`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pydantic import BaseModel
 def json_schema(
     record: type[BaseModel], mode: Literal["validation", "serialization"] = "validation"
 ) -> dict[str, Any]:
-    """The JSON schema of a record as any client reads it.
+    """The JSON schema of a record, readable by any client.
 
-    References are written out, and there is no `format: path`, which is pydantic's own word.
+    References are inlined, and pydantic's own `format: path` is removed.
     """
     schema = record.model_json_schema(mode=mode)
     inlined: dict[str, Any] = _inline(schema, schema.get("$defs", {}))
@@ -35,12 +35,12 @@ def _inline(node: Any, definitions: dict[str, Any]) -> Any:
     return siblings
 
 
-# Keywords that OpenAI's strict mode refuses; they return as words in the description.
+# Keywords that OpenAI's strict mode refuses; they are put into the description instead.
 _IN_WORDS = {"minLength": "not empty", "maxLength": "at most {} characters"}
 
 
 def strict_schema(request: type[BaseModel]) -> dict[str, Any]:
-    """The same schema under OpenAI's strict rules: all fields required, no other ones, no defaults.
+    """The schema under OpenAI's strict rules: all fields required, no other ones, no defaults.
 
     Source: https://platform.openai.com/docs/guides/structured-outputs, "Supported schemas".
     """
@@ -69,7 +69,7 @@ def _strict(node: Any) -> Any:
 
 
 def _nullable(field: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
-    """A field with a default: null asks for it, and the description says what it is."""
+    """Make a field with a default nullable; null means the default, which is in the description."""
     default = plain.get("default")
     if default is not None and not isinstance(default, dict):
         note = f"null: {json.dumps(default)}"

@@ -1,7 +1,7 @@
-"""An LLM in this process in the place of an endpoint: the same questions, and no text leaves it.
+"""An LLM in this process instead of an endpoint: it answers the same questions, and no text leaves.
 
-The model is loaded for the questions of one round and released after them, before the image model
-works again. What it writes is as untrusted as a stranger's answer and read by the same reader.
+The model is loaded for the questions of one round and released before the image model works again.
+Its output is as untrusted as an endpoint's and read by the same code.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 PREFIX = "local:"
 MAX_TOKENS, TEMPERATURE = 1024, 0.7
-"""Where the caller says nothing. At temperature 0 a small model repeats itself."""
+"""Defaults if the caller gives none. At temperature 0 a small model repeats itself."""
 MOST_ITEMS, MOST_LETTERS = 16, 600
-"""Of any list and text in a reply: a small model may otherwise go on to its token limit."""
+"""Limits of lists and strings in a reply: a small model may otherwise run into its token limit."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class LocalEndpoint:
 
     llm: LLM
     resident: bool = False
-    """Keep the model between questions: nothing else needs the memory."""
+    """Whether to keep the model between questions, if nothing else needs the memory."""
     _model: LocalLlm | None = field(default=None, init=False)
 
     @property
@@ -44,18 +44,18 @@ class LocalEndpoint:
         return self.llm.model
 
     def check(self) -> None:
-        """Raise ValueError where there surely is no such model, or what runs it is missing."""
+        """Raise ValueError if the model certainly does not exist, or a library is missing."""
         if self.llm.base_url is not None:
             raise ValueError(f"llm={self.model!r} runs in this process and has no base_url")
         if self.llm.vision:
-            raise ValueError(f"llm={self.model!r}: a model in this process sees no pictures")
+            raise ValueError(f"llm={self.model!r}: a model in this process cannot see pictures")
         self._opened()
 
     async def ask(
         self, system: str, user: str, schema: type[BaseModel], picture: bytes | None = None
     ) -> Reply:
-        """Ask for JSON of a schema, which the decoder holds the model to."""
-        assert picture is None, "check() has refused a model that is to see"
+        """Ask for JSON of a schema, which constrained decoding enforces."""
+        assert picture is None, "check() has refused vision"
         stop = threading.Event()
         began = time.monotonic()
 
@@ -70,7 +70,7 @@ class LocalEndpoint:
             stop.set()
 
     def release(self) -> None:
-        """Give the model's memory back until the next question."""
+        """Free the model's memory until the next question."""
         if self._model is not None and not self.resident:
             self._model.release()
 
@@ -79,11 +79,11 @@ class LocalEndpoint:
 
         shape = strict_schema(schema)
         instructions = f"{system}\nReply with JSON only, of this schema: {json.dumps(shape)}"
-        asked = f"{self.model}\n{instructions}\n{user}"
+        question = f"{self.model}\n{instructions}\n{user}"
         sampling = Sampling(
             max_tokens=self.llm.max_tokens or MAX_TOKENS,
             temperature=TEMPERATURE if self.llm.temperature is None else self.llm.temperature,
-            seed=int(hashlib.sha256(asked.encode()).hexdigest()[:8], 16),
+            seed=int(hashlib.sha256(question.encode()).hexdigest()[:8], 16),
             go_on=go_on,
         )
         done = self._opened().complete(instructions, user, _bounded(shape), sampling)
@@ -105,7 +105,7 @@ class LocalEndpoint:
 
 
 def _bounded(node: Any) -> Any:
-    """The schema with an end to every list and text."""
+    """The schema with a maximum length for every list and string."""
     if isinstance(node, list):
         return [_bounded(item) for item in node]
     if not isinstance(node, dict):

@@ -1,7 +1,7 @@
-"""How an endpoint takes a question, and what to try next where it refuses.
+"""The features that an endpoint supports, and what to try next after a refusal.
 
-Servers differ in what they take: JSON by schema, a system message, a temperature, a picture, and
-the name of the limit. Each refusal concedes one of them.
+Servers differ in whether they accept a JSON schema, a system message, a temperature or a picture,
+and in the name of the token limit. Each refusal makes us give up one of them.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Manner:
-    """How an endpoint takes a question."""
+    """The features to use in a request."""
 
     form: Literal["json_schema", "json_object", "text"] = "json_schema"
     system: bool = True
     temperature: bool = True
     logprobs: bool = True
-    """Whether the tokens' probabilities may be asked for."""
+    """Whether to request token probabilities."""
     limit: Literal["max_tokens", "max_completion_tokens", ""] = "max_tokens"
     picture: bool = True
-    """Whether a question may bring one."""
+    """Whether to send pictures."""
 
     def conceded(self, refusal: RefusedError, llm: LLM) -> Manner | None:
-        """The next manner to try after a refusal; None: the refusal is about something else."""
+        """The next manner to try after a refusal; None if it is about something else."""
         said = refusal.said.lower()
         limited = llm.max_tokens is not None and self.limit != ""
         if refusal.status not in (200, 400, 415, 422, 500, 501):
@@ -56,7 +56,7 @@ class Manner:
         return replace(self, picture=False) if llm.vision and self.picture else None
 
     def _without_named(self, said: str, llm: LLM) -> Manner | None:
-        """Without the extra that the refusal names; None: it names none."""
+        """This manner without the feature that the refusal names; None if it names none."""
         if self.logprobs and "logprob" in said:
             return replace(self, logprobs=False)
         if (

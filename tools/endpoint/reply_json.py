@@ -1,4 +1,4 @@
-"""Finds the answer in whatever an endpoint sent: of which shape the body is, and where the JSON is.
+"""Finds the answer in whatever an endpoint sent: the shape of the body, and the JSON in it.
 
 Everything here is untrusted text of at most a few megabytes. Work is bounded, nothing is executed,
 and what is returned has passed the schema.
@@ -18,9 +18,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 MAX_SCANNED = 20_000_000
-"""Characters read in vain before the search for JSON in one text is given up."""
+"""Characters scanned in vain before the search for JSON in a text is given up."""
 MAX_VALUES = 1_000
-"""JSON values looked at, in a text and within them."""
+"""Maximum number of JSON values examined in a text, and of values nested in those."""
 OPENING = re.compile(r"[\[{]")
 THOUGHTS_END = ("</think>", "</thinking>", "[/THINK]", "◁/think▷", "<|channel|>final<|message|>")
 
@@ -28,42 +28,42 @@ Schema = TypeVar("Schema", bound=BaseModel)
 
 
 class NoMessageError(ValueError):
-    """The body holds no message of an LLM; says what it holds instead."""
+    """The body contains no message of an LLM; the error says what it contains instead."""
 
     def __init__(self, found: str, error: str = "") -> None:
         super().__init__(found)
         self.error = error
-        """What the endpoint itself calls an error, where it does."""
+        """The endpoint's own error message, if there is one."""
 
 
 class NoAnswerError(ValueError):
-    """The message holds no JSON of the schema; the text is fit to be told to the LLM."""
+    """The message contains no JSON of the schema; the error's text may be shown to the LLM."""
 
 
 TokenChances = tuple[str, dict[str, float]]
-"""A token's text, and the log probabilities of the likeliest tokens in its place, by their text."""
+"""A token's text, and the log probabilities of the most likely tokens in its place, by text."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """What an LLM said, in the parts of a completion where an answer may stand."""
+    """The parts of a completion that may contain an answer."""
 
     texts: tuple[str, ...]
     """The likeliest first: content, arguments of tool calls, reasoning."""
     asked: int = 0
-    """Tokens of the question, as far as the endpoint counts them."""
+    """Prompt tokens, as far as the endpoint counts them."""
     answered: int = 0
-    """Tokens of the answer; of an endpoint that only gives the sum, all."""
+    """Completion tokens; all tokens if the endpoint only gives the sum."""
     cut_off: bool = False
-    """Whether it ended at its length limit."""
+    """Whether the completion ended at its length limit."""
     refusal: str = ""
 
 
 def read_message(body: str) -> Message:
-    """The message of a chat completion, of an event stream of one, or of Ollama's own API.
+    """Read the message of a chat completion, of its event stream, or of Ollama's own API.
 
     Raises:
-        NoMessageError: it is a web page, an error, or nothing known.
+        NoMessageError: it is a web page, an error, or something unknown.
     """
     try:
         return _message(body)
@@ -96,9 +96,9 @@ def _message(body: str) -> Message:
 
 
 def read_probabilities(body: str) -> tuple[TokenChances, ...]:
-    """The tokens of a completion with the log probabilities of the likeliest in each place.
+    """The tokens of a completion with the log probabilities of the most likely in each place.
 
-    Nothing where the endpoint gives none, or gives something else.
+    Empty if the endpoint gives none, or in an unknown format.
     """
     found: list[TokenChances] = []
     for part in _parts(body.strip()):
@@ -119,7 +119,7 @@ def read_probabilities(body: str) -> tuple[TokenChances, ...]:
 
 
 def _parts(body: str) -> Iterator[Any]:
-    """The JSON values of a body: one, one an event, or one a line."""
+    """The JSON values of a body: a single one, or one per event or line."""
     try:
         yield json.loads(body)
         return
@@ -166,7 +166,7 @@ def _choices(part: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _add(said: dict[str, str], calls: dict[object, str], choice: dict[str, Any]) -> None:
-    """Append what a choice, or a piece of one, says."""
+    """Append the content of a choice or of a streamed piece of one."""
     message = next(
         (m for m in (choice.get("message"), choice.get("delta")) if isinstance(m, dict)), {}
     )
@@ -183,7 +183,7 @@ def _add(said: dict[str, str], calls: dict[object, str], choice: dict[str, Any])
 
 
 def _text(content: object) -> str:
-    """Content as text: as it is, in parts, or already parsed."""
+    """Content as text, whether it is a string, a list of parts, or already parsed."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
@@ -199,11 +199,11 @@ def _text(content: object) -> str:
 def read_answer(texts: Sequence[str], schema: type[Schema]) -> tuple[Schema, str]:
     """The first JSON value in the texts that validates, and what had to be left out of it.
 
-    Keys that the schema does not know are ignored; items of a list that are not as the schema says
-    are left out alone; a bare list stands for the one list of the schema.
+    Unknown keys are ignored, invalid items of a list are dropped individually, and a bare list
+    stands for the only list of the schema.
 
     Raises:
-        NoAnswerError: there is none.
+        NoAnswerError: no value validates.
     """
     try:
         found = _first_valid(texts, schema)
@@ -229,7 +229,7 @@ def _first_valid(texts: Sequence[str], schema: type[Schema]) -> tuple[Schema, st
 
 
 def _values(text: str) -> Iterator[Any]:
-    """JSON objects and lists that stand in a text, those after its thoughts first."""
+    """JSON objects and lists in a text, those after its reasoning first."""
     thought = max([text.rfind(end) + len(end) for end in THOUGHTS_END if end in text], default=0)
     yield from _scan(text[thought:])
     yield from _scan(text[:thought])
@@ -248,7 +248,7 @@ def _scan(text: str) -> Iterator[Any]:
 
 
 def _inside(values: list[Any]) -> Iterator[Any]:
-    """Objects and lists within values, the outer ones first."""
+    """Objects and lists nested in values, the outer ones first."""
     queue = deque(values)
     while queue:
         outer = queue.popleft()
@@ -259,7 +259,7 @@ def _inside(values: list[Any]) -> Iterator[Any]:
 
 
 def _cut_off(text: str) -> Iterator[Any]:
-    """What can be read of a text that ends within its JSON; a string that ends early is dropped."""
+    """Partial values of a text that ends within its JSON; an unfinished string is dropped."""
     for opening in islice(OPENING.finditer(text), 3):
         try:
             yield from_json(text[opening.start() :], allow_partial=True)
@@ -268,14 +268,14 @@ def _cut_off(text: str) -> Iterator[Any]:
 
 
 def _validated(value: Any, schema: type[Schema], forgiving: bool) -> tuple[Schema, str] | None:
-    """The value as the schema says, and what was left out of it; None: it is something else."""
+    """The validated value and what was left out of it; None if it does not fit the schema."""
     if isinstance(value, list):
         lists = _lists(schema)
         if len(lists) != 1 or not value:
             return None
         value = {lists[0]: value}
     left_out: list[str] = []
-    for _ in range(4):  # what is null goes first, then the items that lack it
+    for _ in range(4):  # drop nulls first, then the items that lack them
         try:
             found = schema.model_validate(value, extra="ignore")
         except ValidationError as error:
@@ -300,7 +300,7 @@ Place = tuple[int | str, ...]
 
 
 def _place(problem: ErrorDetails) -> Place:
-    """What to leave out so that a problem goes away: a null, or the item of a list; (): nothing."""
+    """What to leave out to solve a problem: a null or an item of a list; () if nothing helps."""
     place = problem["loc"]
     if problem["input"] is None and place:
         return place
@@ -323,7 +323,7 @@ def _said(problem: ErrorDetails) -> str:
 
 
 def _complaint(values: list[Any], texts: Sequence[str], schema: type[BaseModel]) -> str:
-    """Why none of the values is an answer."""
+    """Why none of the values is a valid answer."""
     if not values:
         return f"no JSON in {''.join(texts)[:80]!r}"
     try:

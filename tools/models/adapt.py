@@ -1,7 +1,7 @@
-"""A pipeline as it was asked for: with another scheduler, with LoRA, and off the GPU between uses.
+"""Adapts a loaded pipeline: sets its scheduler, adds LoRA, and offloads it between uses.
 
-Only a pipeline that we load is changed; one that was handed over stays as it is. Of LoRA, too, no
-pickle is read.
+Only a pipeline that we load is changed, never one that the caller passed. Like other weights, LoRA
+files are not read as pickle.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ HOW = {
     "lora": "call pipeline.load_lora_weights",
     "offload": "call pipeline.enable_model_cpu_offload",
 }
-"""What to do with a pipeline that was handed over instead."""
+"""What the caller does instead with a pipeline that is passed."""
 
 
 def check_untouched(generation: Generation) -> None:
-    """ValueError: something is to be changed of a pipeline that was handed over."""
+    """Raise ValueError if the settings would change a pipeline that the caller passed."""
     for name, instead in HOW.items():
         if getattr(generation, name):
             raise ValueError(
-                f"the pipeline that was passed stays as it is, and {name} was asked for: "
+                f"a pipeline that is passed is not changed, but {name} was given: "
                 f"{instead} before you pass it, and leave {name} out"
             )
 
 
 def located(generation: Generation, device: str) -> Generation:
-    """The same, its files of LoRA by their full paths, so that a run goes on from any folder.
+    """The settings with full paths of LoRA files, so that a run can resume from any folder.
 
     Raises:
-        ValueError: a file of LoRA is not there, or there is no GPU to offload from.
-        ModuleNotFoundError: a LoRA without peft.
+        ValueError: a LoRA file is missing, or there is no GPU to offload from.
+        ModuleNotFoundError: a LoRA was given, but peft is not installed.
     """
     if generation.offload and device == "cpu":
         raise ValueError(
@@ -81,16 +81,16 @@ def _exists(path: Path) -> bool:
 
 
 def identity(generation: Generation) -> Hashable:
-    """What tells pipelines of the same weights apart."""
+    """The settings that make pipelines with the same weights differ, as a cache key."""
     loras = tuple((lora, fingerprint(lora_of(lora)[0])) for lora in generation.lora)
     return generation.scheduler, generation.offload, loras
 
 
 def adapted(pipeline: Any, generation: Generation, device: str) -> Any:
-    """A pipeline that was just loaded, changed as asked for and on its device.
+    """Apply the settings to a pipeline that was just loaded, and move it to its device.
 
     Raises:
-        ValueError: a LoRA that cannot be read, or that is of another kind of model.
+        ValueError: a LoRA cannot be read, or was made for another kind of model.
     """
     from promptprobe.probe.families.schedulers import exchanged
 
@@ -117,11 +117,11 @@ def _add(pipeline: Any, loras: Sequence[tuple[str, float]]) -> None:
                 pipeline.load_lora_weights(
                     str(file.parent), weight_name=file.name, adapter_name=name, use_safetensors=True
                 )
-        except Exception as error:  # what a file may hold fails in as many ways
+        except Exception as error:  # a broken file can raise anything
             raise ValueError(
                 f"the LoRA {source} did not load into a {kind}: {type(error).__name__}: "
                 f"{str(error)[:400]}. Expected the .safetensors of a LoRA made for this model"
             ) from error
         if not any(name in of_part for of_part in pipeline.get_list_adapters().values()):
-            raise ValueError(f"the LoRA {source} holds nothing that a {kind} has a place for")
+            raise ValueError(f"the LoRA {source} has no weights that fit a {kind}")
     pipeline.set_adapters(names, [weight for _, weight in loras])

@@ -1,8 +1,8 @@
-"""The models that come with this package: one record each, which everything else asks.
+"""The models that come with this package, each described by one record.
 
-What only such a model has (judges that know its world, a reader of briefs, a rewriter) enters the
-rest of the code through this record and in no other way. A further model is one more line in the
-table. A plug-in's module is imported when one of its models is asked for.
+What only such a model has (judges that know its world, a reader of briefs, a rewriter) reaches the
+rest of the code through this record and in no other way. Another model is one more line in the
+table. A plug-in's module is imported when one of its models is first used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from promptprobe.tools.scorers.table import Judge
 
 DEFAULT_MODEL = "sprites"
-"""What is drawn with where nobody names a model."""
+"""The model used if none is named."""
 PLUGINS = {
     "sprites": "promptprobe.tools.sprites.plugin",
     "sprites-flow": "promptprobe.tools.sprites.plugin",
@@ -35,41 +35,41 @@ class Brief:
 
     text: str
     content: str
-    """What it asks for, whatever its wording: its seeds follow from this."""
+    """What it asks for, whatever its wording; its seeds are derived from this."""
     split: str
     kind: str = ""
-    """Of what it asks for, for tables; empty: not known."""
+    """The kind of thing it asks for, for tables; empty if unknown."""
     draw: Callable[[int], np.ndarray] | None = None
-    """Faultless pictures of it, uint8 [height, width, 3], by number; None: nobody can draw them."""
+    """Draws perfect pictures of it, uint8 [height, width, 3], by number; None if impossible."""
 
     def seeds(self, count: int) -> list[int]:
-        """The same for every wording of the content, and found in no other split."""
+        """Seeds that are the same for every wording of the content, and in no other split."""
         return [seed_of(self.split, self.content, index) for index in range(count)]
 
     @property
     def run_seed(self) -> int:
-        """The first seed of a run on it."""
+        """The first seed of a run on this brief."""
         return seed_of("eval run", self.content, 0)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What evals may ask of a built-in model, beyond what they ask of any model."""
+    """What evals use of a built-in model, beyond what any model offers."""
 
     held_out: Callable[[int, str], list[Brief]]
-    """So many briefs of "test", "validation" or another split that no training has seen.
-    ValueError: there are not so many, or there is no such split."""
+    """So many briefs of "test", "validation" or another split that no training has seen. Raises
+    ValueError if there are too few, or no such split."""
     common_words: Callable[[str], str]
-    """A brief in the words that training saw most."""
+    """Rewrites a brief with the words most common in training."""
     meanings: Callable[[str], list[str]]
-    """The words of a prompt and what each means, as names for a baseline that sees nothing else."""
+    """The words of a prompt and their meanings, for a baseline that sees only the prompt."""
     roles: Callable[[str], Mapping[str, str]]
-    """What each word of a brief that asks for something is, such as a colour, by the word."""
+    """The role, such as "colour", of each word of a brief that asks for something."""
 
 
 @dataclass(frozen=True)
 class BuiltIn:
-    """A model that comes with this package, and all that only it has."""
+    """A model that comes with this package, and everything specific to it."""
 
     name: str
     pipeline: Path
@@ -81,28 +81,28 @@ class BuiltIn:
     size: int
     """Height and width in pixels that it was trained for."""
     guidance: float
-    """Chosen on validation prompts, as its pipeline's class counts it."""
+    """Guidance scale chosen on validation prompts, as its pipeline's class defines it."""
     scorer: str
-    """Which of `judges` selects where nobody names one."""
+    """The one of `judges` that selects if none is named."""
     judge: str
-    """Which of them only grades, where nobody names one."""
+    """The one of `judges` that only grades if none is named."""
     judges: Sequence[Judge]
-    """Those that know its world, by their whole names."""
+    """Judges that know its world, by their full names."""
     check_brief: Callable[[str], list[str]]
-    """Warnings about a brief. ValueError: the model cannot draw it, and which word it lacks."""
+    """Warnings about a brief. Raises ValueError, naming the word, if the model cannot draw it."""
     check_rewrite: Callable[[str, str], str | None]
-    """From brief and rewrite: why the rewrite asks for something else, "" where it does not, None
-    where not all of both is in the model's language, so that somebody else has to decide."""
+    """From brief and rewrite: why the rewrite asks for something else, "" if it does not, None if
+    part of either is not in the model's language, so that another check has to decide."""
     rewrites: Callable[[str, int], Iterator[str]]
-    """Other wordings of a brief, from a seed; repeats itself, ends, and needs no LLM."""
+    """Other wordings of a brief, from a seed and without an LLM; finite, may repeat itself."""
     rewriter: str
-    """What makes those, in words for people."""
+    """A description of what makes those rewrites."""
     evidence: Callable[[], Evidence]
-    """Loads what evals may ask."""
+    """Loads what evals use."""
 
 
 def built_in(name: str | None) -> BuiltIn | None:
-    """The record of a built-in model; None where no such model comes with the package."""
+    """The record of a built-in model; None if there is no such model."""
     if name not in PLUGINS:
         return None
     models: Mapping[str, BuiltIn] = import_module(PLUGINS[name]).MODELS
@@ -110,5 +110,5 @@ def built_in(name: str | None) -> BuiltIn | None:
 
 
 def built_ins() -> list[BuiltIn]:
-    """All of them, in the table's order."""
+    """All built-in models, in the table's order."""
     return [found for name in PLUGINS if (found := built_in(name))]

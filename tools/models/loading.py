@@ -1,10 +1,10 @@
-"""Models are loaded without noise, one at a time, and once a process.
+"""Loads models quietly, one at a time, and once per process.
 
-What is open is shared: by calls, by the briefs of a batch, by requests. While somebody holds a
-model, everybody who asks for it gets the same one. What nobody holds is kept for the next who asks,
-up to a bound, and makes way before another is opened. A folder whose files have changed is opened
-anew. A library's progress bars would break into the display of a run; and while it loads, a library
-changes globals, such as torch's default dtype, that no other thread may meet.
+Open models are shared by calls, by the briefs of a batch and by requests. While a model is in use,
+everybody who asks for it gets the same one. Unused models are kept up to a limit, and are released
+before another is opened. A folder whose files have changed is opened again. Loading is quiet
+because a library's progress bars would disturb a run's display, and exclusive because libraries
+change globals while they load, such as torch's default dtype, which other threads must not see.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from weakref import WeakValueDictionary
 from promptprobe.tools.device import DEVICE
 
 MOST_IDLE = 2**32
-"""Bytes of weights kept that nobody may be using. What is larger makes way for the next model."""
+"""Bytes of weights that may be kept unused; beyond that, models are released before the next."""
 CHATTER = (
-    "transformers.utils.import_utils",  # Pillow is used for want of torchvision: as we wish
-    "diffusers.configuration_utils",  # a config holds a field that its class ignores
-    "huggingface_hub.utils._http",  # it tries again; where that fails too, the error says so
-    "diffusers.pipelines.pipeline_utils",  # an AutoencoderTiny where a pipeline names another
-    "diffusers.loaders.lora_base",  # a LoRA leaves the text encoders alone
+    "transformers.utils.import_utils",  # Pillow replaces torchvision, which is intended
+    "diffusers.configuration_utils",  # a config has a field that its class ignores
+    "huggingface_hub.utils._http",  # it retries; if that fails too, there is an error
+    "diffusers.pipelines.pipeline_utils",  # an AutoencoderTiny instead of the pipeline's own VAE
+    "diffusers.loaders.lora_base",  # a LoRA does not change the text encoders
 )
-"""Loggers whose warnings concern nobody here; one on missing weights is not among them."""
+"""Loggers whose warnings do not matter here; warnings about missing weights are not silenced."""
 
 T = TypeVar("T")
 
 
 class Shared(Generic[T]):
-    """Opened once by key. All it does happens in turn, so two who ask at once wait for one."""
+    """A cache of things opened by key, one at a time, so that concurrent calls share one."""
 
     def __init__(self, size: Callable[[T], int], most: int) -> None:
         self._size, self._most = size, most
@@ -43,7 +43,7 @@ class Shared(Generic[T]):
         self._kept: OrderedDict[Hashable, T] = OrderedDict()
 
     def get(self, key: Hashable, open_it: Callable[[], T]) -> T:
-        """What was opened under this key, or is opened now; whatever that raises passes through."""
+        """What was opened under this key, or opens now; errors of `open_it` are passed on."""
         with DEVICE:
             found = self._known.get(key)
             if found is None:
@@ -54,7 +54,7 @@ class Shared(Generic[T]):
             return found
 
     def _make_way(self) -> None:
-        """Let go of what was asked for longest ago, until the rest is within bounds."""
+        """Release the least recently used entries until the rest is within the limit."""
         kept = len(self._kept)
         while sum(map(self._size, self._kept.values())) > self._most:
             self._kept.popitem(last=False)
@@ -70,9 +70,9 @@ def weights_size(pipeline: Any) -> int:
 
 
 def fingerprint(source: str) -> tuple[Hashable, ...]:
-    """What tells one state of a folder or file from another; of a hub id, nothing but its name."""
+    """A key that changes when a folder's or file's content does; for a hub id, only its name."""
     path = Path(source)
-    if not source:  # Path("") would be the folder that we stand in
+    if not source:  # Path("") would be the current folder
         return (source,)
     files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []
     found = ((str(file), file.stat()) for file in files)
@@ -81,9 +81,9 @@ def fingerprint(source: str) -> tuple[Hashable, ...]:
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Take a turn, switch off the loading bars of diffusers and transformers, and restore them.
+    """Hold the device while the loading bars of diffusers and transformers are turned off.
 
-    Import what loads inside, too: some of the noise is made by imports.
+    Import those libraries inside, too: imports also print warnings.
     """
     with DEVICE, ExitStack() as restored:
         import diffusers.utils.logging

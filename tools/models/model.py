@@ -1,4 +1,4 @@
-"""From what the user calls a model to one that can be probed: built-in, folder, hub id or object.
+"""Opens a model that can be probed, from a built-in name, a folder, a hub id or an object.
 
 Weights are read as safetensors only, and no code that comes with a model is run.
 """
@@ -37,13 +37,14 @@ DEFAULTS = Generation()
 INDEX = "model_index.json"
 SINGLE_FILES = (".safetensors", ".ckpt", ".gguf", ".pt", ".bin")
 SURELY = 0.8
-"""How alike a name without an owner and a known one are before the hub is not asked for it."""
+"""If a name without an owner is this similar to a known one, the hub is not asked for it."""
 VARIANT = "fp16"
-"""The one that diffusers' models come in besides their full weights."""
+"""The variant in which diffusers models come besides full precision."""
 MADE_FOR_FLOAT16 = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
-"""The others overflow in it, and were made for bfloat16."""
+"""Other pipelines overflow in float16; they were made for bfloat16."""
 LARGEST_SIDE = 8
-"""Times the model's own size, of which one image alone takes gigabytes even of a small model."""
+"""Maximum side of a picture, as a multiple of the model's own size; beyond, one image takes
+gigabytes even on a small model."""
 HELP = (
     f"give {' or '.join(PLUGINS)} (built in), a folder in diffusers' format, or the Hugging "
     f"Face hub id of a {KNOWN_AS} pipeline"
@@ -52,24 +53,24 @@ HELP = (
 
 _MODELS: Shared[Any] = Shared(lambda family: weights_size(family.pipeline), MOST_IDLE)
 _SCORERS: Shared[Scorer] = Shared(lambda scorer: 1, 3)
-"""Of these, four are kept: a run's scorer and judges, as a rule."""
+"""Four of these are kept, which usually covers a run's scorer and judges."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded pipeline, the family that it belongs to, and its settings without a gap."""
+    """A loaded pipeline, its family, and its complete settings."""
 
     name: str
-    """A built-in one's, the folder, the hub id, or `IN_MEMORY`."""
+    """A built-in model's name, the folder, the hub id, or `IN_MEMORY`."""
     pipeline: str
-    """Its class name."""
+    """The pipeline's class name."""
     family: Family
     generation: Generation
-    """The model's own defaults filled in."""
+    """The settings, with the model's own defaults filled in."""
 
     @property
     def built_in(self) -> BuiltIn | None:
-        """What only a built-in model has; None for all others."""
+        """The record of a built-in model; None for all others."""
         return built_in(self.name)
 
 
@@ -83,15 +84,16 @@ def open_toolbox(
     """The agent's tools for a model.
 
     Args:
-        model: a built-in one's name, a local folder, a hub id, or a loaded pipeline.
-        generation: how images are made; what is None takes the model's own default.
-        scorer: who selects, one or several; None takes a built-in model's own, a CLIP for others.
-        probe: the name of a built-in model for its own, folder or hub id of a trained probe; None
-            takes the one that is shipped with the model.
-        judges: who only grades; none takes a built-in model's own.
+        model: name of a built-in model, a local folder, a hub id, or a loaded pipeline.
+        generation: how images are made; a field that is None takes the model's default.
+        scorer: one or more judges that select; None takes a built-in model's own, and a CLIP for
+            others.
+        probe: folder or hub id of a trained probe, or a built-in model's name for its own; None
+            takes the one shipped with the model.
+        judges: judges that only grade; none takes a built-in model's own.
 
     Raises:
-        ValueError: unknown or unloadable model, scorer or judge, two judges of one name, unknown
+        ValueError: unknown or unloadable model, scorer or judge, two judges with one name, unknown
             probe, or settings that the model cannot work with.
     """
     from promptprobe.tools.models.probes import locate_probe
@@ -112,9 +114,10 @@ def open_toolbox(
 
 
 def open_model(spec: str | Path | Any = DEFAULT_MODEL, generation: Generation = DEFAULTS) -> Model:
-    """Load a model, or take one that is open, and fill in its defaults.
+    """Load a model, or reuse one that is open, and fill in its defaults.
 
-    Raises ValueError, see `open_toolbox`.
+    Raises:
+        ValueError: see `open_toolbox`.
     """
     if isinstance(spec, (str, Path)):
         name, source = _located(str(spec))
@@ -173,18 +176,18 @@ def _located(spec: str) -> tuple[str, str]:
     if Path(spec).suffix in SINGLE_FILES or _is_path(spec):
         raise ValueError(_no_folder(spec))
     known = [*PLUGINS, *folders_beside(spec)]
-    if "/" not in spec and (meant := nearest(spec, known, SURELY)):  # the hub need not be asked
+    if "/" not in spec and (meant := nearest(spec, known, SURELY)):  # without asking the hub
         raise ValueError(f"unknown model {spec[:200]!r} (did you mean {meant!r}?); {HELP}")
     return spec, spec
 
 
 def _is_path(spec: str) -> bool:
-    """Whether this can only be meant as a path, so that the hub is not asked for it."""
+    """Whether this can only be a path, so that the hub is not asked for it."""
     return spec.startswith(("/", "./", "../", "~")) or "\\" in spec
 
 
 def _no_folder(spec: str) -> str:
-    """Why a path is no model, and what to do."""
+    """Why a path is not a model, and what to do."""
     name = spec[:200]
     try:
         exists = Path(spec).is_file()
@@ -202,11 +205,11 @@ def _no_folder(spec: str) -> str:
 
 
 def _class_name(source: str) -> str:
-    """The pipeline's class as `model_index.json` says, from the folder or the hub."""
+    """The pipeline's class according to `model_index.json` in the folder or on the hub."""
     if is_folder(source):
         path = Path(source) / INDEX
         if not path.is_file():
-            raise ValueError(f"{source} holds no model_index.json: no diffusers folder; {HELP}")
+            raise ValueError(f"{source} has no model_index.json: not a diffusers folder; {HELP}")
     else:
         path = _from_hub(source)
     try:
@@ -227,14 +230,14 @@ def _from_hub(repository: str) -> Path:
     except HFValidationError as error:
         meant = did_you_mean(repository, [*PLUGINS, *folders_beside(repository)])
         raise ValueError(
-            f"unknown model {repository[:200]!r}{meant}: no such folder, and no hub id; {HELP}"
+            f"unknown model {repository[:200]!r}{meant}: no such folder, and not a hub id; {HELP}"
         ) from error
     except (HfHubHTTPError, OSError) as error:
         meant = did_you_mean(repository, [*PLUGINS, *folders_beside(repository)])
-        said = str(error).partition(". ")[0]
+        first = str(error).partition(". ")[0]
         raise ValueError(
             f"unknown model {repository[:200]!r}{meant}: no such folder here, and the Hugging Face "
-            f"hub did not give its model_index.json ({type(error).__name__}: {said[:200]}). "
+            f"hub did not give its model_index.json ({type(error).__name__}: {first[:200]}). "
             f"Check the spelling and the network, log in if the model is gated, or {HELP}"
         ) from error
 
@@ -252,20 +255,20 @@ def _load(source: str, device: str, dtype: str) -> Any:
                 dtype=getattr(torch, dtype),
                 variant=VARIANT if _has_only_variant(source) else None,
             )
-    except Exception as error:  # a broken folder fails in as many ways as it has files
+    except Exception as error:  # a broken folder can raise anything
         raise ValueError(
             f"the model {source} did not load: {type(error).__name__}: {str(error)[:400]}. "
             "Expected a complete folder in diffusers' format with weights as .safetensors "
             "(pickled .bin weights are not read)"
         ) from error
     if device == "cpu" and hasattr(pipeline, "unet"):
-        # A quarter faster there, and the same but for rounding.
+        # A quarter faster on a CPU, and the same except for rounding.
         pipeline.unet.to(memory_format=torch.channels_last)
     return pipeline
 
 
 def _has_only_variant(source: str) -> bool:
-    """Whether all weights of a folder are of the fp16 variant, which diffusers must be told."""
+    """Whether a folder only has weights of the fp16 variant, which diffusers must be told."""
     if not is_folder(source):
         return False
     weights = [path.name for path in Path(source).glob("*/*.safetensors")]
@@ -276,7 +279,7 @@ def _has_only_variant(source: str) -> bool:
 
 
 def _placement(generation: Generation, class_name: str) -> tuple[str, str]:
-    """Device and dtype: a GPU in half precision where there is one, else the CPU in full."""
+    """Device and dtype: a GPU in half precision if there is one, otherwise the CPU in float32."""
     import torch
 
     device = generation.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -292,18 +295,18 @@ def _placement(generation: Generation, class_name: str) -> tuple[str, str]:
 
 
 def _placement_of(pipeline: Any, generation: Generation) -> tuple[str, str]:
-    """A pipeline that was passed stays where and as it is: it is not ours to move."""
+    """Device and dtype of a pipeline that the caller passed, which is not moved."""
     denoiser = pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
-    # Of an offloaded pipeline, where it runs, not where it rests.
+    # An offloaded pipeline runs on another device than its weights rest on.
     device = str(pipeline._execution_device)
     dtype = str(denoiser.dtype).removeprefix("torch.")
-    for name, asked, given in (
+    for name, wanted, actual in (
         ("device", generation.device, device),
         ("dtype", generation.dtype, dtype),
     ):
-        if asked and asked != given:
+        if wanted and wanted != actual:
             raise ValueError(
-                f"the pipeline that was passed has {name} {given}, and {asked} was asked for; "
+                f"the pipeline that was passed has {name} {actual}, but {wanted} was requested; "
                 f"move it first (pipeline.to), or leave {name} out"
             )
     return device, dtype
@@ -312,9 +315,10 @@ def _placement_of(pipeline: Any, generation: Generation) -> tuple[str, str]:
 def _filled(
     generation: Generation, name: str, family: Family, device: str, dtype: str
 ) -> Generation:
-    """The model's own defaults; a dtype that nobody can ask for, such as float8, goes unnamed.
+    """Fill in the model's defaults; a dtype that cannot be requested, such as float8, becomes None.
 
-    ValueError: the images are larger than LARGEST_SIDE allows. Every door comes here first.
+    Raises:
+        ValueError: the images are larger than LARGEST_SIDE allows; every door checks it here.
     """
     known = get_args(get_args(Generation.model_fields["dtype"].annotation)[0])
     own = built_in(name)
@@ -324,7 +328,7 @@ def _filled(
     if wanted > most:
         raise ValueError(
             f"{name} draws {width} x {height} pixels by default, and at most {LARGEST_SIDE} times "
-            f"as much to a side: {most:,} pixels, got {wanted:,}. Give a smaller height and width"
+            f"as much per side: {most:,} pixels, got {wanted:,}. Give a smaller height and width"
         )
     default = own.guidance if own else family.default_guidance
     return Generation(

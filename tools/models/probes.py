@@ -1,7 +1,7 @@
-"""Probes by name: the shipped one, a folder, or a repository of the Hugging Face hub.
+"""Finds probes by name: a shipped one, a folder, or a repository on the Hugging Face hub.
 
-Whatever door a probe comes through, its two files are bounded and checked by `load_probe`; of a
-repository no other file is fetched.
+Wherever a probe comes from, `load_probe` checks its two files and limits their size; no other file
+of a repository is downloaded.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Listed(Record):
     """A probe in a list: what it is for and how well it ranks, or what is wrong with it."""
 
     probe: str
-    """What to call it: a built-in model's name for the shipped one, or its folder."""
+    """Its name for --probe: a built-in model's name for the shipped one, or its folder."""
     folder: Path
     problem: str = ""
     model: str | None = None
@@ -41,20 +41,20 @@ class Listed(Record):
     steps: int | None = None
     """Steps of a full render."""
     windows: tuple[int, ...] = ()
-    """Numbers of steps that it may be shown."""
+    """Numbers of steps after which it can predict."""
     ranks: tuple[float | None, ...] = ()
-    """By window, the first target's share of a prompt's pairs of seeds told in the right order."""
+    """Share of a prompt's pairs of seeds in the right order, for the first target, by window."""
     candidates: int | None = None
-    """Trained on."""
+    """Number of candidates that it was trained on."""
 
 
 def list_probes(folders: Sequence[Path]) -> list[Listed]:
-    """The shipped probes, and those in the folders, in theirs and in theirs again.
+    """The shipped probes, and those in the folders and up to two levels below.
 
-    A folder that holds one of the two files only is among them, as broken.
+    A folder with only one of the two files is listed as broken.
 
     Raises:
-        ValueError: one of the folders is none.
+        ValueError: one of the folders does not exist.
     """
     found = [one.probe for one in built_ins() if one.probe.is_dir()]
     for folder in folders:
@@ -86,7 +86,7 @@ def _listed(folder: Path) -> Listed:
 
 
 def verify_probe(folder: Path, model: str | None = None, generation: Generation = DEFAULTS) -> Card:
-    """The card of a probe that is whole and, where a model is named, was made for it.
+    """The card of a probe that is intact and, if a model is named, was made for it.
 
     Raises:
         ProbeError: it is broken, or made for another model or other settings; names both values.
@@ -100,16 +100,16 @@ def verify_probe(folder: Path, model: str | None = None, generation: Generation 
 
 
 def locate_probe(spec: str | Path, endpoint: str | None = None, cache: Path | None = None) -> Path:
-    """The folder of a probe, whose files are yet to be checked by `load_probe`.
+    """The folder of a probe, whose files `load_probe` has yet to check.
 
     Args:
-        spec: a built-in model's name, a folder, or a hub id; of the last two spelled alike, the
-            folder.
+        spec: a built-in model's name, a folder, or a hub id; a folder takes precedence over a hub
+            id.
         endpoint: address of the hub; None takes HF_ENDPOINT, or the public one.
-        cache: where files of the hub are kept; None takes the hub library's own place.
+        cache: cache folder for hub files; None takes the hub library's default.
 
     Raises:
-        ProbeError: it is none of these, or the hub does not give both files.
+        ProbeError: it is none of these, or the hub does not have both files.
     """
     name = str(spec)
     if own := built_in(name):
@@ -118,7 +118,7 @@ def locate_probe(spec: str | Path, endpoint: str | None = None, cache: Path | No
         return Path(name)
     meant = did_you_mean(name, [*PLUGINS, *folders_beside(name)])
     neither = ProbeError(
-        f"unknown probe {name[:200]!r}{meant}: no such folder, and no hub id; {HELP}"
+        f"unknown probe {name[:200]!r}{meant}: no such folder, and not a hub id; {HELP}"
     )
     if "/" not in name:
         raise neither
@@ -129,7 +129,7 @@ def locate_probe(spec: str | Path, endpoint: str | None = None, cache: Path | No
         raise neither from error
     except ProbeError:
         raise
-    except Exception as error:  # two HTTP clients, xet and the disk: their errors share no base
+    except Exception as error:  # errors of the HTTP clients, xet and the disk share no base class
         raise ProbeError(
             f"unknown probe {name!r}: no such folder here, and the Hugging Face hub "
             f"{reason(error, f'both {CARD} and {WEIGHTS}')}; {HELP}"
@@ -137,7 +137,7 @@ def locate_probe(spec: str | Path, endpoint: str | None = None, cache: Path | No
 
 
 def _fetched(repository: str, endpoint: str | None, cache: Path | None) -> Path:
-    """Both files, of one commit; of a file that is too large, not a byte."""
+    """Download both files from one commit, and nothing of a file that is too large."""
     ask_hub("the probe", repository, CARD, endpoint, cache)
     commit = None
     for name in (CARD, WEIGHTS):
@@ -146,8 +146,8 @@ def _fetched(repository: str, endpoint: str | None, cache: Path | None) -> Path:
         )
         if (found.file_size or 0) > MOST_BYTES[name]:
             raise ProbeError(
-                f"{name} of the hub's {repository} has {found.file_size} bytes, "
-                f"expected at most {MOST_BYTES[name]}: this is no probe"
+                f"{name} of the hub's {repository} has {found.file_size} bytes, expected at most "
+                f"{MOST_BYTES[name]}: this is not a probe"
             )
         path = hf_hub_download(
             repository, name, revision=commit, endpoint=endpoint, cache_dir=cache

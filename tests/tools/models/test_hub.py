@@ -79,7 +79,7 @@ def test_of_several_lora_in_a_repository_or_folder_one_is_to_be_named(
     first, second = "4-steps.safetensors", "more/8-steps.safetensors"
     hub.files |= {first: loras[0].read_bytes(), second: loras[1].read_bytes()}
     for source in (REPOSITORY, str(loras[0].parent)):
-        with pytest.raises(ValueError, match=rf"{source} holds several files \(.*name one, as"):
+        with pytest.raises(ValueError, match=rf"{source} has several files \(.*name one, as"):
             drawn(ddim_folder, f"{source}:3")
     named = f"{REPOSITORY}/{second}"
     assert torch.equal(drawn(ddim_folder, f"{named}:2"), drawn(ddim_folder, f"{loras[1]}:2"))
@@ -95,8 +95,11 @@ def test_of_several_lora_in_a_repository_or_folder_one_is_to_be_named(
     [
         ("no-one/nothing:0.5", "'no-one/nothing': no such file or folder here, and the Hugging"),
         ("no-one/nothing/a.safetensors", "hub has no such repository, or a private one"),
-        (f"{REPOSITORY}/b.safetensors", "a repository of this name that does not hold this file"),
-        (f"{REPOSITORY}:4", f"{REPOSITORY} holds no .safetensors"),
+        (
+            f"{REPOSITORY}/b.safetensors",
+            "a repository of this name that does not contain this file",
+        ),
+        (f"{REPOSITORY}:4", f"{REPOSITORY} has no .safetensors"),
         ("a/b/c d?.safetensors", "no such file or folder here"),
     ],
 )

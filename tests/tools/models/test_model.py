@@ -85,7 +85,7 @@ def test_every_family_opens_from_a_folder_with_its_official_defaults(
 def test_a_loaded_pipeline_is_taken_as_it_is(ddim_pipeline: Any):
     toolbox = open_toolbox(ddim_pipeline, scorer=any_score)
     assert toolbox.model_name == IN_MEMORY
-    with pytest.raises(ValueError, match="has dtype float32, and float16 was asked for"):
+    with pytest.raises(ValueError, match="has dtype float32, but float16 was requested"):
         open_model(ddim_pipeline, Generation(dtype="float16"))
 
 
@@ -120,7 +120,7 @@ def test_an_unknown_family_is_refused_before_anything_loads(copied: Path, name: 
 
 
 def test_a_folder_that_is_no_pipeline_says_what_was_expected(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"holds no model_index\.json.*hub id"):
+    with pytest.raises(ValueError, match=r"has no model_index\.json.*hub id"):
         open_model(tmp_path)
     (tmp_path / "model_index.json").write_bytes(b"\x00\xff garbage")
     with pytest.raises(ValueError, match="cannot be read as JSON"):
