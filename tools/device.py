@@ -1,15 +1,16 @@
-"""The device: who has it, how much fits into its memory at once, and whether one image fits at all.
+"""Turns on the device, batch sizes that fit into its memory, and whether one image fits at all.
 
-One piece of work has it at a time in this process, in the order of asking. Runs in several threads
-or tasks share models, and the libraries that load them patch globals meanwhile (torch's default
-dtype, how modules register their parameters). So whatever opens a model or computes with one takes
-a turn. A process has one queue, for several GPUs too: give each of those a process of its own.
+In this process one piece of work has the device at a time, first come, first served. Runs in
+several threads or tasks share models, and the libraries that load them patch globals meanwhile
+(torch's default dtype, how modules register their parameters). So whatever opens a model or
+computes with one takes a turn. A process has one queue even with several GPUs: run one process per
+GPU.
 
-Work comes in batches that fit the memory: one that does not is halved and tried again, and between
-two batches others may have the device. accelerate knows what each backend says when memory runs
-out. Its `find_executable_batch_size` is not used: it begins all the work anew with the smaller
-size, and here finished batches are kept. Batches grow for as long as they fit, since nobody knows
-beforehand what a device bears.
+Work is split into batches that fit into memory: one that does not is halved and tried again, and
+between two batches others may have the device. accelerate knows the out-of-memory errors of each
+backend. Its `find_executable_batch_size` is not used because it restarts all work with the smaller
+size, while here finished batches are kept. Batches grow as long as they fit, since nobody knows
+beforehand how much a device can hold.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ GIGABYTE = 2**30
 
 
 class Turns:
-    """A lock that serves in the order of asking and that its holder may take again."""
+    """A fair, reentrant lock."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._waiting: deque[tuple[int, threading.Lock]] = deque()
-        """Who waits, and a gate that the one before opens."""
+        """Waiting threads, each with a gate that the previous holder opens."""
         self._holder: int | None = None
         self._depth = 0
 
@@ -58,7 +59,7 @@ class Turns:
                 self._next()
 
     def _next(self) -> None:
-        """Hand over to whoever has waited longest; nobody can come in between."""
+        """Hand over to the thread that has waited longest; no other can get in between."""
         if not self._waiting:
             self._holder = None
             return
@@ -70,7 +71,7 @@ class Turns:
         with self._guard:
             if (me, gate) in self._waiting:
                 self._waiting.remove((me, gate))
-            else:  # it was handed over in this moment
+            else:  # it was handed over just now
                 self._depth = 0
                 self._next()
 
@@ -80,11 +81,11 @@ DEVICE = Turns()
 
 
 class Batches:
-    """Splits work, and remembers the size that fitted."""
+    """Splits work into batches, and remembers the size that fits."""
 
     def __init__(self, size: int, most: int | None = None) -> None:
         self.size = size
-        """Items in a batch: twice as many after each full one that fitted, up to `most`."""
+        """Items per batch; doubled after each full batch that fits, up to `most`."""
         self._most = most or size
 
     def map(
@@ -93,7 +94,7 @@ class Batches:
         items: Sequence[Item],
         tell: Callable[[str], object],
     ) -> list[Done]:
-        """What `run` finds of each item, in order; see `each`."""
+        """The results of `run` for each item, in order; see `each`."""
         return [done for batch in self.each(run, items, tell) for done in batch]
 
     def each(
@@ -102,7 +103,7 @@ class Batches:
         items: Sequence[Item],
         tell: Callable[[str], object],
     ) -> Iterator[Done]:
-        """`run` of each batch of items in order; `tell` hears of each halving.
+        """Yield the result of `run` for each batch, in order; `tell` is called at each halving.
 
         Raises:
             MemoryError: not even one item fits.
@@ -129,36 +130,40 @@ class Batches:
                     self.size = min(2 * self.size, self._most)
                 yield done
                 continue
-            # Only now, past the handler, are the failed batch's tensors free.
+            # Only after the handler has ended are the failed batch's tensors free.
             self.size = self._most = len(batch) // 2
             tell(
-                f"{len(batch)} images at once did not fit into memory: {self.size} at once from now"
+                f"{len(batch)} images at once did not fit into memory: {self.size} at once "
+                "from now on"
             )
             clear_device_cache()
 
 
 def check_memory(pipeline: Any, width: int, height: int, device: str) -> None:
-    """ValueError, with both figures: one image cannot be decoded in the memory that there is.
+    """Raise ValueError if there is not enough memory to decode a single image.
 
-    On a machine without a GPU too large a picture is no error that can be caught: the system kills
-    the process. What is counted is only what must be there, so what passes may still not fit; where
-    that is an error, `Batches` tells it in words.
+    On a machine without a GPU, running out of memory cannot be caught: the system kills the
+    process. This check is a lower bound, so an image that passes may still not fit; `Batches`
+    reports that if it can be caught.
 
-    width, height: pixels.
+    Args:
+        pipeline: the model.
+        width, height: in pixels.
+        device: where it runs.
     """
     there, needed = _there(device), least_to_decode(pipeline.vae, width, height)
     if there is not None and needed > there:
         raise ValueError(
             f"one image of {width} x {height} pixels takes at least {needed / GIGABYTE:.1f} GB to "
-            f"decode, and {there / GIGABYTE:.1f} GB are there: give a smaller height and width, or "
-            "pass the pipeline after pipeline.vae.enable_tiling()"
+            f"decode, but there are only {there / GIGABYTE:.1f} GB: give a smaller height and "
+            "width, or pass the pipeline after pipeline.vae.enable_tiling()"
         )
 
 
 def least_to_decode(vae: Any, width: int, height: int) -> int:
-    """Bytes of what the decoder's last convolution reads, and of what that was made from.
+    """Bytes of the input of the decoder's last convolution and of the tensor it was computed from.
 
-    None of it is there at once where the VAE works in tiles.
+    0 if the VAE works in tiles.
     """
     from torch import nn
 
@@ -170,7 +175,7 @@ def least_to_decode(vae: Any, width: int, height: int) -> int:
 
 
 def _there(device: str) -> int | None:
-    """Bytes that this process could have: all of a GPU's, what is free of the machine's."""
+    """Bytes that this process could use: a GPU's total, or the machine's available memory."""
     import psutil
     import torch
 

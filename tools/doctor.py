@@ -1,7 +1,7 @@
-"""What is found on this machine, and what keeps a model, its scorer or its probe from working here.
+"""Checks this machine, and whether a model, its scorer and its probe work on it.
 
-Nothing is drawn or changed. Of the hub it is asked whether it answers; a hub model that is named is
-downloaded, as a run would.
+Nothing is drawn or changed. The hub is only asked whether it answers; a hub model that is named is
+downloaded, as in a run.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ EXTRAS = {
     "llguidance": "local-llm",
     "rapidocr": "ocr",
 }
-"""Modules that a plain install leaves out, and the extra that brings them."""
+"""Modules that a plain install leaves out, and the extra that installs them."""
 HUB_SECONDS = 3.0
 CANNOT = (ValueError, OSError, RuntimeError, TypeError, ImportError)
-"""How opening something fails."""
+"""Errors of opening a model, scorer or probe."""
 
 
 class Finding(Record):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     found: str = ""
-    problem: str = Field("", description="not empty: what is wrong, and what to do")
+    problem: str = Field("", description="what is wrong and what to do; empty if nothing is")
 
 
 def look_at_machine() -> Iterator[Finding]:
-    """Versions, device, memory, extras and hub: what needs no model."""
+    """Check versions, device, memory, extras and hub, which need no model."""
     yield Finding(name="python", found=f"{platform.python_version()} on {platform.platform()}")
     for name in PACKAGES:
         try:
@@ -64,12 +64,12 @@ def look_at_machine() -> Iterator[Finding]:
 def look_at_model(
     spec: str, scorer: Sequence[str] | None, probe: str | None, generation: Generation
 ) -> Iterator[Finding]:
-    """Whether a model opens and its attention is understood, with its scorer and its probe.
+    """Check whether a model opens and its attention can be captured, with its scorer and probe.
 
     Args:
-        spec: as `open_toolbox` takes it.
-        scorer: one or several; None: the model's own, or the default one.
-        probe: None: the one that is shipped with the model.
+        spec: the model, as for `open_toolbox`.
+        scorer: one or more; None: the model's own, or the default one.
+        probe: a trained probe; None: the one shipped with the model.
         generation: how pictures would be made.
     """
     from promptprobe.tools.models.model import open_model, open_toolbox
@@ -110,7 +110,7 @@ def _device() -> str:
 
 
 def _hub() -> Finding:
-    """Whether the Hugging Face hub answers; not a problem, since models may lie in folders."""
+    """Whether the Hugging Face hub answers; not a problem if not, since models may be folders."""
     import httpx
     from huggingface_hub import constants
 

@@ -1,9 +1,9 @@
-"""A language model in this process, held to a JSON schema token by token, and gone after use.
+"""A language model in this process, constrained to a JSON schema, and released after use.
 
-transformers loads and samples; llguidance (MIT, the decoder of guidance, vLLM and llama.cpp) masks
-every token that would break the schema. xgrammar does the like but brings a compiler along, and
+transformers loads and samples; llguidance (MIT, also used by guidance, vLLM and llama.cpp) masks
+every token that would break the schema. xgrammar does the same but brings a compiler along, and
 outlines a framework. Weights are read as safetensors or GGUF, never unpickled, and no code that
-lies beside them is run.
+comes with them is run.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ EXTRA = "promptprobe[local-llm]"
 
 @dataclass(frozen=True)
 class Completion:
-    """What a model wrote."""
+    """A model's output."""
 
     text: str
     tokens: int
-    """Read and written."""
+    """Tokens of prompt and completion."""
     cut_off: bool
-    """It was stopped by a limit, so the JSON may be unfinished."""
+    """Whether it was stopped by a limit, so that the JSON may be unfinished."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a model writes."""
+    """Sampling settings."""
 
     max_tokens: int
     temperature: float
-    """0 takes the likeliest token."""
+    """0 takes the most likely token."""
     seed: int
     go_on: Callable[[], bool] = lambda: True
-    """Asked after every token; False stops."""
+    """Called after every token; False stops."""
 
 
 class LocalLlm:
-    """A chat model from a folder, a .gguf file or the Hugging Face hub, loaded when it is asked."""
+    """A chat model from a folder, a .gguf file or the Hugging Face hub, loaded on first use."""
 
     def __init__(self, source: str) -> None:
-        """Nothing is loaded yet.
+        """Locate the model without loading it.
 
         Raises:
             ValueError: a library is missing, or a folder holds no language model.
@@ -62,7 +62,7 @@ class LocalLlm:
         """One answer in the schema.
 
         Raises:
-            ValueError: the model did not load, or the question is longer than it reads.
+            ValueError: the model did not load, or the question exceeds its context.
             RuntimeError: it does not fit into memory.
         """
         if self._loaded is None:
@@ -70,7 +70,7 @@ class LocalLlm:
         return self._loaded.complete(system, user, schema, sampling)
 
     def release(self) -> None:
-        """Give the weights' memory back; the next question loads them again."""
+        """Free the weights' memory; the next question loads them again."""
         if self._loaded is None:
             return
         self._loaded = None
@@ -81,7 +81,7 @@ class LocalLlm:
 
 
 def _located(source: str) -> tuple[str, dict[str, str]]:
-    """What transformers loads, and its options. ValueError: surely no language model."""
+    """What transformers should load, and its options. Raises ValueError if it cannot be an LLM."""
     from importlib.util import find_spec
 
     if missing := [name for name in ("llguidance", "gguf") if find_spec(name) is None]:
@@ -122,7 +122,7 @@ def _load(source: str, options: dict[str, str]) -> _Loaded:
             return _Loaded(tokenizer, model.to(device).eval())
     except torch.OutOfMemoryError as error:
         raise RuntimeError(f"the LLM {source} does not fit into memory: {error!s:.200}") from error
-    except Exception as error:  # a broken folder fails in as many ways as it has files
+    except Exception as error:  # a broken folder can raise anything
         raise ValueError(
             f"the LLM {source} did not load: {type(error).__name__}: {str(error)[:300]}. Expected "
             "a causal language model in transformers' format (safetensors) or GGUF, with a fast "
@@ -131,7 +131,7 @@ def _load(source: str, options: dict[str, str]) -> _Loaded:
 
 
 class _Loaded:
-    """Tokenizer, weights, and the tokens as llguidance sees them."""
+    """Tokenizer, weights, and llguidance's view of the tokens."""
 
     def __init__(self, tokenizer: Any, model: Any) -> None:
         from llguidance.hf import from_tokenizer
@@ -148,7 +148,7 @@ class _Loaded:
         ids = self._read(system, user)
         most = self._model.config.get_text_config().max_position_embeddings
         if ids.shape[1] + 1 >= most:
-            raise ValueError(f"the question has {ids.shape[1]} tokens, and the LLM reads {most}")
+            raise ValueError(f"the question has {ids.shape[1]} tokens, but the LLM reads {most}")
         grammar = _Grammar(self._tokens, schema, ids.shape[1])
         limit = min(sampling.max_tokens, most - ids.shape[1])
         choose: dict[str, Any] = {"do_sample": False}
@@ -171,7 +171,7 @@ class _Loaded:
         return Completion(text, ids.shape[1] + len(written), cut_off=not ended)
 
     def _read(self, system: str, user: str) -> Any:
-        """Token ids [1, token] of the question, in the model's own chat template if it has one."""
+        """Token ids [1, token] of the question, in the model's chat template if it has one."""
         from jinja2.exceptions import TemplateError
 
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
@@ -180,7 +180,7 @@ class _Loaded:
             return self._tokenizer(plain, return_tensors="pt").input_ids.to(self._model.device)
         try:
             return self._chat(messages)
-        except TemplateError:  # it knows no system role
+        except TemplateError:  # the template has no system role
             return self._chat([{"role": "user", "content": f"{system}\n\n{user}"}])
 
     def _chat(self, messages: list[dict[str, str]]) -> Any:
@@ -190,7 +190,7 @@ class _Loaded:
 
 
 class _Grammar:
-    """Follows the tokens that were written, and masks those that may not come next."""
+    """Follows the generated tokens, and masks those that may not come next."""
 
     def __init__(self, tokens: Any, schema: dict[str, Any], start: int) -> None:
         from llguidance import LLMatcher
@@ -203,9 +203,9 @@ class _Grammar:
         self._end = tokens.eos_token
 
     def mask(self, ids: Any, logits: Any) -> Any:
-        """Logits [1, token] with all that would break the schema at minus infinity.
+        """Logits [1, token], set to minus infinity where a token would break the schema.
 
-        llguidance.torch does the same through torch.compile, which wants a C++ compiler.
+        llguidance.torch does the same with torch.compile, which needs a C++ compiler.
         """
         import numpy as np
         import torch
@@ -218,5 +218,5 @@ class _Grammar:
         return logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), float("-inf"))
 
     def ended(self, written: list[int]) -> bool:
-        """Whether the value is whole after these tokens of the model."""
+        """Whether the JSON value is complete after these tokens."""
         return self._matcher.is_stopped() or written[-1:] == [self._end]

@@ -1,7 +1,6 @@
-"""What the first steps predict: the scorer looks at the decoded x0, a trained probe beyond it.
+"""Predictions from the first steps: the scorer looks at the decoded x0, a trained probe at more.
 
-Without a probe the preview's score is all there is. Nothing has calibrated it, and its `basis`
-says so.
+Without a probe there is only the preview's score, which is uncalibrated, as its `basis` says.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ NOT_FINITE = (
 
 @dataclass(frozen=True)
 class Preview:
-    """A prediction, or None and the reason; and the decoded x0 that it is of."""
+    """A prediction, or None and the reason, with the decoded x0."""
 
     prediction: Prediction | None
     preview: Image.Image
@@ -40,24 +39,24 @@ class Preview:
 
 @dataclass(frozen=True)
 class LoadedProbe:
-    """A probe that was made for what is in use, and how to ask it."""
+    """A probe that fits the current model and settings, and where to use it."""
 
     probe: Probe
     windows: Mapping[int, int]
-    """The card's window that is asked, by the number of steps made here."""
+    """The card's window to use, by the current number of steps."""
     ranks: Mapping[int, float]
-    """By that number: how many of a prompt's pairs of seeds a look puts in the right order."""
+    """Share of a prompt's pairs of seeds that a look puts in the right order, by that number."""
     preview_ranks: Mapping[int, float]
-    """The same of previews alone, on the same prompts."""
+    """The same share for previews alone, on the same prompts."""
     target: int
     judged: bool
-    """Whether the scorer in use is the one whose look at the preview it knows."""
+    """Whether the current scorer is the one whose preview scores the probe was trained on."""
     left: tuple[int, ...] = ()
     """Numbers of steps after which the preview is used, since the probe was not found better."""
 
     @property
     def note(self) -> str:
-        """Where the probe is not asked; empty: it is asked wherever it was trained."""
+        """A notice of steps at which the probe is not used; empty if there are none."""
         if not self.left:
             return ""
         left, used = (", ".join(map(str, steps)) for steps in (self.left, self.windows))
@@ -71,12 +70,13 @@ class LoadedProbe:
 def load_matching_probe(
     folder: Path, family: Family, settings: Settings, scorer: Scorer, device: str
 ) -> LoadedProbe:
-    """The probe of a folder, if it holds for this model, these settings and this scorer.
+    """Load the probe in a folder, if it is valid for this model, these settings and this scorer.
 
-    A step at which it was not found better than the preview is left to the preview.
+    At a step where the probe was not found better than the preview, the preview is used.
 
     Raises:
-        ProbeError: it is missing, broken or made for others; names the two values that differ.
+        ProbeError: it is missing, broken, or made for something else (names the values that
+            differ).
     """
     probe = load_probe(folder)
     facts = model_spec_of(family, settings)
@@ -103,9 +103,9 @@ def predict(
     trace: Trace,
     step: int,
 ) -> list[Preview]:
-    """One view a candidate of the trace after so many steps, each of its prompt, against the brief.
+    """One prediction per candidate of the trace after `step` steps, against the brief.
 
-    Where the probe has nothing to say after that many, the preview speaks.
+    If the probe is not used after that many steps, the preview's score is the prediction.
     """
     finite = torch.isfinite(trace.x0).flatten(1).all(1)
     if not finite.all():  # the broken rows must not spoil the others
@@ -128,10 +128,10 @@ def predict(
         Preview(None, preview, why)
         if (why := _preview_only(score, fine))
         else Preview(
-            Prediction(**view, preview=score.value, explanation=score.explanation, words=said),
+            Prediction(**view, preview=score.value, explanation=score.explanation, words=own),
             preview,
         )
-        for view, preview, score, fine, said in zip(
+        for view, preview, score, fine, own in zip(
             views, previews, scores, finite.tolist(), words, strict=True
         )
     ]
@@ -145,20 +145,22 @@ def _looked(
     scores: Sequence[Score],
     trace: Trace,
 ) -> PreviewScore:
-    """What the judge says of each preview: as a whole against the brief, which is what counts; word
-    by word against the prompt, whose words were traced, by a scorer that tells words apart."""
-    said = list(scores)
+    """Scores of the previews: as a whole against the brief, since that is the target, and word by
+    word against the prompt, whose words were traced, if the scorer judges words."""
+    by_word = list(scores)
     for prompt in dict.fromkeys(prompts):
         places = [at for at, other in enumerate(prompts) if other == prompt]
         if prompt != brief and any(scores[at].words for at in places):
             found = scorer(prompt, [previews[at] for at in places])
-            said = [found[places.index(at)] if at in places else x for at, x in enumerate(said)]
-    return look_of(scores, said, trace)
+            by_word = [
+                found[places.index(at)] if at in places else x for at, x in enumerate(by_word)
+            ]
+    return look_of(scores, by_word, trace)
 
 
-def look_of(scores: Sequence[Score], said: Sequence[Score], trace: Trace) -> PreviewScore:
-    """Scores of the previews as wholes, and what is said of their words, as tensors."""
-    words = [chances(own, score) for own, score in zip(trace.words, said, strict=True)]
+def look_of(scores: Sequence[Score], by_word: Sequence[Score], trace: Trace) -> PreviewScore:
+    """Scores of the previews as a whole and of their words, as tensors."""
+    words = [chances(own, score) for own, score in zip(trace.words, by_word, strict=True)]
     return PreviewScore(
         padded([[score.value] for score in scores])[:, 0], padded(words, trace.mask.shape[1])
     )
@@ -171,9 +173,9 @@ def _probed(
     look: PreviewScore | None,
     words: Sequence[tuple[Word, ...]],
 ) -> tuple[list[dict[str, Any]], list[tuple[Word, ...]]]:
-    """What the probe says in numbers, and of each word."""
+    """The probe's predictions, and those for each word."""
     found = fitting.probe.predict(trace, window, look, fitting.target)
-    # Of words that no judge judges, such as "photo", training has told the network nothing.
+    # The network has learned nothing about words that no judge judges, such as "photo".
     judged = torch.zeros_like(trace.mask) if look is None else ~look.words.isnan()
     views = [{"basis": "probe", "score": p.score, "low": p.low, "high": p.high} for p in found]
     return views, [
@@ -186,7 +188,7 @@ def _probed(
 
 
 def aligned(words: Sequence[str], verdicts: Sequence[Verdict]) -> list[Verdict | None]:
-    """The verdict on each word of a prompt; both are in its order, and None stands for none."""
+    """The verdict on each word of a prompt, or None; both are in the prompt's order."""
     found: list[Verdict | None] = []
     at = 0
     for word in words:
@@ -198,23 +200,23 @@ def aligned(words: Sequence[str], verdicts: Sequence[Verdict]) -> list[Verdict |
 
 
 def chances(words: Sequence[str], score: Score) -> list[float | None]:
-    """How sure a judge is of each word of a prompt."""
+    """A judge's chance for each word of a prompt."""
     return [None if verdict is None else verdict.chance for verdict in aligned(words, score.words)]
 
 
 def seen(words: Sequence[str], score: Score) -> PreviewScores:
-    """A judge's look at a preview, as shards keep it beside a prompt's words."""
+    """A judge's scores of a preview, as shards store them with the prompt's words."""
     return PreviewScores(score=score.value, words=tuple(chances(words, score)))
 
 
 def drawn(words: Sequence[str], score: Score) -> tuple[bool | None, ...]:
-    """Which words of a prompt a judge finds drawn as asked; None where it does not say."""
+    """Whether a judge finds each word of a prompt drawn as asked; None if it does not say."""
     found = aligned(words, score.words)
     return tuple(None if verdict is None else verdict.ok for verdict in found)
 
 
 def _preview_only(score: Score, fine: bool) -> str:
-    """Why there is no prediction, or nothing."""
+    """Why there is no prediction; empty if there is one."""
     if not fine:
         return NOT_FINITE
     return f"the preview was not scored: {score.reason}" if score.value is None else ""

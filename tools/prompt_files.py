@@ -1,8 +1,8 @@
-"""Files of prompts as people have them: one reader for every command that takes such a file.
+"""Reads files of prompts in common formats, for every command that takes such a file.
 
-Text has a prompt a line, `#` begins a comment. Tables (CSV, TSV) name their columns; JSON is a list
-or one value a line. What a file holds besides prompts is kept by name, for the command to use or to
-name as unused. A file that cannot be meant is refused as a whole; a bad row only says so.
+Text files have one prompt a line, and `#` begins a comment. Tables (CSV, TSV) have a header; JSON
+is a list or one value a line. Other fields are kept by name, for the command to use or to report as
+unused. A file in an unknown format is refused as a whole; a bad row only carries its problem.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 MAX_FILE = 64 * 2**20
 MAX_ROWS = 1_000_000
 MAX_ROW = 64 * 2**10
-"""Characters of a row, all of its fields together."""
+"""Maximum characters of a row, over all of its fields."""
 PROMPT_NAMES = ("brief", "prompt", "prompts", "caption", "text")
-"""Names of the field with the prompt, in any case of letters; the first that a row has counts."""
+"""Names of the prompt's field, ignoring case; the first one that a row has is used."""
 TABLES = (".csv", ".tsv", ".tab")
 
 
@@ -30,20 +30,20 @@ class Row:
     """One prompt of a file."""
 
     where: str
-    """Such as "line 3" or "entry 3"."""
+    """The position, such as "line 3" or "entry 3"."""
     number: int
     prompt: str
     fields: dict[str, Any] = field(default_factory=dict)
-    """What the row says besides, without what is empty."""
+    """The row's other fields that are not empty."""
     problem: str = ""
-    """Not empty: why this row cannot be used."""
+    """Why this row cannot be used; empty if it can."""
 
 
 def read_prompt_file(path: Path) -> list[Row]:
     """The rows of a file of text, CSV, TSV, JSON or JSON lines, in UTF-8 or UTF-16.
 
     Raises:
-        ValueError: the file as a whole is of no use, or cannot be read.
+        ValueError: the file as a whole is unusable, or cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -63,14 +63,14 @@ def read_prompt_file(path: Path) -> list[Row]:
 
 
 def unused_fields(rows: list[Row], used: tuple[str, ...]) -> str:
-    """A notice that names the fields of rows that a command does not use; empty: it uses all."""
+    """A notice of fields that a command does not use; empty if it uses all."""
     names = dict.fromkeys(name for row in rows for name in row.fields if name not in used)
     listed = ", ".join(f"{name[:40]!r}" for name in list(names)[:20])
     return f"fields of the file that are not used: {listed}" if names else ""
 
 
 def _text(path: Path, data: bytes) -> str:
-    """The file as text with `\\n` at the ends of lines."""
+    """The file as text with `\\n` as line ends."""
     encoding = "utf-8-sig"
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
@@ -87,7 +87,7 @@ def _text(path: Path, data: bytes) -> str:
 
 
 def _rows(path: Path, text: str) -> Iterator[Row]:
-    """By the name of the file; where that says nothing, by its first line."""
+    """Rows in the format given by the file's suffix or, if that is unknown, by its first line."""
     suffix = path.suffix.lower()
     first = next((line for line in text.split("\n") if line.strip()), "")
     if suffix in TABLES:
@@ -142,7 +142,7 @@ def _table_rows(
 
 
 def _delimited(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Cells with the number of the line where they end; a quoted cell may hold line ends."""
+    """Cells with the number of their last line; a quoted cell may span lines."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     for cells in reader:
         yield reader.line_num, cells
@@ -154,7 +154,7 @@ def _tab_separated(text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _cells(line: str) -> list[str]:
-    """A quote means itself, as in PartiPrompts, unless the whole cell is quoted as in CSV."""
+    """Cells of a line; quotes are literal, as in PartiPrompts, unless they enclose the cell."""
     quoted = re.compile(r'"(?:[^"]|"")*"')
     return [
         cell[1:-1].replace('""', '"') if quoted.fullmatch(cell) else cell
@@ -166,7 +166,7 @@ def _cells(line: str) -> list[str]:
 
 
 def _json(text: str) -> Any:
-    """The value of a text, or the ValueError that it is none."""
+    """The value of a JSON text, or the ValueError that it is invalid."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -200,8 +200,9 @@ def _from_json(where: str, number: int, value: Any, line: str = "") -> Row:
     if isinstance(value, str):
         return Row(where, number, value.strip())
     if isinstance(value, ValueError):
-        said = f"has over {MAX_ROW:,} characters" if len(line) > MAX_ROW else f"is no JSON: {value}"
-        return Row(where, number, line[:200], problem=f"{where} {said}")
+        long = len(line) > MAX_ROW
+        problem = f"has over {MAX_ROW:,} characters" if long else f"is no JSON: {value}"
+        return Row(where, number, line[:200], problem=f"{where} {problem}")
     prompt = _prompt_name(list(value)) if isinstance(value, dict) else None
     if prompt is None:
         shown = json.dumps(value)[:200]
@@ -214,19 +215,19 @@ def _from_json(where: str, number: int, value: Any, line: str = "") -> Row:
 
 
 def _prompt_name(names: list[str]) -> str | None:
-    """The one of these names under which the prompt stands."""
+    """The name of the field with the prompt."""
     by_name = {name.strip().casefold(): name.strip() for name in reversed(names)}
     return next((by_name[known] for known in PROMPT_NAMES if known in by_name), None)
 
 
 def _row(where: str, number: int, named: dict[str, Any], prompt: str) -> Row:
-    said = named.get(prompt, "")
+    text = named.get(prompt, "")
     empty = (None, "")
     fields = {n.casefold(): v for n, v in named.items() if n != prompt and v not in empty}
-    if not isinstance(said, str):
-        problem = f"{where}: expected a text as {prompt!r}, got {said!r:.80}"
-        return Row(where, number, f"{said!r:.200}", fields, problem)
-    return Row(where, number, said.strip(), fields)
+    if not isinstance(text, str):
+        problem = f"{where}: expected a text as {prompt!r}, got {text!r:.80}"
+        return Row(where, number, f"{text!r:.200}", fields, problem)
+    return Row(where, number, text.strip(), fields)
 
 
 def _checked(row: Row) -> Row:
@@ -247,7 +248,7 @@ FOREIGN = (
 
 
 def foreign_syntax(prompt: str) -> str:
-    """A notice where a prompt is written for A1111 and the like; empty: it is not."""
+    """A notice if a prompt uses the syntax of A1111 and similar programs; empty if not."""
     found = next((match for pattern in FOREIGN if (match := re.search(pattern, prompt))), None)
     if found is None:
         return ""

@@ -1,6 +1,6 @@
-"""What the agent may ask of its tools: candidates in, records out, files named by path.
+"""The interface of the agent's tools: candidates in, records out, files by path.
 
-The agent knows only this file, so the loop needs no torch: not to import, not to be tested.
+The agent knows only this file, so the loop needs no torch, neither to import nor to be tested.
 Every method may block for long, so the loop calls it in a thread. Runs may share one `Tools`.
 """
 
@@ -16,7 +16,7 @@ from promptprobe.tools.records import Candidate, Generation, Prediction, Record,
 
 Notices = Annotated[
     tuple[str, ...],
-    Field(description="what else happened to the candidates of a call; with the first of them"),
+    Field(description="what else happened in this call; given with its first candidate"),
 ]
 
 
@@ -24,19 +24,19 @@ class Probed(Record):
     """What the first steps of a candidate predict, and the state to continue from."""
 
     step: int = Field(ge=1, description="denoising steps made so far")
-    prediction: Prediction | None = Field(description="None: not judged early; `reason` says why")
+    prediction: Prediction | None = Field(description="None: `reason` says why")
     reason: str = Field(default="", description="why there is no prediction")
     latents: Path = Field(description="state after the probed steps")
-    nfe: int = Field(ge=0, description="denoiser evaluations this took, earlier looks' apart")
-    seconds: float = Field(default=0, ge=0, description="that the look itself took, steps apart")
+    nfe: int = Field(ge=0, description="denoiser evaluations this took, excluding earlier looks")
+    seconds: float = Field(default=0, ge=0, description="duration of the look, excluding the steps")
     cut: tuple[str, ...] = Field(
         default=(), description="words beyond the text encoder's token limit"
     )
     heatmap: Path | None = Field(
-        default=None, description="picture of each word's attention, if asked for"
+        default=None, description="picture of each word's attention, if requested"
     )
     preview: Path | None = Field(
-        default=None, description="small picture of the decoded x0, if asked for"
+        default=None, description="small picture of the decoded x0, if requested"
     )
     notices: Notices = ()
 
@@ -45,8 +45,8 @@ class Rendered(Record):
     """A finished image, or why there is none to score."""
 
     image: Path | None
-    reason: str = Field(default="", description="not empty: the image must not be scored, and why")
-    nfe: int = Field(ge=0, description="denoiser evaluations this took, the probe's apart")
+    reason: str = Field(default="", description="why the image must not be scored; empty if it may")
+    nfe: int = Field(ge=0, description="denoiser evaluations this took, excluding the probe's")
     notices: Notices = ()
 
     @property
@@ -56,11 +56,11 @@ class Rendered(Record):
 
 
 class Tools(Protocol):
-    """The agent's hands. Lists come back in the order of what was given."""
+    """The agent's tools. Results are in the order of the inputs."""
 
     @property
     def model_name(self) -> str:
-        """How the model is called in reports: a built-in one's name, a folder, a hub id."""
+        """The model's name in reports: a built-in model's name, a folder or a hub id."""
 
     @property
     def pipeline_name(self) -> str:
@@ -72,32 +72,32 @@ class Tools(Protocol):
 
     @property
     def scorer_name(self) -> str:
-        """Who selects."""
+        """The scorer that selects."""
 
     @property
     def judge_names(self) -> tuple[str, ...]:
-        """Who only grades; there may be none."""
+        """The judges that only grade; there may be none."""
 
     @property
     def probe_steps(self) -> int:
-        """After how many of `settings_used.steps` a look comes that nobody planned."""
+        """The default number of steps before a look, out of `settings_used.steps`."""
 
     @property
     def ranks(self) -> Mapping[int, float]:
-        """How many of a prompt's pairs of seeds a look after so many steps puts in the right order,
-        where that was measured."""
+        """Share of a prompt's pairs of seeds that a look puts in the right order, by number of
+        steps, as far as measured."""
 
     @property
     def preview_ranks(self) -> Mapping[int, float]:
-        """The same of looks at previews alone."""
+        """The same share for looks at previews alone."""
 
     @property
     def batch_size(self) -> int:
-        """Candidates that a call should have, so that the device is full; may change."""
+        """Number of candidates per call that fills the device; may change."""
 
     @property
     def nfe_per_render(self) -> int:
-        """Denoiser evaluations of an image from noise to end."""
+        """Denoiser evaluations of a full render."""
 
     def probe(
         self,
@@ -114,12 +114,12 @@ class Tools(Protocol):
         """Bring each candidate to a step and predict its score; its latents go to `folder`.
 
         Args:
-            heatmaps: folder for a picture of each word's attention, where wanted.
+            heatmaps: folder for pictures of each word's attention, if wanted.
             step: denoising steps in all; None: `probe_steps`.
-            latents: of an earlier look at each candidate, to go on from (None: from noise); none
-                at all: everything starts from noise.
-            previews_only: no probe is asked.
-            previews: folder for a small picture of each decoded x0, where wanted.
+            latents: latents of an earlier look at each candidate to continue from (None: start
+                from noise); if empty, everything starts from noise.
+            previews_only: do not use the probe.
+            previews: folder for a small picture of each decoded x0, if wanted.
         """
 
     def render(
@@ -128,17 +128,17 @@ class Tools(Protocol):
         """Finish each candidate from its latents (None: from noise) as a PNG in `folder`."""
 
     def score(self, brief: str, images: Sequence[Path]) -> list[Score]:
-        """Judge finished images against the brief; a failure is a reason, never a zero."""
+        """Score finished images against the brief; a failure gives a reason, never a zero."""
 
     def judge(self, name: str, brief: str, images: Sequence[Path]) -> list[Score]:
-        """The same by one of `judge_names`, which never select."""
+        """Grade finished images by one of `judge_names`, which never select."""
 
     def unread(self, prompts: Sequence[str]) -> list[tuple[str, ...]]:
-        """Per prompt, the words beyond the text encoder's token limit."""
+        """For each prompt, the words beyond the text encoder's token limit."""
 
     def check_brief(self, brief: str) -> list[str]:
         """Warnings about a brief, such as unknown words.
 
         Raises:
-            ValueError: when the model can draw nothing of it, or who is to judge it cannot.
+            ValueError: the model can draw nothing in it, or a judge cannot judge it.
         """

@@ -1,6 +1,6 @@
-"""The records that cross from tools to agent: frozen, validated, JSON in and out.
+"""The records exchanged between tools and agent: frozen, validated, and serializable as JSON.
 
-No tensor and no image is among them. One set of models serves Python, the CLI, MCP and tool
+They contain no tensors and no images. One set of models serves Python, the CLI, MCP and tool
 schemas. Bounds are part of the schema, because briefs and prompts come from anywhere.
 """
 
@@ -28,9 +28,9 @@ MAX_RENDERS = 10_000
 MOST_LORAS = 16
 MOST_LORA_WEIGHT = 10.0
 LORA_SCALES = {"cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs"}
-"""What diffusers' calls take that says how strong all LoRA are."""
+"""Arguments of diffusers pipelines that scale all LoRA at once."""
 IN_MEMORY = "pipeline object"
-"""The name of a model that was handed over in Python: no file says all of what it is."""
+"""The name of a model that was passed as a Python object: no file describes it completely."""
 
 
 def _without_controls(text: str) -> str:
@@ -51,19 +51,19 @@ Basis = Literal["probe", "preview"]
 
 
 class Record(BaseModel):
-    """Frozen, strict about unknown fields, content-addressed; its numbers are finite."""
+    """A frozen, content-addressed model that refuses unknown fields and non-finite numbers."""
 
-    # Built at the first use: building all of them was a third of the time of --help.
+    # Built on first use: building all of them took a third of the time of --help.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     @property
     def key(self) -> str:
-        """Sixteen hex digits of the content."""
+        """A hash of the content, as sixteen hex digits."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
 
 class Picture(Record):
-    """What may be said of a picture beside its prompt; None means the model's own default."""
+    """Settings of a picture other than its prompt; None means the model's own default."""
 
     steps: int = Field(default=25, ge=1, le=1000, description="denoising steps of a full render")
     guidance: float | None = Field(
@@ -77,19 +77,19 @@ class Picture(Record):
 
 
 class CallArguments(Record):
-    """Further arguments of the pipeline's call, by diffusers' own names. None: its default."""
+    """Other arguments of the pipeline's call, by diffusers' names; None means its default."""
 
     guidance_rescale: float | None = Field(
         default=None, ge=0, le=1, description="Stable Diffusion 1.x to 2.x and XL"
     )
     clip_skip: int | None = Field(
-        default=None, ge=1, le=11, description="layers of CLIP left out; Stable Diffusion XL and 3"
+        default=None, ge=1, le=11, description="CLIP layers to skip; Stable Diffusion XL and 3"
     )
     eta: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="of DDIM; Stable Diffusion 1.x to 2.x and XL, PixArt-Sigma",
+        description="eta of DDIM; Stable Diffusion 1.x to 2.x and XL, PixArt-Sigma",
     )
     max_sequence_length: int | None = Field(
         default=None,
@@ -107,7 +107,7 @@ class CallArguments(Record):
             else []
         )
         if LORA_SCALES & set(unknown):
-            raise ValueError("a LoRA's weight is given with it: --lora FILE_OR_ID:0.5")
+            raise ValueError("a LoRA's weight is part of --lora: --lora FILE_OR_ID:0.5")
         if unknown:
             raise ValueError(
                 f"expected {', '.join(cls.model_fields)}, got {str(unknown[0])[:80]!r}"
@@ -121,16 +121,16 @@ def lora_of(text: str) -> tuple[str, float]:
     Raises:
         ValueError: no name, or a weight beyond MOST_LORA_WEIGHT.
     """
-    source, colon, said = text.rpartition(":")
+    source, colon, suffix = text.rpartition(":")
     try:
-        weight = float(said)
+        weight = float(suffix)
     except ValueError:
         colon = ""
     source, weight = (source, weight) if colon else (text, 1.0)
     if not source or not abs(weight) <= MOST_LORA_WEIGHT:
         raise ValueError(
             f"expected a file or hub id, with a weight of at most {MOST_LORA_WEIGHT} after a "
-            f"colon where it is not 1, got {text[:80]!r}"
+            f"colon if it is not 1, got {text[:80]!r}"
         )
     return source, weight
 
@@ -157,28 +157,26 @@ class Generation(Picture):
     """How images are made, and where; None means the model's own default."""
 
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
-        default=None, description="of the model's weights and activations"
+        default=None, description="dtype of the model's weights and activations"
     )
     device: str | None = Field(default=None, description='"cpu", "cuda", "cuda:1", "mps"')
     scheduler: Scheduler | None = Field(
-        default=None, description="a class of diffusers, such as DPMSolverMultistepScheduler"
+        default=None, description="a diffusers class, such as DPMSolverMultistepScheduler"
     )
     lora: tuple[Lora, ...] = Field(
         default=(),
         max_length=MOST_LORAS,
         description="LoRA to add to the weights: a .safetensors file, a folder, a hub id, or "
-        "USER/NAME/FILE of the hub",
+        "USER/NAME/FILE on the hub",
     )
     offload: bool = Field(
         default=False, description="keep parts of the model off the GPU while they are not needed"
     )
-    extra: CallArguments | None = Field(
-        default=None, description="further arguments of the pipeline"
-    )
+    extra: CallArguments | None = Field(default=None, description="other arguments of the pipeline")
 
 
 class Budget(Record):
-    """How much a run may spend. Prompts, seeds and looks follow from it; experts may fix them."""
+    """How much a run may spend. Prompts, seeds and looks are planned from it, or can be fixed."""
 
     renders: float = Field(
         default=4,
@@ -186,36 +184,36 @@ class Budget(Record):
         le=MAX_RENDERS,
         description="denoising, in renders' worth: 1 is one full image",
     )
-    seconds: float | None = Field(default=None, gt=0, description="of the run at most")
-    llm_calls: int | None = Field(default=None, ge=0, description="requests to the LLM at most")
+    seconds: float | None = Field(default=None, gt=0, description="maximum seconds of the run")
+    llm_calls: int | None = Field(default=None, ge=0, description="maximum requests to the LLM")
     tokens: int | None = Field(
-        default=None, ge=0, description="of the LLM at most, asked and answered"
+        default=None, ge=0, description="maximum tokens of the LLM, prompts and completions"
     )
     usd: float | None = Field(
-        default=None, ge=0, description="for the LLM at most, where prices are known"
+        default=None, ge=0, description="maximum price of the LLM, if its prices are given"
     )
     prompts: int | None = Field(
         default=None,
         ge=1,
         le=64,
-        description="prompts of a round, the brief among them; none: as planned",
+        description="prompts per round, including the brief; none: planned",
     )
     seeds: int | None = Field(
         default=None,
         ge=1,
         le=256,
-        description="seeds started of each prompt of a round; none: as planned",
+        description="seeds started per prompt in a round; none: planned",
     )
     keep: int | None = Field(
         default=None,
         ge=1,
         le=256,
-        description="candidates of a round rendered in full; none: as planned",
+        description="candidates per round that are rendered in full; none: planned",
     )
 
     @property
     def most(self) -> int | None:
-        """Candidates of a round, where that is fixed."""
+        """Candidates per round, if that is fixed."""
         return None if self.seeds is None else self.seeds * (self.prompts or 1)
 
 
@@ -241,28 +239,26 @@ class Candidate(Record):
 
 
 class Word(Record):
-    """What the early steps say about one word of the prompt."""
+    """What the early steps predict about one word of the prompt."""
 
     word: str
     focus: Unit = Field(description="0: attention spread evenly, 1: settled on one place")
     drawn: Unit | None = Field(
-        default=None, description="chance to be drawn as asked; None: no probe or no judge tells"
+        default=None, description="chance of being drawn as asked; None if unknown"
     )
 
 
 class Prediction(Record):
-    """The view of a candidate after a few denoising steps."""
+    """The predicted score of a candidate after a few denoising steps."""
 
     score: float = Field(description="predicted score of the finished image")
     low: float | None = Field(default=None, description="lower end of the 90% interval")
     high: float | None = None
     basis: Basis = Field(
         description="a trained probe, which sees attention and the x0 preview's score; "
-        "or that score alone: uncalibrated"
+        "or only that score, which is uncalibrated"
     )
-    preview: float | None = Field(
-        default=None, description="what the scorer says of the x0 preview"
-    )
+    preview: float | None = Field(default=None, description="the scorer's score of the x0 preview")
     explanation: str = ""
     words: tuple[Word, ...] = ()
 
@@ -273,35 +269,33 @@ class Look(Record):
     step: int = Field(ge=1, description="denoising steps made by then")
     prediction: Prediction | None = Field(description="None: `reason` says why")
     reason: str = ""
-    preview: Path | None = Field(
-        default=None, description="picture of the decoded x0, where it was kept"
-    )
+    preview: Path | None = Field(default=None, description="picture of the decoded x0, if kept")
 
 
 class Verdict(Record):
-    """What a judge says of one word of the brief."""
+    """A judge's verdict on one word of the brief."""
 
     word: str = Field(max_length=MAX_TEXT)
     ok: bool = Field(description="whether the picture shows what the word asks for")
-    chance: Unit = Field(description="how sure that it does; of a blurred picture it says more")
+    chance: Unit = Field(description="probability of `ok`, informative even for blurred pictures")
 
 
 class Score(Record):
-    """A judge's view of a finished image. Unscored (no value) is not zero: `reason` says why."""
+    """A judge's score of an image. Unscored (no value) does not mean zero: `reason` says why."""
 
     value: float | None = None
     correct: bool | None = Field(
-        default=None, description="whether nothing is missing; None: cannot tell"
+        default=None, description="whether nothing is missing; None: the judge cannot tell"
     )
     explanation: str = ""
     extras: int = Field(
         default=0,
         ge=0,
-        description="things in the picture that nobody asked for; they break ties only",
+        description="number of things in the picture that nobody asked for; only breaks ties",
     )
     reason: str = Field(default="", description="why there is no value")
     failed: bool = Field(
-        default=False, description="whether the judge broke, rather than found nothing to judge"
+        default=False, description="whether the judge failed, rather than had nothing to judge"
     )
     words: tuple[Verdict, ...] = Field(
         default=(), max_length=200, description="in the brief's order"
@@ -309,42 +303,42 @@ class Score(Record):
 
 
 class Trial(Record):
-    """A candidate with its looks and, where it was rendered, its image and score."""
+    """A candidate with its looks and, if it was rendered, its image and score."""
 
     candidate: Candidate
     round: int = Field(ge=0, description="0: the brief itself with the first seed")
     looks: tuple[Look, ...] = Field(default=(), description="in the order of their steps")
-    prediction: Prediction | None = Field(default=None, description="of the last look that has one")
+    prediction: Prediction | None = Field(default=None, description="the latest prediction")
     latents: Path | None = Field(
         default=None, description="state after the last look, to continue from"
     )
     image: Path | None = None
     score: Score | None = None
     judged: dict[str, Score] = Field(
-        default={}, description="by judge: what those say of it who only grade, and never select"
+        default={}, description="grades by judges that never select, by the judge's name"
     )
 
     @property
     def value(self) -> float | None:
-        """The score, where there is one."""
+        """The score, if there is one."""
         return self.score.value if self.score else None
 
     @property
     def predicted(self) -> float | None:
-        """The predicted score, where there is one."""
+        """The predicted score, if there is one."""
         return self.prediction.score if self.prediction else None
 
     @property
     def preview(self) -> Path | None:
-        """Picture of the last decoded x0 that was kept."""
+        """The latest picture of a decoded x0 that was kept."""
         return next((look.preview for look in reversed(self.looks) if look.preview), None)
 
 
 class Spend(Record):
     """What a run has cost so far."""
 
-    nfe: int = Field(default=0, description="denoiser evaluations, two a step under guidance")
+    nfe: int = Field(default=0, description="denoiser evaluations, two per step under guidance")
     seconds: float = 0.0
     llm_calls: int = 0
-    tokens: int = Field(default=0, description="of the LLM, as far as its endpoint counts them")
-    usd: float = Field(default=0.0, description="for these tokens, where prices were given")
+    tokens: int = Field(default=0, description="LLM tokens, as far as its endpoint counts them")
+    usd: float = Field(default=0.0, description="price of these tokens, if prices were given")

@@ -1,8 +1,8 @@
-"""The agent's hands, for real: probe, render and score on a loaded model.
+"""The agent's tools: probe, render and score on a loaded model.
 
-Tensors end here: what goes in and out are records and paths. A candidate's numbers do not depend
-on the batch it sits in, and a survivor continues from its own latents, so that the steps of the
-probe are never paid twice. Safe to use from several threads: each batch takes a turn (device.py).
+Tensors end here: inputs and outputs are records and paths. A candidate's numbers do not depend on
+its batch, and a survivor continues from its own latents, so that the probe's steps are never paid
+twice. Safe to use from several threads: each batch takes a turn (device.py).
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from promptprobe.tools.records import Candidate, Generation, Score
 from promptprobe.tools.scorers.scorer import Scorer
 
 PIXELS_AT_ONCE = {"cpu": 2**19, "cuda": 2**22}
-"""Pixels of the images in a first batch. A CPU gets few: there, too many kill the process."""
+"""Pixels of a first batch. A CPU gets few: there, running out of memory kills the process."""
 MOST_AT_ONCE = {"cpu": 32, "cuda": 64}
 PROBED_SHARE = 5
-"""A look that nobody planned comes after one step in so many."""
+"""By default a look comes after 1 / PROBED_SHARE of the steps."""
 SHOWN_WORDS = 12
 BLACKED_OUT = "the model's safety checker blacked this image out"
 
@@ -51,8 +51,8 @@ Work = Callable[[Sequence[Candidate], State], list[Done]]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a look is for."""
+class LookSettings:
+    """The arguments of a look."""
 
     brief: str
     probe: LoadedProbe | None
@@ -68,9 +68,9 @@ class Toolbox:
     Args:
         model: from `open_model`.
         scorer: judges previews and finished images, and so selects.
-        judges: grade finished images, and never select; their names differ.
+        judges: grade finished images and never select; their names differ.
         probe: folder of a trained probe for this model, if there is one. A probe that is broken
-            or was made for other settings is refused: `notes` says why, and previews step in.
+            or was made for other settings is not used: `notes` says why, and previews replace it.
 
     Raises:
         ValueError: steps or size that the model cannot work with.
@@ -86,14 +86,14 @@ class Toolbox:
         self._model, self._family = model, model.family
         self._scorer, self._judges = scorer, {judge.name: judge for judge in judges}
         self._settings = settings_of(model.generation)
-        self._family.draw_noise([0], self._settings)  # impossible settings fail now, not later
+        self._family.draw_noise([0], self._settings)  # make impossible settings fail early
         self._device = str(model.generation.device)
         kind = "cuda" if self._device.startswith("cuda") else "cpu"
         image, most = self._settings.height * self._settings.width, MOST_AT_ONCE[kind]
         first = max(1, min(most, PIXELS_AT_ONCE[kind] // image))
         self._batches = Batches(first, most if kind == "cuda" else first)
         self.notes: list[str] = []
-        """What the user should know about this model and its probe, whatever the brief."""
+        """What the user should know about this model and its probe, for any brief."""
         self._probe = self._open_probe(probe) if probe else None
 
     @property
@@ -155,11 +155,11 @@ class Toolbox:
         for used in filter(None, (folder, heatmaps, previews)):
             used.mkdir(parents=True, exist_ok=True)
         probe = None if previews_only else self._probe
-        asked = Asked(brief, probe, step or self.probe_steps, folder, heatmaps, previews)
+        look = LookSettings(brief, probe, step or self.probe_steps, folder, heatmaps, previews)
         starts = latents or [None] * len(candidates)
         return self._continued(
             list(zip(candidates, starts, strict=True)),
-            lambda batch, start: self._looked(asked, batch, start),
+            lambda batch, start: self._looked(look, batch, start),
         )
 
     def render(
@@ -189,15 +189,15 @@ class Toolbox:
         return [by_prompt[prompt] for prompt in prompts]
 
     def check_brief(self, brief: str) -> list[str]:
-        """Warnings: about the model, its probe, words that it does not know and words cut off.
+        """Warnings about the model, its probe, unknown words, and words beyond the token limit.
 
         Raises:
-            ValueError: a built-in model can draw nothing of it, and the message says what it
-                knows; or the scorer or a judge gives no score for an image of noise.
+            ValueError: a built-in model can draw nothing in it (the message says what it knows),
+                or the scorer or a judge gives no score for an image of noise.
         """
         warnings = list(self.notes)
         for judge in (self._scorer, *self._judges.values()):
-            with DEVICE:  # a tokenizer keeps its padding, which `check` sets and `unread` clears
+            with DEVICE:  # `check` and `unread` change the state of a shared tokenizer
                 judge.check(brief)
                 for part in judge.parts or (judge,):
                     if unread := list(part.unread(brief)):
@@ -226,10 +226,10 @@ class Toolbox:
         return found
 
     def _continued(self, jobs: Sequence[Job], work: Work[Done]) -> list[Done]:
-        """Work on candidates from where each stands, results in order; notices are the first's."""
+        """Work on candidates from their own states; results in order, notices with the first."""
         found: dict[int, Done] = {}
         notices: list[str] = []
-        # A batch stands at one step, so those that start and those that continue go apart.
+        # A batch is at one step, so candidates that start and that continue are separated.
         for continues in (False, True):
             places = [at for at, (_, path) in enumerate(jobs) if (path is not None) == continues]
             done = self._batches.map(
@@ -248,39 +248,42 @@ class Toolbox:
         except StateError as error:
             if len(batch) > 1:
                 return [found for job in batch for found in self._from_start([job], work, notices)]
-            notices.append(f"latents of no use, so their image is drawn from the start: {error}")
+            notices.append(f"latents cannot be used, so an image is drawn from the start: {error}")
             return self._from_start([(batch[0][0], None)], work, notices)
         return work([candidate for candidate, _ in batch], start)
 
     def _start(self, batch: Sequence[Job]) -> State:
-        """Where a batch begins: at noise, or at its saved latents. StateError if unfit."""
+        """A batch's start: noise, or its saved latents. Raises StateError if those do not fit."""
         paths = [path for _, path in batch if path is not None]
         if paths:
             return self._family.load_state(paths, self._settings)
         return self._family.draw_noise([job.seed for job, _ in batch], self._settings)
 
-    def _looked(self, ask: Asked, batch: Sequence[Candidate], start: State) -> list[Probed]:
+    def _looked(self, look: LookSettings, batch: Sequence[Candidate], start: State) -> list[Probed]:
         prompts = [candidate.prompt for candidate in batch]
         conditioning = self._family.encode(prompts, self._settings)
-        traces, state = traces_from(self._family, conditioning, start, self._settings, (ask.step,))
-        trace = traces[ask.step]
-        names = [f"{one.key}-{ask.step}" for one in batch]
-        paths = [ask.folder / f"{name}.safetensors" for name in names]
+        traces, state = traces_from(self._family, conditioning, start, self._settings, (look.step,))
+        trace = traces[look.step]
+        names = [f"{one.key}-{look.step}" for one in batch]
+        paths = [look.folder / f"{name}.safetensors" for name in names]
         self._family.save_state(state, self._settings, paths)
         began = time.monotonic()
-        views = predict(ask.probe, self._family, self._scorer, ask.brief, prompts, trace, ask.step)
+        views = predict(
+            look.probe, self._family, self._scorer, look.brief, prompts, trace, look.step
+        )
         each = (time.monotonic() - began) / len(batch)
-        previews = save_previews(ask.previews, names, [view.preview for view in views])
-        save_attention(ask.previews, names, trace)
+        previews = save_previews(look.previews, names, [view.preview for view in views])
+        save_attention(look.previews, names, trace)
         heatmaps: Sequence[Path | None] = [None] * len(batch)
-        if ask.heatmaps is not None:
-            after = f"after {ask.step} of {self._settings.steps} steps"
-            heatmaps = save_heatmaps(ask.heatmaps, batch, trace, views, focused_words(trace), after)
-        nfe = self._nfe(start.step, ask.step)
+        if look.heatmaps is not None:
+            after = f"after {look.step} of {self._settings.steps} steps"
+            words = focused_words(trace)
+            heatmaps = save_heatmaps(look.heatmaps, batch, trace, views, words, after)
+        nfe = self._nfe(start.step, look.step)
         found = zip(views, paths, conditioning.cut, heatmaps, previews, strict=True)
         return [
             Probed(
-                step=ask.step,
+                step=look.step,
                 prediction=view.prediction,
                 reason=view.reason,
                 latents=path,
@@ -322,7 +325,7 @@ class Toolbox:
 
 
 def settings_of(generation: Generation) -> Settings:
-    """The tensors' side of the settings. Raises ValueError where a default is not filled in."""
+    """Settings for the tensor code. Raises ValueError if a default is not filled in."""
     if generation.guidance is None or generation.height is None or generation.width is None:
         raise ValueError(f"expected the model's defaults to be filled in, got {generation!r}")
     return Settings(

@@ -35,7 +35,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_size_remembered(error: Base
     assert batches.map(work, range(10), told.append) == [2 * item for item in range(10)]
     assert work.sizes == [8, 4, 2, 2, 2, 2, 2]
     assert told == [
-        f"{size} images at once did not fit into memory: {size // 2} at once from now"
+        f"{size} images at once did not fit into memory: {size // 2} at once from now on"
         for size in (8, 4)
     ]
     assert batches.map(work, [1], told.append) == [2]

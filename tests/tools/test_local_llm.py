@@ -55,7 +55,7 @@ def test_a_limit_of_tokens_or_time_ends_the_answer_and_is_said(folder: Path) -> 
 
 
 def test_a_question_longer_than_the_model_reads_is_refused_with_both_lengths(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"5\d\d\d tokens, and the LLM reads 4096"):
+    with pytest.raises(ValueError, match=r"5\d\d\d tokens, but the LLM reads 4096"):
         LocalLlm(str(folder)).complete("", "x" * 5000, SCHEMA, ENOUGH)
 
 

@@ -123,7 +123,7 @@ def test_damaged_latents_cost_a_full_render_and_nothing_else(
     rendered = toolbox.render(FOUR[:2], [view.latents for view in probed], tmp_path / "images")
     assert rendered[0].nfe == toolbox.nfe_per_render > rendered[1].nfe
     (notice,) = rendered[0].notices
-    assert "latents of no use, so their image is drawn from the start" in notice
+    assert "latents cannot be used, so an image is drawn from the start" in notice
     assert broken.name in notice and rendered[1].notices == ()
     for ours, theirs in zip(rendered, whole, strict=True):
         assert np.abs(pixels(ours.image) - pixels(theirs.image)).max() <= 1

@@ -1,1 +1,1 @@
-"""Who judges finished images."""
+"""Judges of finished images."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 BATCH = 32
 SIGLIP_USUAL = (0.0, 0.2)
-"""Cosines of a SigLIP: published ones call it a match from 0.11 to 0.15 on, by their own bias."""
+"""Range of SigLIP cosines; by their own bias, published models call 0.11 to 0.15 and up a match."""
 PICKSCORE = "yuvalkirstain/PickScore_v1"
 PICKSCORE_PROCESSOR = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 
@@ -32,7 +32,7 @@ def open_clip(source: str, device: str) -> Opened:
     """Cosine similarity, as in CLIPScore (Hessel et al. 2021) but neither scaled nor clipped.
 
     Raises:
-        ValueError: it does not load; says what was tried.
+        ValueError: it does not load; the message says what was tried.
     """
     encoder = _load(f"clip:{source}", source, source, device)
 
@@ -50,7 +50,7 @@ def open_pickscore(source: str, device: str) -> Opened:
     """Scaled cosine similarity of a CLIP that was trained on people's choices.
 
     Args:
-        source: folder with model and processor; "": PickScore_v1 from the hub.
+        source: folder with model and processor; if empty, PickScore_v1 from the hub.
         device: where it runs.
 
     Raises:
@@ -70,7 +70,7 @@ def open_pickscore(source: str, device: str) -> Opened:
 
 @dataclass(frozen=True)
 class Encoder:
-    """A CLIP or SigLIP with what prepares its inputs."""
+    """A CLIP or SigLIP with its tokenizer and image processor."""
 
     kind: str
     model: Any
@@ -79,7 +79,7 @@ class Encoder:
 
     @property
     def limit(self) -> int:
-        """Tokens that the text encoder reads, special ones included."""
+        """Tokens that the text encoder reads, including special ones."""
         return int(self.model.config.text_config.max_position_embeddings)
 
     def similarity(self, brief: str, images: Pictures) -> list[float]:
@@ -102,13 +102,13 @@ class Encoder:
         return found
 
     def unread(self, brief: str) -> list[str]:
-        """Words of a brief that the tokenizer has no piece for."""
+        """Words of a brief that are unknown to the tokenizer."""
         unknown = self.tokenizer.unk_token_id
         words = dict.fromkeys(re.findall(r"\w+", brief))
         return [word for word in words if set(self._ids(word)) == {unknown}]
 
     def _tokens(self, parts: Sequence[str]) -> Any:
-        # SigLIP was trained on texts that are padded to its whole length, without a mask.
+        # SigLIP was trained on texts padded to the full length, without a mask.
         padding = "max_length" if self.kind == "SigLIP" else True
         return self.tokenizer(
             list(parts),
@@ -138,7 +138,7 @@ def in_parts(text: str, count: Any, room: int) -> list[str]:
 
 
 def _unit(found: Any) -> Tensor:
-    """Embeddings of length one; transformers 5 returns them within an output object."""
+    """Embeddings of length one; transformers 5 returns them in an output object."""
     features: Tensor = found if hasattr(found, "norm") else found.pooler_output
     return features / features.norm(dim=-1, keepdim=True)
 
@@ -159,8 +159,8 @@ def _load(name: str, source: str, processor_source: str, device: str) -> Encoder
     except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
         raise ValueError(
             f"the judge {name} did not load: {str(error)[:400]}. Tried a folder and the "
-            "Hugging Face hub, safetensors only. Give a folder that holds it, go online, or name "
-            "another judge; `promptprobe judges` lists them"
+            "Hugging Face hub, safetensors only. Give a folder that contains it, go online, or "
+            "name another judge; `promptprobe judges` lists them"
         ) from error
     kind = {"clip": "CLIP", "siglip": "SigLIP", "siglip2": "SigLIP"}.get(model.config.model_type)
     if kind is None:

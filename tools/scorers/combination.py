@@ -1,8 +1,8 @@
-"""Several scorers as one: each value on 0 to 1 by its judge's usual range, and their mean.
+"""Combines several scorers: each value is scaled by its judge's usual range, and averaged.
 
-The ranges are fixed, in the table of judges, so that a picture's score depends on no other picture
-and a run that goes on scores as it did. A picture that one of them cannot score is unscored: the
-mean of the others would be another score.
+The ranges are fixed in the table of judges, so that a picture's score does not depend on other
+pictures and a resumed run scores as before. A picture that one of them cannot score is unscored:
+the mean of the others would not be comparable.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from promptprobe.tools.scorers.table import Pictures
 
 MOST_WORDS = 200
-"""As many as a `Score` holds."""
+"""Maximum number of words in a `Score`."""
 ROUNDING = 1e-6
-"""How far beyond 0 or 1 a mean of float32 may come to lie."""
+"""How far beyond 0 or 1 a mean of float32 may be because of rounding."""
 
 
 def combined(parts: Sequence[Scorer]) -> Opened:
@@ -36,9 +36,9 @@ def combined(parts: Sequence[Scorer]) -> Opened:
 
 
 def _joined(brief: str, parts: Sequence[Scorer], scores: Sequence[Score]) -> Score:
-    """What all say of one picture, as one score."""
+    """The combined score of one picture."""
     shares: list[float] = []
-    said: list[str] = []
+    explanations: list[str] = []
     for part, score in zip(parts, scores, strict=True):
         if score.value is None:
             reason = score.reason if part.name in score.reason else f"{part.name}: {score.reason}"
@@ -47,27 +47,27 @@ def _joined(brief: str, parts: Sequence[Scorer], scores: Sequence[Score]) -> Sco
         share = (score.value - low) / (high - low)
         if part.usual == UNIT and not -ROUNDING <= share <= 1 + ROUNDING:
             return Score(
-                reason=f"{part.name} gave {score.value:.4g}, and among several scorers a judge of "
-                "your own must give 0 to 1: divide what it returns by its range",
+                reason=f"{part.name} gave {score.value:.4g}, but when scorers are combined your "
+                "own judge must return 0 to 1: divide its result by its range",
                 failed=True,
             )
         shares.append(share)
         placed = "" if part.usual == UNIT else f", {share:.2f} of {low:g} to {high:g}"
         why = f" ({score.explanation})" if score.explanation else ""
-        said.append(f"{part.name} {score.value:.4g}{placed}{why}")
+        explanations.append(f"{part.name} {score.value:.4g}{placed}{why}")
     verdicts = [score.correct for score in scores]
     return Score(
         value=sum(shares) / len(shares),
-        # Where one cannot tell, nobody can: a picture that OCR calls correct may yet look better.
+        # None if any is None: a picture that OCR calls correct may still look better.
         correct=None if None in verdicts else all(verdicts),
-        explanation="; ".join(said),
+        explanation="; ".join(explanations),
         extras=max(score.extras for score in scores),
         words=_words(brief, scores),
     )
 
 
 def _words(brief: str, scores: Sequence[Score]) -> tuple[Verdict, ...]:
-    """The words of all, in the brief's order; of two verdicts on one place, the stricter."""
+    """All words in the brief's order; of two verdicts on the same word, the stricter one."""
     found: dict[tuple[str, int], Verdict] = {}
     for score in scores:
         times: Counter[str] = Counter()
@@ -89,6 +89,6 @@ def _words(brief: str, scores: Sequence[Score]) -> tuple[Verdict, ...]:
 
 
 def _position(text: str, word: str, earlier: int) -> int:
-    """Where a word stands in a text, after so many of its like; at the end, where it does not."""
+    """Position of a word in a text after `earlier` occurrences; the end if it is not there."""
     places = [match.start() for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text)]
     return places[earlier] if earlier < len(places) else len(text)

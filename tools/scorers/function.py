@@ -1,7 +1,7 @@
-"""A judge that is the caller's own Python: what it returns is checked, and it may not hang a run.
+"""Judges from the caller's own Python code: their results are checked, and they cannot hang a run.
 
 A function whose second parameter is called `images` gets all of them at once; any other gets one
-image a call, so that one failure costs one score.
+image per call, so that one failure costs one score.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from promptprobe.tools.scorers.table import Pictures
 
 PATIENCE = 300.0
-"""Seconds for one call. One that takes longer is asked no more: it cannot be stopped."""
+"""Seconds for one call. A function that takes longer is not called again: it cannot be stopped."""
 EXPECTED = "a function of (brief, image) -> number or Score, or (brief, images) -> a list of those"
 
 
@@ -34,7 +34,7 @@ def open_python(argument: str, _device: str) -> Opened:
     """The function that FILE.py:FUNCTION or MODULE:FUNCTION names.
 
     Raises:
-        ValueError: there is no such module or function, or it fails while being imported.
+        ValueError: there is no such module or function, or importing it fails.
     """
     source, _, name = argument.rpartition(":")
     if not source or not name:
@@ -52,7 +52,7 @@ def open_python(argument: str, _device: str) -> Opened:
 
 
 def open_function(function: Callable[..., Any], patience: float = PATIENCE) -> Opened:
-    """The caller's function as a judge. It gets copies: many make the image that they get small.
+    """The caller's function as a judge. It gets copies, since many functions resize in place.
 
     Args:
         function: see `EXPECTED`.
@@ -66,7 +66,7 @@ def open_function(function: Callable[..., Any], patience: float = PATIENCE) -> O
         given = _not_async(function(brief, [image.copy() for image in images]))
         unordered = isinstance(given, str | bytes | Mapping | Set)
         if unordered or not hasattr(given, "__iter__") or getattr(given, "ndim", 1) == 0:
-            raise TypeError(f"expected a list of {len(images)} numbers, got {_said(given)}")
+            raise TypeError(f"expected a list of {len(images)} numbers, got {_shown(given)}")
         return list(given)
 
     def single(brief: str, image: Any) -> Any:
@@ -89,20 +89,20 @@ def open_function(function: Callable[..., Any], patience: float = PATIENCE) -> O
 
 
 class Patient:
-    """Calls a function in a thread of its own and waits only so long."""
+    """Calls a function in its own thread, with a timeout."""
 
     def __init__(self, function: Callable[..., Any], patience: float) -> None:
         self.function, self.patience = function, patience
         self._stuck = False
 
     def __call__(self, *given: Any) -> Any:
-        """What the function returns.
+        """Call the function and return its result.
 
         Raises:
-            TimeoutError: it has not returned in time, now or before.
-            Exception: whatever it raises.
+            TimeoutError: it has not returned in time, now or in an earlier call.
+            Exception: whatever the function raises.
         """
-        late = f"no answer within {self.patience:g} s, and it is asked no more"
+        late = f"no answer within {self.patience:g} s, so it is not called again"
         if self._stuck:
             raise TimeoutError(late)
         ended: list[tuple[Any, BaseException | None]] = []
@@ -110,7 +110,7 @@ class Patient:
         def work() -> None:
             try:
                 ended.append((self.function(*given), None))
-            except BaseException as error:  # noqa: BLE001 - raised again by who waits
+            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
                 ended.append((None, error))
 
         thread = threading.Thread(
@@ -124,7 +124,7 @@ class Patient:
         value, error = ended[0]
         if isinstance(error, Exception):
             raise error
-        if error is not None:  # sys.exit in a scorer ends no run
+        if error is not None:  # sys.exit in a scorer must not end the run
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
         return value
 
@@ -132,7 +132,7 @@ class Patient:
 def _not_async(value: Any) -> Any:
     if inspect.iscoroutine(value):
         value.close()
-        raise TypeError("it is an async function, and a judge is not awaited")
+        raise TypeError("it is an async function, but a judge is not awaited")
     return value
 
 
@@ -150,17 +150,17 @@ def _score(value: Any) -> Score:
     count = value.numel() if hasattr(value, "numel") else getattr(value, "size", 1)
     alone = value.item() if count == 1 and hasattr(value, "item") else value
     if isinstance(alone, str | bytes | None) or count != 1:
-        raise TypeError(f"expected a number or a Score, got {_said(value)}")
+        raise TypeError(f"expected a number or a Score, got {_shown(value)}")
     try:
         number = float(alone)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"expected a number or a Score, got {_said(value)}") from error
+        raise TypeError(f"expected a number or a Score, got {_shown(value)}") from error
     if not math.isfinite(number):
         raise ValueError(f"expected a finite number, got {number}")
     return Score(value=number)
 
 
-def _said(value: Any) -> str:
+def _shown(value: Any) -> str:
     shape = getattr(value, "shape", None)
     return f"{type(value).__name__} {f'of shape {tuple(shape)}' if shape else f'{value!r:.60}'}"
 
@@ -174,7 +174,7 @@ def _takes_many(function: Callable[..., Any]) -> bool:
 
 
 class _AsItIsNow(SourceFileLoader):
-    """Reads the file each time: compiled copies are told apart by whole seconds and the size."""
+    """Compiles the source each time: cached bytecode is only compared by whole seconds and size."""
 
     def get_code(self, fullname: str) -> Any:
         return self.source_to_code(self.get_data(self.path), self.path)
@@ -197,11 +197,11 @@ def _imported(source: str) -> ModuleType:
 
 
 def _of_file(path: Path) -> ModuleType:
-    """The module of a file, which finds what lies next to it, as a script does."""
+    """Import a file as a module, which can import files next to it, as a script can."""
     name = f"scorer_{path.stem}"
     _reachable(path.parent)
     spec = importlib.util.spec_from_file_location(name, path, loader=_AsItIsNow(name, str(path)))
-    assert spec is not None and spec.loader is not None, "it was given"
+    assert spec is not None and spec.loader is not None, "the loader was given"
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)
@@ -209,18 +209,18 @@ def _of_file(path: Path) -> ModuleType:
 
 
 def _reachable(folder: Path) -> None:
-    """Let modules of a folder be imported, after all that can be imported already."""
+    """Make modules of a folder importable, with the lowest precedence."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
 
 def source_of(spec: str) -> str:
-    """The file or folder that a judge is opened from; of others, what follows the name's colon."""
+    """The file of a judge that is a Python file; for others, the part after the name's colon."""
     argument = spec.partition(":")[2]
     file = argument.rpartition(":")[0]
     return str(Path(file).expanduser()) if file.endswith(".py") else argument
 
 
 def names_code(spec: str) -> bool:
-    """Whether opening this judge runs the caller's code, or sends pictures to an address."""
+    """Whether this judge runs the caller's code or sends pictures to an address."""
     return any(part.startswith(("python:", "http:", "https:")) for part in parts_of(spec))

@@ -1,8 +1,8 @@
-"""A judge behind an address of the caller's own: images and brief out, scores in.
+"""A judge behind the caller's own address: sends images and brief, receives scores.
 
-One POST a batch: {"brief": text, "images": [PNG in base64, ...]}. The reply is {"scores": [...]},
-an entry an image in their order: a number, null, or an object with the fields of `Score`. What
-comes back is untrusted: bounded in size and time, and no redirect is followed, since it would
+One POST per batch: {"brief": text, "images": [PNG in base64, ...]}. The reply is {"scores": [...]}
+with one entry per image, in order: a number, null, or an object with the fields of `Score`. The
+reply is untrusted: it is bounded in size and time, and redirects are not followed, since they would
 carry the pictures to somebody else.
 """
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from promptprobe.tools.scorers.table import Pictures
 
 BATCH = 8
-"""Images a request."""
+"""Images per request."""
 TIMEOUT = 120.0
-"""Seconds for a request, all that it takes included."""
+"""Seconds for a whole request."""
 LARGEST_SIDE = 2048
-"""Pixels; a larger image is sent smaller."""
+"""Maximum pixels per side; a larger image is downscaled."""
 T = TypeVar("T")
 
 
 class Reply(BaseModel):
-    """What the service says."""
+    """The service's reply."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -45,16 +45,16 @@ class Reply(BaseModel):
 
 
 def open_http(url: str, _device: str, timeout: float = TIMEOUT) -> Opened:
-    """The service at an address.
+    """The judge at an address.
 
     Raises:
-        ValueError: this is no address, or it holds a password, which would be written down.
+        ValueError: it is not a valid address, or contains a password, which would be stored.
     """
     if problem := address_problem(url):
         raise ValueError(f"the judge http:{url:.80}: {problem}")
     if any(mark in url for mark in "@?#"):
         raise ValueError(
-            "the address of a judge is written into the run's folder and may hold no user, "
+            "the address of a judge is written into the run's folder and must not contain a user, "
             "password, query or fragment"
         )
 
@@ -69,7 +69,7 @@ def open_http(url: str, _device: str, timeout: float = TIMEOUT) -> Opened:
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    """The image as a file of a kind, no side longer than LARGEST_SIDE."""
+    """The image encoded in a file format, no side longer than LARGEST_SIDE."""
     sent = image.convert("RGB")
     sent.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     buffer = io.BytesIO()
@@ -78,7 +78,7 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def waited_for(work: Coroutine[Any, Any, T]) -> T:
-    """The result of work, in a thread of its own: the caller's may run a loop already."""
+    """Await `work` in its own thread, since the caller's may already run an event loop."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, work).result()
 
@@ -101,7 +101,7 @@ async def _asked(url: str, brief: str, images: Pictures, timeout: float) -> list
     except http.HTTPError as error:
         raise RuntimeError(f"{url} cannot be reached ({error!s:.200})") from error
     if 300 <= response.status_code < 400:
-        raise RuntimeError(f"{url} redirects, and pictures are not carried to another address")
+        raise RuntimeError(f"{url} redirects, but pictures are not sent to another address")
     if response.status_code != 200:
         raise RuntimeError(f"{response.status_code} from {url}: {text:.200}")
     try:

@@ -1,6 +1,6 @@
-"""A judge of text in images: what the brief puts in quotes against what is read there.
+"""A judge of text in images: compares text that the brief has in quotes with text read by OCR.
 
-Read by RapidOCR, whose weights come with its wheel: nothing is downloaded. Needs the extra `ocr`.
+It uses RapidOCR, whose weights come with its wheel: nothing is downloaded. Needs the extra `ocr`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ QUOTED = re.compile(
     r"\"([^\"]+)\"|“([^”]+)”|„([^“”]+)[“”]|«([^»]+)»|「([^」]+)」|(?<!\w)'([^']+)'(?!\w)"
 )
 NO_TEXT = (
-    'the brief asks for no text: put what is to be drawn into quotes, as in a sign that says "OPEN"'
+    'the brief asks for no text: put text to be drawn in quotes, as in a sign that says "OPEN"'
 )
 MARGIN = 16
-"""Pixels of white around an image: text that touches the edge is found all the same."""
+"""Pixels of white around an image, so that text at its edge is found too."""
 
 
 def open_ocr(_argument: str, _device: str) -> Opened:
-    """The reader of text.
+    """The OCR judge.
 
     Raises:
         ValueError: the extra is not installed.
@@ -42,24 +42,24 @@ def open_ocr(_argument: str, _device: str) -> Opened:
     reader = RapidOCR(params={"Global.log_level": "critical"})
 
     def score(brief: str, images: Pictures) -> list[Score]:
-        asked = quoted(brief)
-        if not asked:
+        wanted = quoted(brief)
+        if not wanted:
             raise ValueError(NO_TEXT)
-        return [compared(asked, _read(reader, image)) for image in images]
+        return [compared(wanted, _read(reader, image)) for image in images]
 
     return Opened(score)
 
 
 def quoted(brief: str) -> list[str]:
-    """The texts in quotes, of any of the usual marks, in the brief's order."""
+    """The texts in any of the usual quotation marks, in the brief's order."""
     found = [next(filter(None, match.groups())) for match in QUOTED.finditer(brief)]
     return [text.strip() for text in found if _plain(text)]
 
 
 def compared(asked: Sequence[str], found: Sequence[str]) -> Score:
-    """How near what was found comes to each text that was asked for: 1 is letter for letter.
+    """Compare the found lines with each text asked for; the value is the mean similarity.
 
-    Case and white space count for nothing. The value is the mean over the texts.
+    A similarity of 1 means equal, ignoring case and white space.
     """
     nearness = [_best(_plain(text), [_plain(line) for line in found]) for text in asked]
     verdicts = tuple(
@@ -76,7 +76,7 @@ def compared(asked: Sequence[str], found: Sequence[str]) -> Score:
 
 
 def _best(asked: str, lines: Sequence[str]) -> float:
-    """1 less the edit distance over the longer length, with the run of lines that comes nearest."""
+    """1 minus the normalized edit distance to the nearest run of consecutive lines."""
     runs = {
         "".join(lines[first:last])
         for first in range(len(lines))
@@ -86,7 +86,7 @@ def _best(asked: str, lines: Sequence[str]) -> float:
 
 
 def _distance(first: str, second: str) -> int:
-    """Levenshtein's edit distance, of strings of a few hundred letters at most."""
+    """Levenshtein distance of strings, cut at 500 characters."""
     first, second = first[:500], second[:500]
     if SequenceMatcher(None, first, second).quick_ratio() == 0:
         return max(len(first), len(second))

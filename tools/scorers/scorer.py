@@ -1,7 +1,7 @@
-"""A judge of finished images, opened by name, made of the caller's own function, or of several.
+"""Judges of finished images, opened by name, from the caller's function, or combined from several.
 
 A judge that fails leaves an image unscored, with the reason; it never yields a zero, which would
-read as "this picture is bad".
+mean "this picture is bad".
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ NOISE_SIDE = 224
 
 @dataclass(frozen=True)
 class Scorer:
-    """A judge with a name. Calling it never raises: what fails is unscored and says why."""
+    """A judge with a name. Calling it never raises: a failure is a score without a value."""
 
     name: str
     score_images: ScoreImages
     unread: Callable[[str], Sequence[str]] = field(default=lambda brief: ())
     """The words of a brief that it does not read."""
     may_decline: bool = False
-    """Whether an image without a value is an answer."""
+    """Whether a score without a value is a valid answer and not a failure."""
     usual: tuple[float, float] = UNIT
-    """What counts as 0 and as 1 where it is one of several scorers."""
+    """The values that are mapped to 0 and 1 if it is combined with other scorers."""
     tried_on: int = 1
-    """Images of noise before a run."""
+    """Number of noise images that it is tested on before a run."""
     parts: tuple[Scorer, ...] = ()
-    """Of several that select as one, who they are."""
+    """The scorers that this one combines, if any."""
 
     def __call__(self, brief: str, images: Pictures) -> list[Score]:
-        """One score an image, in order."""
+        """One score per image, in order."""
         if not images:
             return []
         try:
             scores = list(self.score_images(brief, images))
-        except Exception as error:  # noqa: BLE001 - whatever a judge does, the images stay
+        except Exception as error:  # noqa: BLE001 - no error of a judge may cost the images
             return [unscored(self.name, error)] * len(images)
         if len(scores) != len(images):
             reason = f"{self.name} returned {len(scores)} scores for {len(images)} images"
@@ -68,13 +68,13 @@ class Scorer:
         return [self._explained(score) for score in scores]
 
     def of_arrays(self, brief: str, images: Images) -> list[Score]:
-        """The same of images as arrays."""
+        """Scores of images given as arrays."""
         from PIL import Image
 
         return self(brief, [Image.fromarray(image) for image in images])
 
     def of_files(self, brief: str, paths: Sequence[Path]) -> list[Score]:
-        """Scores in order; an image that cannot be read is unscored, the others are not."""
+        """Scores of image files, in order; only an image that cannot be read is unscored."""
         from PIL import Image
 
         scores: dict[int, Score] = {}
@@ -89,7 +89,7 @@ class Scorer:
         return [scores[at] for at in range(len(paths))]
 
     def check(self, brief: str) -> None:
-        """Judge an image of noise, before anything is spent.
+        """Test the judge on an image of noise, before anything is spent.
 
         Raises:
             ValueError: it cannot judge this brief, or cannot be called at all.
@@ -103,12 +103,12 @@ class Scorer:
             wrong_call = any(one in score.reason for one in ("TypeError", "AttributeError"))
             hint = f". Expected {EXPECTED}" if self.may_decline and wrong_call else ""
             raise ValueError(
-                f"the judge {self.name} gave no score for an image of noise, with which it is "
-                f"tried before anything is drawn: {score.reason}{hint}"
+                f"the judge {self.name} gave no score for an image of noise, on which it is "
+                f"tested before anything is drawn: {score.reason}{hint}"
             )
 
     def _explained(self, score: Score) -> Score:
-        """The same; without a value it says why, and whether that is a failure."""
+        """The score; if it has no value, with a reason and whether that is a failure."""
         if score.value is not None:
             return score
         reason = score.reason or f"{self.name} gave neither a value nor a reason"
@@ -120,7 +120,7 @@ def open_judge(spec: Spec, device: str = "cpu") -> Scorer:
     """The one judge that `spec` names.
 
     Raises:
-        ValueError: unknown name, or one that does not load; says what was tried.
+        ValueError: unknown name, or one that does not load; the message says what was tried.
     """
     if callable(spec):
         return _named(name_of(spec), open_function(spec))
@@ -134,15 +134,15 @@ def open_scorer(
     device: str = "cpu",
     open_one: Callable[[Spec, str], Scorer] = open_judge,
 ) -> Scorer:
-    """The judge that `spec` names, or several as one, from a list or as "ocr + pickscore".
+    """The judge that `spec` names, or several combined, from a list or a name "ocr + pickscore".
 
     Args:
-        spec: see above.
+        spec: one or more names or functions.
         device: where models run.
-        open_one: opens each.
+        open_one: opens a single judge.
 
     Raises:
-        ValueError: unknown name, one that does not load, or one that is there twice.
+        ValueError: a name is unknown, does not load, or appears twice.
     """
     specs = specs_of(spec)
     if len(specs) == 1:
@@ -157,7 +157,7 @@ def open_judges(
     device: str = "cpu",
     open_one: Callable[[Spec, str], Scorer] = open_judge,
 ) -> list[Scorer]:
-    """Several judges, each by its name. ValueError: see `open_scorer`; or two have one name."""
+    """Several separate judges. Raises ValueError as `open_scorer` does, or if names are equal."""
     opened = [open_scorer(spec, device, open_one) for spec in specs]
     names = [judge.name for judge in opened]
     if twice := next((name for name in names if names.count(name) > 1), None):
@@ -166,32 +166,32 @@ def open_judges(
 
 
 def check_names(specs: Sequence[Spec | Sequence[Spec]]) -> None:
-    """ValueError: one of these names means no judge. Nothing is opened."""
+    """Raise ValueError if one of these names is not a judge; nothing is opened."""
     for spec in (one for several in specs for one in specs_of(several)):
         if isinstance(spec, str):
             _found(spec)
 
 
 def judges() -> list[Judge]:
-    """Every judge that can be named: for any model, then those of the built-in models."""
+    """Every judge that can be named: those for any model, then those of built-in models."""
     own = {judge.name: judge for model in built_ins() for judge in model.judges}
     return [*TABLE, *own.values()]
 
 
 def known_scorers() -> str:
-    """What `open_scorer` takes, in words."""
+    """A description of what `open_scorer` takes."""
     names = dict.fromkeys(judge.name for judge in judges())
     return f"{', '.join(names)}, or in Python a callable (brief, image) -> float or Score"
 
 
 def unscored(name: str, error: Exception) -> Score:
-    """A score without a value: which judge failed, and how."""
+    """A score without a value that says which judge failed, and how."""
     message = f"{name} failed: {type(error).__name__}: {error}"
     return Score(reason=message[:REASON_LIMIT], failed=True)
 
 
 def _found(spec: str) -> tuple[Judge, str]:
-    """The line of the table that a name means, and what follows its colon."""
+    """The entry of the table that a name refers to, and its argument after the colon."""
     for judge in judges():
         if judge.name == spec and not judge.argument.isupper():
             return judge, ""

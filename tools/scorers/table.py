@@ -1,8 +1,8 @@
-"""Every judge that can be named: what it sees, the range of its scores, licence, source.
+"""The table of all judges that can be named: what each sees, its range, licence and source.
 
-The table is the only list of judges: `open_scorer`, `promptprobe judges`, the options' help and
-docs/judges.md are made from it. What a judge is made of is imported when it is opened. Higher is
-better for all of them.
+This is the only list of judges: `open_scorer`, `promptprobe judges`, the options' help and
+docs/judges.md are made from it. A judge's code is imported when it is opened. For all judges,
+higher is better.
 """
 
 from __future__ import annotations
@@ -24,57 +24,57 @@ if TYPE_CHECKING:
     ScoreImages = Callable[[str, Pictures], Sequence[Score]]
 
 Spec = str | Callable[..., Any]
-"""A judge's name, or a function of the caller's own."""
+"""A judge's name, or the caller's own function."""
 HERE = "promptprobe.tools.scorers"
 JOINT = " + "
-"""Stands between the names of several scorers that select as one."""
+"""Separates the names of several scorers that select by their mean."""
 UNIT = (0.0, 1.0)
 DEFAULT_CLIP = "clip:openai/clip-vit-base-patch32"
-"""Who selects where nobody says who, and the model is not a built-in one."""
+"""The scorer used if none is named and the model is not a built-in one."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A judge that is ready."""
+    """A judge that is ready to use."""
 
     score_images: ScoreImages
-    """Of brief and images, one score an image, in order. It may raise."""
+    """From brief and images, one score per image, in order. It may raise."""
     unread: Callable[[str], Sequence[str]] = lambda brief: ()
     """The words of a brief that it does not read."""
     may_decline: bool = False
-    """Whether an image without a value is an answer: of the caller's own function it is."""
+    """Whether a score without a value is a valid answer, as from the caller's own function."""
     usual: tuple[float, float] | None = None
-    """Where its values lie, if elsewhere than its line of the table says."""
+    """The usual range of its values, if it differs from the table's."""
     tried_on: int = 1
-    """Images of noise before a run; two show whether code that gets a list scores each of it."""
+    """Number of noise images to test it on; two show whether batch code scores each image."""
 
 
 class Judge(Record):
-    """A line of the table."""
+    """An entry of the table."""
 
-    name: str = Field(description="how it is asked for; capitals stand for what is to be filled in")
+    name: str = Field(description="its name for --scorer; words in capitals are placeholders")
     sees: str = Field(description="what it looks at, and what its score says")
-    range: str = Field(description="of its scores; higher is better")
+    range: str = Field(description="range of its scores; higher is better")
     usual: tuple[float, float] = Field(
         default=UNIT,
-        description="what counts as 0 and as 1 where several scorers select as one",
+        description="the values that are mapped to 0 and 1 when several scorers are combined",
     )
     words: bool = Field(
         default=False, description="whether it also judges the brief's words one by one"
     )
-    licence: str = Field(description="of the weights, or of what answers")
+    licence: str = Field(description="licence of the weights or the service")
     citation: str = ""
     extra: str = Field(default="", description="the extra of promptprobe that it needs")
-    opens: str = Field(description="module:function that opens it, of its argument and a device")
+    opens: str = Field(description="module:function that opens it from its argument and a device")
 
     @property
     def prefix(self) -> str:
-        """What its name begins with, or the whole of it."""
+        """The part of its name before the colon, or all of it."""
         return self.name.partition(":")[0]
 
     @property
     def argument(self) -> str:
-        """What follows the colon: in capitals, what is to be filled in."""
+        """The part of its name after the colon; a placeholder if it is in capitals."""
         return self.name.partition(":")[2]
 
 
@@ -158,12 +158,12 @@ TABLE = (
 
 
 def parts_of(name: str) -> tuple[str, ...]:
-    """The names of the judges that a scorer's name joins; of a single judge, its own."""
+    """The names of the judges in a scorer's name; for a single judge, just its own."""
     return tuple(part.strip() for part in name.split(JOINT))
 
 
 def specs_of(spec: Spec | Sequence[Spec]) -> tuple[Spec, ...]:
-    """Each judge by itself, of one, several, or several in one name."""
+    """The individual judges in one spec, several specs, or a joint name."""
     if isinstance(spec, str):
         return parts_of(spec)
     if isinstance(spec, Sequence):
@@ -172,14 +172,14 @@ def specs_of(spec: Spec | Sequence[Spec]) -> tuple[Spec, ...]:
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """How people call a function of their own: of one with arguments filled in, as without."""
+    """The name of a caller's function, also inside of a `partial`."""
     while isinstance(function, partial):
         function = function.func
     return getattr(function, "__name__", type(function).__name__)
 
 
 def scored(name: str, value: float, explanation: str = "") -> Score:
-    """The score of a judge that gave this value: none where it is no finite number."""
+    """The score of a judge that returned this value; unscored if it is not finite."""
     if not math.isfinite(value):
         return Score(reason=f"{name} returned {value}; expected a finite number")
     return Score(value=value, explanation=explanation)

@@ -1,8 +1,9 @@
-"""A judge behind an OpenAI-compatible endpoint with vision: a brief's requirements, one by one.
+"""A judge behind an OpenAI-compatible endpoint with vision: checks a brief's requirements one by
+one.
 
-The brief is turned into yes/no questions once; each image is then asked all of them. Where the
-endpoint gives the tokens' probabilities, a chance is P(yes) / (P(yes) + P(no)); elsewhere its word
-is taken. Briefs, images and replies are data: what comes back has passed a schema.
+The brief is turned into yes/no questions once, and all of them are then asked about each image. If
+the endpoint gives token probabilities, a chance is P(yes) / (P(yes) + P(no)), otherwise 0 or 1.
+Briefs, images and replies are data, and replies are validated against a schema.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from promptprobe.tools.scorers.table import Pictures
 
 AT_ONCE = 4
-"""Images that are asked about at the same time."""
+"""Number of images judged concurrently."""
 MOST_QUESTIONS = 24
 ASK_QUESTIONS = (
     "You check whether pictures show what a brief asks for. Turn the brief that the user gives, as "
@@ -64,7 +65,7 @@ class _Answers(BaseModel):
 
 
 def open_vlm(name: str, _device: str) -> Opened:
-    """The model of a name behind OPENAI_BASE_URL, with the key in OPENAI_API_KEY.
+    """The VLM with this name at OPENAI_BASE_URL, with the key in OPENAI_API_KEY.
 
     Raises:
         ValueError: key or address cannot be used.
@@ -75,14 +76,14 @@ def open_vlm(name: str, _device: str) -> Opened:
 
 
 class _VlmJudge:
-    """Asks about pictures, and remembers the questions of a brief."""
+    """Asks about pictures, and caches the questions of a brief."""
 
     def __init__(self, llm: LLM) -> None:
         self.llm = llm
         self._questions: dict[str, list[_Question]] = {}
 
     async def scores(self, brief: str, images: Pictures) -> list[Score]:
-        """One score an image; what goes wrong with one leaves that one unscored."""
+        """One score per image; a failure leaves only that image unscored."""
         endpoint = Endpoint(self.llm)
         if brief not in self._questions:
             self._questions[brief] = await _questions(endpoint, brief)
@@ -93,7 +94,7 @@ class _VlmJudge:
             async with turn:
                 return await _judged(endpoint, questions, image)
 
-        # The first alone: it finds out how the endpoint likes to be asked.
+        # The first one alone: it finds out what the endpoint supports.
         first = await one(images[0])
         return [first, *await asyncio.gather(*map(one, images[1:]))]
 
@@ -136,8 +137,8 @@ async def _judged(endpoint: Endpoint, questions: Sequence[_Question], image: Ima
 def _score(
     questions: Sequence[_Question], answers: Sequence[_Answer], sure: Sequence[float]
 ) -> Score:
-    said = [1.0 if one.answer == "yes" else 0.0 for one in answers]
-    chances = list(sure) if len(sure) == len(said) else said
+    plain = [1.0 if one.answer == "yes" else 0.0 for one in answers]
+    chances = list(sure) if len(sure) == len(plain) else plain
     verdicts: dict[str, Verdict] = {}
     for question, answer, chance in zip(questions, answers, chances, strict=True):
         verdict = Verdict(word=question.word, ok=answer.answer == "yes", chance=chance)
@@ -158,11 +159,11 @@ def _score(
 
 
 def yes_chances(tokens: Sequence[TokenChances]) -> list[float]:
-    """P(yes) / (P(yes) + P(no)) where each answer's yes or no begins.
+    """P(yes) / (P(yes) + P(no)) at the first token of each answer.
 
     Args:
-        tokens: of the reply, in order: a token's text, and the log probabilities of the likeliest
-            tokens in its place, by their text.
+        tokens: the reply's tokens in order, each with the log probabilities of the most likely
+            tokens in its place.
     """
     text = "".join(token for token, _ in tokens)
     starts, at = {}, 0
@@ -179,7 +180,7 @@ def yes_chances(tokens: Sequence[TokenChances]) -> list[float]:
 
 
 def _sum(likely: dict[str, float], word: str) -> float:
-    """The probability of all tokens that begin a word, such as yes, "yes and y of yes."""
+    """The total probability of all tokens that begin a word, such as `yes`, `"yes` and `y`."""
     total = 0.0
     for token, log_probability in likely.items():
         letters = re.sub(r"\W", "", token).casefold()

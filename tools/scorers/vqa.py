@@ -1,4 +1,4 @@
-"""VQAScore (Lin et al. 2024, arXiv 2404.01291): P(yes) of a local VLM, asked about the brief."""
+"""VQAScore (Lin et al. 2024, arXiv 2404.01291): P(yes) of a local VLM asked about the brief."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 BATCH = 8
 QUESTION = 'Does this figure show "{brief}"? Please answer yes or no.'
 YES = ("Yes", "yes", "YES", " Yes", " yes")
-"""How an answer may begin; the probabilities of their first tokens are added."""
+"""Possible beginnings of a positive answer; the probabilities of their first tokens are added."""
 
 
 def open_vqa(source: str, device: str) -> Opened:
-    """The VLM of a folder or hub id, in the format of transformers' image-text-to-text models.
+    """The VLM from a folder or hub id, in the format of transformers' image-text-to-text models.
 
     Raises:
         ValueError: it does not load, or has no chat template.
@@ -69,10 +69,10 @@ def _load(source: str, device: str) -> tuple[Any, Any]:
         raise ValueError(
             f"the judge vqa:{source} did not load: {str(error)[:400]}. Tried a folder and the "
             "Hugging Face hub, an image-text-to-text model, safetensors only. Give a folder that "
-            "holds it, go online, or name another judge; `promptprobe judges` lists them"
+            "contains it, go online, or name another judge; `promptprobe judges` lists them"
         ) from error
     if not getattr(processor, "chat_template", None):
-        raise ValueError(f"the judge vqa:{source} has no chat template, so it cannot be asked")
+        raise ValueError(f"the judge vqa:{source} has no chat template, so it cannot be used")
     processor.tokenizer.padding_side = "left"  # the answer follows the last token of each
     return model.to(device).eval(), processor
 

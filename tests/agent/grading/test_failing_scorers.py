@@ -130,7 +130,7 @@ def test_a_scorer_that_hangs_is_given_up_and_ends_the_run(
     assert result.stop_reason == "scorer failed"
     assert len(hangs.asked) == CHECKED + 1
     assert any(
-        "no answer within 0.2 s, and it is asked no more" in said for said in result.warnings
+        "no answer within 0.2 s, so it is not called again" in said for said in result.warnings
     )
 
 

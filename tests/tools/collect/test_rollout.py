@@ -43,7 +43,9 @@ def test_candidates_that_do_not_fit_together_are_drawn_one_by_one(
 ) -> None:
     together = roll_out(StableDiffusion(pipeline), SETTINGS, PAIRS, (2, 1))
     apart = roll_out(Small(pipeline), SETTINGS, PAIRS, (2, 1))
-    assert "2 images at once did not fit into memory: 1 at once from now" in capsys.readouterr().err
+    assert (
+        "2 images at once did not fit into memory: 1 at once from now on" in capsys.readouterr().err
+    )
     assert list(apart.traces) == list(apart.previews) == [1, 2]
     for k, trace in together.traces.items():
         torch.testing.assert_close(apart.traces[k].maps, trace.maps, rtol=0, atol=1e-4)

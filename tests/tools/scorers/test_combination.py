@@ -73,7 +73,11 @@ def test_one_that_is_unknown_or_there_twice_is_named() -> None:
     [
         (says("blind", Score(reason="there is no face")), False, "blind: there is no face"),
         (lambda brief, image: 1 / 0, True, "<lambda> failed: ZeroDivisionError"),
-        (says("loud", 57.0), True, "loud gave 57, and among several scorers .* must give 0 to 1"),
+        (
+            says("loud", 57.0),
+            True,
+            "loud gave 57, but when scorers are combined .* must return 0 to 1",
+        ),
         (says("cosine", -0.2), True, "cosine gave -0.2"),
     ],
 )

@@ -125,7 +125,7 @@ def test_a_function_that_hangs_is_waited_for_once() -> None:
     never.set()
     assert len(asked) == 1
     assert [score.reason for score in scores] == [
-        "hangs failed: TimeoutError: no answer within 0.05 s, and it is asked no more"
+        "hangs failed: TimeoutError: no answer within 0.05 s, so it is not called again"
     ] * 2
 
 
@@ -212,8 +212,8 @@ def swapped(image: Any, brief: str) -> float:
 @pytest.mark.parametrize(
     ("function", "says"),
     [
-        (awaits, "it is an async function, and a judge is not awaited"),
-        (awaits_all, "it is an async function, and a judge is not awaited"),
+        (awaits, "it is an async function, but a judge is not awaited"),
+        (awaits_all, "it is an async function, but a judge is not awaited"),
         (keywords, "takes 0 positional arguments"),
         (swapped, "'str' object has no attribute 'width'"),
     ],

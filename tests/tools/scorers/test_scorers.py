@@ -93,7 +93,7 @@ def test_clip_takes_a_brief_that_is_longer_than_its_encoder(clip_folder: Path):
 
 
 def test_a_clip_folder_with_nothing_in_it_is_a_clear_error(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"did not load.*Give a folder that holds it"):
+    with pytest.raises(ValueError, match=r"did not load.*Give a folder that contains it"):
         open_scorer(f"clip:{tmp_path}")
 
 
