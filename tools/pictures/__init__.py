@@ -1,1 +1,1 @@
-"""Image files: PNGs that say how they were made, contact sheets and heat maps."""
+"""Image files: PNGs that record how they were made, contact sheets and heat maps."""

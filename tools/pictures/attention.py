@@ -1,7 +1,7 @@
-"""What each word looked at, kept small beside each preview, and drawn over it when it is shown.
+"""Attention maps of each word, stored small next to each preview and drawn over it when shown.
 
-A file beside the preview holds the words' maps next to each other as shades of grey, and what share
-of a place's attention the brightest stands for.
+A PNG next to the preview holds the words' maps side by side in shades of grey, and the share of a
+position's attention that white stands for.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from promptprobe.probe.trace import Trace
 
 MOST_WORDS, SIDE = 24, 32
-"""Words of a prompt that are kept, and places along a side of a map, at most."""
+"""Maximum number of words kept for a prompt, and of positions along a side of a map."""
 SUFFIX = ".attention.png"
 ABOUT = "attention"
-"""The PNG's text chunk that says how many words there are, and the peak."""
+"""The PNG's text chunk with the number of words and the peak."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class Attention:
 
     maps: Float[np.ndarray, "word row col"]
     peak: float
-    """The largest share of a place's attention that any of them gets."""
+    """The largest share of a position's attention that any word gets."""
 
     def over(self, preview: Image.Image, peak: float) -> list[Image.Image]:
-        """A picture a word: its map over the preview, in colours that run from 0 to the peak."""
+        """A picture for each word: its map over the preview, in colours from 0 to the peak."""
         return [overlay(preview, one, peak) for one in self.maps]
 
 
 def save_attention(folder: Path | None, names: Sequence[str], trace: Trace) -> None:
-    """Keep the maps of each candidate of a trace beside its preview; nothing without a folder.
+    """Save the maps of each candidate of a trace next to its preview; without a folder, do nothing.
 
     Raises:
         OSError: the folder cannot be written.
@@ -58,7 +58,7 @@ def save_attention(folder: Path | None, names: Sequence[str], trace: Trace) -> N
 
 
 def attention_of(preview: Path) -> Attention | None:
-    """What was kept beside a preview; None where there is nothing, or nothing that can be meant."""
+    """The maps saved next to a preview; None if there are none, or they are invalid."""
     try:
         with Image.open(preview.with_suffix(SUFFIX)) as opened:
             width, height = opened.size

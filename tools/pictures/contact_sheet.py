@@ -1,8 +1,8 @@
-"""One picture to judge a run by: the brief's own image beside the best, then all other candidates.
+"""One picture to judge a run by: the initial image next to the best, then all other candidates.
 
-Reads records and image files, so it serves every door. Each picture is shown once, under what it
-shares with those next to it; predicted and actual scores stand together under it, and a trial
-without a score says why. Candidates that were dropped early are small previews.
+It needs only records and image files, so every door can use it. Each picture is shown once, under a
+heading shared with its neighbours, with predicted and actual score below; a trial without a score
+gives the reason. Candidates that were dropped early are small previews.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WIDTH = 2 * MARGIN + COLUMNS * TILE + (COLUMNS - 1) * GAP
 INNER = WIDTH - 2 * MARGIN
 MAX_TILES = 48
 SMALL, SMALL_COLUMNS, MAX_SMALL = 84, 9, 27
-"""Pixels of the preview of a dropped candidate, how many stand in a row, and how many at most."""
+"""Pixels of a dropped candidate's preview, number of previews in a row, and maximum number."""
 
 GOOD = "#1a7f4b"
 
@@ -47,7 +47,7 @@ def save_contact_sheet(
 def small_contact_sheet(
     brief: str, initial: Trial, best: Trial, trials: Sequence[Trial], pixels: int
 ) -> bytes:
-    """The same as a JPEG of at most so many pixels, for a model that looks at it."""
+    """The sheet as a JPEG of at most `pixels` pixels, for a vision model."""
     sheet = _drawn(brief, initial, best, trials)
     shrink = min(1.0, (pixels / (sheet.width * sheet.height)) ** 0.5)
     size = (max(1, int(sheet.width * shrink)), max(1, int(sheet.height * shrink)))
@@ -95,7 +95,7 @@ def _group(
     side: int,
     prompts: bool = False,
 ) -> tuple[Image.Image, int]:
-    """Tiles under a heading that says what they share; the sheet, and where they end."""
+    """Draw tiles under a common heading; returns the sheet and the y below them."""
     sheet, y = _titled(sheet, y, title)
     gap = (INNER - columns * side) // (columns - 1)
     for start in range(0, len(trials), columns):
@@ -129,7 +129,7 @@ def _with_room(sheet: Image.Image, bottom: int) -> Image.Image:
 def _heroes(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, y: int, initial: Trial, best: Trial
 ) -> int:
-    """The initial image beside the best one, or one for both; returns where they end."""
+    """The initial image next to the best one, or one for both; returns the y below them."""
     right = WIDTH - MARGIN - HERO
     if initial == best:
         shown = [(MARGIN, "initial and best", best)]
@@ -152,7 +152,7 @@ def _hero(sheet: Image.Image, draw: ImageDraw.ImageDraw, at: Box, title: str, tr
 def _tile(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, at: Box, trial: Trial, side: int, prompt: bool
 ) -> int:
-    """A picture and what is known of it alone; of a dropped one, its preview and prediction."""
+    """A picture with its caption, or a dropped candidate's preview and prediction."""
     x, y = at
     _place(sheet, draw, at, trial.image or trial.preview, side)
     if trial.image is not None:
@@ -160,12 +160,12 @@ def _tile(
         if prompt:
             y = write(draw, (x, y), trial.candidate.prompt, 13, INK, side, lines=5) + 3
         return _caption(draw, (x, y), trial, side, size=13)
-    said = "-" if trial.prediction is None else f"{trial.prediction.score:.2f}"
-    return write(draw, (x, y + side + 4), said, 13, GREY, side)
+    predicted = "-" if trial.prediction is None else f"{trial.prediction.score:.2f}"
+    return write(draw, (x, y + side + 4), predicted, 13, GREY, side)
 
 
 def _caption(draw: ImageDraw.ImageDraw, at: Box, trial: Trial, width: int, size: int) -> int:
-    """Score, prediction, judges' scores and seed, one under the other."""
+    """Score, prediction, judges' scores and seed, below each other."""
     x, y = at
     y = write(draw, (x, y), _verdict("score", trial.score), size, INK, width, lines=4)
     if trial.prediction is not None:
@@ -190,14 +190,14 @@ def _value(trial: Trial) -> float:
 
 
 def _promise(trial: Trial) -> float:
-    """For sorting: what nobody predicts comes last."""
+    """For sorting: a trial without a prediction comes last."""
     return float("-inf") if trial.predicted is None else trial.predicted
 
 
 def _place(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, at: Box, image: Path | None, side: int
 ) -> None:
-    """Fit an image into a square tile; small ones grow by whole pixels' worth, unblurred."""
+    """Fit an image into a square tile; tiny images are enlarged with crisp pixels."""
     x, y = at
     if image is None:
         _placeholder(draw, at, side, "no image")
@@ -205,13 +205,13 @@ def _place(
     try:
         with Image.open(image) as opened:
             picture = opened.convert("RGB")
-    except OSError:  # gone, cut off or no image: the rest of the sheet is worth having
+    except OSError:  # missing, truncated or not an image: the rest of the sheet is still useful
         _placeholder(draw, at, side, f"cannot read {image.name}")
         return
     scale = side / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     smooth = Image.Resampling.LANCZOS
-    if scale > 1:  # whole multiples keep the pixels of a tiny image crisp, the rest is smooth
+    if scale > 1:  # whole multiples keep a tiny image's pixels crisp; the remainder is smoothed
         whole = int(scale)
         grown = (picture.width * whole, picture.height * whole)
         picture = picture.resize(grown, Image.Resampling.NEAREST)

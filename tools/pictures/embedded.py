@@ -1,6 +1,6 @@
-"""Pictures inside a page: small files as `data:` addresses, so that the page needs nothing else.
+"""Pictures embedded in a page as small `data:` URLs, so that the page is self-contained.
 
-And the x0 previews of a run, which such pages show.
+It also saves the x0 previews of a run, which such pages show.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from PIL import Image
 from promptprobe.probe.files import replacing
 
 TINY = 160
-"""Pixels up to which a picture stays as it is, without loss: enlarged, its pixels are seen."""
+"""Size in pixels up to which a picture is stored without loss, because it is shown enlarged."""
 QUALITY = 84
 PREVIEW = 384
-"""Pixels of a preview's longer side at most."""
+"""Maximum length of a preview's longer side, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Embedded:
     width: int
     height: int
     tiny: bool
-    """Whether it should be enlarged unblurred."""
+    """Whether it should be enlarged without smoothing."""
 
 
 def save_previews(
     folder: Path | None, names: Sequence[str], images: Sequence[Image.Image]
 ) -> list[Path | None]:
-    """Each preview as a small WebP under its name; None of each where there is no folder.
+    """Save each preview as a small WebP under its name; without a folder, return None for each.
 
     Raises:
         OSError: the folder cannot be written.
@@ -53,7 +53,7 @@ def save_previews(
 
 
 def embed(path: Path, side: int) -> Embedded | None:
-    """The picture, no larger than `side` pixels; None where the file is no picture, or is gone."""
+    """The picture, no larger than `side` pixels; None if the file is missing or not a picture."""
     try:
         with Image.open(path) as opened:
             image = opened.convert("RGB")
@@ -63,7 +63,7 @@ def embed(path: Path, side: int) -> Embedded | None:
 
 
 def embed_image(image: Image.Image, side: int, lossy: bool = False) -> Embedded:
-    """The same of a picture in memory; `lossy`: however small it is."""
+    """`embed` for a picture in memory; `lossy` compresses it even if it is tiny."""
     tiny = max(image.size) <= TINY and not lossy
     if max(image.size) > side:
         image = image.copy()

@@ -1,7 +1,7 @@
-"""Fonts for any script: Pillow's own where it has the letters, else a font of this machine.
+"""Fonts for any script: Pillow's own if it has the letters, otherwise one installed on the machine.
 
-No letter is drawn as a box: what no font here has becomes a question mark, and callers may ask
-first (`readable`).
+No letter is drawn as a box: a letter that no font has becomes a question mark, and callers can
+check beforehand (`readable`).
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 MISSING = "?"
 NOWHERE = "\U0010ffff"
-"""A character that no font has: drawn, it is the font's box."""
+"""A character that no font has, so it is drawn as the font's box."""
 PROBED_SIZE = 16
 KINDS = (".ttf", ".otf", ".ttc")
 MOST_FILES = 1000
 SPECIAL = "bold italic oblique condensed mono light thin black serif math".split()
-"""Faces that are tried last."""
+"""Words in the names of faces that are tried last."""
 
 
 def lettering(text: str, size: int) -> tuple[Font, str]:
-    """The first font that has all of a text, or the one that has the most; and the text with no
-    letter that it lacks."""
+    """The first font with all letters of a text, or the one with the most, and the text with a
+    question mark for each letter that the font lacks."""
     letters = _letters(text)
     face = _face(letters)
     lost = {letter for letter in letters if not _has(face, letter)}
@@ -37,7 +37,7 @@ def lettering(text: str, size: int) -> tuple[Font, str]:
 
 
 def readable(text: str) -> bool:
-    """Whether a font here has all of its letters."""
+    """Whether a font on this machine has all letters of a text."""
     letters = _letters(text)
     face = _face(letters)
     return all(_has(face, letter) for letter in letters)
@@ -49,7 +49,7 @@ def _letters(text: str) -> frozenset[str]:
 
 @lru_cache(maxsize=1024)
 def _face(letters: frozenset[str]) -> Path | None:
-    """The file of the font to use; None: Pillow's own."""
+    """The file of the font to use, or None for Pillow's own."""
     best, fewest = None, len(letters) + 1
     for face in _faces():
         lost = sum(not _has(face, letter) for letter in letters)
@@ -67,7 +67,7 @@ def _faces() -> Iterator[Path | None]:
 
 @cache
 def _files() -> tuple[Path, ...]:
-    """Fonts of this machine, plain ones first."""
+    """Fonts installed on this machine, plain ones first."""
     found = [
         path
         for folder in _folders()
@@ -86,7 +86,7 @@ def _rank(path: Path) -> int:
 def _folders() -> list[Path]:
     if sys.platform == "win32":
         return [Path(os.environ.get("WINDIR", "C:/Windows"), "Fonts")]
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - raises nothing where there is no home
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - does not raise if there is no home
     if sys.platform == "darwin":
         return [Path("/System/Library/Fonts"), Path("/Library/Fonts"), home / "Library/Fonts"]
     own = Path(os.environ.get("XDG_DATA_HOME", home / ".local/share"))
@@ -95,11 +95,11 @@ def _folders() -> list[Path]:
 
 @cache
 def _has(face: Path | None, letter: str) -> bool:
-    """Whether the font draws this letter otherwise than a character that it cannot have."""
+    """Whether the font draws this letter differently from a character that it cannot have."""
     try:
         font = _font(face, PROBED_SIZE)
         return _drawn(font, letter) != _drawn(font, NOWHERE)
-    except OSError:  # bitmaps of other sizes, or no font
+    except OSError:  # bitmaps of other sizes only, or not a font
         return False
 
 

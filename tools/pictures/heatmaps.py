@@ -1,7 +1,7 @@
-"""Where each word looked: a candidate's preview, and next to it the attention paid to every word.
+"""Where each word looked: a candidate's preview, followed by the attention paid to every word.
 
-A word's colours run from no attention to the most that any place pays to it, so that a quiet word
-is seen too; its share of attention at that peak stands beneath, and compares between words.
+A word's colours run from no attention to its own peak, so that weak words are visible too; its
+share of attention at the peak is given below, and can be compared between words.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
 Maps = Float[np.ndarray, "word row col"]
 
 SHORT, LONG = 256, 512
-"""Pixels of a tile: its shorter side, unless the longer one would grow beyond LONG."""
+"""Length of a tile's shorter side in pixels, unless its longer side would exceed LONG."""
 NARROWEST = 190
-"""Pixels that a caption has at least, however narrow the image."""
+"""Minimum width of a caption in pixels, however narrow the image."""
 CAPTION = 84
-"""Pixels under a tile: its caption, and room before the next row."""
+"""Pixels below a tile, for its caption and the gap before the next row."""
 GAP, MARGIN = 20, 28
 WIDEST = 6 * (SHORT + GAP)
-"""Pixels of a row of tiles at most."""
+"""Maximum width of a row of tiles in pixels."""
 MAX_ROWS = 32
-"""Candidates on the index at most."""
+"""Maximum number of candidates on the index."""
 
 LEGEND = "words"
 """The PNG's text chunk that lists the words, as JSON."""
 
 INFERNO = "000004 170b3b 420a68 6b176e 932667 bb3755 dd513a f3771a fca50a f6d644 fcffa4"
-"""Each tenth of matplotlib's perceptually uniform colour map of that name, by Nathaniel J. Smith
-and Stéfan van der Walt (CC0)."""
+"""Matplotlib's perceptually uniform colour map of that name in steps of a tenth, by Nathaniel J.
+Smith and Stéfan van der Walt (CC0)."""
 COLOURS: UInt8[np.ndarray, "level=256 3"] = np.stack(
     [
         np.interp(np.linspace(0, 1, 256), np.linspace(0, 1, 11), channel)
@@ -62,7 +62,7 @@ def save_heatmaps(
     words: Sequence[Sequence[Word]],
     after: str,
 ) -> list[Path]:
-    """One picture a candidate of the trace, from the last probed step; `after` says which."""
+    """Save a picture for each candidate of the trace; `after` is the caption of the preview."""
     maps = np.nan_to_num(trace.maps.mean(2).cpu().numpy())
     paths = [folder / f"{candidate.key}.png" for candidate in candidates]
     for path, candidate, view, its_words, its_maps in zip(
@@ -78,7 +78,7 @@ def save_heatmaps(
 def draw(
     candidate: Candidate, view: Preview, words: Sequence[Word], maps: Maps, after: str
 ) -> Image.Image:
-    """The preview and a tile a word; they wrap into rows of about equal length."""
+    """The preview and a tile for each word, wrapped into rows of about equal length."""
     size = _tile_size(view.preview.size)
     preview = view.preview.resize(size, Image.Resampling.BICUBIC)
     tiles = [preview, *(overlay(preview, one) for one in maps)]
@@ -100,15 +100,15 @@ def draw(
         if number == 0:
             _key(sheet, pen, (x, below))
             continue
-        found = f"focus {words[number - 1].focus:.2f}, peak {maps[number - 1].max():.0%}"
-        write(pen, (x, below), found, 17, GREY, pitch - GAP)
+        caption = f"focus {words[number - 1].focus:.2f}, peak {maps[number - 1].max():.0%}"
+        write(pen, (x, below), caption, 17, GREY, pitch - GAP)
     return sheet.crop((0, 0, width, top + rows * row_height))
 
 
 def named(words: Sequence[Word], number: int) -> str:
-    """How the n-th word is called in a picture: by its number where no font here has its letters.
+    """The n-th word as written in a picture: its number, if no font here has all its letters.
 
-    Answers list the words in the same order, and so does the picture's text chunk LEGEND.
+    Replies and the picture's text chunk LEGEND list the words in the same order.
     """
     word = words[number - 1].word
     return word if readable(word) else f"word {number}"
@@ -117,31 +117,31 @@ def named(words: Sequence[Word], number: int) -> str:
 def overlay(
     preview: Image.Image, attention: Float[np.ndarray, "row col"], peak: float | None = None
 ) -> Image.Image:
-    """A word's attention in colours, the preview as shades in them.
+    """A word's attention in colours, shaded by the preview.
 
-    Shades are weakest where attention is strongest, so that a peak is bright on dark ground too.
-    Without a peak to which the colours run, it is the word's own.
+    Shading is weakest where attention is strongest, so that a peak is bright even on dark ground.
+    Colours run from 0 to `peak`, by default the word's own.
     """
     peak = peak or float(attention.max()) or 1.0
     small = Image.fromarray((attention / peak).astype(np.float32))
     share = np.asarray(small.resize(preview.size, Image.Resampling.BICUBIC)).clip(0, 1)
     light = np.asarray(ImageOps.autocontrast(preview.convert("L"))) / 255
     shade = 1 - (0.55 - 0.4 * share) * (1 - light)
-    glow = 48 * light  # where nobody looks is near black, and the preview shall be seen there too
+    glow = 48 * light  # keeps the preview visible where no attention makes the colour near black
     colour = COLOURS[(share * 255).round().astype(int)]
     mixed = colour * shade[..., None] + (glow * (1 - share))[..., None]
     return Image.fromarray(mixed.clip(0, 255).astype(np.uint8))
 
 
 def save_index(path: Path, brief: str, note: str, pictures: Sequence[Path]) -> Path:
-    """All pictures, smaller, one under the other, each with its place in the order."""
+    """All pictures at a smaller size, below each other, each with its rank."""
     shown = []
     for picture in pictures[:MAX_ROWS]:
         with Image.open(picture) as opened:
             small = (opened.width * 5 // 8, opened.height * 5 // 8)
             shown.append(opened.convert("RGB").resize(small, Image.Resampling.LANCZOS))
     if len(pictures) > len(shown):
-        note += f"; here are the first {len(shown)}"
+        note += f"; the first {len(shown)} are shown"
     width = max(image.width for image in shown) + 2 * MARGIN
     sheet = Image.new("RGB", (width, 240 + sum(image.height for image in shown)), PAPER)
     pen = ImageDraw.Draw(sheet)
@@ -162,20 +162,20 @@ def _tile_size(size: Box) -> Box:
 
 
 def _header(pen: ImageDraw.ImageDraw, candidate: Candidate, view: Preview, width: int) -> int:
-    """The prediction and what it is of; returns where the tiles may begin."""
+    """The prediction, its prompt and its explanation; returns the y below them."""
     prediction = view.prediction
     title = (
         f"{prediction_text(prediction) if prediction else 'no prediction'}, seed {candidate.seed}"
     )
     explanation = prediction.explanation if prediction else ""
-    seen = f"preview: {explanation}" if explanation else view.reason
+    details = f"preview: {explanation}" if explanation else view.reason
     y = write(pen, (MARGIN, MARGIN), title, 25, INK, width, lines=2) + 2
     y = write(pen, (MARGIN, y), candidate.prompt, 19, INK, width, lines=3)
-    return write(pen, (MARGIN, y), seen, 19, GREY, width, lines=3) + 14
+    return write(pen, (MARGIN, y), details, 19, GREY, width, lines=3) + 14
 
 
 def _key(sheet: Image.Image, pen: ImageDraw.ImageDraw, at: Box) -> None:
-    """What the colours mean, from left to right."""
+    """The colour key, from left to right."""
     x, y = at
     write(pen, at, "none", 17, GREY, 45)
     sheet.paste(Image.fromarray(COLOURS[None]).resize((60, 12)), (x + 50, y + 6))

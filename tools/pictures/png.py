@@ -1,8 +1,8 @@
-"""Finished pictures as files: they say how they were made, and how to make them again.
+"""Finished pictures as PNG files that record how they were made and how to make them again.
 
-The parameters are written the way the diffusion community's viewers read them (the PNG text chunk
-`parameters` of AUTOMATIC1111's web UI), so that a picture dropped there shows prompt and seed.
-Needs Pillow only: the doors use this module, and they start quickly.
+The parameters are written in the form that the community's viewers read (the PNG text chunk
+`parameters` of AUTOMATIC1111's web UI), so that a picture dropped there shows prompt and seed. It
+needs only Pillow, because the doors use this module and have to start quickly.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ SAMPLERS = {
     "LMSDiscreteScheduler": "LMS",
     "UniPCMultistepScheduler": "UniPC",
 }
-"""The viewers' names of diffusers' schedulers; another one goes by its class name."""
+"""The viewers' names of diffusers' schedulers; others keep their class name."""
 OF_A_NOISE_SCHEDULE = (
     "StableDiffusionPipeline",
     "StableDiffusionXLPipeline",
     "PixArtSigmaPipeline",
 )
-"""The other pipelines are of a flow, which schedulers must be told."""
+"""All other pipelines use flow matching, which a scheduler's configuration must say."""
 SCHEDULES = {
     "use_karras_sigmas": "Karras",
     "use_exponential_sigmas": "Exponential",
     "use_beta_sigmas": "Beta",
 }
-"""The viewers' names of what diffusers' configurations ask for."""
+"""The viewers' names of the schedules in diffusers' configurations."""
 EXACT = "promptprobe"
-"""The text chunk that says it exactly, as JSON; the viewers' form has no way to."""
+"""The text chunk with the exact values as JSON, which the viewers' form cannot express."""
 
 
 def save_png(
@@ -58,11 +58,11 @@ def save_png(
     model: str,
     schedule: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a picture with its parameters; the file appears whole or not at all.
+    """Write a picture with its parameters, atomically.
 
     Args:
         sampler: class name of the scheduler.
-        schedule: its configuration, which says of which kind it is.
+        schedule: the scheduler's configuration, from which its variant is read.
 
     Raises:
         OSError: the folder cannot be written; the message names it.
@@ -84,9 +84,9 @@ def parameters(
 ) -> str:
     """Prompt, negative prompt and settings as the viewers read them; see `save_png`.
 
-    A line break has a meaning there, so every run of white space in a text becomes one space. To
-    CLIP and T5 it is the same; language models as text encoders read line breaks, and the chunk
-    EXACT has them.
+    Line breaks have a meaning in that form, so every run of white space becomes one space. For CLIP
+    and T5 this makes no difference; language models as text encoders do read line breaks, which the
+    chunk EXACT keeps.
     """
     sampler, kind = _sampling(sampler, schedule or {})
     settings = {
@@ -96,7 +96,7 @@ def parameters(
         "CFG scale": f"{generation.guidance:g}" if generation.guidance is not None else None,
         "Seed": str(candidate.seed),
         "Size": f"{generation.width}x{generation.height}" if generation.width else None,
-        "Model": Path(model).name,  # no path of a home folder in a picture that is shared
+        "Model": Path(model).name,  # a picture that is shared must not reveal a home folder
         "LoRA": " ".join(_shared_loras(generation)),
     }
     lines = [_one_line(candidate.prompt)]
@@ -107,7 +107,7 @@ def parameters(
 
 
 def _sampling(scheduler: str, config: Mapping[str, Any]) -> tuple[str, str]:
-    """The viewers' names of a scheduler, and of its schedule where they have one."""
+    """The viewers' names of a scheduler and, if they have one, of its schedule."""
     sampler = SAMPLERS.get(scheduler, scheduler.removesuffix("Scheduler"))
     if scheduler == "DPMSolverMultistepScheduler" and config.get("solver_order") == 3:
         sampler = "DPM++ 3M"
@@ -118,23 +118,23 @@ def _sampling(scheduler: str, config: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def exact(candidate: Candidate, generation: Generation, model: str) -> str:
-    """All of it as one JSON object, the prompt letter by letter: nothing in it can be misread."""
+    """Candidate, settings and model as one JSON object, with the prompt unchanged."""
     shared = generation.model_copy(update={"lora": _shared_loras(generation)})
-    asked = candidate.model_dump() | {"generation": shared.model_dump(exclude_none=True)}
-    return json.dumps(asked | {"model": Path(model).name})
+    fields = candidate.model_dump() | {"generation": shared.model_dump(exclude_none=True)}
+    return json.dumps(fields | {"model": Path(model).name})
 
 
 def _shared_loras(generation: Generation) -> tuple[str, ...]:
-    """LoRA without the folders that they lie in."""
+    """LoRA names and weights, without their folders."""
     loras = map(lora_of, generation.lora)
     return tuple(f"{Path(source).name}:{weight:g}" for source, weight in loras)
 
 
 def read_finished(path: Path, width: int, height: int) -> Image.Image:
-    """The pixels of a picture that `save_png` wrote, or that somebody says it did.
+    """The pixels of a picture that is said to be written by `save_png`; it is not trusted.
 
     Raises:
-        ValueError: no whole RGB PNG of this size; the message names it.
+        ValueError: it is not a complete RGB PNG of this size; the message names it.
     """
     try:
         with Image.open(path, formats=["PNG"]) as image:
@@ -150,7 +150,7 @@ def read_finished(path: Path, width: int, height: int) -> Image.Image:
 
 
 def thumbnail(path: Path, side: int = 256) -> bytes:
-    """The picture as a PNG no larger than `side` pixels; a tiny one is enlarged, unblurred."""
+    """The picture as a PNG of at most `side` pixels; a tiny one is enlarged without smoothing."""
     with Image.open(path) as opened:
         image = opened.convert("RGB")
     scale = side // max(image.size)
@@ -168,9 +168,9 @@ def snippet(candidate: Candidate, generation: Generation, model: str, pipeline: 
 
     Args:
         candidate: what to draw.
-        generation: the settings used, the model's defaults filled in (`Tools.settings_used`).
-        model: a built-in one's name, a folder or a hub id (`Tools.model_name`).
-        pipeline: class name of its pipeline, whose call has names of its own.
+        generation: the settings used, with the model's defaults filled in (`Tools.settings_used`).
+        model: a built-in model's name, a folder or a hub id (`Tools.model_name`).
+        pipeline: class name of its pipeline, which determines names of arguments.
     """
     negative: str | None = generation.negative_prompt or None
     guidance, further = "guidance_scale", []
@@ -202,7 +202,7 @@ def snippet(candidate: Candidate, generation: Generation, model: str, pipeline: 
 
 
 def _loading(generation: Generation, model: str) -> list[str]:
-    """The lines that bring the pipeline."""
+    """The lines that load the pipeline."""
     if model == IN_MEMORY:
         return ["", "# `pipeline` is the object that you passed as the model."]
     if own := built_in(model):
@@ -217,7 +217,7 @@ def _loading(generation: Generation, model: str) -> list[str]:
 
 
 def _adapting(generation: Generation, pipeline: str) -> Iterator[str]:
-    """The lines that change what was loaded."""
+    """The lines that set the scheduler, LoRA and offloading."""
     if name := generation.scheduler:
         yield f"from diffusers import {name}"
         yield ""
@@ -239,7 +239,7 @@ def _adapting(generation: Generation, pipeline: str) -> Iterator[str]:
 
 
 def _lora_arguments(source: str) -> str:
-    """A file, a folder or a hub id, and which file of a hub's repository."""
+    """Arguments for a file, a folder or a hub id, including the file in a hub repository."""
     repository, file = hub_file(source)
     if not file or Path(source).is_absolute():
         return repr(source)
@@ -247,11 +247,11 @@ def _lora_arguments(source: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """White space and control characters as single spaces; a half of a surrogate pair as "?"."""
+    """Replace white space and control characters by single spaces, lone surrogates by "?"."""
     printable = re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)
     return " ".join(printable.encode("utf-8", "replace").decode().split())
 
 
 def _quoted(value: str) -> str:
-    """Values that hold a separator are quoted as JSON, as the web UI does."""
+    """Quote a value that contains a separator as JSON, as the web UI does."""
     return json.dumps(value) if re.search(r'[,:"\n]', value) else value

@@ -1,4 +1,4 @@
-"""Text on pictures for people: one face, few colours, wrapped, never wider than it may be."""
+"""Text on pictures for people: one face, few colours, wrapped to a maximum width."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from promptprobe.tools.records import Prediction
 Box = tuple[int, int]
 
 MOST = 2000
-"""Letters of a text that are drawn."""
+"""Maximum number of characters of a text that are drawn."""
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 PAPER, INK, GREY, LINE = "#ffffff", "#1c1c1e", "#6e6e73", "#d8d8dc"
 
@@ -24,7 +24,7 @@ def write(
     width: int,
     lines: int = 1,
 ) -> int:
-    """Draw wrapped text, cut with an ellipsis after so many lines; returns the y below it."""
+    """Draw wrapped text, cut with an ellipsis after `lines` lines; returns the y below it."""
     x, y = at
     font, shown = lettering(" ".join(text[:MOST].split()), size)
     for line in _wrap(draw, shown, font, width, lines):
@@ -34,7 +34,7 @@ def write(
 
 
 def prediction_text(prediction: Prediction) -> str:
-    """A prediction as a caption: its score, and the interval where there is one."""
+    """A prediction as a caption: its score and, if it has one, its interval."""
     interval = ""
     if prediction.low is not None and prediction.high is not None:
         interval = f" ({prediction.low:.2f} to {prediction.high:.2f})"
@@ -43,7 +43,7 @@ def prediction_text(prediction: Prediction) -> str:
 
 
 def _wrap(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int, lines: int) -> list[str]:
-    """Break between words where possible, within one where it is longer than a line."""
+    """Break lines between words, or within a word that is longer than a line."""
     out: list[str] = []
     rest = text
     while rest and len(out) < lines:
