@@ -225,7 +225,7 @@ def test_bad_usage_exits_with_two_and_says_why(argv, capsys):
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["fidelity", "--prompts", "99999"], "99999 prompts asked of split test; it has"),
+        (["fidelity", "--prompts", "99999"], "scenes of split test, got 99999"),
         (["gain", "--prompts", "1"], "expected at least 2 scenes, got 1"),
         (["gain", "--prompts", "9", "--most", "2"], "--most counts prompts of a file"),
         (["fidelity", "--prompts", "x", "--split", "composition"], "a built-in model's scenes"),

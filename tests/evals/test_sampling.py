@@ -35,7 +35,7 @@ def test_the_seeds_of_a_scene_are_those_that_published_figures_rest_on():
 
 
 def test_asking_for_more_scenes_than_a_split_has_is_refused():
-    with pytest.raises(ValueError, match="100000 prompts asked of split test"):
+    with pytest.raises(ValueError, match="scenes of split test, got 100000"):
         held_out(100_000, "test")
 
 

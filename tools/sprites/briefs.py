@@ -1,4 +1,4 @@
-"""What a brief asks for that Sprites cannot draw, named by its word before a model is opened."""
+"""Names the words of a brief that Sprites cannot draw, before a model is opened."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from promptprobe.tools.sprites.world import COLOURS, COUNTS, NOUNS, is_of_this_w
 SHOWN_WORDS = 12
 LONGEST = 40
 NEAR = 0.8
-"""How alike a word and a known one are at least before a slip of the finger is guessed."""
+"""Minimum similarity of a word and a known one to suggest a typo."""
 ARTICLES = ("a", "an")
 UNLIKE = (
-    "a scene of this form was never in the training of Sprites or of its probe, as two things with "
-    "a count or of one colour were not: pictures may fail, and predictions tell less"
+    "Sprites and its probe were never trained on scenes of this form (such as two things with a "
+    "count, or of the same colour): pictures may fail, and predictions are less reliable"
 )
 NUMBERS = re.compile(
     r"\d+|many|several|lots|dozens?|(hundred|thousand|million)s?|five|six|seven|eight|nine|ten"
@@ -31,11 +31,11 @@ KNOWN = (
 
 
 def check_brief(brief: str) -> list[str]:
-    """What of a brief the model was never taught, and will not keep it from drawing.
+    """Warnings about parts of a brief that the model was never trained on but can still draw.
 
     Raises:
-        ValueError: a thing or a number that the brief asks for is none of this world, or it asks
-            for nothing that can be drawn; names the words.
+        ValueError: the brief asks for a thing or a number outside this world, or for nothing that
+            can be drawn; the message names the words.
     """
     reading = read(brief)
     problem = _beyond(tokens(brief)) or _strangers(reading.unknown if not reading.scene else ())
@@ -47,14 +47,14 @@ def check_brief(brief: str) -> list[str]:
     warnings = [] if is_of_this_world(reading.scene) else [UNLIKE]
     if reading.unknown:
         warnings.append(
-            "Sprites, the built-in miniature model, reads over what it does not know: "
+            "Sprites, the built-in miniature model, ignores words that it does not know: "
             f"{_listed(reading.unknown)}. {KNOWN}"
         )
     return warnings
 
 
 def _beyond(found: Sequence[tuple[str, Says]]) -> str:
-    """Why a brief asks for what is none of this world; "" where it does not.
+    """Why a brief asks for something outside this world; empty if it does not.
 
     Unknown words after an article, a count or a colour are a thing unless a known noun or colour
     follows: a bicycle, but neither a fluffy cat nor a cat in the rain.
@@ -62,7 +62,7 @@ def _beyond(found: Sequence[tuple[str, Says]]) -> str:
     for before, words, after in _unknown(found):
         if number := next(filter(NUMBERS.fullmatch, words), None):
             if number != "1":
-                return f"{number} is no number that it counts to"
+                return f"{number} is not a number that it can count to"
         elif before and not after:
             return _strangers(words)
     return ""
@@ -72,29 +72,29 @@ def _unknown(found: Sequence[tuple[str, Says]]) -> Iterator[tuple[bool, list[str
     """Each run of unknown words: does a thing's name begin before it, and does it end after it?"""
     runs = [
         (role, [phrase for phrase, _ in run])
-        for role, run in groupby(found, key=lambda said: said[1][0])
+        for role, run in groupby(found, key=lambda token: token[1][0])
     ]
     for at, (role, words) in enumerate(runs):
         if role == "unknown":
-            before, said = runs[at - 1] if at else ("", [""])
+            before, phrases = runs[at - 1] if at else ("", [""])
             after = runs[at + 1][0] if at + 1 < len(runs) else ""
-            begins = before in ("count", "colour") or said[-1] in ARTICLES
+            begins = before in ("count", "colour") or phrases[-1] in ARTICLES
             yield begins, words, after in ("noun", "colour")
 
 
 def _strangers(words: Sequence[str]) -> str:
-    """That these are no things of this world; "" where there are none."""
+    """A message that these are not things of this world; empty without words."""
     if not words:
         return ""
-    none = "is not one" if len(words) == 1 else "are none"
+    verb = "is not one" if len(words) == 1 else "are none"
     known = [name for names in (*NOUN_WORDS.values(), *COLOUR_WORDS.values()) for name in names]
     meant = next(filter(None, (nearest(word, known, NEAR) for word in words)), None)
-    asked = f" (did you mean {meant}?)" if meant else ""
-    return f"{_listed(words)} {none} of its twelve things{asked}"
+    hint = f" (did you mean {meant}?)" if meant else ""
+    return f"{_listed(words)} {verb} of its twelve things{hint}"
 
 
 def _listed(words: Sequence[str]) -> str:
-    """Such as "hat", "a and b", or the first twelve and how many more."""
+    """A list such as "hat", "a and b", or the first twelve words and the number of others."""
     shown = [word[:LONGEST] for word in words[:SHOWN_WORDS]]
     if len(words) > SHOWN_WORDS:
         return f"{', '.join(shown)} and {len(words) - SHOWN_WORDS} more"

@@ -19,10 +19,10 @@ SIZE = 64
 GROUND = (243, 242, 238)
 SILHOUETTES = Path(__file__).with_name("silhouettes.png")
 OBJECT = 24
-"""Pixels, the longer side of every object."""
+"""Longer side of every object in pixels."""
 GRID = 4
-"""Pixels between the places where an object may stand: one cell of the latents. Free places and
-sizes give a silhouette hundreds of appearances, too many to learn in two hours of CPU."""
+"""Pixels between possible positions of an object: one cell of the latents. With free positions and
+sizes, a silhouette has hundreds of appearances, too many to learn in two hours of CPU time."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Placed:
 
 
 def draw(scene: Scene, seed: int) -> tuple[np.ndarray, list[Placed]]:
-    """A picture of the scene, uint8 [64, 64, 3], and the truth about it."""
+    """A picture of the scene, uint8 [64, 64, 3], and its true objects."""
     rng = np.random.default_rng(seed)
     placed = place(scene, rng)
     return paint(placed, rng), placed
 
 
 def place(scene: Scene, rng: np.random.Generator) -> list[Placed]:
-    """Positions for a scene's objects: on the grid, apart from one another, inside the canvas."""
+    """Place a scene's objects on the grid, apart from one another and inside the canvas."""
     nouns = [(thing.noun, thing.colour) for thing in scene.things for _ in range(thing.count)]
     corner, room = np.zeros((len(nouns), 2), int), SIZE
     if len(nouns) > 2:  # a quarter of the canvas each
@@ -63,7 +63,7 @@ def place(scene: Scene, rng: np.random.Generator) -> list[Placed]:
 
 
 def _apart(centres: np.ndarray) -> bool:
-    """No two bounding boxes come closer than one step of the grid."""
+    """Whether all bounding boxes are at least one step of the grid apart."""
     gap = np.abs(centres[:, None] - centres[None]).max(-1) - OBJECT
     return bool((gap + SIZE * np.eye(len(centres)) >= GRID).all())
 
@@ -77,7 +77,7 @@ def _related(centres: np.ndarray, scene: Scene) -> bool:
 
 
 def paint(placed: list[Placed], rng: np.random.Generator) -> np.ndarray:
-    """Silhouettes over the ground, each in its colour with a slight variation of tone."""
+    """Paint silhouettes on the ground, each in its colour with a slight variation of tone."""
     canvas = np.empty((SIZE, SIZE, 3), np.float32)
     canvas[:] = np.array(GROUND) + rng.normal(0, 2)
     for thing in placed:

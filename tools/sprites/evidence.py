@@ -1,4 +1,4 @@
-"""What evals ask of Sprites: held-out scenes in wordings of their own, and what words mean."""
+"""What evals need from Sprites: held-out scenes in their own wordings, and the meaning of words."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def held_out(
 ) -> list[Brief]:
     """`count` briefs of a split, kinds in turn, each scene once, in an order fixed by hash.
 
-    Kinds with few scenes run out, and the others fill their places. One-object scenes cannot be
-    new; `one_object` adds them with fresh seeds. style None: wordings by natural frequency.
-    ValueError: the split has not so many, or is none.
+    When kinds with few scenes run out, the others take over. One-object scenes cannot be new;
+    `one_object` adds them with new seeds. With style None, wordings have their natural frequencies.
+    ValueError: the split does not exist or has too few scenes.
     """
     return [
         brief_of(scene, worded(scene, 0, style), split)
@@ -38,7 +38,9 @@ def held_out_scenes(count: int, split: str, one_object: bool = False) -> list[Sc
         raise ValueError(f"expected a split of {', '.join(get_args(Split))}; got {split!r}")
     order = _in_turn(split, one_object)
     if not 1 <= count <= len(order):
-        raise ValueError(f"{count} prompts asked of split {split}; it has 1 to {len(order)} scenes")
+        raise ValueError(
+            f"expected 1 to {len(order)} prompts, the scenes of split {split}, got {count}"
+        )
     return order[:count]
 
 
@@ -55,7 +57,7 @@ def worded(scene: Scene, index: int, style: Style | None = None) -> str:
 
 @cache
 def _in_turn(split: str, one_object: bool) -> list[Scene]:
-    """Every scene of a split, one of each kind at a time."""
+    """Every scene of a split, with kinds in turn."""
     pools = []
     for kind in KINDS:
         joins = one_object and kind == "one object"

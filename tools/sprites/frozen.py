@@ -1,8 +1,8 @@
-"""What every figure on Sprites rests on, by hash: world, judges, models and splits.
+"""Hashes of everything that the figures on Sprites depend on: world, judges, models and splits.
 
 `frozen.json` in the weights' folder was written before any probe was trained, by
-`python -m promptprobe.tools.sprites.frozen --write`. Without `--write` the command compares. A
-change here means that every figure has to be measured again.
+`python -m promptprobe.tools.sprites.frozen --write`. Without `--write` the command compares. If a
+hash changes, every figure has to be measured again.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from promptprobe.tools.sprites.world import KINDS, NOUNS, Scene, scenes
 
 RECORD = WEIGHTS / "frozen.json"
 EACH = 24
-"""So many scenes of each kind are drawn, worded and judged: what code does counts, not its text."""
+"""Scenes of each kind that are drawn, worded and judged: behaviour is hashed, not source text."""
 
 
 def fingerprints() -> dict[str, str]:
-    """sha256 by part; about ten seconds."""
+    """sha256 of each part; takes about ten seconds."""
     sample = [pool[at] for pool in map(scenes, KINDS) for at in _spread(len(pool))]
     return {
         "splits": digest(
@@ -50,7 +50,7 @@ def fingerprints() -> dict[str, str]:
 
 
 def digest(parts: Iterable[bytes]) -> str:
-    """One sha256 over parts, each by its own."""
+    """One sha256 over the sha256 of each part."""
     whole = hashlib.sha256()
     for part in parts:
         whole.update(hashlib.sha256(part).digest())
@@ -58,7 +58,7 @@ def digest(parts: Iterable[bytes]) -> str:
 
 
 def files(paths: Iterable[Path]) -> str:
-    """Names and contents."""
+    """Digest of the names and contents of files."""
     found = [path for path in paths if path.is_file()]
     return digest(part for path in found for part in (path.name.encode(), path.read_bytes()))
 
@@ -68,7 +68,7 @@ def _spread(size: int) -> list[int]:
 
 
 def _wordings(sample: list[Scene]) -> Iterable[bytes]:
-    """Three wordings a scene, and what is read in each."""
+    """Three wordings of each scene, and the scene that is read in each."""
     for at, scene in enumerate(sample):
         for again in range(3):
             text = word(scene, np.random.default_rng([at, again]))
@@ -77,7 +77,7 @@ def _wordings(sample: list[Scene]) -> Iterable[bytes]:
 
 
 def _verdicts(sample: list[Scene]) -> Iterable[bytes]:
-    """What both judges say of each picture, asked for its scene and for a neighbour's."""
+    """Both judges' verdicts on each picture, for its own scene and for a neighbour's."""
     for at, scene in enumerate(sample):
         picture = draw(scene, at)[0][None]
         for asked in (scene, sample[at - 1]):
@@ -88,15 +88,15 @@ def _verdicts(sample: list[Scene]) -> Iterable[bytes]:
 
 def _verdict(score: Score) -> bytes:
     value = None if score.value is None else round(score.value, 3)
-    said = score.explanation.partition("; also: ")[0]  # extras are named, and change no score
-    for noun in NOUNS:  # as does the plural, in which several things are named
-        said = said.replace(plural(noun), noun)
-    return f"{value}|{score.correct}|{said}".encode()
+    text = score.explanation.partition("; also: ")[0]  # extras do not change the score
+    for noun in NOUNS:  # nor do plurals in the explanation
+        text = text.replace(plural(noun), noun)
+    return f"{value}|{score.correct}|{text}".encode()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="record what is here as frozen")
+    parser.add_argument("--write", action="store_true", help="record the current hashes as frozen")
     found = fingerprints()
     if parser.parse_args().write:
         RECORD.write_text(json.dumps(found, indent=1) + "\n")

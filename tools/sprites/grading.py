@@ -1,6 +1,6 @@
-"""What is in a picture against what the scene asks for: a score, correct or not, and words.
+"""Grades the objects found in a picture against its scene: a score, a verdict, and words.
 
-Every judge of this world ends here; they differ in how they find things.
+All judges of this world share it; they differ in how they find objects.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from promptprobe.tools.sprites.language import Requirement, plural, read, requir
 from promptprobe.tools.sprites.world import Scene, Thing
 
 CLEARLY = 4.0
-"""Pixels between two centres before one is left of, or above, the other."""
+"""Minimum distance in pixels between two centres for one to be left of, or above, the other."""
 
 
 def grade(
     brief: str, images: np.ndarray, find: Callable[[np.ndarray], list[list[Placed]]]
 ) -> list[Score]:
-    """One score an image, uint8 [n, 64, 64, 3], by what `find` sees in each.
+    """One score for each image, uint8 [n, 64, 64, 3], from the objects that `find` finds in it.
 
-    Unscored, with the reason, where the brief names no scene; `find` is not called then.
+    If the brief names no scene, images are unscored with the reason, and `find` is not called.
     """
     reading = read(brief)
     if reading.scene is None:
@@ -41,9 +41,9 @@ def grade(
 def verdicts(
     scene: Scene, asked: Sequence[Requirement], found: Sequence[Placed]
 ) -> tuple[Verdict, ...]:
-    """Verdict on each word that asks for something: all ok exactly where the picture is correct."""
+    """Verdicts on the words that ask for something; all ok exactly if the picture is correct."""
     things = {thing.noun: thing for thing in scene.things}
-    said = []
+    results = []
     for asking in asked:
         if asking.role == "relation":
             ok = _relation(scene, found)
@@ -52,15 +52,15 @@ def verdicts(
             number, coloured, _ = _thing(thing, found)
             there = any(item.noun == thing.noun for item in found)
             ok = {"noun": there, "count": number == 1, "colour": coloured == 1}[asking.role]
-        said.append(Verdict(word=asking.word, ok=ok, chance=float(ok)))
-    return tuple(said)
+        results.append(Verdict(word=asking.word, ok=ok, chance=float(ok)))
+    return tuple(results)
 
 
 def compare(scene: Scene, found: Sequence[Placed]) -> Score:
-    """Share of the scene's requirements that hold, and which do not.
+    """The share of the scene's requirements that hold, and an explanation of those that do not.
 
-    A thing requires its noun (all of its count, and for one noun alone no more than it), each of
-    them in its colour; a relation is one more requirement. Other objects in the picture do not
+    A thing requires its noun in the right number (if the number is one, more of it are no fault)
+    and in its colour; a relation is one more requirement. Other objects in the picture do not
     change the score, as in GenEval; they are counted and named. `correct` means that every
     requirement holds.
     """
@@ -75,21 +75,22 @@ def compare(scene: Scene, found: Sequence[Placed]) -> Score:
         met.append(float(holds))
         words += [] if holds else [f"not so: {scene.key}"]
     value, extras = sum(met) / len(met), list(_extras(scene, found))
-    said = words or ["all there"]
+    parts = words or ["all there"]
     if extras:
-        said.append(f"also: {', '.join(extras)}")
-    return Score(value=value, correct=value == 1.0, explanation="; ".join(said), extras=len(extras))
+        parts.append(f"also: {', '.join(extras)}")
+    explanation = "; ".join(parts)
+    return Score(value=value, correct=value == 1.0, explanation=explanation, extras=len(extras))
 
 
 def _extras(scene: Scene, found: Sequence[Placed]) -> Iterator[str]:
-    """What is in the picture and nobody asked for, in words."""
+    """Objects in the picture that the brief did not ask for, in words."""
     asked = {thing.noun: thing for thing in scene.things}
     for item in found:
         if item.noun not in asked:
             yield f"a {item.colour} {item.noun}"
     for noun, thing in asked.items():
         same = [item for item in found if item.noun == noun]
-        # Of several that were asked for, one too many is no extra but a wrong number.
+        # If several were asked for, one too many is not an extra but a wrong number.
         if thing.count == 1 and len(same) > 1:
             meant = [thing.colour in (None, item.colour) for item in same]
             same.pop(meant.index(True) if any(meant) else 0)
@@ -99,11 +100,11 @@ def _extras(scene: Scene, found: Sequence[Placed]) -> Iterator[str]:
 
 
 def _thing(thing: Thing, found: Sequence[Placed]) -> tuple[float, float, list[str]]:
-    """How much of the number and of the colour is right, in [0, 1], and what is wrong."""
+    """How right the number and the colour are, each in [0, 1], and what is wrong in words."""
     same = [item for item in found if item.noun == thing.noun]
     right = [item for item in same if thing.colour in (None, item.colour)]
     number = max(0.0, 1 - abs(len(same) - thing.count) / thing.count)
-    if thing.count == 1:  # one more of it is no fault: nobody asked for "only one"
+    if thing.count == 1:  # more of it are no fault: nobody asked for "only one"
         number = float(bool(same))
     coloured = min(len(right), thing.count) / thing.count
     if not same:
@@ -116,13 +117,13 @@ def _thing(thing: Thing, found: Sequence[Placed]) -> tuple[float, float, list[st
 
 
 def _named(thing: Thing) -> str:
-    """Such as "red cat" and "4 black keys"."""
+    """The thing in words, such as "red cat" or "4 black keys"."""
     noun = plural(thing.noun) if thing.count > 1 else thing.noun
     return str(replace(thing, noun=noun))
 
 
 def _relation(scene: Scene, found: Sequence[Placed]) -> bool:
-    """Whether some pair of the two things, in their colours where they have one, stands so."""
+    """Whether some pair of the two things, in their colours if given, has the scene's relation."""
     first, second = (
         [item for item in found if item.noun == thing.noun and thing.colour in (None, item.colour)]
         for thing in scene.things

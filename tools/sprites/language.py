@@ -1,7 +1,7 @@
-"""The language of the Sprites world: scenes to wordings, wordings back to scenes.
+"""The language of the Sprites world: scenes to wordings, and wordings back to scenes.
 
-Plain wordings are common; synonyms, other word orders, casual and ornate ones are rarer, so that
-the image model knows them less well and phrasing matters, as it does in real models.
+Plain wordings are common; synonyms, other word orders, and casual and ornate wordings are rarer, so
+the image model knows them less well and phrasing matters, as it does for real models.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from promptprobe.tools.sprites.world import Relation, Scene, Thing
 Style = Literal["plain", "casual", "ornate"]
 STYLES: dict[Style, float] = {"plain": 0.84, "casual": 0.09, "ornate": 0.07}
 SYNONYM: dict[Style, float] = {"plain": 0.03, "casual": 0.3, "ornate": 0.5}
-"""How often a noun or colour is said by a rarer word."""
+"""How often a rarer word is used for a noun or colour."""
 
 NOUN_WORDS: dict[str, tuple[str, ...]] = {
     "bird": ("bird", "birdie", "songbird"),
@@ -117,14 +117,14 @@ NEGATIONS = frozenset("no not without never none except instead".split())
 
 @dataclass(frozen=True)
 class Reading:
-    """What a text says in this language."""
+    """The meaning of a text in this language."""
 
     scene: Scene | None
-    """None where the text names no scene of this world."""
+    """None if the text names no scene of this world."""
     unknown: tuple[str, ...]
-    """Words that the image model was never taught, in order of appearance."""
+    """Words that the image model was never trained on, in order of appearance."""
     problem: str
-    """Why there is no scene; empty where there is one."""
+    """Why there is no scene; empty if there is one."""
 
 
 # -- scenes to wordings ------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def _common_or_rare(words: tuple[str, ...], rng: np.random.Generator, style: Sty
 
 @cache
 def lexicon() -> dict[str, Says]:
-    """Every word or fixed phrase of the language and what it says."""
+    """Every word or fixed phrase of the language, with its role and value."""
     words: dict[str, Says] = dict.fromkeys(FILLER, ("filler", None))
     words |= dict.fromkeys(NEGATIONS, ("negation", None))
     words |= {"oak tree": ("noun", ("tree", 1)), "crescent moon": ("noun", ("moon", 1))}
@@ -197,7 +197,7 @@ def lexicon() -> dict[str, Says]:
 
 
 def tokens(text: str) -> list[tuple[str, Says]]:
-    """Longest-match words of a text; what the lexicon lacks says ("unknown", None)."""
+    """Words of a text by longest match; a word that the lexicon lacks is ("unknown", None)."""
     words = re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", text.lower())
     known, found, at = lexicon(), [], 0
     while at < len(words):
@@ -211,7 +211,7 @@ def tokens(text: str) -> list[tuple[str, Says]]:
 
 
 def read(text: str) -> Reading:
-    """The scene a text asks for. Unknown words are named; a negation is not understood."""
+    """The scene that a text asks for. Unknown words are listed; negations are not understood."""
     found = tokens(text)
     unknown = tuple(dict.fromkeys(phrase for phrase, (role, _) in found if role == "unknown"))
     try:
@@ -227,7 +227,7 @@ def _scene(found: list[tuple[str, Says]]) -> Scene:
     count, colour, after = 1, None, False
     for phrase, (role, value) in found:
         if role == "negation":
-            raise ValueError(f"it says {phrase!r}, and this model cannot draw an absence")
+            raise ValueError(f"it says {phrase!r}, but this model cannot draw an absence")
         if role == "count":
             count = value
         elif role == "colour" and after and things and not things[-1].colour:
@@ -248,7 +248,7 @@ def _scene(found: list[tuple[str, Says]]) -> Scene:
             relation = (value[0], value[1] != (role == "trailing"))
         after = role == "after"
     if colour or count > 1:
-        raise ValueError(f"nothing is said to be {colour or count}")
+        raise ValueError(f"{colour or count} describes nothing")
     return _checked(things, relation)
 
 
@@ -256,7 +256,7 @@ def _checked(things: list[Thing], relation: tuple[Relation, bool] | None) -> Sce
     if not things:
         raise ValueError("it names nothing that this model can draw")
     if len(things) > 2:
-        raise ValueError(f"it asks for {len(things)} things, and this model draws one or two")
+        raise ValueError(f"it asks for {len(things)} things, but this model draws one or two")
     if relation is None:
         return Scene(tuple(things)).canonical
     if len(things) == 1 or things[0].count + things[1].count > 2:
@@ -274,14 +274,14 @@ class Requirement:
     """A word of a text and what it asks for."""
 
     word: str
-    """In lower case, as it stands there."""
+    """The word as it is in the text, in lower case."""
     role: Role
     noun: str
-    """Whose colour or number it is; empty of a relation, which is of both."""
+    """The noun whose colour or number it is; empty for a relation, which concerns both."""
 
 
 def requirements_of(text: str) -> list[Requirement]:
-    """The words of a text that ask for something, in their order; those that fill are left out."""
+    """The words of a text that ask for something, in order; filler words are left out."""
     found = tokens(text)
     nouns = [value[0] for _, (role, value) in found if role == "noun"]
     asked: list[Requirement] = []

@@ -1,6 +1,6 @@
-"""Other wordings of a Sprites brief, by rules and word lists: a rewriter that needs no LLM.
+"""Other wordings of a Sprites brief, from rules and word lists: a rewriter that needs no LLM.
 
-Plain common wording first, then other plain frames, then casual and ornate ones.
+The plain common wording comes first, then other plain frames, then casual and ornate ones.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from promptprobe.tools.sprites import language
 
 
 def wordings(brief: str, seed: int) -> Iterator[str]:
-    """Ways to say a brief; repeats itself, ends, and is the same for the same arguments."""
+    """Finitely many wordings of a brief, with repetitions; deterministic in the arguments."""
     reading = language.read(brief)
     yield in_common_words(brief)
     if reading.scene is None or reading.unknown:
-        return  # what cannot be read cannot be said otherwise
+        return  # a brief that cannot be read cannot be rephrased
     digest = hashlib.sha256(f"wordings|{seed}|{brief}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:7]))
     plain = [language.word(reading.scene, rng, "plain") for _ in range(64)]

@@ -1,4 +1,4 @@
-"""Sprites and Sprites-flow as built-in models: all that the rest of promptprobe may ask of them."""
+"""Sprites and Sprites-flow as built-in models: the only interface for the rest of promptprobe."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PIXELS = 64
 
 
 def open_scorer(_argument: str, _device: str) -> Opened:
-    """What the detector finds, against the scene that the brief asks for."""
+    """Compares the objects that the detector finds with the brief's scene."""
     from promptprobe.tools.sprites.judges.scorer import score_images
 
     return Opened(lambda brief, images: score_images(brief, _canvas(images)))
 
 
 def open_critic(_argument: str, _device: str) -> Opened:
-    """How well formed a picture is, whatever it shows."""
+    """Scores how well formed a picture is, whatever it shows."""
     from promptprobe.tools.sprites.judges.critic import score_images
 
     return Opened(lambda _brief, images: score_images(_canvas(images)))
@@ -48,28 +48,31 @@ def open_segments(_argument: str, _device: str) -> Opened:
 
 
 def check_brief(brief: str) -> list[str]:
-    """Words of a brief that the model reads over. ValueError: it cannot draw what is asked for."""
+    """Warnings about a brief. ValueError: the model cannot draw what it asks for."""
     from promptprobe.tools.sprites import briefs
 
     return briefs.check_brief(brief)
 
 
 def check_rewrite(brief: str, rewrite: str) -> str | None:
-    """Whether both ask for the same scene, where both are wholly in the language of Sprites."""
+    """Why a rewrite differs from its brief; empty if they ask for the same scene.
+
+    None if either is not wholly in the language of Sprites.
+    """
     from promptprobe.tools.sprites.language import read
 
-    asked, said = read(brief), read(rewrite)
-    if not asked.scene or not said.scene or asked.unknown or said.unknown:
+    before, after = read(brief), read(rewrite)
+    if not before.scene or not after.scene or before.unknown or after.unknown:
         return None
-    if asked.scene != said.scene:
-        return f"it asks for {said.scene.key!r}, the brief for {asked.scene.key!r}"
+    if before.scene != after.scene:
+        return f"it asks for {after.scene.key!r}, the brief for {before.scene.key!r}"
     if changed := _holding(brief) ^ _holding(rewrite):
         return f"it changes what is {' or '.join(sorted(changed))} what"
     return ""
 
 
 def rewrites(brief: str, seed: int) -> Iterator[str]:
-    """The scene of the brief, said in the words that training saw most; then in other wordings."""
+    """The brief in the words that are most common in training, then in other wordings."""
     from promptprobe.tools.sprites.lexicon import wordings
 
     return wordings(brief, seed)
@@ -83,13 +86,13 @@ def evidence() -> Evidence:
 
 
 def _holding(text: str) -> set[str]:
-    """Whether one thing is said to be in or on another: Sprites reads over these two words."""
+    """The words "in" and "on" that place one thing in or on another, which Sprites ignores."""
     apart = re.sub(r"\bin the company of\b|\bon (?:top|the left|the right) of\b", "", text.lower())
     return set(re.findall(r"\b(in|on) (?=(?:an?|the|two|three|four|\d+) )", apart))
 
 
 def _canvas(images: Sequence[Image.Image]) -> np.ndarray:
-    """uint8 [image, 64, 64, 3]; another size is resized, since these judges know one."""
+    """Images as uint8 [image, 64, 64, 3], resized if needed, since these judges know one size."""
     import numpy as np
     from PIL import Image
 

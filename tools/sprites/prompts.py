@@ -1,6 +1,7 @@
-"""Prompts of the Sprites world to learn from: `python -m promptprobe.tools.sprites.prompts`.
+"""Training prompts of the Sprites world: `python -m promptprobe.tools.sprites.prompts`.
 
-Scenes of a split in natural wordings, always the same ones; a longer list extends a shorter one.
+They are scenes of a split in natural wordings, always the same ones; a longer list extends a
+shorter one.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ SHARES: dict[Kind, float] = {
     "attribute binding": 0.25,
     "position": 0.25,
 }
-"""Kinds whose seeds differ more teach more."""
+"""Kinds whose seeds differ more are more useful for training."""
 
 Part = Literal["train", "validation"]
 
 
 def prompts(split: Part) -> Iterator[Wanted]:
-    """Prompts of a split without end. One-object scenes cannot be new; outside of training only
-    their seeds are."""
+    """Endless prompts of a split. One-object scenes cannot be new; outside training, only their
+    seeds are."""
     pools = {kind: _pool(kind, split) for kind in SHARES}
     shares = np.array([SHARES[kind] if pools[kind] else 0.0 for kind in SHARES])
     kinds, taken = list(SHARES), dict.fromkeys(SHARES, 0)

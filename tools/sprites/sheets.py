@@ -1,4 +1,4 @@
-"""Grids of small pictures, for looking at."""
+"""Grids of small pictures for visual inspection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def save_sheet(images: Tensor, path: Path, columns: int = 16, zoom: int = 2) -> None:
-    """Images [n, 3, h, w] in [-1, 1] as one PNG, row by row."""
+    """Write images [n, 3, h, w] in [-1, 1] to one PNG, row by row."""
     pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     height, width = pixels.shape[1:3]
     rows = -(-len(pixels) // columns)

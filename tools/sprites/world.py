@@ -1,7 +1,7 @@
 """The world that Sprites draws: what a scene is, and which scenes are held out.
 
 A scene is the canonical content of a brief, whatever its wording. Everything here is a pure
-function of its arguments, so that truth, splits and seeds mean the same on every machine.
+function of its arguments, so that labels, splits and seeds are the same on every machine.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True, order=True)
 class Thing:
-    """What a brief asks for by one noun; no colour means that any will do."""
+    """What a brief asks for with one noun; without a colour, any will do."""
 
     noun: str
     colour: str | None = None
@@ -51,14 +51,14 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """One or two things and how they stand: `things[0]` is left of, or above, `things[1]`."""
+    """One or two things and their relation: `things[0]` is left of, or above, `things[1]`."""
 
     things: tuple[Thing, ...]
     relation: Relation | None = None
 
     @property
     def canonical(self) -> Scene:
-        """The same content with one spelling: without a relation, order means nothing."""
+        """The scene in canonical form: without a relation, the order of things is fixed."""
         return self if self.relation else replace(self, things=tuple(sorted(self.things, key=str)))
 
     @property
@@ -79,7 +79,7 @@ class Scene:
 
     @property
     def split(self) -> Split:
-        """By hash of the scene; one-object scenes cannot be new and always train.
+        """By hash of the scene; one-object scenes cannot be new and are always for training.
 
         `composition` holds every scene with a (noun, colour, relation) that training never saw.
         """
@@ -127,5 +127,5 @@ def _keys(kind: Kind) -> frozenset[str]:
 
 
 def is_of_this_world(scene: Scene) -> bool:
-    """Whether scenes of this form were drawn for training, this very one or others like it."""
+    """Whether scenes of this form are part of the world, whatever their split."""
     return scene.key in _keys(scene.kind)

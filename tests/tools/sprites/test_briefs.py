@@ -13,15 +13,15 @@ from promptprobe.tools.sprites.briefs import check_brief
         ("a red cat left of a blue bicycle", "bicycle is not one of its twelve things"),
         ("a cat wearing a hat", "hat is not one of its twelve things"),
         ("a shiny new bicycle", "shiny, new and bicycle are none of its twelve things"),
-        ("three hundred cats", "hundred is no number that it counts to"),
-        ("12 cats", "12 is no number that it counts to"),
-        ("many keys", "many is no number that it counts to"),
+        ("three hundred cats", "hundred is not a number that it can count to"),
+        ("12 cats", "12 is not a number that it can count to"),
+        ("many keys", "many is not a number that it can count to"),
         ("a red umbrela", r"umbrela is not one of its twelve things (did you mean umbrella?)"),
         ("a spaceship", "spaceship is not one of its twelve things"),
         ("ein Hund", "ein and hund are none of its twelve things"),
         ("قطة حمراء", "قطة and حمراء are none of its twelve things"),
-        ("not a cat", "it says 'not', and this model cannot draw an absence"),
-        ("a cat, a car and a fish", "it asks for 3 things, and this model draws one or two"),
+        ("not a cat", "it says 'not', but this model cannot draw an absence"),
+        ("a cat, a car and a fish", "it asks for 3 things, but this model draws one or two"),
     ],
 )
 def test_a_refusal_names_the_word(brief: str, named: str) -> None:
@@ -41,7 +41,7 @@ def test_a_refusal_names_the_word(brief: str, named: str) -> None:
 )
 def test_words_that_name_no_thing_are_read_over_and_told(brief: str, unread: str) -> None:
     [warning] = check_brief(brief)
-    assert f"reads over what it does not know: {unread}. It" in warning
+    assert f"ignores words that it does not know: {unread}. It" in warning
 
 
 @pytest.mark.parametrize("brief", ["a scarlet kitty next to a navy automobile", "two red keys"])

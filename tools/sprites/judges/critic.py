@@ -1,7 +1,7 @@
-"""How well formed a Sprites picture is, whatever it shows: 1 is a clean drawing, 0 a wreck.
+"""Scores how well formed a Sprites picture is, whatever it shows: 1 is clean, 0 is ruined.
 
-It never reads the brief. Trained by train/critic.py on drawings spoiled in known ways, and on what
-the model makes of noise midway.
+It never reads the brief. It is trained by train/critic.py on drawings that are spoiled in known
+ways, and on the model's x0 predictions from noisy drawings.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from promptprobe.tools.sprites.judges.detector import Residual
 
 
 class Critic(nn.Module):
-    """Pixels in [-1, 1] to the logit of how well formed the picture is."""
+    """Maps pixels in [-1, 1] to the logit of how well formed the picture is."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,8 +37,8 @@ class Critic(nn.Module):
         self.head = nn.Linear(64, 1)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, " batch"]:
-        seen = self.body(images)
-        logit: Tensor = self.head(torch.cat([seen.mean((2, 3)), seen.amax((2, 3))], 1))
+        features = self.body(images)
+        logit: Tensor = self.head(torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1))
         return logit.squeeze(1)
 
 
@@ -51,7 +51,7 @@ def load_critic(path: Path = WEIGHTS / "critic.safetensors") -> Critic:
 
 @torch.no_grad()
 def score_images(images: np.ndarray) -> list[Score]:
-    """uint8 [image, 64, 64, 3] to a score each, 0 .. 1."""
+    """One score 0 .. 1 for each image, uint8 [image, 64, 64, 3]."""
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
     return [
         Score(value=value, explanation=f"well formed: {value:.2f}")

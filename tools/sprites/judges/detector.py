@@ -1,7 +1,7 @@
-"""Finds the objects of a Sprites picture: a small dense network, one answer a 4 x 4 pixel cell.
+"""Finds the objects of a Sprites picture with a small dense network, one output per 4 x 4 cell.
 
-Centres as in CenterNet (Zhou et al. 2019, arXiv 1904.07850): a heat map a noun, with the colour
-and the offset of its centre.
+Objects are centres as in CenterNet (Zhou et al. 2019, arXiv 1904.07850): a heat map for each noun,
+with the colour and the offset of the centre.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from promptprobe.tools.sprites.world import COLOURS, NOUNS
 CELL = 4
 THRESHOLD = 0.4
 APART = 9.0
-"""Pixels: of two centres closer than this, the surer one stands."""
+"""Of two centres closer than this many pixels, only the more confident one is kept."""
 
 
 class Residual(nn.Module):
@@ -40,7 +40,7 @@ class Residual(nn.Module):
 
 
 class Detector(nn.Module):
-    """Pixels in [-1, 1] to logits: nouns, colours and the centre's offset, per cell."""
+    """Maps pixels in [-1, 1] to logits of nouns and colours, and the centre's offset, per cell."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Detector(nn.Module):
     def forward(
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits of nouns and of colours, offsets: [batch, noun | colour | 2, row, col]."""
+        """Logits of nouns and of colours, and offsets, [batch, noun | colour | 2, row, col]."""
         nouns, colours, offsets = self.head(self.body(images)).split(
             (len(NOUNS), len(COLOURS), 2), dim=1
         )
@@ -77,26 +77,26 @@ def load_detector(path: Path = WEIGHTS / "detector.safetensors") -> Detector:
 
 
 class Heat(NamedTuple):
-    """What the network says of one image, cell by cell."""
+    """The network's output for one image, by cell."""
 
     nouns: Float[Tensor, "noun row col"]
     """Chance that an object of this noun has its centre here."""
     colours: Float[Tensor, "colour row col"]
-    """Chance that what is here has this colour."""
+    """Chance that the object here has this colour."""
     offsets: Float[Tensor, "2 row col"]
     """x and y of the centre within the cell, in cells."""
 
 
 @torch.no_grad()
 def heat(model: Detector, images: np.ndarray) -> list[Heat]:
-    """What the network says of each of the images, uint8 [n, 64, 64, 3]."""
+    """The network's output for each image, uint8 [n, 64, 64, 3]."""
     pixels = rearrange(torch.from_numpy(images.copy()), "n h w c -> n c h w").float() / 127.5 - 1
     nouns, colours, offsets = model(pixels)
     return [Heat(*maps) for maps in zip(nouns.sigmoid(), colours.softmax(1), offsets, strict=True)]
 
 
 def peaks(chance: Float[Tensor, "noun row col"]) -> Bool[Tensor, "noun row col"]:
-    """Where no neighbour is surer."""
+    """Where no neighbouring cell has a higher chance."""
     return chance == max_pool2d(chance[:, None], 3, stride=1, padding=1)[:, 0]
 
 

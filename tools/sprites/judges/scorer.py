@@ -1,7 +1,7 @@
-"""The sprites scorer: what the detector finds, against the scene that the brief asks for.
+"""The sprites scorer compares the objects that the detector finds with the brief's scene.
 
-The score itself rests on objects found or not. In addition it says, word by word, how sure the
-detector is: on a blurred preview, where little is found, that says far more.
+The score itself depends on whether objects are found. In addition, each word gets the detector's
+chance, which says far more on a blurred preview, where little is found.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from promptprobe.tools.sprites.world import COLOURS, NOUNS, Scene, Thing
 
 BATCH = 64
 FAINT = 0.05
-"""A peak below this is no sign of an object."""
+"""A peak below this is not counted as an object."""
 SOFT = 1.5
 """Pixels over which "clearly left of" goes from unlikely to likely."""
 
 
 def score_images(brief: str, images: np.ndarray) -> list[Score]:
-    """One score an image, uint8 [n, 64, 64, 3]; unscored where the brief names no scene."""
-    seen: list[Heat] = []
-    scores = grade(brief, images, lambda shown: list(map(objects, _seen(shown, into=seen))))
+    """One score for each image, uint8 [n, 64, 64, 3]; unscored if the brief names no scene."""
+    heats: list[Heat] = []
+    scores = grade(brief, images, lambda shown: list(map(objects, _heats(shown, into=heats))))
     scene = read(brief).scene
     if scene is None:
         return scores
     asked = requirements_of(brief)
     return [
-        _with_chances(score, scene, asked, one) for score, one in zip(scores, seen, strict=True)
+        _with_chances(score, scene, asked, one) for score, one in zip(scores, heats, strict=True)
     ]
 
 
-def _seen(images: np.ndarray, into: list[Heat]) -> list[Heat]:
+def _heats(images: np.ndarray, into: list[Heat]) -> list[Heat]:
     model = load_detector()
     for first in range(0, len(images), BATCH):
         into += heat(model, images[first : first + BATCH])
@@ -60,7 +60,7 @@ def _with_chances(score: Score, scene: Scene, asked: list[Requirement], seen: He
 
 
 def _chance(asking: Requirement, things: dict[str, Thing], scene: Scene, seen: Heat) -> float:
-    """That the picture shows what a word asks for, by the surest places for it."""
+    """The chance that the picture shows what a word asks for, from the most likely cells."""
     if asking.role == "relation":
         return _related(scene, seen)
     thing = things[asking.noun]
@@ -83,7 +83,7 @@ def _coloured(thing: Thing, seen: Heat) -> Tensor:
 
 
 def _related(scene: Scene, seen: Heat) -> float:
-    """The surest pair of places for both things that stand as they should."""
+    """The chance of the relation, from the most likely pair of cells for the two things."""
     first, second = (_coloured(thing, seen) for thing in scene.things)
     axis = 1 if scene.relation == "left of" else 0
     place = torch.arange(first.shape[axis]) * float(CELL)

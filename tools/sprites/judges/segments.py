@@ -1,6 +1,6 @@
 """The second judge: colour segmentation and mask matching. It shares nothing with the detector.
 
-It never selects; it grades what was selected by others.
+It never selects; it only grades what others selected.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from promptprobe.tools.sprites.grading import grade
 from promptprobe.tools.sprites.world import COLOURS, NOUNS
 
 AREA = 60
-"""Pixels: a smaller patch is no object."""
+"""Minimum size of an object's patch in pixels."""
 LIKE = 0.66
-"""Intersection over union with the best silhouette, below which a patch is no object."""
+"""Minimum intersection over union of an object's patch with the best silhouette."""
 TILE = 24
 
 
 def judge_images(brief: str, images: np.ndarray) -> list[Score]:
-    """One score an image, uint8 [n, 64, 64, 3]; unscored where the brief names no scene."""
+    """One score for each image, uint8 [n, 64, 64, 3]; unscored if the brief names no scene."""
     return grade(brief, images, lambda seen: [segments(image) for image in seen])
 
 
@@ -33,7 +33,7 @@ def segments(image: np.ndarray) -> list[Placed]:
     palette = np.array([GROUND, *COLOURS.values()], np.float32)
     distance = np.linalg.norm(image[:, :, None].astype(np.float32) - palette, axis=-1)
     nearest = distance.argmin(-1)
-    # Edges blend into the ground: a pixel more than halfway to it belongs to nothing.
+    # Edges blend into the ground: a pixel more than halfway to the ground belongs to no object.
     nearest[np.linalg.norm(image.astype(np.float32) - palette[0], axis=-1) < 70] = 0
     patches, number = ndimage.label(nearest > 0, np.ones((3, 3)))
     found = []
@@ -47,7 +47,7 @@ def segments(image: np.ndarray) -> list[Placed]:
 
 
 def _parts(inside: np.ndarray, nearest: np.ndarray) -> list[np.ndarray]:
-    """One patch, or where two objects touch and both have a large solid colour, one a colour."""
+    """The patch, or one part for each colour if objects with large areas of two colours touch."""
     counts = np.bincount(nearest[ndimage.binary_erosion(inside)], minlength=len(COLOURS) + 1)
     large = np.flatnonzero(counts >= AREA)
     if len(large) < 2:

@@ -15,9 +15,9 @@ from promptprobe.tools.sprites.train.loop import arguments, fit
 
 BATCH = 32
 UNSEEN = 2**31
-"""A step that no training reaches, for pictures to look at and to calibrate on."""
+"""A step that no training reaches, for pictures to inspect and to calibrate on."""
 LATENT_NOISE = 0.15
-"""Noise on the latents while training, so that the decoder forgives what the denoiser misses."""
+"""Noise on the latents in training, which makes the decoder robust to the denoiser's errors."""
 
 
 def build() -> AutoencoderTiny:

@@ -1,7 +1,8 @@
-"""Trains a small CLIP of this world, and says what it can tell apart.
+"""Trains a small CLIP of this world, and measures what it can tell apart.
 
-Contrastive as in CLIP (Radford et al. 2021), with minimally swapped captions as hard negatives
-(NegCLIP, Yuksekgonul et al. 2023): without them such a model reads captions as bags of words.
+The loss is contrastive as in CLIP (Radford et al. 2021), with minimally swapped captions as hard
+negatives (NegCLIP, Yuksekgonul et al. 2023); without them such a model reads captions as bags of
+words.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def build(tokenizer: CLIPTokenizer) -> CLIPModel:
 
 
 def swaps(scene: Scene, rng: np.random.Generator) -> dict[str, Scene]:
-    """Scenes that differ from this one in one way, by the name of the way."""
+    """Scenes that differ from this one in a single way, by the name of the change."""
     first, *rest = scene.things
     swapped = {}
     absent = [noun for noun in NOUNS if all(noun != thing.noun for thing in scene.things)]
@@ -90,7 +91,7 @@ def examples(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str, str
 
 
 def loss(tokenizer: CLIPTokenizer, model: nn.Module, step: int) -> Tensor:
-    """Images against all captions of the batch and their own two swapped captions."""
+    """Contrast images with all captions of the batch and with their own two swapped captions."""
     assert isinstance(model, CLIPModel)
     rng = np.random.default_rng([step, 13])
     chosen = sample_scenes(rng, BATCH)
@@ -102,12 +103,13 @@ def loss(tokenizer: CLIPTokenizer, model: nn.Module, step: int) -> Tensor:
         names = list(changed)
         hardest = [name for name in names if name != "noun"] or names
         wrong += [changed[rng.choice(hardest)], changed[rng.choice(names)]]
-    seen, read = embed(model, tokenizer, to_model(torch.from_numpy(images)), texts + wrong)
-    true, false = read[:BATCH], rearrange(read[BATCH:], "(b k) d -> b k d", k=2)
+    image, text = embed(model, tokenizer, to_model(torch.from_numpy(images)), texts + wrong)
+    true, false = text[:BATCH], rearrange(text[BATCH:], "(b k) d -> b k d", k=2)
     scale = model.logit_scale.exp()
-    within = torch.cat([scale * seen @ true.T, scale * torch.einsum("bd,bkd->bk", seen, false)], 1)
+    logits = [scale * image @ true.T, scale * torch.einsum("bd,bkd->bk", image, false)]
     labels = torch.arange(BATCH)
-    return cross_entropy(within, labels) + cross_entropy(scale * true @ seen.T, labels)
+    by_image = cross_entropy(torch.cat(logits, 1), labels)
+    return by_image + cross_entropy(scale * true @ image.T, labels)
 
 
 def embed(
@@ -132,15 +134,15 @@ def tells_apart(model: CLIPModel, tokenizer: CLIPTokenizer, number: int) -> dict
         scene = pool[rng.integers(len(pool))]
         true, changed = examples(scene, rng)
         image = to_model(torch.from_numpy(draw(scene, int(rng.integers(2**52)))[0][None]))
-        seen, read = embed(model, tokenizer, image, [true, *changed.values()])
-        value = (seen @ read.T)[0]
+        vision, text = embed(model, tokenizer, image, [true, *changed.values()])
+        value = (vision @ text.T)[0]
         for name, score in zip(changed, value[1:], strict=True):
             wins.setdefault(name, []).append(bool(value[0] > score))
     return {name: round(float(np.mean(won)), 4) for name, won in wins.items()}
 
 
 def save(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """A folder for `CLIPModel` and `CLIPProcessor`; weights rounded to half precision."""
+    """Write a folder for `CLIPModel` and `CLIPProcessor`, with weights in half precision."""
     pixels = CLIPImageProcessor(
         size={"shortest_edge": SIZE}, crop_size=SIZE, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )

@@ -1,8 +1,9 @@
-"""Trains the critic: clean drawings against spoiled and half-formed ones.
+"""Trains the critic on clean drawings and on spoiled and half-formed ones.
 
 `python -m promptprobe.tools.sprites.train.critic --out DIR` (a few minutes on two CPU cores). The
-label is what an eye would miss: the share of the drawing's ink that is wrong. An earlier critic was
-given the share of noise instead, and took clean drawings for noisy ones: little noise is unseen.
+label follows visible damage: one minus the share of the drawing's ink that is wrong. An earlier
+critic was trained on the amount of noise instead, and mistook clean drawings for noisy ones,
+because a little noise is invisible.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from promptprobe.tools.sprites.world import Scene
 
 BATCH = 48
 UNSEEN = 0.06
-"""A difference up to this, of a range of 2, shows to nobody."""
+"""Differences up to this, out of a range of 2, are invisible."""
 FORMING = 700
-"""Of 1000 time steps, those from here on leave a picture half-formed; sigma is above 1.4 there."""
+"""Of 1000 timesteps, the first at which a picture is half-formed; sigma is above 1.4 from here."""
 GROUND = 4
-"""Pixels along a side of the corner that shows the plain ground."""
+"""Side in pixels of the corner that shows the plain ground."""
 
 
 def quality(spoiled: Tensor, clean: Tensor) -> Tensor:
-    """1 - the share of the ink that is wrong, [batch], 0 where as much is wrong as was drawn."""
+    """One minus the share of ink that is wrong, [batch]; 0 if as much is wrong as was drawn."""
     ground = clean[:, :, :GROUND, :GROUND].amax((2, 3), keepdim=True)
     ink = (clean - ground).abs().mean(1).sum((1, 2))
     wrong = relu((spoiled - clean).abs() - UNSEEN).mean(1).sum((1, 2))
@@ -44,23 +45,23 @@ def quality(spoiled: Tensor, clean: Tensor) -> Tensor:
 @torch.no_grad()
 def lesson(pipeline: StableDiffusionPipeline, step: int) -> tuple[Tensor, Tensor]:
     """Pictures [BATCH, 3, 64, 64] and their quality [BATCH]: half of them half-formed, a quarter
-    blurred, noisy or ghosted, a quarter as drawn or as the autoencoder gives them back."""
+    blurred, noisy or ghosted, a quarter as drawn or as reconstructed by the autoencoder."""
     clean, _, chosen = batch(step, BATCH)
     generator = torch.Generator().manual_seed(step)
     half, quarter = BATCH // 2, BATCH // 4
-    made = clean.clone()
-    made[:half] = half_formed(pipeline, clean[:half], chosen[:half], step)
-    made[half : half + quarter] = spoiled(clean[half : half + quarter], generator)
+    images = clean.clone()
+    images[:half] = half_formed(pipeline, clean[:half], chosen[:half], step)
+    images[half : half + quarter] = spoiled(clean[half : half + quarter], generator)
     rest = slice(half + quarter, half + quarter + quarter // 2)
-    made[rest] = pipeline.vae.decode(pipeline.vae.encode(clean[rest]).latents).sample
-    made = made.clamp(-1, 1)
-    return made, quality(made, clean)
+    images[rest] = pipeline.vae.decode(pipeline.vae.encode(clean[rest]).latents).sample
+    images = images.clamp(-1, 1)
+    return images, quality(images, clean)
 
 
 def half_formed(
     pipeline: StableDiffusionPipeline, clean: Tensor, chosen: list[Scene], step: int
 ) -> Tensor:
-    """What Sprites takes the drawings for, through noise of any strength."""
+    """Sprites' decoded x0 predictions from drawings with noise of random strength."""
     rng, scheduler = np.random.default_rng([step, 21]), build_scheduler()
     generator = torch.Generator().manual_seed(step)
     tokens = tokenize(pipeline.tokenizer, [word(scene, rng, "plain") for scene in chosen])
@@ -72,18 +73,18 @@ def half_formed(
     velocity = pipeline.unet(noisy, t, encoder_hidden_states=embeddings).sample
     kept = scheduler.alphas_cumprod[t][:, None, None, None]
     x0 = kept.sqrt() * noisy - (1 - kept).sqrt() * velocity
-    seen: Tensor = pipeline.vae.decode(x0 / pipeline.vae.config.scaling_factor).sample
-    return seen
+    decoded: Tensor = pipeline.vae.decode(x0 / pipeline.vae.config.scaling_factor).sample
+    return decoded
 
 
 def spoiled(clean: Tensor, generator: torch.Generator) -> Tensor:
-    """A third blurred, a third noisy, a third with another drawing's ghost, more or less."""
+    """Blur a third, add noise to a third, blend a third with other drawings, at random strength."""
     third = len(clean) // 3
-    much = torch.rand(len(clean), 1, 1, 1, generator=generator)
+    strength = torch.rand(len(clean), 1, 1, 1, generator=generator)
     blurred = avg_pool2d(clean, 5, 1, 2, count_include_pad=False)
     noisy = clean + 0.4 * torch.randn(clean.shape, generator=generator)
     other = torch.cat([blurred[:third], noisy[third : 2 * third], clean.roll(1, 0)[2 * third :]])
-    return torch.lerp(clean, other, much)
+    return torch.lerp(clean, other, strength)
 
 
 def loss(pipeline: StableDiffusionPipeline, model: nn.Module, step: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Batches for training: scenes of the train split, drawn afresh; pure in (step, size)."""
+"""Training batches: newly drawn scenes of the train split, a pure function of step and size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIX: dict[Kind, float] = {
     "counting": 0.13,
 }
 FIRST: dict[Kind, float] = {"one object": 0.2, "colours": 0.8}
-"""What nouns are learned from first; among scenes of every kind they would take hours."""
+"""The mix from which nouns are learned first; from scenes of every kind this would take hours."""
 
 
 @cache
@@ -38,7 +38,7 @@ def sample_scenes(rng: np.random.Generator, size: int, mix: dict[Kind, float] = 
 def batch(
     step: int, size: int, mix: dict[Kind, float] = MIX
 ) -> tuple[Tensor, list[list[Placed]], list[Scene]]:
-    """Images [size, 3, 64, 64] in [-1, 1], the truth about each, and the scenes they show."""
+    """Images [size, 3, 64, 64] in [-1, 1], their true objects, and their scenes."""
     rng = np.random.default_rng([step, size])
     chosen = sample_scenes(rng, size, mix)
     drawn = [draw(scene, int(rng.integers(2**52))) for scene in chosen]

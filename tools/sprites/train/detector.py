@@ -19,11 +19,11 @@ from promptprobe.tools.sprites.world import COLOURS, NOUNS
 
 BATCH = 48
 MALFORMED = 0.25
-"""Share of the pictures with an object that is a blend of two nouns, or half of one: no label."""
+"""Share of pictures with an object that blends two nouns, or is half of one, and has no label."""
 
 
 def spoil(image: np.ndarray, placed: list[Placed], rng: np.random.Generator) -> list[Placed]:
-    """Replace one object by something that no eye would call by its name; returns the others."""
+    """Replace one object by an unrecognizable one; returns the other objects."""
     victim = placed[rng.integers(len(placed))]
     size = round(victim.size)
     left, top = (
@@ -60,7 +60,7 @@ def batch(step: int) -> tuple[Tensor, list[list[Placed]]]:
 
 @torch.no_grad()
 def degrade(images: Tensor, vae: AutoencoderTiny, step: int) -> Tensor:
-    """A third stays clean; a third passes through the autoencoder; the rest is blurred or noisy."""
+    """Pass a third through the autoencoder, blur or add noise to a third, leave a third clean."""
     generator = torch.Generator().manual_seed(step)
     third = len(images) // 3
     latents = vae.encode(images[:third]).latents
@@ -75,7 +75,7 @@ def degrade(images: Tensor, vae: AutoencoderTiny, step: int) -> Tensor:
 
 
 def targets(truth: list[list[Placed]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Heat maps [batch, noun, row, col], and per object: its cell, its colour, its offset."""
+    """Heat maps [batch, noun, row, col], and the cell, colour and offset of each object."""
     side = SIZE // CELL
     heat = torch.zeros(len(truth), len(NOUNS), side, side)
     rows, cols = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
@@ -95,7 +95,7 @@ def targets(truth: list[list[Placed]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def centre_loss(nouns: Tensor, heat: Tensor) -> Tensor:
-    """CenterNet's focal loss of logits [batch, noun, row, col], an object's share."""
+    """CenterNet's focal loss of logits [batch, noun, row, col], per object."""
     chance = nouns.sigmoid().clamp(1e-5, 1 - 1e-5)
     centre = heat == 1
     gain = torch.where(

@@ -1,7 +1,8 @@
 """Trains Sprites' denoiser and text encoder together, and writes the pipeline folder.
 
 `python -m promptprobe.tools.sprites.train.diffusion --vae DIR --out DIR` (see weights/README.md for
-how long it takes). v-prediction (Salimans & Ho 2022) with zero terminal SNR (Lin et al. 2023).
+how long it takes). It uses v-prediction (Salimans & Ho 2022) with zero terminal SNR (Lin et al.
+2023).
 """
 
 from __future__ import annotations
@@ -35,22 +36,22 @@ UNCONDITIONAL = 0.1
 """Share of captions dropped, for classifier-free guidance."""
 SHIFT = 0.6
 """Sigma is SHIFT * u / (1 - u) over the remaining share u of the path: rectified flow's spacing,
-shifted for the small canvas as SD3 shifts it for large ones (arXiv 2403.03206). Objects stand out
-so far from the ground that layout and nouns are decided between sigma 10 and 2.
+shifted for the small canvas as SD3 shifts it for large ones (arXiv 2403.03206). Objects contrast
+with the ground so strongly that layout and nouns are decided between sigma 10 and 2.
 `promptprobe eval model` measures how structure forms along the path."""
 DECISIVE, SPREAD = 4.0, 1.0
-"""Three of four training times are log-normal about this sigma: there the place of an object
-becomes known and its outline is not yet, so that a noun teaches most."""
+"""Three quarters of the training times are log-normal around this sigma. Here an object's position
+becomes known but not yet its outline, so nouns are learned best."""
 PLAIN = 12.0
-"""The error of x0 grows with sigma up to about here. Each time weighs as the inverse of that error
-(EDM2's uncertainty weighting, arXiv 2312.02696, without learning it): else the doubt about places
-at high sigma, which nothing can resolve, drowns what outlines and nouns have to teach."""
+"""The error of x0 grows with sigma up to about here. Each time is weighted by the inverse of that
+error (EDM2's uncertainty weighting, arXiv 2312.02696, without learning it); otherwise the
+irreducible uncertainty about positions at high sigma would drown what outlines and nouns teach."""
 SIMPLE = 1200
-"""The first so many batches show single objects, plainly worded."""
+"""The first SIMPLE batches show single objects with plain captions."""
 
 
 class Denoiser(nn.Module):
-    """The two networks that learn together."""
+    """The two networks that are trained together."""
 
     def __init__(self, vocabulary: int, end: int) -> None:
         super().__init__()
@@ -92,7 +93,7 @@ def build_scheduler() -> DDIMScheduler:
     """Trailing steps from pure noise, sigma spaced by SHIFT."""
     left = np.arange(1, 1001) / 1000
     kept = (1 - left) ** 2 / ((1 - left) ** 2 + (SHIFT * left) ** 2)
-    kept[-1] = 2**-24  # as diffusers says zero, where a solver divides by it
+    kept[-1] = 2**-24  # diffusers' value for zero, since solvers divide by it
     betas = 1 - kept / np.concatenate([[1.0], kept[:-1]])
     return DDIMScheduler(
         trained_betas=[round(float(beta), 9) for beta in betas],
@@ -121,7 +122,7 @@ def loss(vae: AutoencoderTiny, tokenizer: CLIPTokenizer, model: nn.Module, step:
 
 
 def captioned(chosen: list[Scene], rng: np.random.Generator, simple: bool) -> list[str]:
-    """A caption each, some of them dropped for classifier-free guidance."""
+    """A caption for each scene, some of them dropped for classifier-free guidance."""
     return [
         "" if rng.random() < UNCONDITIONAL else word(scene, rng, "plain" if simple else None)
         for scene in chosen
@@ -129,7 +130,7 @@ def captioned(chosen: list[Scene], rng: np.random.Generator, simple: bool) -> li
 
 
 def draw_times(generator: torch.Generator) -> Tensor:
-    """Times [BATCH]: a quarter stratified over the whole path, the rest about DECISIVE."""
+    """Times [BATCH]: a quarter stratified over the whole path, the rest around DECISIVE."""
     count = BATCH // 4
     evenly = (torch.arange(count) + torch.rand(count, generator=generator)) / count
     odds = torch.randn(BATCH - count, generator=generator) * SPREAD + np.log(DECISIVE / SHIFT)
@@ -137,7 +138,7 @@ def draw_times(generator: torch.Generator) -> Tensor:
 
 
 def weigh(kept: Tensor) -> Tensor:
-    """Weight of the error of the velocity, at these shares of variance kept from x0."""
+    """Weight of the velocity's error, given the share of variance kept from x0."""
     sigma = ((1 - kept) / kept.clamp_min(1e-6)).sqrt()
     return (1 - kept) * (1 + (PLAIN / sigma).square()).sqrt()
 
@@ -152,7 +153,7 @@ def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
 def assemble(
     vae: AutoencoderTiny, tokenizer: CLIPTokenizer, model: nn.Module
 ) -> StableDiffusionPipeline:
-    """The networks as the pipeline that a Stable Diffusion user knows."""
+    """The networks as a `StableDiffusionPipeline`."""
     pipeline = StableDiffusionPipeline(
         vae=vae,
         text_encoder=model.text_encoder,
@@ -168,14 +169,14 @@ def assemble(
 
 
 def save(pipeline: StableDiffusionPipeline, folder: Path) -> None:
-    """A pipeline folder. The denoiser is rounded to half precision on disk, which halves the wheel;
+    """Write a pipeline folder. The denoiser is stored in half precision, which halves the wheel;
     diffusers loads it in full precision again."""
     pipeline.unet.half()
     pipeline.save_pretrained(folder)
 
 
 def validation_prompts() -> list[str]:
-    """Two wordings a kind, of validation scenes where there are any."""
+    """Two wordings for each kind, of validation scenes if the kind has any."""
     rng = np.random.default_rng(3)
     prompts = []
     for kind in KINDS:
@@ -185,13 +186,13 @@ def validation_prompts() -> list[str]:
 
 
 def sheet(vae: AutoencoderTiny, tokenizer: CLIPTokenizer, model: nn.Module, path: Path) -> None:
-    """What has been learned so far."""
+    """Draw samples of the current model."""
     draw_sheet(assemble(vae, tokenizer, model), path, guidance_scale=2.0)
 
 
 @torch.no_grad()
 def draw_sheet(pipeline: Any, path: Path, **settings: float) -> None:
-    """The validation prompts, a seed each, and their text with the picture."""
+    """Draw the validation prompts with one seed each, and write the prompts next to the picture."""
     prompts = validation_prompts()
     seeds = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
     images = pipeline(

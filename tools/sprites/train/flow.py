@@ -1,10 +1,11 @@
 """Trains Sprites-flow, the second image model: joint attention and flow matching.
 
-`python -m promptprobe.tools.sprites.train.flow --out DIR` (about 55 minutes on two Xeon cores). The
-same world, language and autoencoder as Sprites, in a `ZImagePipeline`: the smallest class whose
-text and image attend jointly, since one set of weights serves both. A middle block also has to say
-what stands where: as with REPA (Yu et al., arXiv 2410.06940), which aligns such a block with a
-network that sees, a transformer learns so what its loss alone hardly teaches. Here, nouns.
+`python -m promptprobe.tools.sprites.train.flow --out DIR` (about 55 minutes on two Xeon cores). It
+has the same world, language and autoencoder as Sprites, in a `ZImagePipeline`, the smallest class
+with joint attention of text and image, since one set of weights serves both. A middle block is also
+trained to predict which noun is where. As with REPA (Yu et al., arXiv 2410.06940), which aligns
+such a block with a vision network, this teaches the transformer what its own loss hardly does:
+here, nouns.
 """
 
 from __future__ import annotations
@@ -43,15 +44,15 @@ from promptprobe.tools.sprites.world import NOUNS
 
 TEXT, WIDTH, HEADS = 128, 192, 4
 SIMPLE = 200
-"""The first so many batches show single objects, plainly worded."""
+"""The first SIMPLE batches show single objects with plain captions."""
 NAMING, NAMED = 0.3, 2
-"""Weight of the loss of names, and the block whose tokens say them."""
+"""Weight of the loss of nouns, and the block whose tokens predict them."""
 SIDE, PATCH = 8, 2
-"""Tokens along a side of the picture, and cells of the detector's along a side of a token."""
+"""Tokens along a side of the picture, and cells of the detector along a side of a token."""
 
 
 class Denoiser(nn.Module):
-    """The two networks that learn together, and a head that is used in training alone."""
+    """The two networks that are trained together, and a head that is used only in training."""
 
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
         super().__init__()
@@ -81,14 +82,16 @@ class Denoiser(nn.Module):
             axes_lens=[512, 64, 64],
         )
         for block in (*self.transformer.noise_refiner, *self.transformer.layers):
-            _zero(block.adaLN_modulation[0])  # each block begins as the identity (DiT, 2212.09748)
+            _zero(block.adaLN_modulation[0])  # each block starts as the identity (DiT, 2212.09748)
         _zero(self.transformer.all_final_layer["2-1"].linear)
         self.names = nn.Linear(WIDTH, PATCH**2 * len(NOUNS))
         nn.init.constant_(self.names.bias, -4.0)  # most cells are empty
 
     def forward(self, noisy: Tensor, left: Tensor, tokens: Any) -> tuple[Tensor, Tensor]:
-        """x0 minus noise, and logits of the nouns, [batch, noun, row, col] of the detector's cells.
-        `left` is the share of noise, [batch]."""
+        """x0 minus noise, and logits of nouns on the detector's cells, [batch, noun, row, col].
+
+        `left` is the share of noise, [batch].
+        """
         rows = self.text_encoder(**tokens, output_hidden_states=True).hidden_states[-2]
         embeddings = [
             row[real.bool()] for row, real in zip(rows, tokens.attention_mask, strict=True)
@@ -97,17 +100,17 @@ class Denoiser(nn.Module):
         hook = self.transformer.layers[NAMED].register_forward_hook(
             lambda _module, _given, tokens: middle.append(tokens)
         )
-        made = self.transformer(images, 1 - left, embeddings, return_dict=False)[0]
+        velocity = self.transformer(images, 1 - left, embeddings, return_dict=False)[0]
         hook.remove()
         names = rearrange(
             self.names(middle[0][:, : SIDE**2]),
             "b (row col) (noun r c) -> b noun (row r) (col c)",
             row=SIDE, r=PATCH, c=PATCH,
         )  # fmt: skip
-        return torch.stack(list(made)).squeeze(2), names
+        return torch.stack(list(velocity)).squeeze(2), names
 
     def hidden(self) -> list[nn.Parameter]:
-        """The matrices between what enters and what leaves."""
+        """The hidden matrices: all but those of embeddings and outputs."""
         outer = ("embed", "names", "final_layer")
         return [
             weight
@@ -116,7 +119,7 @@ class Denoiser(nn.Module):
         ]
 
     def compile_blocks(self) -> None:
-        """A third faster, after a minute. The named block is left: it has a hook for each batch."""
+        """Compile the blocks, except the one with a hook: takes a minute, then a third faster."""
         blocks = self.transformer
         for block in (*blocks.noise_refiner, *blocks.context_refiner, *blocks.layers):
             if block is not blocks.layers[NAMED]:
@@ -134,7 +137,7 @@ def loss(
     model: nn.Module,
     step: int,
 ) -> Tensor:
-    """Error of the velocity, and of the names."""
+    """Loss of the velocity and of the nouns."""
     simple = step < SIMPLE
     images, placed, chosen = batch(step, BATCH, FIRST if simple else MIX)
     captions = captioned(chosen, np.random.default_rng([step, 12]), simple)
@@ -156,18 +159,18 @@ def loss(
 
 
 def flow_of(t: Tensor) -> Tensor:
-    """Share of noise in (0, 1] at Sprites' times 0 .. 999: the same signal to noise."""
+    """Share of noise in (0, 1] with the same signal-to-noise ratio as Sprites' times 0 .. 999."""
     share = (t + 1) / 1000
     return SHIFT * share / (1 - share + SHIFT * share)
 
 
 def weigh(left: Tensor) -> Tensor:
-    """As Sprites' x0 error weighs: by the inverse of how large it is at this noise."""
+    """Weight of the error as for Sprites: the inverse of x0's error at this share of noise."""
     return left.square() * (1 + (PLAIN * (1 - left) / left).square()).sqrt()
 
 
 def assemble(vae: AutoencoderTiny, tokenizer: CLIPTokenizer, model: nn.Module) -> ZImagePipeline:
-    """The networks as the pipeline that a Z-Image user knows."""
+    """The networks as a `ZImagePipeline`."""
     pipeline = ZImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=SHIFT),
         vae=vae,
@@ -180,12 +183,12 @@ def assemble(vae: AutoencoderTiny, tokenizer: CLIPTokenizer, model: nn.Module) -
 
 
 def sheet(vae: AutoencoderTiny, tokenizer: CLIPTokenizer, model: nn.Module, path: Path) -> None:
-    """What has been learned so far."""
+    """Draw samples of the current model."""
     draw_sheet(assemble(vae, tokenizer, model), path, height=SIZE, width=SIZE, guidance_scale=1.0)
 
 
 def flow_tokenizer() -> CLIPTokenizer:
-    """Sprites' own, with the plainest of chat templates: the prompt and nothing else."""
+    """Sprites' tokenizer, with a chat template that is only the prompt."""
     tokenizer = build_tokenizer()
     tokenizer.chat_template = "{{ messages[0]['content'] }}"
     return tokenizer

@@ -1,4 +1,4 @@
-"""One training loop for every network of this project: progress, checkpoints, exact resumption.
+"""One training loop for all networks of Sprites: progress, checkpoints, exact resumption.
 
 A batch is a pure function of its step, so a checkpoint is the weights, the optimizer and a number.
 """
@@ -22,14 +22,14 @@ from promptprobe.probe.files import replacing
 
 CHECKPOINT_SECONDS = 120.0
 MUON = 4.0
-"""Muon's learning rate over AdamW's."""
+"""Ratio of Muon's learning rate to AdamW's."""
 
 
 def arguments(about: str | None, steps: int, *, vae: bool = False) -> argparse.Namespace:
-    """What a training is told on its command line; its random numbers begin here."""
+    """Parse a training's command line, and seed torch's random numbers."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=steps, help="batches of images")
+    parser.add_argument("--steps", type=int, default=steps, help="number of batches")
     if vae:
         parser.add_argument("--vae", type=Path, required=True, help="the autoencoder's folder")
     torch.manual_seed(0)
@@ -38,7 +38,7 @@ def arguments(about: str | None, steps: int, *, vae: bool = False) -> argparse.N
 
 @dataclass
 class Training:
-    """What a checkpoint holds: the network, its moving average, optimizers, the next step."""
+    """The state in a checkpoint: network, moving average, optimizers and next step."""
 
     model: nn.Module
     average: AveragedModel
@@ -60,7 +60,7 @@ class Training:
         return {"model": self.model, "average": self.average, **self.optimizers}
 
     def learn(self, loss: Callable[[nn.Module, int], Tensor], rate: float) -> float:
-        """One step at this share of the full learning rates; its loss."""
+        """Take one step at a share `rate` of the full learning rates, and return its loss."""
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = rate * optimizer.defaults["lr"]
@@ -79,7 +79,7 @@ class Training:
 def optimizers(
     model: nn.Module, lr: float, hidden: Sequence[nn.Parameter]
 ) -> dict[str, torch.optim.Optimizer]:
-    """By name: AdamW for the model's weights, and Muon for those that are hidden matrices."""
+    """Optimizers by name: Muon for the hidden matrices, AdamW for all other weights."""
     matrices = {id(weight) for weight in hidden}
     rest = [weight for weight in model.parameters() if id(weight) not in matrices]
     found: dict[str, torch.optim.Optimizer] = {"optimizer": torch.optim.AdamW(rest, lr=lr)}
@@ -104,12 +104,12 @@ def fit(
 ) -> nn.Module:
     """Train `model` for `steps` and return its moving average, in eval mode.
 
-    `loss(model, step)` draws its own batch from `step`. Learning rate: linear warm-up over 2% of
-    the steps, then flat, then linear to zero over the last `decay` share. `out` receives
-    `checkpoint.pt` (every two minutes), `loss.jsonl` and, where `sheet` is given, a picture with
-    each checkpoint. AdamW moves the weights, save that Muon (Jordan et al. 2024) moves the matrices
-    in `hidden`, at MUON times the rate. Killed and called again it continues, and ends with the
-    same weights on the same device.
+    `loss(model, step)` draws its own batch from `step`. The learning rate warms up linearly over 2%
+    of the steps, stays flat, and falls linearly to zero over the last `decay` share. `out` receives
+    `checkpoint.pt` (every two minutes), `loss.jsonl` and, if `sheet` is given, a picture with each
+    checkpoint. Muon (Jordan et al. 2024) optimizes the matrices in `hidden` at MUON times the rate,
+    AdamW all other weights. If it is killed and called again, it continues and ends with the same
+    weights on the same device.
     """
     out.mkdir(parents=True, exist_ok=True)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on a CPU

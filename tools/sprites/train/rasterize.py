@@ -1,8 +1,8 @@
-"""Icons -> `silhouettes.png`: one solid 96 x 96 tile a noun, in a row.
+"""Rasterizes icons into `silhouettes.png`: a row of solid 96 x 96 tiles, one for each noun.
 
-Run once, with the npm package `@iconify-json/fluent-emoji-high-contrast` 1.2.6 unpacked:
+Run it once, with the npm package `@iconify-json/fluent-emoji-high-contrast` 1.2.6 unpacked:
 `python -m promptprobe.tools.sprites.train.rasterize node_modules/@iconify-json/.../icons.json`
-(needs `pip install resvg-py`). Outlined icons are filled: solid shapes read better when small.
+(needs `pip install resvg-py`). Outlined icons are filled, as solid shapes read better when small.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Sprites' tokenizer: CLIP's byte-pair encoding, its merges learned from the language itself.
+"""Sprites' tokenizer: CLIP's byte-pair encoding, with merges learned from the language itself.
 
-Every word of the lexicon becomes one token; any other word falls into pieces.
+Every word of the lexicon becomes one token; any other word is split into several.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def build_tokenizer() -> CLIPTokenizer:
 
 
 def learn_merges(words: Sequence[str]) -> list[tuple[str, str]]:
-    """Byte-pair merges, until every word is one token.
+    """Byte-pair merges until every word is one token.
 
-    The trainer of `tokenizers` breaks ties by the order of a hash map, another one in each process:
-    the ids of "car" and "cat" changed places between two runs, and a model trained on in the
-    second drew cats for cars. Here ties go to the pair that comes last in the alphabet.
+    The trainer of `tokenizers` breaks ties by the order of a hash map, which differs between
+    processes: the ids of "car" and "cat" were swapped between two runs, and a model whose training
+    continued in the second one drew cats for cars. Here ties go to the alphabetically last pair.
     """
     found: list[tuple[str, str]] = []
     parts = [part for word in words for part in re.findall(r"[a-z]+|[0-9]|[^a-z0-9]+", word)]
@@ -57,7 +57,7 @@ def learn_merges(words: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def merged(word: list[str], pair: tuple[str, str]) -> list[str]:
-    """A word's pieces with every occurrence of a pair made one, left to right."""
+    """A word's pieces with every occurrence of a pair merged, left to right."""
     done: list[str] = []
     for piece in word:
         if done and (done[-1], piece) == pair:
