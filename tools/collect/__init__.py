@@ -1,1 +1,1 @@
-"""Roll-outs: prompts x seeds, looked at, rendered and scored; and probes made of them."""
+"""Rollouts (prompts x seeds, traced, rendered and scored), and probes trained on them."""

@@ -1,9 +1,9 @@
-"""Who collects what: any number of processes may fill one folder of shards, and none draws twice.
+"""Claims let any number of processes fill one folder of shards without drawing anything twice.
 
-A claim names the candidates of a shard that is being collected. Its lock is held by the living
-process, so what a killed one had claimed is free again. Claims are made under one lock for the
-whole folder, the first missing candidates to the lowest free number: the files come out the same,
-however many processes there are.
+A claim names the candidates of a shard that is being collected. The collecting process holds its
+lock, so the claim of a killed process is released. Claims are made under one lock for the whole
+folder, and the first missing candidates get the lowest free number, so the files are the same for
+any number of processes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Claims:
 
     @property
     def whole(self) -> FileLock:
-        """The lock to change anything under."""
+        """The lock of the whole folder, held for any change."""
         return FileLock(self.folder / "folder.lock")
 
     def keys(self) -> set[Key]:
@@ -55,10 +55,10 @@ class Claims:
 
     @contextmanager
     def next(self, plan: Groups, size: int) -> Iterator[tuple[Path, list[Job]] | None]:
-        """A shard to collect: where to, and the first groups of the plan that nobody collects.
+        """Claim a shard: its path, and the first groups of the plan that nobody else collects.
 
-        It waits while all that is missing is being collected by others, since they may be killed;
-        None: nothing is missing. Whoever leaves the context has written the shard, or failed.
+        None means that nothing is missing. It waits while others collect all that is missing, as
+        they may be killed. The caller writes the shard before it leaves the context, or fails.
         """
         while True:
             with self.whole:
@@ -72,7 +72,7 @@ class Claims:
             if not left:
                 yield None
                 return
-            with FileLock(self._lock(min(taken))):  # until its holder is done, or dead
+            with FileLock(self._lock(min(taken))):  # waits until its holder is done or dead
                 pass
         try:
             yield self.shards / f"shard-{number:05}.safetensors", chosen
@@ -114,7 +114,7 @@ class Claims:
 
 
 def missing(groups: Groups, held: Iterable[Key]) -> Iterator[list[Job]]:
-    """The groups without what is held, and each candidate once."""
+    """The groups without candidates that are held, and without duplicates."""
     seen = set(held)
     for group in groups:
         new = {job.key: job for job in group if job.key not in seen}
@@ -124,7 +124,7 @@ def missing(groups: Groups, held: Iterable[Key]) -> Iterator[list[Job]]:
 
 
 def filled(groups: Iterable[list[Job]], size: int) -> list[Job]:
-    """The first groups, each whole, together `size` candidates or more where there are so many."""
+    """The first whole groups that together have at least `size` candidates, or all groups."""
     chosen: list[Job] = []
     for group in groups:
         chosen += group

@@ -1,9 +1,9 @@
-"""What a probe learns from: prompts x seeds, traced after some of their steps, rendered, scored.
+"""Collects training data for a probe: prompts x seeds, traced after some steps, rendered, scored.
 
-Every candidate is drawn in full by going on from its traced steps, so a trace costs next to nothing
-beyond the picture; of one whose picture a past run has left, only the traced steps are run. What a
-folder of shards holds is not done again: killed at any moment, a collection goes on at the first
-shard that is missing, extra prompts extend it, and several processes share it.
+Every candidate is rendered by continuing from its traced steps, so a trace costs next to nothing in
+addition to the picture; if a past run has the picture, only the traced steps are run. Candidates in
+a folder of shards are not drawn again: a collection that was killed resumes at the first missing
+shard, extra prompts extend it, and several processes can share it.
 """
 
 from __future__ import annotations
@@ -42,26 +42,26 @@ from promptprobe.tools.records import Candidate, Score
 from promptprobe.tools.scorers.scorer import Scorer
 
 PER_SHARD = 16
-"""Candidates, rounded up to whole prompts: as many as a kill can cost."""
+"""Candidates per shard, rounded up to whole prompts; a kill loses at most one shard."""
 IMAGES = "images"
-"""Folder of the finished images, within that of the shards."""
+"""Folder of the finished images, inside the folder of shards."""
 QUALITY = 95
-"""Of their JPEG."""
+"""JPEG quality of the finished images."""
 
 
 class Collected(NamedTuple):
-    """Candidates in the order that they were asked for in."""
+    """Candidates in the order of the request."""
 
     traces: dict[int, Trace]
     """By number of steps."""
     rows: list[Row]
     images: Images
-    """Finished."""
+    """Finished images."""
 
 
 @dataclass(frozen=True)
 class Collector:
-    """What makes candidates: a model, its settings, and who judges."""
+    """Makes candidates with a model, its settings and judges."""
 
     model: str
     family: Family
@@ -69,9 +69,9 @@ class Collector:
     windows: tuple[int, ...]
     """Numbers of steps after which a trace is kept, ascending."""
     scorers: tuple[Scorer, ...]
-    """Their scores are to be predicted; they judge the previews too, the first one by word."""
+    """Judges whose scores are to be predicted; they also score previews, the first one by word."""
     judges: tuple[Scorer, ...] = ()
-    """Grade the finished images only."""
+    """Judges that only grade the finished images."""
     keep_images: bool = False
     batches: Batches = field(default_factory=lambda: Batches(BATCH), compare=False, repr=False)
 
@@ -81,12 +81,12 @@ class Collector:
 
     @property
     def grades(self) -> tuple[str, ...]:
-        """What the judges' scores are called."""
+        """Names of the judges' scores."""
         return tuple(f"{judge.name} score" for judge in self.judges)
 
     @property
     def collection(self) -> Collection:
-        """Takes a hash of the model's attention weights: not for every candidate."""
+        """The settings of the shards. This hashes the model's weights, so do not call it often."""
         return Collection(
             model=self.model,
             targets=self.targets,
@@ -151,26 +151,26 @@ class Collector:
         )
 
     def measured(self, job: Job) -> tuple[float, int]:
-        """Seconds that a candidate takes, and bytes on the disk, by one that is thrown away."""
-        began = time.monotonic()
+        """Seconds and bytes on disk of a candidate, measured on one that is then discarded."""
+        start = time.monotonic()
         found = self.shard([job])
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - start
         traces = found.traces.values()
         kept = [part for trace in traces for part in (trace.maps, trace.x0, trace.gap)]
         image = len(jpeg(found.images[0])) if self.keep_images else 0
         return seconds, 2 * sum(part.numel() for part in kept) + image
 
     def nfe(self, until: int) -> int:
-        """Denoiser evaluations of a candidate's first steps."""
+        """Denoiser evaluations of a candidate's steps up to `until`."""
         return self.family.nfe(self.settings, 0, until)
 
     def distance(self, job: Job) -> float:
-        """From its picture to what the model draws now: mean over pixels, of 255 levels."""
+        """Mean absolute difference, in levels of 255, of its picture and one drawn now."""
         now = roll_out(self.family, self.settings, [job.key], batches=self.batches).images[0]
         return float(np.abs(self._kept([job])[job.key].astype(float) - now).mean())
 
     def _kept(self, chosen: Sequence[Job]) -> dict[Pair, np.ndarray]:
-        """The pictures that there are already, by candidate."""
+        """The existing pictures, by candidate."""
         width, height = self.settings.width, self.settings.height
         return {
             job.key: np.asarray(read_finished(job.picture, width, height))
@@ -185,14 +185,14 @@ def _judge(scorers: Sequence[Scorer], prompts: Sequence[str], images: Images) ->
 
 
 def jpeg(image: np.ndarray) -> bytes:
-    """A finished image as it is kept."""
+    """A finished image as it is stored."""
     file = BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
 
 
 def image_path(shards: Path, row: Row) -> Path:
-    """Where a candidate's finished image lies, if it was kept."""
+    """Path of a candidate's finished image, if it was kept."""
     return shards / IMAGES / f"{Candidate(prompt=row.prompt, seed=row.seed).key}.jpg"
 
 
@@ -206,10 +206,10 @@ def collect(
 ) -> int:
     """Fill a folder with shards until it holds every prompt with its seeds.
 
-    The number of candidates collected here and now is returned; other processes may have collected
-    more meanwhile. ShardError: the folder was begun with another model, or otherwise.
+    Returns the number of candidates that this process collected; others may have collected more.
+    ShardError: the folder was started with another model or other settings.
 
-    given: candidates whose seeds are known, the seeds of a prompt side by side; they come first.
+    given: groups of candidates with known seeds, one group for each prompt; they come first.
     """
     out.mkdir(parents=True, exist_ok=True)
     claims = Claims(out)
@@ -239,10 +239,10 @@ def _keep(out: Path, found: Collected) -> None:
 
 
 def held_in(folder: Path) -> set[tuple[str, int]]:
-    """The candidates, as prompt and seed, that a folder of shards holds."""
+    """The candidates, as prompt and seed, in a folder of shards."""
     return {(row.prompt, row.seed) for row in rows_in(folder)}
 
 
 def rows_in(folder: Path) -> list[Row]:
-    """The rows of a folder of shards, which may be none."""
+    """The rows of a folder of shards; empty without shards."""
     return [row for path in shards_of(folder) for row in read_rows(path)]

@@ -1,8 +1,8 @@
-"""Make a probe for a model: collect candidates, train on them, write weights and card.
+"""Makes a probe for a model: collects candidates, trains on them, writes weights and card.
 
-Everything lies in one folder: `shards/`, which later runs add to, `training.pt`, from which a
-killed training goes on, `probe/`, and `also/`, what it is validated on beyond its own settings.
-The same command in several processes shares the collecting.
+Everything is in one folder: `shards/`, which later runs extend, `training.pt`, from which a killed
+training resumes, `probe/`, and `also/`, candidates for validation with other settings. The same
+command in several processes shares the collecting.
 """
 
 from __future__ import annotations
@@ -42,34 +42,34 @@ from promptprobe.tools.toolbox import settings_of
 NOTHING = "no past run fits, and there are no prompts: give prompts, or other runs"
 FEWEST_HELD_OUT = 20
 HELD_OUT = (1 - TRAINED) / 2
-"""Share of prompts that compare the probe with previews, where their rows do not say."""
+"""Share of prompts used to compare the probe with previews, unless their rows name a split."""
 WINDOWS = (1, 2, 3, 5, 8, 10)
-"""For renders of 25 steps; renders of other lengths are probed after the same shares of them."""
+"""For renders of 25 steps; with another number of steps, windows are scaled."""
 
 
 @dataclass(frozen=True)
 class ProbeTraining:
-    """What is to be learned, and from what."""
+    """What a probe should learn, and from what."""
 
     model: str
     wanted: Sequence[Wanted]
     scorers: Sequence[str]
-    """The first judges previews too, and is the score that the probe stands for."""
+    """Scores to learn; runs use the first one, which also labels words."""
     generation: Generation = field(default_factory=Generation)
     seeds: int = 8
-    """Per prompt."""
+    """Seeds for each prompt."""
     windows: tuple[int, ...] = ()
-    """Numbers of steps to learn from; none: `WINDOWS`, scaled to the steps of a full render."""
+    """Numbers of steps to learn from; if empty, `WINDOWS` scaled to the steps of a full render."""
     epochs: int = TrainConfig.epochs
-    """At most: the best one is kept."""
+    """Maximum number of epochs; the best one is kept."""
     past: Sequence[PastRun] = ()
-    """Their finished pictures are not drawn again."""
+    """Past runs, whose finished pictures are not drawn again."""
     start: str | None = None
-    """A probe whose weights training begins with: a folder, a hub id, or a built-in model's."""
+    """A probe to start training from: a folder, a hub id, or a built-in model's."""
     also: Sequence[str] = ()
-    """Settings to validate for too, one changed at a time, such as "steps=15"."""
+    """Further settings to validate for, each changed alone, such as "steps=15"."""
     judges: Sequence[str] = ()
-    """Grade the finished images in the shards; nothing is learned from them."""
+    """Judges that grade the finished images in the shards; nothing is learned from them."""
     keep_images: bool = False
     """Whether the shards keep the finished images, as JPEG."""
 
@@ -78,12 +78,11 @@ def learn(course: ProbeTraining, out: Path, say: Say) -> dict[str, Any]:
     """Collect what is missing in `out`, train, and write `out`/probe. Returns the card as JSON.
 
     Args:
-        say: is told which past runs do not fit, what it will cost, before it starts, and where it
-            stands.
+        say: called with messages: past runs that do not fit, the cost beforehand, and progress.
 
     Raises:
-        ValueError: unknown model, scorer or start, impossible settings, shards of something else,
-            or too little to learn from.
+        ValueError: the model, a scorer or the start is unknown, settings are impossible, shards
+            were made with other settings, or there is too little to learn from.
         ModuleNotFoundError: promptprobe[train] is not installed.
     """
     import_module("pyarrow")  # shards need it, once the first of them is drawn
@@ -112,8 +111,8 @@ def learn(course: ProbeTraining, out: Path, say: Say) -> dict[str, Any]:
         raise ValueError(NOTHING)
     number = collect(collector, out / "shards", course.wanted, course.seeds, given=known)
     say(f"{number} candidates collected; training")
-    # Processes that shared the collecting train one after the other, the later ones from what the
-    # first has saved.
+    # Processes that shared the collecting train one after the other; later ones resume from the
+    # first one's checkpoint.
     with FileLock(out / "training.lock"):
         plan = TrainConfig(epochs=course.epochs)
         card = train_probe(out / "shards", out / "probe", plan, out / "training.pt", start)
@@ -125,24 +124,24 @@ def learn(course: ProbeTraining, out: Path, say: Say) -> dict[str, Any]:
 
 
 def check_enough(course: ProbeTraining, past: Sequence[PastRun], shards: Path) -> None:
-    """ValueError: whatever the scores, there would be too little to learn from."""
+    """Raise ValueError if there would be too little to learn from, whatever the scores."""
     groups = chain(jobs(course.wanted, course.seeds), (run.jobs for run in past))
     planned = ((job.wanted.part, job.wanted.content, *job.key) for group in groups for job in group)
-    there = ((row.split, row.scene, row.prompt, row.seed) for row in rows_in(shards))
-    seeds = Counter(candidate[:3] for candidate in {*planned, *there})
+    existing = ((row.split, row.scene, row.prompt, row.seed) for row in rows_in(shards))
+    seeds = Counter(candidate[:3] for candidate in {*planned, *existing})
     whole = [(part, scene) for (part, scene, _), number in seeds.items() if number > 1]
     held = [calibrates(scene) for part, scene in whole if part == "validation"]
     for use, number in (
-        ("learn from", len(whole) - len(held)),
-        ("stop the training by", held.count(False)),
-        ("compare the probe with previews on", held.count(True)),
+        ("train on", len(whole) - len(held)),
+        ("decide when to stop", held.count(False)),
+        ("compare the probe with previews", held.count(True)),
     ):
         if not number:
             raise ValueError(
-                f"no prompt with two seeds or more would be there to {use}, so nothing could be "
-                f"learned: got {len(seeds)} prompts, {course.seeds} seeds of each; give more (of "
-                "ten prompts seven train, half of the others stop the training, half compare), or "
-                'mark some "split": "validation"'
+                f"there would be no prompt with two seeds or more to {use}, so nothing could be "
+                f"learned: got {len(seeds)} prompts with {course.seeds} seeds each; give more "
+                "(of ten prompts, seven are for training, and half of the others decide when to "
+                'stop, half compare), or mark some "split": "validation"'
             )
 
 
@@ -157,7 +156,7 @@ def held_out(course: ProbeTraining, past: Sequence[PastRun], shards: Path) -> in
 
 
 def too_few(prompts: int) -> str:
-    """A warning where so many held-out prompts seldom tell a good probe from a useless one."""
+    """A warning if these held-out prompts are too few to tell a good probe from a useless one."""
     if prompts >= FEWEST_HELD_OUT:
         return ""
     return (
@@ -169,10 +168,10 @@ def too_few(prompts: int) -> str:
 
 
 def more_prompts(card: Card, course: ProbeTraining, seconds: float) -> str:
-    """What it would take to decide between probe and preview where the held-out prompts were too
-    few; empty: nothing is left to decide, or there was nothing to compare.
+    """How many more prompts would decide between probe and preview, and their cost; empty if the
+    comparison is decided, or there was none.
 
-    seconds: a candidate's.
+    seconds: time of one candidate.
     """
     name = card.targets[0].name
     found = [window.comparisons.get(name) for window in card.windows]
@@ -188,7 +187,7 @@ def more_prompts(card: Card, course: ProbeTraining, seconds: float) -> str:
 
 
 def open_collector(course: ProbeTraining, model: Model) -> Collector:
-    """The model and its judges. Raises ValueError, see `learn`."""
+    """A collector for the model, with its judges. Raises ValueError; see `learn`."""
     settings, device = settings_of(model.generation), model.generation.device or "cpu"
     windows = course.windows or scaled(settings)
     if wrong := [k for k in windows if not 1 <= k < settings.steps]:
@@ -199,7 +198,7 @@ def open_collector(course: ProbeTraining, model: Model) -> Collector:
     judges = tuple(open_scorer(spec, device) for spec in course.judges)
     if both := {one.name for one in scorers} & {one.name for one in judges}:
         raise ValueError(
-            f"expected a judge that does not select, and {both.pop()} is a scorer too: leave it out"
+            f"expected a judge that does not select, but {both.pop()} is a scorer too: leave it out"
         )
     return Collector(
         model.name,
@@ -218,7 +217,7 @@ def scaled(settings: Settings) -> tuple[int, ...]:
 
 
 def _first(course: ProbeTraining, past: Sequence[PastRun]) -> Job:
-    """A candidate to measure the cost by."""
+    """A candidate to measure the cost on."""
     return Job(course.wanted[0], 0) if course.wanted else past[0].jobs[0]._replace(picture=None)
 
 
@@ -229,9 +228,9 @@ def cost(
     seconds: float,
     size: int,
 ) -> str:
-    """What the whole collection takes.
+    """The cost of the whole collection, in words.
 
-    seconds, size: of a candidate that was drawn and thrown away; its bytes on the disk.
+    seconds, size: time and bytes on disk of a candidate that was drawn and discarded.
     """
     drawn, read = len(course.wanted) * course.seeds, sum(len(run.jobs) for run in past)
     known = [run.jobs[0] for run in past]

@@ -1,8 +1,8 @@
-"""Settings that a probe is validated for beside those that it is made with.
+"""Validation of a probe for settings other than those that it is made with.
 
-One setting is changed at a time, and the prompts and seeds that neither train nor stop the probe
-are drawn with it, in `also/steps-15` and the like: shards of their own, gone on with like any
-others. Pictures of past runs are no help here, since they were drawn as the probe is made.
+One setting is changed at a time. The prompts and seeds that are used neither for training nor for
+early stopping are drawn with it, into shards of their own, such as `also/steps-15`, which can be
+resumed like any others. Pictures of past runs, which have the probe's own settings, are of no use.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from promptprobe.tools.toolbox import settings_of
 
 @dataclass(frozen=True)
 class Other:
-    """One setting to validate for, and who draws with it."""
+    """One setting to validate for, with a collector that uses it."""
 
     setting: Setting
     value: float
@@ -43,9 +43,10 @@ class Other:
 
 
 def open_others(home: Collector, generation: Generation, also: Sequence[str]) -> list[Other]:
-    """One a setting. ValueError: not a setting with a value, or one that cannot be drawn with.
+    """Open an `Other` for each setting. ValueError: it is not a setting with a value that can be
+    drawn.
 
-    generation: what the probe is made with, the model's defaults filled in.
+    generation: the probe's own settings, with the model's defaults filled in.
     """
     if len(also) > MOST_CHECKS:
         raise ValueError(
@@ -70,10 +71,10 @@ def _opened(home: Collector, generation: Generation, setting: Setting, text: str
         settings = settings_of(changed)
         value = getattr(settings, setting)
         if value == getattr(home.settings, setting):
-            raise ValueError("that is what the probe is made with; leave it out")
+            raise ValueError("this is the value that the probe is made with; leave it out")
         if settings.steps < 2:
             raise ValueError("expected at least 2 steps, so that something is left to predict")
-        home.family.draw_noise([0], settings)  # what cannot be drawn fails now, not later
+        home.family.draw_noise([0], settings)  # impossible settings fail now, not later
         home.family.nfe(settings, 0, settings.steps)
     except ValidationError as error:
         raise ValueError(f"--also {setting}={text:.50}: {error.errors()[0]['msg']}") from error
@@ -84,15 +85,15 @@ def _opened(home: Collector, generation: Generation, setting: Setting, text: str
 
 
 def rescaled(windows: Sequence[int], steps: int, other: int) -> tuple[int, ...]:
-    """The same shares of another number of steps, at least one each and before the end."""
+    """Windows at the same shares of another number of steps, at least 1 and below the last."""
     shares = {max(1, round(k * other / steps)) for k in windows}
     return tuple(sorted(k for k in shares if k < other)) or (1,)
 
 
 def also_cost(others: Sequence[Other], shards: Path, planned: Iterable[Job]) -> str:
-    """What they take, each by a first candidate that is drawn and thrown away.
+    """Their cost in words, each measured on a candidate that is drawn and discarded.
 
-    planned: what the shards will hold beside what they hold already.
+    planned: candidates that will be added to the shards.
     """
     held = [_job(row) for row in rows_in(shards) if row.split == "validation"]
     chosen = {job.key: job for job in [*held, *planned] if _calibrates(job)}
@@ -116,14 +117,14 @@ def _calibrates(job: Job) -> bool:
 
 
 def _job(row: Row) -> Job:
-    """A validation candidate, to be drawn anew."""
+    """A validation candidate to draw again."""
     wanted = Wanted(prompt=row.prompt, scene=row.scene, kind=row.kind, split="validation")
     return Job(wanted, row.seed)
 
 
 def validate_settings(out: Path, others: Sequence[Other], say: Say) -> Card:
-    """Draw with every other setting, measure `out`/probe there, and write its card with the ranges
-    in which it holds. The card comes back."""
+    """Draw with every other setting, measure `out`/probe there, write its card with its validated
+    ranges, and return the card."""
     probe, rows = load_probe(out / "probe"), rows_in(out / "shards")
     groups = [[_job(rows[i]) for i in group] for group in splits_of(rows).calibration]
     drawn = {job.key for group in groups for job in group}

@@ -1,6 +1,6 @@
-"""Prompts to learn from: a file of them, which may say their scene and split too.
+"""Prompts to learn from: a file of them, which may also give their scene and split.
 
-A scene is what a prompt asks for, whatever its wording: all prompts of a scene share a split, and
+A scene is the content of a prompt, whatever its wording: all prompts of a scene share a split, and
 no seed of a scene is used twice.
 """
 
@@ -25,16 +25,18 @@ from promptprobe.tools.splits import fraction, seed_of
 USED = ("scene", "kind", "split")
 """Fields of a row, besides its prompt, that training uses."""
 TRAINED = 0.7
-"""Share of scenes to train on; half of the others stop the training, half compare with previews."""
+"""Share of scenes to train on; half of the rest decide when to stop, half compare with previews."""
 
 
 class Wanted(Record):
     """A prompt to draw and to learn from."""
 
     prompt: Text
-    scene: str = Field("", max_length=MAX_TEXT, description="its content; empty: the prompt itself")
+    scene: str = Field("", max_length=MAX_TEXT, description="its content, by default the prompt")
     kind: str = Field("", max_length=100, description="for tables only")
-    split: Literal["train", "validation"] | None = Field(None, description="None: by the scene")
+    split: Literal["train", "validation"] | None = Field(
+        None, description="by default, chosen by the scene's hash"
+    )
 
     @property
     def content(self) -> str:
@@ -53,7 +55,7 @@ class Job(NamedTuple):
     wanted: Wanted
     seed: int
     picture: Path | None = None
-    """Its finished image, where there is one already: only its first steps are run then."""
+    """Its finished image, if one exists; then only the first steps are run."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -61,14 +63,14 @@ class Job(NamedTuple):
 
 
 def content_of(text: str) -> str:
-    """A text but for case and white space, by which it is known again."""
+    """A text normalized in case and white space, to recognize it again."""
     return " ".join(text.lower().split())
 
 
 def read_prompts(path: Path) -> tuple[list[Wanted], str]:
-    """The prompts of a file (`read_prompt_file` says of which kinds), and a notice.
+    """The prompts of a file (for its formats see `read_prompt_file`), and a notice.
 
-    The notice names fields that are not used, and prompts in the syntax of other programs.
+    The notice names fields that are not used and prompts in the syntax of other programs.
 
     Raises:
         ValueError: the file cannot be read, or a row cannot be used; the message names it.
@@ -82,9 +84,9 @@ def read_prompts(path: Path) -> tuple[list[Wanted], str]:
 def _wanted(row: Row, path: Path) -> Wanted:
     if row.problem:
         raise ValueError(f"{path}, {row.problem}")
-    said = {name: value for name, value in row.fields.items() if name in USED}
+    fields = {name: value for name, value in row.fields.items() if name in USED}
     try:
-        return Wanted(prompt=row.prompt, **said)
+        return Wanted(prompt=row.prompt, **fields)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -92,7 +94,7 @@ def _wanted(row: Row, path: Path) -> Wanted:
 
 
 def jobs(wanted: Iterable[Wanted], seeds: int) -> Iterator[list[Job]]:
-    """Each prompt with its seeds: a function of the scene and of how often it came before."""
+    """Each prompt with its seeds, a function of the scene and of how often it occurred before."""
     taken: Counter[tuple[str, str]] = Counter()
     for one in wanted:
         turn = taken[one.part, one.content]

@@ -1,7 +1,7 @@
-"""Past runs as something to learn from: which fit a training, and which of their pictures.
+"""Past runs as training data: which runs fit a training, and which of their pictures.
 
-A run fits where the model would draw its pictures again. What run.json says is compared first; what
-it cannot say, such as weights that changed under their name, shows in a picture drawn again.
+A run fits if the model would draw its pictures again. The settings in run.json are compared first;
+other changes, such as new weights under the same name, show when a picture is drawn again.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from promptprobe.tools.pictures.png import read_finished
 from promptprobe.tools.records import Generation
 
 ALIKE = 8.0
-"""Levels of 255 that a picture drawn again may be away, on average. On Sprites bfloat16 is 0.2 away
-from float32, and another seed 30 or more."""
+"""Largest mean difference, in levels of 255, of a picture drawn again. On Sprites bfloat16 differs
+from float32 by 0.2, and another seed by 30 or more."""
 FREE = ("device", "offload")
-"""Settings that may differ: noise is drawn on the CPU, wherever the model is."""
+"""Settings that may differ, since noise is drawn on the CPU wherever the model is."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class PastRun:
-    """What a run leaves to learn from."""
+    """The training data that a run leaves."""
 
     folder: Path
     model: str
     """As `Model.name`."""
     generation: Generation
-    """The model's defaults filled in."""
+    """Settings, with the model's defaults filled in."""
     jobs: tuple[Job, ...]
-    """Its finished candidates with their pictures, the seeds of a prompt side by side."""
+    """Finished candidates with their pictures, grouped by prompt."""
 
 
 def fitting(runs: Sequence[PastRun], model: Model, say: Say) -> list[PastRun]:
-    """Runs of this model in these settings, with the pictures that can be read.
+    """Runs of this model with these settings, with the pictures that can be read.
 
-    say: is told of everything that is left out, and why.
+    say: called with a message for everything that is left out.
     """
     found = []
     for run in runs:
@@ -57,14 +57,14 @@ def fitting(runs: Sequence[PastRun], model: Model, say: Say) -> list[PastRun]:
 
 
 def _difference(run: PastRun, model: Model) -> str:
-    """The first thing that a run was made with and the training is not; empty: there is none."""
+    """The first difference between a run's settings and the training's; empty if there is none."""
     then, now = run.generation.model_dump(), model.generation.model_dump()
     pairs = {"model": (run.model, model.name)} | {
         name: (then[name], now[name]) for name in now if name not in FREE
     }
     for name, (before, given) in pairs.items():
         if before != given:
-            return f"it was made with {name} {before!r:.200}, and the training has {given!r:.200}"
+            return f"it was made with {name} {before!r:.200}, but the training has {given!r:.200}"
     return ""
 
 
@@ -79,14 +79,14 @@ def _readable(job: Job, generation: Generation, say: Say) -> bool:
 
 
 def drawn_alike(run: PastRun, collector: Collector, say: Say) -> bool:
-    """Whether the model draws the run's first picture again; costs a render."""
+    """Whether the model draws the run's first picture again; this costs a render."""
     first = run.jobs[0]
     distance = collector.distance(first)
     if distance <= ALIKE:
         return True
     say(
-        f"left out: {run.folder}: {first.picture} is {distance:.0f} of 255 levels away from what "
-        f"the model draws of it now, expected at most {ALIKE:.0f}: other weights, another "
-        "scheduler, or other versions of the libraries"
+        f"left out: {run.folder}: {first.picture} differs by {distance:.0f} of 255 levels from "
+        f"what the model draws now, expected at most {ALIKE:.0f}: the weights, the scheduler or "
+        "the versions of libraries have changed"
     )
     return False

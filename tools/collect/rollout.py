@@ -1,7 +1,7 @@
-"""Candidates drawn in one pass: traced after some of their steps, previews decoded, then finished.
+"""Draws candidates in one pass: traced after some steps, previews decoded, then finished.
 
-Training collects with it, and evals measure with it. The agent's tools (toolbox.py) stop in the
-middle instead, since few of their candidates go on.
+Training collects with it, and evals measure with it. The agent's tools (toolbox.py) stop partway
+instead, because only few of their candidates are finished.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from promptprobe.tools.device import Batches
 from promptprobe.tools.records import Score
 
 BATCH = 16
-"""Candidates at once, or fewer where so many do not fit into memory."""
+"""Candidates in a batch, or fewer if they do not fit into memory."""
 Pair = tuple[str, int]
 """Prompt and seed."""
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """Candidates in the order that they were given in."""
+    """Candidates in the order in which they were given."""
 
     images: Images
-    """Finished."""
+    """Finished images."""
     traces: dict[int, Trace]
-    """Of all candidates, by number of steps."""
+    """Traces of all candidates, by number of steps."""
     previews: dict[int, Images]
     """The decoded x0, by number of steps."""
     seconds: float
-    """For encoding, denoising and decoding the images; previews apart."""
+    """Time for encoding, denoising and decoding the images, without previews."""
 
 
 def roll_out(
@@ -52,23 +52,23 @@ def roll_out(
     batches: Batches | None = None,
     label: str | None = None,
 ) -> Rollout:
-    """Draw every (prompt, seed), and keep what shows after each of `windows` steps.
+    """Draw every (prompt, seed), with a trace and a preview after each of `windows` steps.
 
     Args:
-        known: finished images by candidate. Of these only the traced steps are run.
-        batches: how many at once; by default `BATCH`.
-        label: of a progress bar on stderr; None: there is none.
+        known: finished images by candidate, for which only the traced steps are run.
+        batches: batch sizes; by default `BATCH`.
+        label: label of a progress bar on stderr; None for no bar.
 
     Raises:
         MemoryError: not even one candidate fits into memory.
-        ValueError: windows that no render of these settings has.
+        ValueError: a window is not among the steps of a render.
     """
     windows, known, batches = sorted(set(windows)), known or {}, batches or Batches(BATCH)
     parts: list[Rollout] = []
     with tqdm(total=len(pairs), desc=label, unit="image", disable=label is None) as bar:
-        for there, alike in groupby(pairs, key=known.__contains__):
-            draw = partial(_drawn, family, settings, windows, known if there else None)
-            for part in batches.each(draw, list(alike), partial(tqdm.write, file=sys.stderr)):
+        for exists, some in groupby(pairs, key=known.__contains__):
+            draw = partial(_drawn, family, settings, windows, known if exists else None)
+            for part in batches.each(draw, list(some), partial(tqdm.write, file=sys.stderr)):
                 parts.append(part)
                 bar.update(len(part.images))
     return Rollout(
@@ -86,8 +86,8 @@ def _drawn(
     known: Mapping[Pair, np.ndarray] | None,
     pairs: Sequence[Pair],
 ) -> Rollout:
-    """One batch, of which either all images are known or none."""
-    begun = time.perf_counter()
+    """One batch, of which either all or none of the images are known."""
+    start = time.perf_counter()
     conditioning = family.encode([prompt for prompt, _ in pairs], settings)
     state = family.draw_noise([seed for _, seed in pairs], settings)
     traces: dict[int, Trace] = {}
@@ -98,7 +98,7 @@ def _drawn(
         images = family.decode(state.latents)
     else:
         images = np.stack([known[pair] for pair in pairs])
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start
     previews = {k: family.decode(trace.x0) for k, trace in traces.items()}
     return Rollout(images, traces, previews, seconds)
 
@@ -106,7 +106,7 @@ def _drawn(
 def prompt_by_prompt(
     judge: Callable[[str, Any], list[Score]], prompts: Sequence[str], images: Images
 ) -> list[Score]:
-    """A judge's scores of images, asked once for all neighbours of one prompt."""
+    """A judge's scores of images, with one call for each run of images of the same prompt."""
     scores: list[Score] = []
     for prompt, same in groupby(prompts):
         scores += judge(prompt, images[len(scores) : len(scores) + len(list(same))])

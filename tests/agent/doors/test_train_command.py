@@ -192,7 +192,7 @@ def test_finished_pictures_of_past_runs_are_labels_for_a_few_steps_each(
     assert "12 candidates of 3 past runs, of 4 denoiser evaluations (one a run of 8," in said
     [other] = [line for line in said.splitlines() if line.startswith("left out")]
     assert str(runs) in other
-    assert other.endswith("it was made with steps 5, and the training has 4")
+    assert other.endswith("it was made with steps 5, but the training has 4")
 
     past = {
         (trial.candidate.prompt, trial.candidate.seed): trial.image
@@ -222,7 +222,7 @@ def test_with_no_run_that_fits_and_no_prompts_there_is_nothing_to_learn_from(
 ) -> None:
     assert main([*from_runs(runs, tmp_path / "out"), "--guidance", "3"]) == 2
     said = capsys.readouterr().err
-    assert said.count("made with guidance 2.0, and the training has 3.0") == 3
+    assert said.count("made with guidance 2.0, but the training has 3.0") == 3
     assert "no past run fits, and there are no prompts: give prompts, or other runs" in said
     assert not (tmp_path / "out").exists()
 
@@ -244,8 +244,8 @@ def wide(brief, image):
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        (["--seeds", "1"], "no prompt with two seeds or more would be there to learn from"),
-        (["--prompts", "few.txt"], "be there to stop the training by, so nothing could be learned"),
+        (["--seeds", "1"], "there would be no prompt with two seeds or more to train on"),
+        (["--prompts", "few.txt"], "to decide when to stop, so nothing could be learned"),
         (["--scorer", "python:own.py:nothing"], "gave no score for an image of noise"),
     ],
 )

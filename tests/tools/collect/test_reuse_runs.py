@@ -58,11 +58,11 @@ def test_a_run_of_this_model_fits_on_whatever_device_it_was_made(
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"steps": 5}, "steps 5, and the training has 4"),
-        ({"guidance": 3.0}, "guidance 3.0, and the training has 7.5"),
-        ({"height": 64}, "height 64, and the training has 32"),
-        ({"negative_prompt": "fog"}, "negative_prompt 'fog', and the training has ''"),
-        ({"dtype": "float16"}, "dtype 'float16', and the training has 'float32'"),
+        ({"steps": 5}, "steps 5, but the training has 4"),
+        ({"guidance": 3.0}, "guidance 3.0, but the training has 7.5"),
+        ({"height": 64}, "height 64, but the training has 32"),
+        ({"negative_prompt": "fog"}, "negative_prompt 'fog', but the training has ''"),
+        ({"dtype": "float16"}, "dtype 'float16', but the training has 'float32'"),
     ],
 )
 def test_a_run_of_other_settings_is_left_out_with_its_folder_and_the_values(
@@ -77,7 +77,7 @@ def test_a_run_of_other_settings_is_left_out_with_its_folder_and_the_values(
 def test_a_run_of_another_model_is_left_out(run: PastRun, model: Model) -> None:
     said: list[str] = []
     assert fitting([replace(run, model="sprites")], model, said.append) == []
-    assert "made with model 'sprites', and the training has" in said[0]
+    assert "made with model 'sprites', but the training has" in said[0]
 
 
 def test_weights_that_changed_under_their_name_show_in_a_picture(
@@ -96,7 +96,7 @@ def test_weights_that_changed_under_their_name_show_in_a_picture(
     said: list[str] = []
     assert not drawn_alike(run, collector(model), said.append)
     assert f"left out: {run.folder}" in said[0]
-    assert "of 255 levels away from what the model draws of it now" in said[0]
+    assert "of 255 levels from what the model draws now" in said[0]
 
 
 def test_a_picture_that_cannot_be_used_is_left_out_and_the_others_are_not(
