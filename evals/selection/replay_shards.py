@@ -114,7 +114,9 @@ def _whole(folder: Path, known: Iterable[Known]) -> tuple[Floats, Floats]:
 
 
 def _target(folder: Path, collection: Collection, scorer: str | None) -> str:
-    target = scorer or collection.targets[0]
-    if target not in collection.targets:
-        raise ValueError(f"{folder} has no {target}; it has {', '.join(collection.targets)}")
-    return target
+    if scorer is None:
+        return collection.targets[0]
+    for target in (scorer, f"{scorer} score"):
+        if target in collection.targets:
+            return target
+    raise ValueError(f"{folder} has no {scorer}; it has {', '.join(collection.targets)}")

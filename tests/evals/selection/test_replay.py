@@ -220,6 +220,8 @@ def test_the_shards_of_a_training_are_a_table_of_previews(collected) -> None:
     assert (table.total, table.steps) == (25, (5,))  # no preview was judged after 2 steps
     assert table.looks.shape == (1, 20, 6)
     assert table.final[1, 2] == planted(20).rows[8].scores[TARGETS[0]]
+    by_scorer = previews_of(collected, TARGETS[0].removesuffix(" score"))
+    assert (by_scorer.final == table.final).all()
     with pytest.raises(ValueError, match="has no beauty; it has planted score"):
         previews_of(collected, "beauty")
 
