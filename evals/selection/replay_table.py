@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promptprobe.agent.search.schedule import Signal, from_spearman
-from promptprobe.evals.statistics import Floats, rank_correlations
+from promptprobe.evals.statistics import Floats, rank_ceilings, rank_correlations
 
 MOST_STEPS = 1000
 FEWEST = 4
@@ -44,8 +44,14 @@ class Table:
         return (self.looks[at] / max(spread, 1e-12)).astype(np.float32)
 
     def signal(self) -> Signal:
-        """The planner's input: mean rank within a prompt, and the mean shape of its scores."""
-        ranks = [np.nanmean(rank_correlations(look, self.final)) for look in self.looks]
+        """The planner's input: mean rank within a prompt, and the mean shape of its scores.
+
+        Ranks are shares of the best rank that tied scores allow: a scorer may call half of the
+        images correct.
+        """
+        best = rank_ceilings(self.final)
+        found = [rank_correlations(look, self.final) / best for look in self.looks]
+        ranks = [np.nanmean(np.minimum(ranks, 1)) for ranks in found]
         apart = self.final[np.ptp(self.final, axis=1) > 0]
         scores = (apart - apart.mean(1, keepdims=True)) / apart.std(1, keepdims=True)
         places = (np.arange(QUANTILES) + 0.5) / QUANTILES

@@ -192,6 +192,14 @@ def test_a_signal_is_the_mean_rank_within_a_prompt() -> None:
     assert made(60, 100).signal().correlations == pytest.approx(RANKS, abs=0.03)
 
 
+def test_scores_that_tie_take_nothing_from_a_rank() -> None:
+    table = made(60, 100)
+    halves = np.minimum(table.final, np.median(table.final, axis=1, keepdims=True))
+    looks = np.stack([halves, table.final])  # one ties where the scores do, one never does
+    tied = Table("", table.total, (2, 8), looks, halves)
+    assert tied.signal().correlations == pytest.approx((1, 1))
+
+
 # -- files -------------------------------------------------------------------------------------
 
 
