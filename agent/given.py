@@ -121,8 +121,8 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    said = value.model_dump(exclude_none=True) if isinstance(value, Record) else value
-    return f"{said!r:.200}"
+    plain = value.model_dump(exclude_none=True) if isinstance(value, Record) else value
+    return f"{plain!r:.200}"
 
 
 def choose_proposer(

@@ -24,10 +24,10 @@ _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "def
 class RefusedError(RuntimeError):
     """The endpoint gave no completion; the message says why, and what to do."""
 
-    def __init__(self, message: str, status: int = 0, said: str = "") -> None:
+    def __init__(self, message: str, status: int = 0, body: str = "") -> None:
         super().__init__(message)
         self.status = status
-        self.said = said
+        self.body = body
         """The body of the endpoint's reply."""
 
 
@@ -96,7 +96,7 @@ class HttpClient:
 
     def _refused(self, status: int, response: Any) -> RefusedError:
         """The error for a status other than success."""
-        said = response.text.strip()
+        body = response.text.strip()
         short = f"{status} from {self.address}"
         if 300 <= status < 400:
             to = urlsplit(response.headers.get("location", ""))
@@ -110,12 +110,12 @@ class HttpClient:
         elif status in (429, 503):
             wait = response.headers.get("retry-after", "")
             waits = f", it asks to wait {wait[:40]} s" if wait else ""
-            message = f"{short}: out of quota or too busy{waits}: {said:.200}"
-        elif status in (404, 405) or said.startswith("<"):
-            message = f"{short}: {said[:120]!r}{self.hint}"
+            message = f"{short}: out of quota or too busy{waits}: {body:.200}"
+        elif status in (404, 405) or body.startswith("<"):
+            message = f"{short}: {body[:120]!r}{self.hint}"
         else:
-            message = f"{short}: {said:.200}"
-        return RefusedError(message, status, said)
+            message = f"{short}: {body:.200}"
+        return RefusedError(message, status, body)
 
     @property
     def hint(self) -> str:

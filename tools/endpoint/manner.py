@@ -31,17 +31,17 @@ class Manner:
 
     def conceded(self, refusal: RefusedError, llm: LLM) -> Manner | None:
         """The next manner to try after a refusal; None if it is about something else."""
-        said = refusal.said.lower()
+        body = refusal.body.lower()
         limited = llm.max_tokens is not None and self.limit != ""
         if refusal.status not in (200, 400, 415, 422, 500, 501):
             return None
-        if named := self._without_named(said, llm):
+        if named := self._without_named(body, llm):
             return named
         if self.form != "text" and re.search(
-            "response_format|json|schema|grammar|structured", said
+            "response_format|json|schema|grammar|structured", body
         ):
             return self._simpler_form()
-        if self.system and re.search("system|role", said):
+        if self.system and re.search("system|role", body):
             return replace(self, system=False)
         if refusal.status not in (400, 422, 501):
             return None
@@ -55,19 +55,19 @@ class Manner:
             return self._other_limit()
         return replace(self, picture=False) if llm.vision and self.picture else None
 
-    def _without_named(self, said: str, llm: LLM) -> Manner | None:
+    def _without_named(self, body: str, llm: LLM) -> Manner | None:
         """This manner without the feature that the refusal names; None if it names none."""
-        if self.logprobs and "logprob" in said:
+        if self.logprobs and "logprob" in body:
             return replace(self, logprobs=False)
         if (
             llm.max_tokens is not None
             and self.limit != ""
-            and re.search("max_tokens|max_completion_tokens", said)
+            and re.search("max_tokens|max_completion_tokens", body)
         ):
             return self._other_limit()
-        if llm.vision and self.picture and re.search("image|vision|multi-?modal", said):
+        if llm.vision and self.picture and re.search("image|vision|multi-?modal", body):
             return replace(self, picture=False)
-        if llm.temperature is not None and self.temperature and "temperature" in said:
+        if llm.temperature is not None and self.temperature and "temperature" in body:
             return replace(self, temperature=False)
         return None
 

@@ -78,7 +78,7 @@ def _message(body: str) -> Message:
     parts = [part for part in _parts(body) if isinstance(part, dict)]
     if not parts:
         raise NoMessageError(f"no chat completion: {body[:80]!r}")
-    said = {"content": "", "refusal": "", "reasoning": ""}
+    answer = {"content": "", "refusal": "", "reasoning": ""}
     calls: dict[object, str] = {}
     tokens, cut_off, choices = (0, 0), False, 0
     for part in parts:
@@ -88,11 +88,11 @@ def _message(body: str) -> Message:
         for choice in _choices(part):
             choices += 1
             cut_off |= "length" in (choice.get("finish_reason"), choice.get("done_reason"))
-            _add(said, calls, choice)
+            _add(answer, calls, choice)
     if not choices:
         raise NoMessageError(f"no chat completion: {body[:80]!r}")
-    texts = (said["content"], *calls.values(), said["reasoning"])
-    return Message(tuple(filter(None, texts)), *tokens, cut_off, said["refusal"])
+    texts = (answer["content"], *calls.values(), answer["reasoning"])
+    return Message(tuple(filter(None, texts)), *tokens, cut_off, answer["refusal"])
 
 
 def read_probabilities(body: str) -> tuple[TokenChances, ...]:
@@ -165,14 +165,15 @@ def _choices(part: dict[str, Any]) -> list[dict[str, Any]]:
     )
 
 
-def _add(said: dict[str, str], calls: dict[object, str], choice: dict[str, Any]) -> None:
+def _add(answer: dict[str, str], calls: dict[object, str], choice: dict[str, Any]) -> None:
     """Append the content of a choice or of a streamed piece of one."""
     message = next(
         (m for m in (choice.get("message"), choice.get("delta")) if isinstance(m, dict)), {}
     )
-    said["content"] += _text(message.get("content") or message.get("parsed") or choice.get("text"))
-    said["refusal"] += _text(message.get("refusal"))
-    said["reasoning"] += _text(message.get("reasoning_content") or message.get("reasoning"))
+    content = message.get("content") or message.get("parsed") or choice.get("text")
+    answer["content"] += _text(content)
+    answer["refusal"] += _text(message.get("refusal"))
+    answer["reasoning"] += _text(message.get("reasoning_content") or message.get("reasoning"))
     tools = message.get("tool_calls")
     for number, call in enumerate(tools if isinstance(tools, list) else []):
         if isinstance(call, dict) and isinstance(call.get("function"), dict):
