@@ -48,16 +48,16 @@ class Once:
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
-        self.said: dict[tuple[str, bytes], Score] = {}
+        self.cache: dict[tuple[str, bytes], Score] = {}
         """Scores by brief and hash of the image."""
 
     def __call__(self, brief: str, images: Images) -> list[Score]:
         keys = [(brief, sha256(image.tobytes()).digest()) for image in images]
-        fresh = {key: at for at, key in enumerate(keys) if key not in self.said}
+        fresh = {key: at for at, key in enumerate(keys) if key not in self.cache}
         if fresh:
             scores = self._judge(brief, images[list(fresh.values())])
-            self.said.update(zip(fresh, scores, strict=True))
-        return [self.said[key] for key in keys]
+            self.cache.update(zip(fresh, scores, strict=True))
+        return [self.cache[key] for key in keys]
 
 
 def grade(judge: Judge, briefs: Sequence[Brief], images: Images) -> list[list[Score]]:

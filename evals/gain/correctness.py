@@ -21,7 +21,7 @@ class Good:
 
     selector: float | None
     judge: float | None
-    said: str
+    text: str
     """Both, and where they come from, in words."""
 
 

@@ -114,7 +114,7 @@ def spent(graded: Graded, renders: Mapping[str, float], good: Good) -> dict[str,
     costs = {of: np.array([getattr(row, of) for row in rows], float) for of in COSTS}
     changed = np.array([row.prompt != row.brief.text for row in rows], float)
     return {
-        "positives": good.said,
+        "positives": good.text,
         "n_prompts": len(rows),
         "n_seeds": len(graded.better[0]),
         "spent": {of: mean(cost).json() for of, cost in costs.items()},

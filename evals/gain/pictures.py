@@ -101,7 +101,7 @@ def without_gaps(graded: Graded, judges: Sequence[Once]) -> tuple[Graded, tuple[
     Raises:
         ValueError: too many scores are missing, or too few briefs are left.
     """
-    answers = [score for judge in set(judges) for score in judge.said.values()]
+    answers = [score for judge in set(judges) for score in judge.cache.values()]
     missing = [score for score in answers if score.value is None]
     if not missing:
         return graded, ()

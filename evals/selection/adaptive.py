@@ -37,7 +37,8 @@ def known(signal: Signal) -> Floats:
 
 
 def bonuses(explained: Floats, price: float) -> Floats:
-    """What to add to a predicted score, by steps made: the score up to which another step pays off.
+    """Bonus on a predicted score, by steps made: how far it may be below the best score so far for
+    another step to pay off.
 
     Args:
         explained: correlation of what is known with the score, by steps made, ending in 1.

@@ -49,7 +49,7 @@ def test_what_is_good_is_as_asked_for_or_as_the_judge_says_or_a_median():
     bench = Bench("m", None, None, nobody, nobody, scorer="s", grader="j")
     found = good_of(bench, scored(1.0, 2.0, 3.0), scored(5.0, correct=True))
     assert (found.selector, found.judge) == (2.0, None)
-    assert found.said == "s >= 2, the median of the naive renders; j says so itself"
+    assert found.text == "s >= 2, the median of the naive renders; j says so itself"
     alone = Bench("m", None, None, nobody, nobody, scorer="s", grader="s", good=2.5)
     found = good_of(alone, scored(1.0, correct=True), scored(1.0, correct=True))
     assert (found.selector, found.judge) == (2.5, 2.5)
