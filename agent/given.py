@@ -6,11 +6,12 @@ that is code or a service: no run folder decides whose code runs here or where p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from promptprobe.agent.doors.schemas import OptimizeRequest, ProbeRequest
+from promptprobe.agent import run_folder
+from promptprobe.agent.doors.schemas import OptimizeRequest, ProbeRequest, checked
 from promptprobe.agent.rewrite.guard import no_reading
 from promptprobe.agent.rewrite.proposers import (
     CallersPrompts,
@@ -24,7 +25,7 @@ from promptprobe.tools.endpoint.endpoint import LLM, Endpoint
 from promptprobe.tools.endpoint.local_endpoint import PREFIX, LocalEndpoint
 from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.protocol import Tools
-from promptprobe.tools.records import Generation, Record, budget_of, lora_of
+from promptprobe.tools.records import IN_MEMORY, Generation, Record, budget_of, lora_of
 from promptprobe.tools.scorers.scorer import check_names
 from promptprobe.tools.scorers.table import JOINT, name_of, parts_of, specs_of
 
@@ -89,6 +90,25 @@ def _check_again(
             raise ValueError(f"this run's {name} is {was}, got {' and '.join(map(repr, now))}")
 
 
+def check_resumed(run_dir: Path, given: Mapping[str, Any], interactive: bool) -> None:
+    """ValueError: arguments in Python, unless at their defaults, say otherwise than a run's folder.
+
+    Args:
+        given: arguments of an `OptimizeRequest`; an empty brief is that of the run.
+        interactive: whether `approve` was given.
+    """
+    settings, brief = run_folder.read(run_dir), given["brief"]
+    if not isinstance(brief, str) or brief.strip() not in ("", settings.brief):
+        raise ValueError(
+            f"{run_dir} is the run of {settings.brief!r}, got {brief!r:.200}: "
+            "leave the brief out to resume, or start a new run without resume"
+        )
+    fields = OptimizeRequest.model_fields
+    every = checked(OptimizeRequest, {**given, "brief": settings.brief})
+    changed = {name: value for name, value in every if value != fields[name].default}
+    check_as_asked(settings, checked(OptimizeRequest, changed), interactive)
+
+
 def check_as_asked(
     settings: RunSettings, again: OptimizeRequest, interactive: bool = False
 ) -> None:
@@ -98,7 +118,8 @@ def check_as_asked(
     """
     apart = ("brief", "scorer", "judge", "generation")
     given = {name: getattr(again, name) for name in again.model_fields_set.difference(apart)}
-    given |= {name: getattr(again.generation, name) for name in again.generation.model_fields_set}
+    asked = again.generation.model_fields_set
+    given |= {name: now for name, now in again.generation if name in asked and now is not None}
     given |= {"interactive": True} if interactive else {}
     known = {**dict(settings), **dict(settings.generation)}
     for name, now in given.items():
@@ -169,7 +190,7 @@ def named(model: Any, scorer: Judges | None, probe: str | Path | None) -> dict[s
     """
     scorers = JOINT.join(map(str, judge_names(specs_of(scorer or ()), "scorer")))
     return {
-        "model": str(model) if object_of(model) is None else type(model).__name__,
+        "model": str(model) if object_of(model) is None else IN_MEMORY,
         "scorer": scorers or None,
         "probe": None if probe is None else str(probe),
     }

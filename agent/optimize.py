@@ -21,6 +21,7 @@ from promptprobe.agent.given import (
     DEFAULT_GENERATION,
     Judges,
     OpenTools,
+    check_resumed,
     choose_proposer,
     judge_names,
     judges_of,
@@ -115,9 +116,10 @@ async def aoptimize_prompt(
         choose: called (or awaited) with a `Choice` before a rung drops a candidate. The choice
             shows each candidate's preview and prediction. Return those to keep, or None to follow
             the plan.
-        resume: folder of a run to continue. Its settings are read from there. Pass again only what
-            was an object (a model, a scorer, a judge, `approve`), code or a service, and an `LLM`
-            with its own address: no folder decides where your key goes.
+        resume: folder of a run to continue. Its settings are read from there, and an argument that
+            says otherwise is refused. Pass again only what was an object (a model, a scorer, a
+            judge, `approve`), code or a service, and an `LLM` with its own address: no folder
+            decides where your key goes.
 
     Raises:
         ValueError: an argument cannot be used; the message says what to do.
@@ -128,27 +130,25 @@ async def aoptimize_prompt(
     person = Person(approve, choose)
     judges = judges_of(judge)
     open_tools = partial(opened, model=object_of(model), scorer=scorer, judges=judges)
+    given = {
+        "brief": brief,
+        **named(model, scorer, probe),
+        "judge": judge_names(judges),
+        "target": target,
+        "generation": generation,
+        "llm": own_llm.model if own_llm else llm,
+        "prompts": prompts,
+        "rewrite": rewrite,
+        "keep": keep,
+        "budget": budget,
+        "seed": seed,
+    }
     if resume is not None:
-        check_same_brief(Path(resume), brief)
+        check_resumed(Path(resume), given, approve is not None)
         return await go_on(
             Path(resume), on_event, open_tools=open_tools, llm=own_llm, person=person
         )
-    request = checked(
-        OptimizeRequest,
-        {
-            "brief": brief,
-            **named(model, scorer, probe),
-            "judge": judge_names(judges),
-            "target": target,
-            "generation": generation,
-            "llm": own_llm.model if own_llm else llm,
-            "prompts": prompts,
-            "rewrite": rewrite,
-            "keep": keep,
-            "budget": budget,
-            "seed": seed,
-        },
-    )
+    request = checked(OptimizeRequest, given)
     return await start(
         request, Path(out), on_event, open_tools=open_tools, llm=own_llm, person=person
     )
@@ -325,14 +325,4 @@ def _check_prices(request: OptimizeRequest, llm: LLM | None) -> None:
         raise ValueError(
             "a budget with usd needs the LLM's prices: give LLM(..., price_in=, price_out=), "
             "in US dollars per million tokens (0 if it costs nothing)"
-        )
-
-
-def check_same_brief(run_dir: Path, brief: object) -> None:
-    """Raise ValueError if this folder is the run of another brief."""
-    settings = run_folder.read(run_dir)
-    if not isinstance(brief, str) or brief.strip() not in ("", settings.brief):
-        raise ValueError(
-            f"{run_dir} is the run of {settings.brief!r}, got {brief!r:.200}: "
-            "leave the brief out to resume, or start a new run without resume"
         )

@@ -1,6 +1,7 @@
 """A run's folder: `runs/<id>/` with run.json, which holds the run's settings.
 
-run.json is written once, before anything is spent; resuming reads it and ignores new arguments.
+run.json is written once, before anything is spent; resuming reads it, and refuses arguments that
+say otherwise.
 """
 
 from __future__ import annotations

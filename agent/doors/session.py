@@ -21,16 +21,12 @@ from promptprobe.agent.events import OnEvent
 from promptprobe.agent.given import (
     DEFAULT_GENERATION,
     Judges,
+    check_resumed,
     judge_names,
     judges_of,
     named,
 )
-from promptprobe.agent.optimize import (
-    blocking,
-    check_same_brief,
-    go_on,
-    start,
-)
+from promptprobe.agent.optimize import blocking, go_on, start
 from promptprobe.agent.probe_prompts import Report, answer
 from promptprobe.agent.report.notebook import shown_in_notebook
 from promptprobe.agent.result import OptimizationResult
@@ -135,30 +131,30 @@ class Session:
 
         Raises:
             ValueError: an argument cannot be used, or the run to resume has another model, scorer,
-                judge or probe.
+                judge or probe, or was asked for something else.
             OSError: `out` cannot be written.
         """
         own_llm = llm if isinstance(llm, LLM) else None
         on_event = shown_in_notebook(on_event)
         person = Person(approve, choose)
-        if resume is not None:
-            check_same_brief(Path(resume), brief)
-            return await go_on(
-                Path(resume), on_event, open_tools=self._resumed, llm=own_llm, person=person
-            )
         given = {
             "brief": brief,
-            "generation": self.generation if generation is None else generation,
+            "generation": generation,
             "llm": own_llm.model if own_llm else llm,
             "prompts": prompts,
             "rewrite": rewrite,
             "keep": keep,
             "budget": budget,
             "target": target,
-            "judge": self._judges,
             "seed": seed,
         }
-        request = checked(OptimizeRequest, self._named | given)
+        if resume is not None:
+            check_resumed(Path(resume), given, approve is not None)
+            return await go_on(
+                Path(resume), on_event, open_tools=self._resumed, llm=own_llm, person=person
+            )
+        own = {"judge": self._judges, "generation": generation or self.generation}
+        request = checked(OptimizeRequest, self._named | given | own)
         return await start(
             request, Path(out), on_event, open_tools=self._asked, llm=own_llm, person=person
         )

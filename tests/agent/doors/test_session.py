@@ -171,6 +171,11 @@ def test_a_session_goes_on_with_its_own_runs_only(
     other = Session(pndm_folder, scorer=brightness, generation=STEPS)
     with pytest.raises(ValueError, match=r"this run has the model .*ddim.* but this session"):
         other.optimize(resume=result.run_dir)
+    with pytest.raises(ValueError, match=r"its seed is 0, got 7\. Leave that out, or start"):
+        session.optimize(resume=result.run_dir, seed=7)
+    with pytest.raises(ValueError, match="its steps is 5, got 6"):
+        session.optimize(resume=result.run_dir, generation=Generation(steps=6))
+    assert session.optimize(resume=result.run_dir, **options(tmp_path, 0)) == result
 
 
 def test_a_session_that_cannot_open_says_so_at_once(tmp_path: Path) -> None:
