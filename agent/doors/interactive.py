@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from promptprobe.agent.doors.display import LINE, plain
+from promptprobe.agent.rewrite.differences import Change
 from promptprobe.agent.rewrite.guard import check_text
-from promptprobe.agent.rewrite.review import Approve, Change, Review
+from promptprobe.agent.rewrite.review import Approve, Review
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,7 +90,7 @@ def _show(console: Console, changes: tuple[Change, ...]) -> None:
     shown = Text("   ")
     for change in changes:
         before, after, colour = MARKS[change.kind]
-        shown.append(f"{before}{plain(change.text, LINE)}{after} ", style=colour)
+        shown.append(f"{before}{plain(change.text.strip(), LINE)}{after} ", style=colour)
     console.print(shown, soft_wrap=True)
 
 

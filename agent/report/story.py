@@ -16,8 +16,8 @@ from statistics import fmean
 
 from promptprobe.agent.events import Refusal
 from promptprobe.agent.ledger import Ledger, ProbedLine, RenderedLine, ScoredLine
-from promptprobe.agent.report.differences import Change, changes
 from promptprobe.agent.result import OptimizationResult
+from promptprobe.agent.rewrite.differences import Change, changes
 from promptprobe.agent.run_folder import RunSettings
 from promptprobe.tools.records import Budget, Candidate, Generation, Trial, Verdict
 

@@ -6,26 +6,14 @@ prompt counts as the caller's own and is not refused for its meaning.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Sequence
-from difflib import SequenceMatcher
-from typing import Literal
 
 from promptprobe.agent.events import Refusal
-from promptprobe.agent.rewrite.guard import WORD, check_text
+from promptprobe.agent.rewrite.differences import Change, changes
+from promptprobe.agent.rewrite.guard import check_text
 from promptprobe.tools.records import Record
 
-WORDS = re.compile(rf"{WORD.pattern}|[^\w\s]")
-"""Words and punctuation."""
-
 VETOED = "a person vetoed it"
-
-
-class Change(Record):
-    """A stretch of words that brief and prompt share, or that only one of them has."""
-
-    kind: Literal["same", "added", "dropped"]
-    text: str
 
 
 class NewPrompt(Record):
@@ -54,21 +42,6 @@ def review(round: int, brief: str, prompts: Sequence[str]) -> Review:
     return Review(round=round, brief=brief, prompts=tuple(shown))
 
 
-def changes(brief: str, prompt: str) -> tuple[Change, ...]:
-    """How the words of a brief become those of a prompt, ignoring case and spaces."""
-    before, after = (tuple(WORDS.finditer(text)) for text in (brief, prompt))
-    old, new = ([match.group().casefold() for match in words] for words in (before, after))
-    found: list[Change] = []
-    for kind, low, high, first, last in SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
-        if kind in ("delete", "replace"):
-            found.append(Change(kind="dropped", text=_stretch(brief, before[low:high])))
-        if kind in ("insert", "replace"):
-            found.append(Change(kind="added", text=_stretch(prompt, after[first:last])))
-        if kind == "equal":
-            found.append(Change(kind="same", text=_stretch(prompt, after[first:last])))
-    return tuple(found)
-
-
 def answered(
     prompts: Sequence[str], answers: Sequence[object]
 ) -> tuple[dict[str, str], tuple[Refusal, ...]]:
@@ -93,7 +66,3 @@ def answered(
         if kept.get(prompt) != prompt
     }
     return kept, tuple(Refusal(prompt=p[:400], reason=reason) for p, reason in reasons.items())
-
-
-def _stretch(text: str, words: Sequence[re.Match[str]]) -> str:
-    return text[words[0].start() : words[-1].end()]

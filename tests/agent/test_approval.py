@@ -18,8 +18,9 @@ from promptprobe.__main__ import main
 from promptprobe.agent.context import Person
 from promptprobe.agent.ledger import Ledger
 from promptprobe.agent.result import OptimizationResult
+from promptprobe.agent.rewrite.differences import changes
 from promptprobe.agent.rewrite.proposers import CallersPrompts
-from promptprobe.agent.rewrite.review import Approve, Review, changes
+from promptprobe.agent.rewrite.review import Approve, Review
 from promptprobe.agent.runner import run_loop
 from tests.agent.scripted import ScriptedTools, start
 
@@ -68,8 +69,8 @@ def test_only_what_a_person_approved_or_wrote_is_tried(tmp_path: Path) -> None:
     assert [one.prompt for one in review.prompts] == list(PROMPTS)
     assert [(c.kind, c.text) for c in review.prompts[0].changes] == [
         ("same", "a"),
-        ("added", "red"),
-        ("same", "fox in the snow"),
+        ("added", " red"),
+        ("same", " fox in the snow"),
     ]
 
 

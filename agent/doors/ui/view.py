@@ -15,8 +15,8 @@ from pathlib import Path
 from promptprobe.agent.doors.display import counted
 from promptprobe.agent.doors.ui.live import Live, Shown
 from promptprobe.agent.doors.ui.unfinished import Unfinished
-from promptprobe.agent.report.differences import changes
 from promptprobe.agent.report.page import environment
+from promptprobe.agent.rewrite.differences import changes
 from promptprobe.agent.search.policy import best_of
 from promptprobe.tools.pictures.embedded import Embedded, embed
 from promptprobe.tools.records import Candidate, Prediction, Trial

@@ -15,9 +15,9 @@ from promptprobe.__main__ import main
 from promptprobe.agent.ledger import Ledger, RenderedLine
 from promptprobe.agent.report import plots, story
 from promptprobe.agent.report.comparison import save_comparison
-from promptprobe.agent.report.differences import changes
 from promptprobe.agent.report.page import report_of, run_page
 from promptprobe.agent.result import read_result
+from promptprobe.agent.rewrite.differences import changes
 from promptprobe.agent.run_folder import read
 from promptprobe.tools.pictures.attention import save_attention
 from promptprobe.tools.protocol import Rendered
@@ -151,9 +151,9 @@ def test_no_command_repeats_a_run_of_python_objects(tmp_path: Path) -> None:
 def test_changes_are_words_and_both_texts_can_be_read_from_them() -> None:
     before, after = "A scarlet kitty, 2 cars", "a red cat next to 2 cars"
     found = changes(before, after)
-    assert [c.text for c in found if c.kind == "removed"] == ["scarlet kitty,"]
+    assert [c.text for c in found if c.kind == "dropped"] == ["scarlet kitty,"]
     assert [c.text for c in found if c.kind == "added"] == ["red cat next to"]
-    assert "".join(c.text for c in found if c.kind != "removed") == after
+    assert "".join(c.text for c in found if c.kind != "dropped") == after
     assert [c.text for c in changes("一只红猫", "一只蓝猫") if c.kind == "added"] == ["蓝"]
 
 
