@@ -191,6 +191,14 @@ def pairs(
     out: Annotated[
         Path, Option(help="pairs as .parquet; or only prompts, for GRPO, as .jsonl or .txt")
     ],
+    scorer: Annotated[
+        list[str] | None,
+        Option(
+            metavar="NAME",
+            help="the judge of runs that were judged by code or a service, as these were given it; "
+            "may be repeated. The other runs name their own",
+        ),
+    ] = None,
     json: o.Json = False,
 ) -> int:
     """Make preference pairs for DPO from runs, and prompts for GRPO.
@@ -200,17 +208,22 @@ def pairs(
     """
     if out.suffix not in (PAIRS, *PROMPTS):
         context.fail(f"--out: expected {PAIRS}, {' or '.join(PROMPTS)}, got {str(out)!r}")
+    if scorer and out.suffix != PAIRS:
+        context.fail(f"--scorer goes with {PAIRS}: for prompts nothing is judged")
 
     def work() -> int:
         from promptprobe.agent.export.training_files import write_pairs, write_prompts
+        from promptprobe.tools.scorers.table import JOINT
 
-        as_pairs = out.suffix == PAIRS
-        counts = write_pairs(source, out, o.say) if as_pairs else write_prompts(source, out)
+        if out.suffix == PAIRS:
+            counts = write_pairs(source, out, o.say, JOINT.join(scorer or ()) or None)
+        else:
+            counts = write_prompts(source, out, o.say)
         if json:
             o.print_json(counts)
         else:
             summary = ", ".join(f"{name} {number}" for name, number in counts.items())
             o.print_line(f"{summary}; in {out}")
-        return o.DONE
+        return o.FAILED if counts["left_out"] else o.DONE
 
     return o.ended("pairs", work, lambda: "What was rendered is kept in the runs")

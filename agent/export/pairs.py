@@ -33,7 +33,7 @@ class FinishedRun:
 
     def __init__(self, folder: Path) -> None:
         """Read a run's folder. Raises ValueError if it is damaged."""
-        self.settings = run_folder.read(folder)
+        self.folder, self.settings = folder, run_folder.read(folder)
         self.own, self.added = Ledger(folder), Ledger(folder / FOLDER)
         self.choices = told_apart(self.own.trials())
 
@@ -56,6 +56,14 @@ class FinishedRun:
         """The trials that still have to be drawn."""
         return [trial for trial in self._extremes() if not self.rendered(trial.candidate)]
 
+    def unscored(self) -> dict[Candidate, Path]:
+        """The images that still have to be judged."""
+        return {
+            trial.candidate: image
+            for trial in self._extremes()
+            if self.score(trial.candidate) is None and (image := self.image(trial.candidate))
+        }
+
     def render(self, tools: Tools) -> Iterator[list[Rendered]]:
         """Draw what is missing, batch by batch."""
         folder = self.added.run_dir
@@ -70,11 +78,7 @@ class FinishedRun:
 
     def judge(self, tools: Tools) -> list[Score]:
         """Score images without a score; failures are not recorded, so they are tried again."""
-        images = {
-            trial.candidate: image
-            for trial in self._extremes()
-            if self.score(trial.candidate) is None and (image := self.image(trial.candidate))
-        }
+        images = self.unscored()
         scores = tools.score(self.settings.brief, list(images.values()))
         self.added.write(
             [
@@ -90,6 +94,15 @@ class FinishedRun:
         probes = (look for trial in ranked for look in self.own.looks(trial.candidate))
         renders = (self.rendered(trial.candidate) for trial in (ranked[0], ranked[-1]))
         return sum(part.nfe for part in (*probes, *renders) if part)
+
+    def nfe_per_render(self) -> int:
+        """NFE of one image, of a run that has some; where latents were lost, looks were in vain."""
+        drawn = [(trial.candidate, self.rendered(trial.candidate)) for trial in self.own.trials()]
+        return min(
+            found.nfe + sum(look.nfe for look in self.own.looks(candidate))
+            for candidate, found in drawn
+            if found
+        )
 
     def _extremes(self) -> list[Trial]:
         return [trial for ranked in self.choices for trial in (ranked[0], ranked[-1])]

@@ -6,6 +6,7 @@ Files are written atomically.
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,9 +27,12 @@ from promptprobe.tools.scorers.function import names_code
 FOLDER = "the folder of the file"
 ROWS = 64
 """Pairs per row group, which are in memory at once."""
-COUNTS = ("prompts", "pairs", "tied", "unscored", "rendered", "nfe", "nfe_in_all", "nfe_every_seed")
+COUNTS = (
+    "prompts", "pairs", "tied", "unscored", "rendered", "nfe", "nfe_in_all", "nfe_every_seed",
+    "left_out",
+)  # fmt: skip
 """nfe is spent by this call; nfe_in_all adds what the runs spent, including their probes;
-nfe_every_seed is what rendering every seed without probing would have cost."""
+nfe_every_seed is what rendering every seed without probing would have cost; left_out are runs."""
 
 Maker = tuple[str, Generation, str | None]
 """Model, settings and scorer of a run."""
@@ -43,9 +47,10 @@ class Work:
     prompts: int = 0
     seeds: int = 0
     missing: int = 0
+    unscored: int = 0
 
 
-def write_pairs(source: Path, out: Path, say: Say) -> dict[str, int]:
+def write_pairs(source: Path, out: Path, say: Say, scorer: str | None = None) -> dict[str, int]:
     """Write a parquet table in the layout of yuvalkirstain/pickapic_v2; returns `COUNTS`.
 
     Diffusion-DPO trainers (diffusers' train_diffusion_dpo.py, Salesforce's train.py) read its
@@ -55,17 +60,20 @@ def write_pairs(source: Path, out: Path, say: Say) -> dict[str, int]:
 
     Args:
         source: the folder of a run, or of runs.
-        say: called before a model draws, with the number of pairs and the cost.
+        say: called before a model draws, with the number of pairs and the cost, and with each run
+            that is left out: it is damaged, or cannot be drawn or judged again.
+        scorer: code or a service that judged runs, which judges their new pictures too.
 
     Raises:
-        ValueError: no runs, a damaged one, one that cannot be drawn again, or nothing to compare.
+        ValueError: no run that can be used, none judged by `scorer`, or nothing to compare.
         RuntimeError: no pair has scores that differ.
         OSError: the file cannot be written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    works, counts = _plan(source), Counter(dict.fromkeys(COUNTS, 0))
+    counts = Counter(dict.fromkeys(COUNTS, 0))
+    works, counts["left_out"] = _plan(source, scorer, say)
     of_each = {
         "jpg": pa.binary(),
         "label": pa.float64(),
@@ -90,20 +98,23 @@ def write_pairs(source: Path, out: Path, say: Say) -> dict[str, int]:
     return dict(counts)
 
 
-def write_prompts(source: Path, out: Path) -> dict[str, int]:
+def write_prompts(source: Path, out: Path, say: Say) -> dict[str, int]:
     """Write the prompts whose seeds are predicted to score differently, the most different first.
 
     GRPO learns from differences within a prompt. Flow-GRPO reads `train.txt` (one prompt a line)
     and `train_metadata.jsonl` (objects with `prompt`). Nothing is drawn. If runs share a prompt,
     the one with the greatest difference counts.
 
+    Args:
+        source: the folder of a run, or of runs.
+        say: called with each run that is left out because it is damaged.
+
     Raises:
-        ValueError: no runs, a damaged one, or no such prompt.
+        ValueError: no run that can be used, or no such prompt.
         OSError: the file cannot be written.
     """
-    rows = [
-        _line_of(ranked) for folder in runs_in(source) for ranked in FinishedRun(folder).choices
-    ]
+    rows: list[dict[str, Any]] = []
+    left_out = _each(source, lambda run: rows.extend(map(_line_of, run.choices)), say)
     if not rows:
         raise ValueError(_nothing(source))
     rows.sort(key=lambda row: row["predicted_std"], reverse=True)
@@ -117,40 +128,65 @@ def write_prompts(source: Path, out: Path) -> dict[str, int]:
     check_folder(out.parent, FOLDER)
     with replacing(out) as partial:
         partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return {"prompts": len(lines)}
+    return {"prompts": len(lines), "left_out": left_out}
 
 
 # -- details -----------------------------------------------------------------------------------
 
 
-def _plan(source: Path) -> dict[Maker, Work]:
+def _plan(source: Path, scorer: str | None, say: Say) -> tuple[dict[Maker, Work], int]:
+    """The work for the runs that can be used, and how many cannot."""
     works: dict[Maker, Work] = defaultdict(Work)
-    for folder in runs_in(source):
-        run = FinishedRun(folder)
-        if not run.choices:
-            continue
-        settings = run.settings
-        _check_named(settings, folder)
-        work = works[settings.model, settings.generation, settings.scorer]
-        work.folders.append(folder)
-        work.prompts += len(run.choices)
-        work.seeds += sum(map(len, run.choices))
-        work.missing += len(run.missing())
+    judged_by: set[str] = set()
+
+    def add(run: FinishedRun) -> None:
+        settings, missing, unscored = run.settings, len(run.missing()), len(run.unscored())
+        judged_by.add(settings.scorer)
+        if missing or unscored:
+            _check_named(settings, scorer)
+        if run.choices:
+            work = works[settings.model, settings.generation, settings.scorer]
+            work.folders.append(run.folder)
+            work.prompts += len(run.choices)
+            work.seeds += sum(map(len, run.choices))
+            work.missing += missing
+            work.unscored += unscored
+
+    left_out = _each(source, add, say)
+    if scorer and scorer not in judged_by:
+        others = ", ".join(map(repr, sorted(judged_by)))
+        raise ValueError(f"no run in {source} was judged by {scorer!r}, but by {others}")
     if not works:
         raise ValueError(_nothing(source))
-    return works
+    return works, left_out
 
 
-def _check_named(settings: RunSettings, folder: Path) -> None:
-    if names_code(settings.scorer):
+def _each(source: Path, use: Callable[[FinishedRun], None], say: Say) -> int:
+    """Use every run; return how many could not be used. Raises ValueError if that is all."""
+    folders, problems = runs_in(source), []
+    for folder in folders:
+        try:
+            use(FinishedRun(folder))
+        except (OSError, ValueError) as error:
+            problems.append(f"{folder}: {error}")
+    if len(problems) == len(folders):
+        raise ValueError("; ".join(problems))
+    for problem in problems:
+        say(f"left out: {problem}")
+    return len(problems)
+
+
+def _check_named(settings: RunSettings, scorer: str | None) -> None:
+    """ValueError: what has to be drawn or judged cannot be as it was."""
+    if names_code(settings.scorer) and settings.scorer != scorer:
         raise ValueError(
-            f"{folder} was judged by {settings.scorer!r}, but a folder must not decide whose code "
-            "runs here or where pictures go: leave this run out"
+            f"it was judged by {settings.scorer!r}, but a folder must not decide whose code runs "
+            f"here or where pictures go: give --scorer {shlex.quote(settings.scorer)}"
         )
     if {"model", "scorer"} & set(settings.objects):
         raise ValueError(
-            f"{folder} was started with a model or scorer that is a Python object, so nothing can "
-            "be drawn and judged as it was. Save the model as a folder, name a scorer, and run it "
+            "it was started with a model or scorer that is a Python object, so nothing can be "
+            "drawn and judged as it was. Save the model as a folder, name a scorer, and run it "
             "again; or leave this run out"
         )
 
@@ -163,24 +199,28 @@ def _nothing(source: Path) -> str:
 
 
 def _rows(maker: Maker, work: Work, counts: Counter[str], say: Say) -> Iterator[dict[str, Any]]:
-    """Yield the pairs of all runs of one maker; its model is released before the next opens."""
+    """Yield the pairs of all runs of one maker; its model is released before the next opens.
+
+    Nothing is opened where everything is drawn and judged already.
+    """
     from promptprobe.tools.models.model import open_toolbox
 
-    tools = open_toolbox(*maker)
-    each = tools.nfe_per_render
+    tools = open_toolbox(*maker) if work.missing or work.unscored else None
+    cost = work.missing * tools.nfe_per_render if tools else 0
     say(
         f"{maker[0]}: at most {work.prompts} pairs of {work.seeds} probed seeds; {work.missing} "
-        f"images to render, at most {work.missing * each} denoiser evaluations"
+        f"images to render, at most {cost} denoiser evaluations"
     )
     reasons: set[str] = set()
     with tqdm(total=work.missing, unit="image", desc="render") as bar:
         for folder in work.folders:
             run = FinishedRun(folder)
-            for rendered in run.render(tools):
+            for rendered in run.render(tools) if tools else ():
                 counts.update(rendered=len(rendered), nfe=sum(one.nfe for one in rendered))
                 reasons |= {one.reason for one in rendered}
                 bar.update(len(rendered))
-            reasons |= {score.reason for score in run.judge(tools)}
+            reasons |= {score.reason for score in (run.judge(tools) if tools else ())}
+            each = tools.nfe_per_render if tools else run.nfe_per_render()
             for ranked in run.choices:
                 counts.update(nfe_in_all=run.nfe(ranked), nfe_every_seed=len(ranked) * each)
                 yield from _compared(run, ranked, counts)

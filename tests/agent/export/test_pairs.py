@@ -149,7 +149,7 @@ def test_prompts_are_those_that_promise_the_greatest_differences_and_nothing_is_
     counts = made(runs, out, capsys)
     lines = out.read_text().splitlines()
     expected = {ranked[0].candidate.prompt for ranked in told_apart(trials_of(runs))}
-    assert counts == {"prompts": len(expected)}
+    assert counts == {"prompts": len(expected), "left_out": 0}
     if out.suffix == ".jsonl":
         rows = [json.loads(line) for line in lines]
         spreads = [row["predicted_std"] for row in rows]
@@ -178,7 +178,7 @@ def test_a_prompt_of_two_lines_stays_one_line_of_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_dir = probed(start(tmp_path), 0.2, 0.8, prompt="a red cat\nby night")
-    assert made(run_dir, tmp_path / "train.txt", capsys) == {"prompts": 1}
+    assert made(run_dir, tmp_path / "train.txt", capsys) == {"prompts": 1, "left_out": 0}
     assert (tmp_path / "train.txt").read_text() == "a red cat by night\n"
 
 
@@ -205,6 +205,73 @@ def test_a_scorer_that_failed_is_asked_again(tmp_path: Path) -> None:
     scores = [score.value for score in FinishedRun(run_dir).judge(ScriptedTools(log))]
     assert None not in scores
     assert [FinishedRun(run_dir).score(candidate) for candidate in two] == scores
+
+
+# Runs judged by code, and runs that cannot be used
+
+
+@pytest.fixture
+def judged_by_code(tmp_path: Path) -> tuple[Path, str]:
+    """A run whose scorer is a function in a file, and that scorer's name."""
+    code = tmp_path / "judge.py"
+    code.write_text("def red(brief, image):\n    return image.resize((1, 1)).getpixel((0, 0))[0]\n")
+    scorer = f"python:{code}:red"
+    few, out = Generation(steps=STEPS), tmp_path / "by code"
+    run = optimize_prompt(BRIEFS[0], scorer=scorer, budget=SMALL, generation=few, out=out)
+    return run.run_dir, scorer
+
+
+def test_a_run_judged_by_code_is_exported_where_its_scorer_is_named_or_not_needed(
+    judged_by_code: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run_dir, scorer), out = judged_by_code, tmp_path / "p.parquet"
+    asked = ["--from", str(run_dir), "--out", str(out)]
+    code, said = refused(asked, capsys)
+    assert code == 2 and not (run_dir / FOLDER).exists()
+    assert f"{run_dir}: it was judged by {scorer!r}" in said and f"--scorer {scorer}" in said
+    code, said = refused([*asked, "--scorer", "sprites"], capsys)
+    assert code == 2 and f"give --scorer {scorer}" in said
+    assert main(["pairs", *asked, "--scorer", scorer, "--json"]) == 0
+    first, rows = json.loads(capsys.readouterr().out), rows_of(out)
+    assert first["rendered"] > 0 and first["pairs"] == len(rows) > 0
+    Path(scorer.split(":")[1]).unlink()  # nothing has to be judged anew
+    assert made(run_dir, out, capsys) == first | {"rendered": 0, "nfe": 0}
+    assert rows_of(out) == rows
+
+
+def test_a_run_that_cannot_be_used_is_named_and_the_others_are_exported(
+    runs: Path,
+    judged_by_code: tuple[Path, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    alone = made(runs, tmp_path / "alone.parquet", capsys)
+    by_code = shutil.copytree(judged_by_code[0], runs / "by code")
+    damaged = runs / "damaged"
+    damaged.mkdir()
+    (damaged / run_folder.FILE).write_text("{")
+    out = tmp_path / "p.parquet"
+    asked = ["pairs", "--from", str(runs), "--json", "--out"]
+    assert main([*asked, str(out)]) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == alone | {"rendered": 0, "nfe": 0, "left_out": 2}
+    assert f"left out: {by_code}: it was judged by" in captured.err
+    assert f"left out: {damaged}: " in captured.err
+    assert rows_of(out) == rows_of(tmp_path / "alone.parquet")
+    assert main([*asked, str(tmp_path / "p.txt")]) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["left_out"] == 1
+    assert f"left out: {damaged}: " in captured.err
+
+
+def test_a_scorer_that_judged_no_run_is_refused(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--from", str(finished), "--scorer", "ocr", "--out"]
+    code, said = refused([*asked, str(tmp_path / "p.parquet")], capsys)
+    assert code == 2 and "was judged by 'ocr', but by 'sprites'" in said
+    code, said = refused([*asked, str(tmp_path / "p.txt")], capsys)
+    assert code == 2 and "--scorer goes with .parquet" in said
 
 
 # What is refused
