@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -40,12 +41,18 @@ def _without_controls(text: str) -> str:
     return text
 
 
+def _no_truth(given: Any) -> Any:
+    if isinstance(given, bool):  # pydantic takes it as 1 or 0
+        raise ValueError(f"expected a whole number, got {given}")
+    return given
+
+
 Text = Annotated[
     str,
     StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=MAX_TEXT),
     AfterValidator(_without_controls),
 ]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(_no_truth)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 Basis = Literal["probe", "preview"]
 
@@ -101,11 +108,8 @@ class CallArguments(Record):
     @model_validator(mode="before")
     @classmethod
     def _known(cls, data: Any) -> Any:
-        unknown = (
-            [name for name in data if name not in cls.model_fields]
-            if isinstance(data, dict)
-            else []
-        )
+        given = data if isinstance(data, dict) else {}
+        unknown = [name for name in given if name not in cls.model_fields]
         if LORA_SCALES & set(unknown):
             raise ValueError("a LoRA's weight is part of --lora: --lora FILE_OR_ID:0.5")
         if unknown:

@@ -52,6 +52,9 @@ def test_a_value_out_of_bounds_is_the_problem_of_its_row(tmp_path: Path) -> None
     (cat,), _ = read_briefs(written(tmp_path, '{"prompt": "a cat", "width": "wide"}', "b.jsonl"))
     with pytest.raises(ValueError, match=r"width.*'wide'"):
         cat.request(OptimizeRequest(brief="any"))
+    (dog,), _ = read_briefs(written(tmp_path, '{"prompt": "a dog", "seed": true}', "b.jsonl"))
+    with pytest.raises(ValueError, match="seed: expected a whole number, got True"):
+        dog.request(OptimizeRequest(brief="any"))
 
 
 def test_ids_that_are_missing_null_or_there_twice_do_not_collide(tmp_path: Path) -> None:
