@@ -131,6 +131,8 @@ def check_enough(course: ProbeTraining, past: Sequence[PastRun], shards: Path) -
     seeds = Counter(candidate[:3] for candidate in {*planned, *existing})
     whole = [(part, scene) for (part, scene, _), number in seeds.items() if number > 1]
     held = [calibrates(scene) for part, scene in whole if part == "validation"]
+    fewest, most = min(seeds.values(), default=0), max(seeds.values(), default=0)
+    each = f"{most}" if fewest == most else f"{fewest} to {most}"
     for use, number in (
         ("train on", len(whole) - len(held)),
         ("decide when to stop", held.count(False)),
@@ -139,7 +141,8 @@ def check_enough(course: ProbeTraining, past: Sequence[PastRun], shards: Path) -
         if not number:
             raise ValueError(
                 f"there would be no prompt with two seeds or more to {use}, so nothing could be "
-                f"learned: got {len(seeds)} prompts with {course.seeds} seeds each; give more "
+                f"learned: got {len(seeds)} prompt{'s' * (len(seeds) != 1)} with {each} "
+                f"seed{'s' * (most != 1)}: give more "
                 "(of ten prompts, seven are for training, and half of the others decide when to "
                 'stop, half compare), or mark some "split": "validation"'
             )

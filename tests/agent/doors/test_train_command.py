@@ -246,6 +246,8 @@ def wide(brief, image):
     [
         (["--seeds", "1"], "there would be no prompt with two seeds or more to train on"),
         (["--prompts", "few.txt"], "to decide when to stop, so nothing could be learned"),
+        (["--prompts", "few.txt"], "got 1 prompt with 2 seeds: give more"),
+        (["--prompts", "twice.txt"], "got 2 prompts with 2 to 4 seeds: give more"),
         (["--scorer", "python:own.py:nothing"], "gave no score for an image of noise"),
     ],
 )
@@ -260,6 +262,7 @@ def test_what_cannot_be_learned_from_is_refused_before_anything_is_drawn(
     monkeypatch.chdir(tmp_path)
     Path("own.py").write_text(JUDGES)
     Path("few.txt").write_text("a red cat\n")
+    Path("twice.txt").write_text("a red cat\na red cat\na blue car\n")
     given = ["--model", "sprites", "--prompts", str(prompts), "--scorer", "sprites", "--seeds", "2"]
     assert main(["train", *given, "--out", "out", *changed]) == 2
     *others, said = capsys.readouterr().err.splitlines()
