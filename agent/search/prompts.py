@@ -19,6 +19,7 @@ from promptprobe.agent.rewrite.review import answered, review
 from promptprobe.agent.search import planning, policy
 from promptprobe.agent.search.schedule import Schedule
 from promptprobe.tools.collect.prompts import content_of
+from promptprobe.tools.prompt_files import foreign_syntax
 
 if TYPE_CHECKING:
     from promptprobe.agent.context import Context
@@ -65,6 +66,8 @@ def approved(
 ) -> tuple[tuple[str, ...], tuple[Refusal, ...]]:
     """A round's prompts, and those that a person refused, if one is asked.
 
+    Warns of prompts in the syntax of other programs, whoever wrote them.
+
     The interrupt leaves the graph until the runner resumes it with the answer; the ledger keeps it.
     """
     line = run.ledger.approved(round)
@@ -74,11 +77,14 @@ def approved(
         if new := [prompt for prompt in prompts if prompt not in known]:
             shown = review(round, run.settings.brief, new)
             kept, refused = answered(new, interrupt(shown.model_dump(mode="json")))
-            final = [kept.get(p, p) for p in prompts if p in kept or p not in new]
+            left = [kept.get(p, p) for p in prompts if p in kept or p not in new]
             line = ApprovedLine(at=run.seconds, round=round,
-                                prompts=tuple(dict.fromkeys(final)), refused=refused)  # fmt: skip
+                                prompts=tuple(dict.fromkeys(left)), refused=refused)  # fmt: skip
             run.ledger.write([line])
-    return (line.prompts, line.refused) if line else (prompts, ())
+    final, refused = (line.prompts, line.refused) if line else (prompts, ())
+    for notice in filter(None, map(foreign_syntax, final)):
+        run.warn(notice)
+    return final, refused
 
 
 async def _readable(run: Context, proposals: Proposals) -> Proposals:

@@ -91,6 +91,18 @@ def test_requirements_are_asked_once_and_only_those_that_quote_the_brief_count(
     assert "focus" not in told["trials"][0]
 
 
+def test_a_rewrite_in_the_syntax_of_other_programs_gets_the_notice_of_a_callers_prompt(
+    tmp_path: Path, server: Server
+) -> None:
+    weighted = "a (red:1.3) fox in the snow"
+    server.script = lambda question: (
+        completion(rewrites(weighted)) if is_about(question, "rewrites") else well(question)
+    )
+    result = run(tmp_path)
+    assert accepted(result) == {weighted}
+    assert [message for message in result.warnings if "'(red:1.3)' is syntax of other" in message]
+
+
 def test_guidance_is_told(tmp_path: Path, server: Server) -> None:
     server.script = well
     run(tmp_path, guidance="tags, not sentences")
