@@ -116,7 +116,7 @@ def test_runge_kutta_steps_take_four_evaluations_each() -> None:
 def test_a_scheduler_that_makes_another_number_of_steps_is_refused() -> None:
     scheduler = fresh(make(PNDMScheduler), 4, CPU)
     scheduler.timesteps = scheduler.timesteps[:-1]
-    with pytest.raises(ValueError, match="PNDMScheduler makes 12 evaluations of 4 steps"):
+    with pytest.raises(ValueError, match="PNDMScheduler makes 12 evaluations for 4 steps"):
         evaluations(scheduler, 4)
 
 
