@@ -29,6 +29,7 @@ def shell(
     ddim_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[KernelShell]:
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)  # IPython warns where another one is active
     config = Config(HistoryManager={"enabled": False})
     shell: KernelShell = KernelShell.instance(config=config)
     shell.display_pub = CapturingDisplayPublisher(parent=shell)
