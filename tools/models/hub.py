@@ -24,6 +24,11 @@ def is_folder(spec: str) -> bool:
         return False
 
 
+def is_path(spec: str) -> bool:
+    """Whether this can only be a path, so that the hub is not asked for it."""
+    return spec.startswith(("/", "./", "../", "~")) or "\\" in spec
+
+
 def ask_hub(
     what: str,
     repository: str,
@@ -54,7 +59,7 @@ def ask_hub(
 
     if is_folder(repository):
         return
-    if repository.startswith(("/", "./", "../", "~")):
+    if is_path(repository):
         raise HFValidationError(f"there is no folder {repository[:200]}")
     url = hf_hub_url(repository, file, endpoint=endpoint)
     kept = try_to_load_from_cache(repository, file, cache_dir=cache)

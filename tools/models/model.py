@@ -15,7 +15,7 @@ from promptprobe.probe.families import KNOWN_AS, check_known, family_of
 from promptprobe.tools.device import DEVICE, check_memory
 from promptprobe.tools.models.adapt import adapted, check_untouched, identity, located
 from promptprobe.tools.models.built_in import DEFAULT_MODEL, PLUGINS, BuiltIn, built_in
-from promptprobe.tools.models.hub import ask_hub, is_folder
+from promptprobe.tools.models.hub import ask_hub, is_folder, is_path
 from promptprobe.tools.models.loading import (
     MOST_IDLE,
     Shared,
@@ -173,17 +173,12 @@ def _located(spec: str) -> tuple[str, str]:
         return spec, str(folder)
     if is_folder(spec):
         return str(Path(spec).resolve()), str(Path(spec).resolve())
-    if Path(spec).suffix in SINGLE_FILES or _is_path(spec):
+    if Path(spec).suffix in SINGLE_FILES or is_path(spec):
         raise ValueError(_no_folder(spec))
     known = [*PLUGINS, *folders_beside(spec)]
     if "/" not in spec and (meant := nearest(spec, known, SURELY)):  # without asking the hub
         raise ValueError(f"unknown model {spec[:200]!r} (did you mean {meant!r}?); {HELP}")
     return spec, spec
-
-
-def _is_path(spec: str) -> bool:
-    """Whether this can only be a path, so that the hub is not asked for it."""
-    return spec.startswith(("/", "./", "../", "~")) or "\\" in spec
 
 
 def _no_folder(spec: str) -> str:
