@@ -6,7 +6,7 @@ that is code or a service: no run folder decides whose code runs here or where p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from promptprobe.tools.scorers.scorer import check_names
 from promptprobe.tools.scorers.table import JOINT, name_of, parts_of, specs_of
 
 DEFAULT_GENERATION = Generation()
+APART = {"brief", "scorer", "judge", "generation"}
+"""Fields of a request that are compared with a run's folder in ways of their own."""
 Judge = str | Callable[..., Any]
 """A judge's name, or a function of (brief, image) -> number or `Score`."""
 Judges = Judge | Sequence[Judge]
@@ -105,19 +107,20 @@ def check_resumed(run_dir: Path, given: Mapping[str, Any], interactive: bool) ->
         )
     fields = OptimizeRequest.model_fields
     every = checked(OptimizeRequest, {**given, "brief": settings.brief})
-    changed = {name: value for name, value in every if value != fields[name].default}
-    check_as_asked(settings, checked(OptimizeRequest, changed), interactive)
+    changed = {name for name, value in every if value != fields[name].default}
+    check_as_asked(settings, every, changed, interactive)
 
 
 def check_as_asked(
-    settings: RunSettings, again: OptimizeRequest, interactive: bool = False
+    settings: RunSettings, again: OptimizeRequest, fields: Set[str], interactive: bool
 ) -> None:
     """ValueError: a run that goes on is asked for something else than its folder says.
 
-    What was not given again is not looked at, nor are judges: `opened` checks them.
+    Args:
+        fields: those of `again` that were given. Judges are left to `opened`, which checks them.
+        interactive: whether a person is to be asked.
     """
-    apart = ("brief", "scorer", "judge", "generation")
-    given = {name: getattr(again, name) for name in again.model_fields_set.difference(apart)}
+    given = {name: getattr(again, name) for name in fields - APART}
     asked = again.generation.model_fields_set
     given |= {name: now for name, now in again.generation if name in asked and now is not None}
     given |= {"interactive": True} if interactive else {}

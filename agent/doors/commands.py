@@ -152,7 +152,7 @@ class Call:
         before = None if resume is None else run_folder.read(resume)
         request = optimize_request(params, before.brief if before else params["brief"])
         if before:
-            check_as_asked(before, request, params["interactive"])
+            check_as_asked(before, request, request.model_fields_set, params["interactive"])
         result = self._run(request, params["out"] or Path("runs"), resume, "")
         if result.stop_reason == "cancelled":
             raise KeyboardInterrupt
