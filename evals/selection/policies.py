@@ -6,7 +6,7 @@ of candidates that it finishes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -130,13 +130,13 @@ def in_waves(fit: Table, judged: Table, renders: float) -> Outcome:
     step, sets = schedule.rungs[0].step, max(1, RUNS // len(judged.final))
     limits = [renders * times for times in waves.LIMITS]
 
-    def spend(table: Table, limit: float) -> tuple[Floats, Floats]:
-        known = waves.chances(fit, table, step, good)
+    def run(table: Table, limits: Sequence[float]) -> list[tuple[Floats, Floats]]:
+        chances = waves.chances(fit, table, step, good)
         orders = seed_sets(*table.final.shape)[:, :sets]
-        return waves.run(table, known, schedule, good, limit, orders)
+        return [waves.run(table, chances, schedule, good, limit, orders) for limit in limits]
 
-    limit = float(np.interp(renders, [spend(fit, one)[1].mean() for one in limits], limits))
-    best, spent = spend(judged, limit)
+    limit = float(np.interp(renders, [spent.mean() for _, spent in run(fit, limits)], limits))
+    [(best, spent)] = run(judged, [limit])
     return Outcome(best, float(spent.mean()), f"{schedule}, at most {limit:.1f} renders")
 
 
