@@ -215,11 +215,12 @@ def _rows(maker: Maker, work: Work, counts: Counter[str], say: Say) -> Iterator[
     with tqdm(total=work.missing, unit="image", desc="render") as bar:
         for folder in work.folders:
             run = FinishedRun(folder)
-            for rendered in run.render(tools) if tools else ():
-                counts.update(rendered=len(rendered), nfe=sum(one.nfe for one in rendered))
-                reasons |= {one.reason for one in rendered}
-                bar.update(len(rendered))
-            reasons |= {score.reason for score in (run.judge(tools) if tools else ())}
+            if tools:
+                for rendered in run.render(tools):
+                    counts.update(rendered=len(rendered), nfe=sum(one.nfe for one in rendered))
+                    reasons |= {one.reason for one in rendered}
+                    bar.update(len(rendered))
+                reasons |= {score.reason for score in run.judge(tools)}
             each = tools.nfe_per_render if tools else run.nfe_per_render()
             for ranked in run.choices:
                 counts.update(nfe_in_all=run.nfe(ranked), nfe_every_seed=len(ranked) * each)
