@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from promptprobe.tools.models.built_in import PLUGINS, BuiltIn, Evidence, built_in
 from promptprobe.tools.nearest import did_you_mean
 from promptprobe.tools.records import Generation, Score
+from promptprobe.tools.scorers.table import TARGET, target_of
 
 if TYPE_CHECKING:
     from promptprobe.probe.training.shards import Collection, Row
@@ -63,7 +64,7 @@ class Bench:
     @property
     def target(self) -> str:
         """The name of the scorer's score in shards and cards."""
-        return f"{self.scorer} score"
+        return target_of(self.scorer)
 
     @cached_property
     def evidence(self) -> Evidence | None:
@@ -221,7 +222,7 @@ def judge_of(target: str) -> Judge:
     from promptprobe.tools.scorers.function import names_code
     from promptprobe.tools.scorers.scorer import open_scorer
 
-    name = target.removesuffix(" score")
+    name = target.removesuffix(TARGET)
     if names_code(name):
         raise ValueError(
             f"the probe's card names the judge {name!r:.200}, but a card may not decide which code "

@@ -21,6 +21,7 @@ from promptprobe.probe.trace import Trace, word_focus
 from promptprobe.probe.training.shards import PreviewScores, padded
 from promptprobe.tools.records import Prediction, Score, Verdict, Word
 from promptprobe.tools.scorers.scorer import Scorer
+from promptprobe.tools.scorers.table import target_of
 
 NOT_FINITE = (
     "the model produced numbers that are not finite, so there is no image; "
@@ -81,7 +82,7 @@ def load_matching_probe(
     probe = load_probe(folder)
     facts = model_spec_of(family, settings)
     check(probe.card, facts)
-    target = probe.target(name := f"{scorer.name} score")
+    target = probe.target(name := target_of(scorer.name))
     probe.network.to(device)
     windows = probe.card.windows_here(facts)
     steps = {k: probe.card.windows[probe.card.place(window)] for k, window in windows.items()}

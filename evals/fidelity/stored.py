@@ -20,6 +20,7 @@ from promptprobe.evals.sampling import grade, sample, with_gaps
 from promptprobe.evals.statistics import Floats
 from promptprobe.tools.models.built_in import Brief
 from promptprobe.tools.records import Score, Verdict
+from promptprobe.tools.scorers.table import target_of
 
 if TYPE_CHECKING:
     from promptprobe.probe.training.shards import Examples, PreviewScores, Row
@@ -68,7 +69,7 @@ def _table(
     finished = [_finished(row, bench.target) for row in rows]
     wanted = dict(bench.further)
     if second := bench.grader != bench.scorer:
-        wanted[f"{bench.grader} score"] = bench.judge
+        wanted[target_of(bench.grader)] = bench.judge
     scores = _scores(bench, briefs, rows, wanted)
     return Rollouts(
         briefs,
@@ -77,7 +78,7 @@ def _table(
         {k: _view(bench, examples, place, k) for place, k in enumerate(windows)},
         examples,
         {name: scores[name] for name in bench.further},
-        scores[f"{bench.grader} score"] if second else None,
+        scores[target_of(bench.grader)] if second else None,
     )
 
 

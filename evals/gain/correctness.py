@@ -10,6 +10,7 @@ import numpy as np
 from promptprobe.evals.bench import Bench
 from promptprobe.evals.sampling import tells, values
 from promptprobe.tools.records import Score
+from promptprobe.tools.scorers.table import target_of
 
 Scores = list[list[Score]]
 ITSELF = "says so itself"
@@ -62,6 +63,6 @@ def _trained(shards: Path | None, name: str) -> float | None:
     from promptprobe.tools.collect.collector import rows_in
 
     rows = rows_in(shards) if shards else []
-    found = [row.scores.get(f"{name} score") for row in rows if row.split == "train"]
+    found = [row.scores.get(target_of(name)) for row in rows if row.split == "train"]
     scores = [score for score in found if score is not None]
     return float(np.median(scores)) if scores else None

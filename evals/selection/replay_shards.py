@@ -27,6 +27,7 @@ from promptprobe.probe.training.shards import (
     read_shards,
     shards_of,
 )
+from promptprobe.tools.scorers.table import target_of
 
 Known = tuple[Row, list[float | None]]
 """A candidate with its final score, followed by its predictions; None where missing."""
@@ -116,7 +117,7 @@ def _whole(folder: Path, known: Iterable[Known]) -> tuple[Floats, Floats]:
 def _target(folder: Path, collection: Collection, scorer: str | None) -> str:
     if scorer is None:
         return collection.targets[0]
-    for target in (scorer, f"{scorer} score"):
+    for target in (scorer, target_of(scorer)):
         if target in collection.targets:
             return target
     raise ValueError(f"{folder} has no {scorer}; it has {', '.join(collection.targets)}")

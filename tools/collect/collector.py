@@ -40,6 +40,7 @@ from promptprobe.tools.pictures.png import read_finished
 from promptprobe.tools.predictions import drawn, seen
 from promptprobe.tools.records import Candidate, Score
 from promptprobe.tools.scorers.scorer import Scorer
+from promptprobe.tools.scorers.table import target_of
 
 PER_SHARD = 16
 """Candidates per shard, rounded up to whole prompts; a kill loses at most one shard."""
@@ -77,12 +78,12 @@ class Collector:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        return tuple(f"{scorer.name} score" for scorer in self.scorers)
+        return tuple(target_of(scorer.name) for scorer in self.scorers)
 
     @property
     def grades(self) -> tuple[str, ...]:
         """Names of the judges' scores."""
-        return tuple(f"{judge.name} score" for judge in self.judges)
+        return tuple(target_of(judge.name) for judge in self.judges)
 
     @property
     def collection(self) -> Collection:

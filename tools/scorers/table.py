@@ -28,6 +28,8 @@ Spec = str | Callable[..., Any]
 HERE = "promptprobe.tools.scorers"
 JOINT = " + "
 """Separates the names of several scorers that select by their mean."""
+TARGET = " score"
+"""What follows a judge's name in that of its score: see `target_of`."""
 UNIT = (0.0, 1.0)
 DEFAULT_CLIP = "clip:openai/clip-vit-base-patch32"
 """The scorer used if none is named and the model is not a built-in one."""
@@ -176,6 +178,11 @@ def name_of(function: Callable[..., Any]) -> str:
     while isinstance(function, partial):
         function = function.func
     return getattr(function, "__name__", type(function).__name__)
+
+
+def target_of(judge: str) -> str:
+    """The name of a judge's score in shards and cards."""
+    return f"{judge}{TARGET}"
 
 
 def scored(name: str, value: float, explanation: str = "") -> Score:
