@@ -75,7 +75,8 @@ class PipelineFamily(ABC):
         check_step_cache(self.part, self.denoiser)
         self._lock = _LOCKS.setdefault(pipeline, threading.RLock())
         self._check()
-        self_check(self)
+        with self._lock:  # its hooks are on modules that other runs may use
+            self_check(self)
 
     # -- what a family defines -----------------------------------------------------------------
 

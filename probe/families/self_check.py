@@ -7,6 +7,7 @@ is found before anything is measured.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,12 +105,14 @@ def self_check(family: Checked) -> None:
 
 @contextmanager
 def inputs_of(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Given]]:
-    """The arguments of the last call of each layer's forward."""
+    """The arguments of the last call of each layer's forward, among the calls of this thread."""
     given: dict[str, Given] = {}
+    thread = threading.get_ident()
 
     def remember(name: str) -> Callable[[nn.Module, Any, dict[str, Any]], None]:
         def hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-            given[name] = dict(zip(("hidden_states",), args, strict=False)) | kwargs
+            if threading.get_ident() == thread:
+                given[name] = dict(zip(("hidden_states",), args, strict=False)) | kwargs
 
         return hook
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from promptprobe.probe.families.family import Settings
+from promptprobe.probe.families.self_check import inputs_of
 from promptprobe.probe.trace import record_trace
 from tests.probe.pipelines import family_of
 
@@ -26,9 +27,9 @@ def test_runs_in_threads_of_their_own_equal_runs_alone(fresh_pipeline: Any, name
 
     def run(job: Any, together: threading.Barrier | None = None) -> tuple[torch.Tensor, ...]:
         prompts, seeds, settings = job
-        family = family_of(pipeline)
         if together:
-            together.wait()
+            together.wait()  # before anything can fail, or the others wait for ever
+        family = family_of(pipeline)
         trace, state = record_trace(family, prompts, seeds, settings, 2)
         cond = family.encode(prompts, settings)
         end = family.denoise(state, cond, settings, settings.steps)  # unprobed, among probed ones
@@ -55,13 +56,14 @@ def test_what_others_run_during_a_capture_is_not_seen(ddim_pipeline: Any) -> Non
     cond = family.encode(["a cat"], settings)
     capture = family.capture(torch.eye(cond.embeddings.shape[1])[None], settings)
     latents = family.draw_noise([0], settings).latents
-    with capture:
+    with capture, inputs_of(family.layers()) as given:
         other = threading.Thread(
             target=lambda: ddim_pipeline.unet(latents, torch.tensor(500), **cond.cond)
         )
         other.start()
         other.join()
         assert capture._found == {}
+        assert given == {}
         with torch.no_grad():
             ddim_pipeline.unet(latents, torch.tensor(500), **cond.cond)
     assert len(capture.take()) == len(family.layers())
