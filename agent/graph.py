@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Literal
 
 from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, ConfigDict
 
@@ -322,8 +324,9 @@ def _forget_latents(run: Context, state: RunState) -> None:
 # -- the graph ---------------------------------------------------------------------------------
 
 
-def build() -> StateGraph[RunState, Context, RunState, RunState]:
-    """The six nodes and the edges between them."""
+@cache
+def compiled() -> CompiledStateGraph[RunState, Context, RunState, RunState]:
+    """The six nodes and the edges between them; a run takes a copy with its own checkpointer."""
     graph = StateGraph(RunState, context_schema=Context)
     graph.add_node("propose", propose)
     graph.add_node("probe", probe)
@@ -339,4 +342,4 @@ def build() -> StateGraph[RunState, Context, RunState, RunState]:
     graph.add_edge("render", "score")
     graph.add_conditional_edges("score", onward, ["select", "reflect"])
     graph.add_conditional_edges("reflect", onward, ["propose", END])
-    return graph
+    return graph.compile()

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -192,6 +193,7 @@ def own_file(path: Path, run_dir: Path) -> Path:
     return real
 
 
+@cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that affect how an image looks."""
     found = {"python": platform.python_version()}

@@ -189,7 +189,7 @@ async def _walk_from(place: str, run: Context) -> StopReason:
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
     from langgraph.types import Command
 
-    from promptprobe.agent.graph import SERIALIZED, RunState, build
+    from promptprobe.agent.graph import SERIALIZED, RunState, compiled
 
     admitted = JsonPlusSerializer(allowed_msgpack_modules=SERIALIZED)
     config: Any = {
@@ -198,7 +198,7 @@ async def _walk_from(place: str, run: Context) -> StopReason:
     }
     async with _connected(place) as connection:
         saver = AsyncSqliteSaver(connection, serde=admitted)
-        graph = build().compile(checkpointer=saver)
+        graph = compiled().copy({"checkpointer": saver})
         snapshot, state = await _restored(graph, config)
         # A run may continue even without a next node: a kill between a node's writes and the
         # checkpoint after them leaves the writes, which LangGraph applies when it resumes.

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from promptprobe.agent.ledger import Ledger
 from promptprobe.evals.bench import Bench, Images
 from promptprobe.evals.briefs import Sample
 from promptprobe.evals.gain.attribution import attribute
@@ -118,6 +119,7 @@ def spent(graded: Graded, renders: Mapping[str, float], good: Good) -> dict[str,
         "n_prompts": len(rows),
         "n_seeds": len(graded.better[0]),
         "spent": {of: mean(cost).json() for of, cost in costs.items()},
+        "share_outside_tools": round(sum(row.outside for row in rows) / costs["seconds"].sum(), 4),
         "renders_at_equal": {unit: round(number, 2) for unit, number in renders.items()},
         "most_naive_renders": len(graded.alone[0]),
         "stop_reasons": dict(Counter(row.stop_reason for row in rows)),
@@ -183,12 +185,14 @@ def run(bench: Bench, briefs: Sequence[Brief], optimize: Optimize) -> Iterator[B
         with tempfile.TemporaryDirectory() as folder:
             result = optimize(brief.text, brief.run_seed, Path(folder))
             pictures = np.stack([pixels(result.initial.image), pixels(result.best.image)])
+            in_tools = sum(line.seconds for line in Ledger(result.run_dir).stages())
         before, after = bench.judge(brief.text, pictures)
         prompt, spent = result.best.candidate.prompt, result.spent
         selected = (result.initial.value, result.best.value)
         yield BriefResult(
-            brief, prompt, before, after, selected, result.stop_reason, spent.nfe, spent.seconds
-        )
+            brief, prompt, before, after, selected, result.stop_reason, spent.nfe, spent.seconds,
+            outside=spent.seconds - in_tools,
+        )  # fmt: skip
 
 
 def pixels(image: Path) -> Images:

@@ -40,6 +40,8 @@ class BriefResult:
     stop_reason: str
     nfe: int
     seconds: float
+    outside: float
+    """Seconds of the run outside of model, scorer and judges."""
 
 
 @dataclass(frozen=True)

@@ -174,8 +174,9 @@ def test_eval_gain_keeps_prompt_seed_and_returned_image_apart(bench):
         best = int(np.argmax([score.value for score in bench.score(brief, drawn)]))
         spent = SimpleNamespace(nfe=64, seconds=0.1)
         return SimpleNamespace(
-            initial=trials[0], best=trials[best], spent=spent, stop_reason="budget spent"
-        )
+            initial=trials[0], best=trials[best], spent=spent, stop_reason="budget spent",
+            run_dir=out,
+        )  # fmt: skip
 
     report = json.loads(
         json.dumps(gain.evaluate(bench, held_out(bench, 6), 4, optimize=best_of_two))

@@ -62,6 +62,7 @@ def test_a_brief_with_an_unscored_image_is_left_out_of_every_figure_and_counted(
     assert gain(tmp_path, ddim_folder, monkeypatch, gap) == 0
     report = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert report["n_prompts"] == sum(report["stop_reasons"].values()) == 2
+    assert 0 < report["share_outside_tools"] < 1
     [note] = [note for note in report["notes"] if "missing" in note]
     assert re.fullmatch(
         r"1 of \d+ scores are missing \(no object is seen\); "
