@@ -165,13 +165,11 @@ def test_eval_gain_keeps_prompt_seed_and_returned_image_apart(bench):
         drawn = sample(bench, [(brief, seed), (brief, seed + 1)]).images
         trials = []
         for at, pixels in enumerate(drawn):
-            Image.fromarray(pixels).save(out / f"{at}.png")
+            Image.fromarray(pixels).save(image := out / f"{at}.png")
             candidate = Candidate(prompt=brief, seed=seed + at)
             value = bench.score(brief, pixels[None])[0].value
-            trials.append(
-                SimpleNamespace(candidate=candidate, image=out / f"{at}.png", value=value)
-            )
-        best = int(np.argmax([score.value for score in bench.score(brief, drawn)]))
+            trials.append(SimpleNamespace(candidate=candidate, image=image, value=value))
+        best = int(np.argmax([trial.value for trial in trials]))
         spent = SimpleNamespace(nfe=64, seconds=0.1)
         return SimpleNamespace(
             initial=trials[0], best=trials[best], spent=spent, stop_reason="budget spent",
