@@ -3,7 +3,8 @@
 Factorial: {brief, brief in common words, all rewrites} x {random, x0 preview, probe}. Every pool
 has one candidate for each seed, with the same seeds; each chooser picks one of a pool, and the
 second judge, which chose nothing, grades the finished image. Only the paired difference between
-choosers of one pool is attributed to them. For candidates without a score see `fidelity.gaps`.
+choosers of one pool is attributed to them. The scorer's own pick, once all are finished, says how
+much a perfect prediction of it could gain. For candidates without a score see `fidelity.gaps`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 REWRITES = 4
 """Prompts in the pool of rewrites, including the brief, as with budget light."""
 POOLS = ("brief", "common words", "all rewrites")
+PERFECT = "scorer, all finished"
+"""The chooser that sees every finished image: no look can be expected to choose better."""
 
 
 def prompts_of(bench: Bench, brief: str) -> dict[str, list[str]]:
@@ -102,8 +105,9 @@ def _pool(
     if seen.predictions:
         predicted = np.array([prediction.score for prediction in seen.predictions])
         guesses["probe"] = predicted[places]
+    finished = with_gaps(grade(bench.score, briefs, looked.images[flat]))
     tables = {"score": with_gaps(final), "correct": corrects(final, good)}
-    whole = scored(tables["score"], *guesses.values())
+    whole = scored(tables["score"], finished, *guesses.values())
     width, [kept] = equal_seeds(whole)
     found: dict[str, Any] = {}
     for measure, every in tables.items():
@@ -115,6 +119,9 @@ def _pool(
         last = list(picks)[-1]
         for other in list(picks)[:-1]:
             found[measure][f"{last} minus {other}"] = mean(picks[last] - picks[other]).json()
+        perfect = best_of_n(part(finished, kept, width), width, table)
+        found[measure][PERFECT] = mean(perfect).json()
+        found[measure][f"{PERFECT} minus {last}"] = mean(perfect - picks[last]).json()
     if whole.all():
         return found, []
     left = f"{width} of {places.shape[1]} seeds of {sum(map(bool, kept))} of {len(briefs)} briefs"

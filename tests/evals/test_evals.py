@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,10 +194,17 @@ def test_eval_gain_keeps_prompt_seed_and_returned_image_apart(bench):
     attribution = report["attribution"]
     assert (attribution["candidates"], attribution["step"]) == (4, 1)
     for name in POOLS:
-        picked = attribution[name]["score"]
-        assert set(picked) == {"random", "x0 preview", "x0 preview minus random"}
-        assert picked["x0 preview minus random"]["value"] == pytest.approx(
-            picked["x0 preview"]["value"] - picked["random"]["value"], abs=2e-4
+        check_choosers(attribution[name]["score"])
+
+
+def check_choosers(picked: dict[str, Any]) -> None:
+    choosers = {"random", "x0 preview", "scorer, all finished"}
+    differences = {"x0 preview minus random", "scorer, all finished minus x0 preview"}
+    assert set(picked) == choosers | differences
+    for difference in differences:
+        one, other = difference.split(" minus ")
+        assert picked[difference]["value"] == pytest.approx(
+            picked[one]["value"] - picked[other]["value"], abs=2e-4
         )
 
 
