@@ -24,6 +24,7 @@ app = typer.Typer()
 
 
 @app.command(rich_help_panel="For agents")
+@o.with_pictures
 @o.with_fields(Owner, *OWNED, panel=o.OWNER)
 def mcp(
     context: typer.Context,
@@ -46,7 +47,8 @@ def mcp(
     """Serve agents over MCP: optimize, probe, render and score.
 
     Agents can use only the models, scorer, judges, probe and LLM that you
-    give here. Needs promptprobe\\[mcp].
+    give here. A call may change the steps, guidance, size and negative prompt
+    of a picture, and nothing else about it. Needs promptprobe\\[mcp].
     """
 
     def work() -> int:
@@ -60,6 +62,7 @@ def mcp(
 
         values = {name: context.params[name] for name in OWNED}
         given = {name: value for name, value in values.items() if value is not None}
+        given["generation"] = o.generation_of(context.params)
         owner = checked(Owner, {**given, "budget_cap": BUDGETS[budget_cap]})
         folder = out or platformdirs.user_data_path("promptprobe", appauthor=False) / "runs"
         check_folder(folder, "--out")

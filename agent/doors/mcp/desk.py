@@ -159,7 +159,7 @@ class Desk:
         """Draw one picture in full."""
         asked = checked(m.RenderImage, given)
         check_steps(asked.generation)
-        generation = Generation(**dict(asked.generation))
+        generation = self.owner.generation_of(self.owner.model, asked.generation)
         await self._check_area(self.owner.model, generation)
         candidate = Candidate(prompt=asked.prompt, seed=asked.seed)
         folder = self.files.out / PICTURES / generation.key
@@ -178,7 +178,7 @@ class Desk:
         asked = checked(m.ScoreImage, given)
         image = self.files.located(asked.image)
         (score,) = await self._work(
-            lambda: self._tools(Generation()).score(asked.brief, [image]), tell
+            lambda: self._tools(self.owner.generation).score(asked.brief, [image]), tell
         )
         return m.fitted(m.Scored(score=score)), []
 
@@ -230,14 +230,15 @@ class Desk:
         return open_toolbox(owner.model, generation, owner.scorer, owner.probe)
 
     async def _check_area(self, model: str, picture: Picture) -> None:
-        if picture.height is None and picture.width is None:
-            return
+        usual = self.owner.generation_of(model, Picture())
+        if (picture.height, picture.width) == (usual.height, usual.width):
+            return  # the owner's own, or the model's
         if model not in self._made_for:
-            own = built_in(model)
+            own, unsized = built_in(model), usual.model_copy(update={"height": None, "width": None})
             self._made_for[model] = (
                 Generation(height=own.size, width=own.size)
                 if own
-                else await asyncio.to_thread(_usual, model)
+                else await asyncio.to_thread(_usual, model, unsized)
             )
         check_area(picture, self._made_for[model])
 
@@ -248,10 +249,10 @@ def draws(model: str) -> str:
     return own.draws if own else "what its model card says; briefs in its language"
 
 
-def _usual(model: str) -> Generation:
+def _usual(model: str, generation: Generation) -> Generation:
     from promptprobe.tools.models.model import open_model
 
-    return open_model(model).generation
+    return open_model(model, generation).generation
 
 
 async def _in_reader(read: Callable[..., T], *args: Any) -> T:

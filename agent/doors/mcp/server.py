@@ -110,6 +110,7 @@ def _tools(desk: Desk) -> list[Tool]:
     owner = desk.owner
     model = f"Draws with {owner.model}: {draws(owner.model)}."
     named = owner.models if owner.allow_model else ()
+    settings = owner.generation.model_dump(exclude_none=True)
     rewriter = f" Without `prompts`, {owner.llm} proposes rewrites." if owner.llm else ""
     optimize, probe = (TOOLS[name].description for name in ("optimize_prompt", "probe_prompts"))
     means: dict[str, Means] = {
@@ -134,7 +135,7 @@ def _tools(desk: Desk) -> list[Tool]:
         "list_models": "List the models of this server and what they draw, the judges and caps.",
     }
     return [
-        _tool(name, descriptions[name], found, named if name in TOOLS else ())
+        _tool(name, descriptions[name], found, named if name in TOOLS else (), settings)
         for name, found in means.items()
     ]
 
@@ -153,9 +154,13 @@ def _tool(
     description: str,
     means: Means,
     model: tuple[str, ...],
+    settings: Mapping[str, Any],
 ) -> Tool:
     arguments, reply, handler = means
     schema = json_schema(arguments)
+    if picture := schema["properties"].get("generation"):
+        for one in picture["properties"].keys() & settings.keys():
+            picture["properties"][one]["default"] = picture["default"][one] = settings[one]
     if model:
         schema["properties"]["model"] = {
             "type": "string",

@@ -1,4 +1,4 @@
-"""Settings that only the machine's owner decides, never an agent: the model, judges and caps.
+"""What only the machine's owner decides, never an agent: model, judges, device, LoRAs and caps.
 
 Here an agent's arguments become a request, or are refused with one line.
 """
@@ -22,9 +22,19 @@ from promptprobe.agent.doors.schemas import (
 )
 from promptprobe.tools.models.built_in import DEFAULT_MODEL
 from promptprobe.tools.nearest import did_you_mean
-from promptprobe.tools.records import BUDGETS, Budget, Picture, Record, Text, budget_of
+from promptprobe.tools.records import (
+    BUDGETS,
+    Budget,
+    Generation,
+    Picture,
+    Record,
+    Text,
+    budget_of,
+)
 from promptprobe.tools.scorers.table import DEFAULT_CLIP
 
+MACHINE = ("dtype", "device", "offload")
+"""Settings of the owner that hold for every model; the others are those of the default model."""
 MAX_STEPS = 100
 MAX_AREA = 4
 """Maximum size of a picture, as a multiple of the pixels that the model was made for."""
@@ -58,11 +68,24 @@ class Owner(Record):
     budget_cap: Budget = Field(
         default=BUDGETS["heavy"], description="the most that a call may ask for"
     )
+    generation: Generation = Field(
+        default=Generation(),
+        description="how pictures are made, unless a call asks for other steps, guidance or size, "
+        "or another negative prompt; of other models that agents may use, only dtype, device and "
+        "offload",
+    )
 
     @property
     def models(self) -> tuple[str, ...]:
         """The models that a call may use, the default first."""
         return tuple(dict.fromkeys([self.model, *self.allow_model]))
+
+    def generation_of(self, model: str, asked: Picture) -> Generation:
+        """The owner's settings for a model, with what a call asks for."""
+        own = dict(self.generation)
+        if model != self.model:
+            own = {name: own[name] for name in MACHINE}
+        return Generation(**own | {name: getattr(asked, name) for name in asked.model_fields_set})
 
     def optimize_request(self, given: Mapping[str, Any]) -> OptimizeRequest:
         """The request from an agent's arguments for optimize_prompt.
@@ -73,7 +96,8 @@ class Owner(Record):
         model, arguments = self._checked(OptimizeArguments, given)
         budget = self._budget(arguments, "budget" in given)
         own = {name: getattr(self, name) for name in ("scorer", "judge", "probe", "llm")}
-        return _filled(OptimizeRequest, arguments, budget=budget, model=model, **own)
+        own |= {"model": model, "generation": self.generation_of(model, arguments.generation)}
+        return checked(OptimizeRequest, {**dict(arguments), **own, "budget": budget})
 
     def probe_request(self, given: Mapping[str, Any]) -> ProbeRequest:
         """The request from an agent's arguments for probe_prompts.
@@ -82,7 +106,9 @@ class Owner(Record):
             ValueError: an argument is unknown or out of bounds.
         """
         model, arguments = self._checked(ProbeArguments, given)
-        return _filled(ProbeRequest, arguments, model=model, scorer=self.scorer, probe=self.probe)
+        own = {name: getattr(self, name) for name in ("scorer", "probe")}
+        own |= {"model": model, "generation": self.generation_of(model, arguments.generation)}
+        return checked(ProbeRequest, {**dict(arguments), **own})
 
     def _checked(self, record: type[R], given: Mapping[str, Any]) -> tuple[str, R]:
         """The model to use, which the agent may name if allowed, and the other arguments."""
@@ -126,8 +152,3 @@ def check_area(picture: Picture, default: Picture) -> None:
             f"{default.width} x {default.height}, and at most {MAX_AREA} times as many pixels are "
             "drawn here); ask for a smaller width or height"
         )
-
-
-def _filled(request: type[R], arguments: Request, **own: Any) -> R:
-    generation = {"generation": dict(getattr(arguments, "generation", Picture()))}
-    return checked(request, {**dict(arguments), **generation, **own})

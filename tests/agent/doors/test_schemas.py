@@ -183,6 +183,19 @@ def test_the_owner_fills_in_what_agents_may_not_say() -> None:
         Owner().optimize_request({**asked, "model": "sprites"})
 
 
+def test_a_call_changes_only_what_it_names_of_the_owners_settings() -> None:
+    given = Generation(steps=4, guidance=0.0, dtype="float32", lora=("style.safetensors:0.8",))
+    owner = Owner(model="m", allow_model=("other",), generation=given)
+    unsaid = {"brief": "a cat", "prompts": ["a cat"], "generation": {"steps": None}}
+    assert owner.probe_request(unsaid).generation == given
+    named = owner.optimize_request({"brief": "a cat", "generation": {"guidance": 2}}).generation
+    assert named == given.model_copy(update={"guidance": 2})
+    other = owner.optimize_request({"brief": "a cat", "model": "other"}).generation
+    assert other == Generation(dtype="float32"), "its LoRA and steps are those of the other model"
+    with pytest.raises(ValueError, match=r"generation\.lora: unknown field"):
+        owner.optimize_request({"brief": "a cat", "generation": {"lora": ["x"]}})
+
+
 def test_a_call_that_asks_for_more_than_the_owner_allows_is_refused_with_the_cap() -> None:
     owner = Owner(budget_cap=Budget(renders=3, llm_calls=3))
     unsaid = owner.optimize_request({"brief": "a cat"}).budget

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from mcp import Client, types
 from mcp.shared.exceptions import MCPError
+from PIL import Image
 
 from promptprobe.agent.doors.mcp.desk import AT_ONCE, WAITING, Desk
 from promptprobe.agent.doors.mcp.files import MAX_THUMBNAIL, Files
@@ -20,6 +21,7 @@ from promptprobe.agent.doors.mcp.messages import MOST_CHARACTERS, Models, Optimi
 from promptprobe.agent.doors.mcp.server import build_server
 from promptprobe.agent.doors.tool_calls.owner import Owner
 from promptprobe.tools.models.model import open_model
+from promptprobe.tools.records import Generation
 
 ASKED: dict[str, Any] = {
     "brief": "a red cat, a blue car",
@@ -189,6 +191,27 @@ def test_previews_are_compared_drawn_and_scored_on_request(owner: Owner, tmp_pat
     assert scored.structured_content["score"]["value"] is not None
     (model,) = Models.model_validate(models.structured_content).models
     assert model.default
+
+
+def test_a_call_that_says_nothing_of_pictures_gets_the_owners(owner: Owner, tmp_path: Path) -> None:
+    made = Generation(steps=3, height=128, width=512)  # more pixels than a call may ask for
+    own = owner.model_copy(update={"generation": made})
+
+    async def talk(client: Client) -> list[Any]:
+        shown = next(t for t in (await client.list_tools()).tools if t.name == "render_image")
+        schema = shown.input_schema["properties"]["generation"]
+        drawn = await client.call_tool("render_image", {"prompt": "a cat"})
+        wider = {"prompt": "a cat", "generation": {"width": 1024}}
+        return [schema, drawn, await client.call_tool("render_image", wider)]
+
+    schema, drawn, refused = with_client(Desk(tmp_path, own), talk)
+    told = {name: schema["properties"][name]["default"] for name in schema["default"]}
+    assert schema["default"] == told == made.model_dump(include=set(told))
+    uri = drawn.structured_content["image"]
+    with Image.open(Desk(tmp_path, own).files.located(uri)) as picture:
+        assert picture.size == (made.width, made.height)
+        assert "Steps: 3," in picture.info["parameters"]
+    assert "1024 x 128 pixels are too many" in text_of(refused)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ INITIALIZE = {
 @pytest.fixture(scope="module")
 def command(ddim_folder: Path, clip_folder: Path) -> list[str]:
     """The server of a tiny random model; `--out` is to be added."""
-    model = ["--model", str(ddim_folder), "--scorer", f"clip:{clip_folder}"]
+    model = ["--model", str(ddim_folder), "--scorer", f"clip:{clip_folder}", "--guidance", "2"]
     return [sys.executable, "-m", "promptprobe", "mcp", *model]
 
 
@@ -86,7 +86,8 @@ def test_a_fresh_client_over_stdio_lists_the_tools_and_goes_on_with_a_call_that_
     tools, result = asyncio.run(talk())
     assert tools == TOOLS
     assert result["status"] == "done"
-    assert len(list(tmp_path.glob("*/run.json"))) == 1
+    [run] = tmp_path.glob("*/run.json")
+    assert json.loads(run.read_text())["generation"]["guidance"] == 2
     assert strays == []
 
 
