@@ -181,8 +181,8 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def target_of(judge: str) -> str:
-    """The name of a judge's score in shards and cards."""
-    return f"{judge}{TARGET}"
+    """The name of a judge's score in shards and cards; the order of several does not matter."""
+    return f"{JOINT.join(sorted(parts_of(judge)))}{TARGET}"
 
 
 def scored(name: str, value: float, explanation: str = "") -> Score:
