@@ -36,6 +36,7 @@ from promptprobe.agent.rewrite.review import Approve
 from promptprobe.agent.run_folder import RunSettings
 from promptprobe.agent.runner import run_loop
 from promptprobe.agent.search.choice import Choose
+from promptprobe.tools.device import release_threads
 from promptprobe.tools.endpoint.endpoint import LLM, check_endpoint
 from promptprobe.tools.models.built_in import built_in
 from promptprobe.tools.prompt_files import foreign_syntax
@@ -259,6 +260,7 @@ async def _finished(
 
 def wait_for(work: Coroutine[Any, Any, T]) -> T:
     """Await `work` from code that cannot. Ctrl-C cancels it and is raised again."""
+    release_threads()  # other threads compute from now on
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
@@ -98,3 +100,24 @@ def test_ctrl_c_while_waiting_leaves_the_queue() -> None:
     holder.join()
     with turns:
         pass
+
+
+COUNTED = """
+import psutil, torch
+from promptprobe.tools.device import DEVICE
+
+count = psutil.Process().num_threads
+torch.set_num_threads(3)
+alone = count()
+for _ in range(2):
+    with DEVICE:
+        torch.ones(2**22).exp()
+        assert count() == alone + 2, "torch shares the work among three threads"
+    while count() > alone:  # a thread that has ended is counted for a moment
+        pass
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torch uses GNU OpenMP on Linux")
+def test_a_turn_ends_with_the_threads_that_computed_in_it() -> None:
+    subprocess.run([sys.executable, "-c", COUNTED], check=True, timeout=60)
