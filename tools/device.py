@@ -12,7 +12,7 @@ backend. Its `find_executable_batch_size` is not used because it restarts all wo
 size, while here finished batches are kept. Batches grow as long as they fit, since nobody knows
 beforehand how much a device can hold.
 
-A turn ends with its thread's helpers, see `release_threads`.
+When a turn ends, so do the helpers of its thread, see `release_threads`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,6 +49,7 @@ def release_threads() -> None:
 @cache
 def _gnu_openmp() -> tuple[ctypes.CDLL, ...]:
     """The copies of GNU OpenMP that this process has loaded."""
+    import_module("torch")  # another thread may still be importing it
     maps = Path("/proc/self/maps")  # Linux
     lines = maps.read_text().splitlines() if maps.is_file() else []
     paths = {line.split(maxsplit=5)[-1] for line in lines if "/libgomp" in line}

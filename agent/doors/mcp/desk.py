@@ -56,7 +56,7 @@ class Desk:
         self.owner, self.files = owner, Files(out)
         self.jobs = Jobs(self.files.out, Queue(AT_ONCE, WAITING), owner.scorer, owner.judge)
         self._queue = Queue(AT_ONCE, WAITING)
-        self._made_for: dict[str, Generation] = {}
+        self._made_for: dict[str, Picture] = {}
 
     # -- optimizations ---------------------------------------------------------------------
 
@@ -159,7 +159,7 @@ class Desk:
         """Draw one picture in full."""
         asked = checked(m.RenderImage, given)
         check_steps(asked.generation)
-        generation = self.owner.generation_of(self.owner.model, asked.generation)
+        generation = self.owner.generation_for(self.owner.model, asked.generation)
         await self._check_area(self.owner.model, generation)
         candidate = Candidate(prompt=asked.prompt, seed=asked.seed)
         folder = self.files.out / PICTURES / generation.key
@@ -230,16 +230,11 @@ class Desk:
         return open_toolbox(owner.model, generation, owner.scorer, owner.probe)
 
     async def _check_area(self, model: str, picture: Picture) -> None:
-        usual = self.owner.generation_of(model, Picture())
+        usual = self.owner.generation_for(model, Picture())
         if (picture.height, picture.width) == (usual.height, usual.width):
             return  # the owner's own, or the model's
         if model not in self._made_for:
-            own, unsized = built_in(model), usual.model_copy(update={"height": None, "width": None})
-            self._made_for[model] = (
-                Generation(height=own.size, width=own.size)
-                if own
-                else await asyncio.to_thread(_usual, model, unsized)
-            )
+            self._made_for[model] = await asyncio.to_thread(_made_for, model, usual)
         check_area(picture, self._made_for[model])
 
 
@@ -249,10 +244,14 @@ def draws(model: str) -> str:
     return own.draws if own else "what its model card says; briefs in its language"
 
 
-def _usual(model: str, generation: Generation) -> Generation:
+def _made_for(model: str, generation: Generation) -> Picture:
+    """The size that a model was made for, whatever the owner's settings say."""
+    if own := built_in(model):
+        return Picture(height=own.size, width=own.size)
     from promptprobe.tools.models.model import open_model
 
-    return open_model(model, generation).generation
+    unsized = generation.model_copy(update={"height": None, "width": None})
+    return open_model(model, unsized).generation
 
 
 async def _in_reader(read: Callable[..., T], *args: Any) -> T:

@@ -16,7 +16,6 @@ from promptprobe.agent.doors.schemas import (
     OptimizeRequest,
     ProbeArguments,
     ProbeRequest,
-    Request,
     Scorers,
     checked,
 )
@@ -39,7 +38,7 @@ MAX_STEPS = 100
 MAX_AREA = 4
 """Maximum size of a picture, as a multiple of the pixels that the model was made for."""
 
-R = TypeVar("R", bound=Request)
+A = TypeVar("A", OptimizeArguments, ProbeArguments)
 
 
 class Owner(Record):
@@ -80,7 +79,7 @@ class Owner(Record):
         """The models that a call may use, the default first."""
         return tuple(dict.fromkeys([self.model, *self.allow_model]))
 
-    def generation_of(self, model: str, asked: Picture) -> Generation:
+    def generation_for(self, model: str, asked: Picture) -> Generation:
         """The owner's settings for a model, with what a call asks for."""
         own = dict(self.generation)
         if model != self.model:
@@ -93,11 +92,10 @@ class Owner(Record):
         Raises:
             ValueError: an argument is unknown, out of bounds or above a cap.
         """
-        model, arguments = self._checked(OptimizeArguments, given)
+        arguments, drawn_by = self._checked(OptimizeArguments, given)
         budget = self._budget(arguments, "budget" in given)
         own = {name: getattr(self, name) for name in ("scorer", "judge", "probe", "llm")}
-        own |= {"model": model, "generation": self.generation_of(model, arguments.generation)}
-        return checked(OptimizeRequest, {**dict(arguments), **own, "budget": budget})
+        return checked(OptimizeRequest, {**dict(arguments), **drawn_by, **own, "budget": budget})
 
     def probe_request(self, given: Mapping[str, Any]) -> ProbeRequest:
         """The request from an agent's arguments for probe_prompts.
@@ -105,13 +103,12 @@ class Owner(Record):
         Raises:
             ValueError: an argument is unknown or out of bounds.
         """
-        model, arguments = self._checked(ProbeArguments, given)
+        arguments, drawn_by = self._checked(ProbeArguments, given)
         own = {name: getattr(self, name) for name in ("scorer", "probe")}
-        own |= {"model": model, "generation": self.generation_of(model, arguments.generation)}
-        return checked(ProbeRequest, {**dict(arguments), **own})
+        return checked(ProbeRequest, {**dict(arguments), **drawn_by, **own})
 
-    def _checked(self, record: type[R], given: Mapping[str, Any]) -> tuple[str, R]:
-        """The model to use, which the agent may name if allowed, and the other arguments."""
+    def _checked(self, record: type[A], given: Mapping[str, Any]) -> tuple[A, dict[str, Any]]:
+        """The arguments, and the model, which the agent may name if allowed, with its settings."""
         given = dict(given)
         model = self.model
         if self.allow_model and (named := given.pop("model", None)) is not None:
@@ -120,8 +117,9 @@ class Owner(Record):
                 raise ValueError(f"model: expected one of {names} (got {named!r:.80}){meant}")
             model = named
         arguments = checked(record, given)
-        check_steps(getattr(arguments, "generation", None))
-        return model, arguments
+        check_steps(arguments.generation)
+        settings = self.generation_for(model, arguments.generation)
+        return arguments, {"model": model, "generation": settings}
 
     def _budget(self, arguments: OptimizeArguments, given: bool) -> Budget:
         """The budget of a call; one that names none gets the default, lowered to the cap."""
@@ -136,9 +134,9 @@ class Owner(Record):
         return budget.model_copy(update=allowed)
 
 
-def check_steps(picture: Picture | None) -> None:
+def check_steps(picture: Picture) -> None:
     """Raise ValueError if a call asks for too many denoising steps."""
-    if picture is not None and picture.steps > MAX_STEPS:
+    if picture.steps > MAX_STEPS:
         raise ValueError(f"generation.steps: at most {MAX_STEPS} here (got {picture.steps})")
 
 

@@ -207,8 +207,7 @@ def test_a_call_that_says_nothing_of_pictures_gets_the_owners(owner: Owner, tmp_
     schema, drawn, refused = with_client(Desk(tmp_path, own), talk)
     told = {name: schema["properties"][name]["default"] for name in schema["default"]}
     assert schema["default"] == told == made.model_dump(include=set(told))
-    uri = drawn.structured_content["image"]
-    with Image.open(Desk(tmp_path, own).files.located(uri)) as picture:
+    with Image.open(Files(tmp_path).located(drawn.structured_content["image"])) as picture:
         assert picture.size == (made.width, made.height)
         assert "Steps: 3," in picture.info["parameters"]
     assert "1024 x 128 pixels are too many" in text_of(refused)
